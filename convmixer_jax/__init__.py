@@ -1,0 +1,1 @@
+"""ConvMixer in JAX: train, study and use ConvMixers."""
