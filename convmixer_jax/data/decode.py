@@ -1,0 +1,83 @@
+"""Decodes image files into RGB pixels, exactly as Pillow would."""
+
+import io
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from convmixer_jax.errors import UserError
+
+# Grain runs many workers: a thread pool inside each call would only contend.
+cv2.setNumThreads(0)
+
+_CV2_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
+_PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
+# Start-of-frame markers of baseline, extended and progressive Huffman coding.
+_HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
+# Bit depth and colour type: grey, RGB, palette, grey + alpha, RGB + alpha.
+_PNG_EIGHT_BIT = ((8, 0), (8, 2), (8, 3), (8, 4), (8, 6))
+
+
+def decode_image(data: bytes, where: str) -> np.ndarray:
+  """Decodes one image file.
+
+  The result equals `PIL.Image.open(...).convert('RGB')` bit for bit: an alpha
+  channel is dropped, an EXIF orientation is not applied. OpenCV, which is
+  faster, decodes those kinds of file for which it gives the same pixels.
+
+  Args:
+    data: the content of the file, in any format that Pillow reads.
+    where: names the record in the error.
+
+  Returns:
+    uint8 `[H, W, 3]`, RGB.
+
+  Raises:
+    UserError: `data` is no image, or is broken or truncated.
+  """
+  if _opencv_agrees(data):
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), _CV2_FLAGS)
+    if image is not None:
+      return image
+  try:
+    with Image.open(io.BytesIO(data)) as file:
+      return np.array(file.convert('RGB'))
+  except Exception as e:  # codecs raise many kinds: name the record in all
+    reason = 'not an image that Pillow knows'
+    if not isinstance(e, UnidentifiedImageError):
+      reason = ' '.join(str(e).split()) or type(e).__name__
+    raise UserError(
+      f'cannot decode image {where}: {reason} ({len(data)} bytes); '
+      'replace the file or leave it out of the data set'
+    ) from e
+
+
+def _opencv_agrees(data: bytes) -> bool:
+  """Tells whether OpenCV decodes this kind of file as Pillow does.
+
+  It would fill up a truncated file silently (hence the look at the end), and
+  converts CMYK and 16-bit values in another way.
+  """
+  if data.startswith(_JPEG_START):
+    return data.endswith(_JPEG_END) and _jpeg_components(data) in (1, 3)
+  if data.startswith(_PNG_START):
+    return data.endswith(_PNG_END) and (data[24], data[25]) in _PNG_EIGHT_BIT
+  return False
+
+
+def _jpeg_components(data: bytes) -> int:
+  """Returns the components of an 8-bit Huffman-coded JPEG, 0 for others."""
+  position = 2
+  while position + 9 < len(data) and data[position] == 0xFF:
+    marker = data[position + 1]
+    if marker == 0xFF:  # a fill byte
+      position += 1
+    elif marker in _HUFFMAN_FRAMES:
+      return data[position + 9] if data[position + 4] == 8 else 0
+    elif marker == 0xDA or 0xD0 <= marker <= 0xD9:  # scan data, or misplaced
+      return 0
+    else:
+      position += 2 + int.from_bytes(data[position + 2 : position + 4])
+  return 0
