@@ -1,5 +1,6 @@
-"""Operations XLA alone does not make fast everywhere."""
+"""Operations whose gradient, precision or speed XLA leaves to be wished for."""
 
 from convmixer_jax.ops.depthwise import IMPLEMENTATIONS, depthwise_conv
+from convmixer_jax.ops.linear import linear
 
-__all__ = ['IMPLEMENTATIONS', 'depthwise_conv']
+__all__ = ['IMPLEMENTATIONS', 'depthwise_conv', 'linear']
