@@ -1,0 +1,223 @@
+"""ConvMixer ("Patches Are All You Need?", arXiv 2201.09792), in Flax.
+
+patchify: conv p x p, stride p -> activation -> BatchNorm
+depth times: x + (depthwise conv k x k -> activation -> BatchNorm),
+             then pointwise conv -> activation -> BatchNorm
+head: mean over space -> dense
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from convmixer_jax import ops
+from convmixer_jax.errors import UserError
+from convmixer_jax.models.batch_norm import BatchNorm
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  'gelu': partial(nn.gelu, approximate=False),  # exact, by erf
+  'relu': nn.relu,
+}
+
+
+def uniform_init(fan_in: int) -> nn.initializers.Initializer:
+  """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's, for weights and biases."""
+  bound = fan_in**-0.5
+
+  def init(rng, shape, dtype=jnp.float32):
+    return jax.random.uniform(rng, shape, dtype, -bound, bound)
+
+  return init
+
+
+class PatchEmbedding(nn.Module):
+  """A convolution with kernel and stride `patch_size`, VALID.
+
+  Patches do not overlap, so it is one matrix product. Rows and columns that do
+  not fill a patch are cropped.
+  """
+
+  width: int
+  patch_size: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[B, H, W, C]` to `[B, H // patch_size, W // patch_size, width]`."""
+    p = self.patch_size
+    batch, height, width, channels = x.shape
+    init = uniform_init(p * p * channels)
+    kernel = self.param('kernel', init, (p, p, channels, self.width))
+    bias = self.param('bias', init, (self.width,))
+    rows, columns = height // p, width // p
+    x = x[:, : rows * p, : columns * p]
+    patches = x.reshape(batch, rows, p, columns, p, channels)
+    patches = patches.transpose(0, 1, 3, 2, 4, 5)
+    patches = patches.reshape(batch, rows, columns, p * p * channels)
+    return ops.linear(patches, kernel.reshape(-1, self.width), bias)
+
+
+class DepthwiseConv(nn.Module):
+  """A depthwise convolution, "same" padding, with bias."""
+
+  kernel_size: int
+  implementation: str | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[B, H, W, C]` to the same shape."""
+    k, channels = self.kernel_size, x.shape[-1]
+    init = uniform_init(k * k)
+    kernel = self.param('kernel', init, (k, k, channels))
+    bias = self.param('bias', init, (channels,))
+    return ops.depthwise_conv(
+      x, kernel, bias, implementation=self.implementation
+    )
+
+
+class Dense(nn.Module):
+  """A dense layer over the last axis; over an image, a pointwise conv."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[..., C]` to `[..., features]`."""
+    init = uniform_init(x.shape[-1])
+    kernel = self.param('kernel', init, (x.shape[-1], self.features))
+    bias = self.param('bias', init, (self.features,))
+    return ops.linear(x, kernel, bias)
+
+
+class MixerBlock(nn.Module):
+  """One layer: mixes space (depthwise, residual), then channels (pointwise)."""
+
+  kernel_size: int
+  activation: str
+  train: bool
+  depthwise: str | None = None
+  bn_group_size: int = 0
+
+  @nn.compact
+  def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+    """Maps `[B, H, W, C]` to the same shape; the pair is what `scan` wants."""
+    activation = ACTIVATIONS[self.activation]
+    norm = partial(BatchNorm, self.bn_group_size)
+    y = DepthwiseConv(self.kernel_size, self.depthwise, name='depthwise')(x)
+    x = x + norm(name='depthwise_bn')(activation(y), train=self.train)
+    y = Dense(x.shape[-1], name='pointwise')(x)
+    x = norm(name='pointwise_bn')(activation(y), train=self.train)
+    return x, None
+
+
+class ConvMixer(nn.Module):
+  """ConvMixer-width/depth.
+
+  The blocks' parameters are stacked along a leading axis `[depth, ...]`,
+  whether they run as a loop or unrolled, so a checkpoint serves both.
+
+  Attributes:
+    width: channels of every layer ("h" in the paper).
+    depth: number of mixer blocks.
+    patch_size: side of a patch, in pixels.
+    kernel_size: side of the depthwise kernels, odd or even.
+    activation: 'gelu' (exact) or 'relu'.
+    num_classes: outputs of the head.
+    dtype: compute dtype; parameters and statistics are float32.
+    depthwise: implementation of the depthwise convolution, or None for the
+      platform's default (see `ops.depthwise_conv`).
+    bn_group_size: images that share BatchNorm statistics, 0 for all.
+    scan: compile one block and loop over it, instead of `depth` copies.
+    remat: recompute the blocks' insides in the backward pass, for memory.
+
+  Raises:
+    UserError: a field is out of range (on construction), or an image is smaller
+      than a patch (on call).
+  """
+
+  width: int
+  depth: int
+  patch_size: int
+  kernel_size: int
+  activation: str = 'gelu'
+  num_classes: int = 1000
+  dtype: jnp.dtype = jnp.float32
+  depthwise: str | None = None
+  bn_group_size: int = 0
+  scan: bool = False
+  remat: bool = False
+
+  def __post_init__(self):
+    _check_fields(self)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+    """Classifies images.
+
+    Args:
+      images: `[B, H, W, 3]`, normalised, any height and width of at least
+        `patch_size`.
+      train: whether BatchNorm uses the statistics of this batch.
+
+    Returns:
+      Logits `[B, num_classes]`, float32.
+    """
+    if min(images.shape[1:3]) < self.patch_size:
+      raise UserError(
+        f'model.patch_size = {self.patch_size} is larger than the image '
+        f'({images.shape[1]} x {images.shape[2]}); choose a smaller patch or a '
+        'larger image'
+      )
+    x = images.astype(self.dtype)
+    x = PatchEmbedding(self.width, self.patch_size, name='patch_embedding')(x)
+    x = ACTIVATIONS[self.activation](x)
+    x = BatchNorm(self.bn_group_size, name='patch_bn')(x, train=train)
+
+    block = (
+      nn.remat(MixerBlock, prevent_cse=False) if self.remat else MixerBlock
+    )
+    blocks = nn.scan(
+      block,
+      variable_axes={'params': 0, 'batch_stats': 0},
+      split_rngs={'params': True},
+      length=self.depth,
+      unroll=1 if self.scan else self.depth,
+    )
+    x, _ = blocks(
+      self.kernel_size,
+      self.activation,
+      train,
+      self.depthwise,
+      self.bn_group_size,
+      name='blocks',
+    )(x, None)
+
+    pooled = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+    return Dense(self.num_classes, name='head')(pooled)
+
+
+def _check_fields(model: ConvMixer) -> None:
+  for name in ('width', 'depth', 'patch_size', 'kernel_size', 'num_classes'):
+    value = getattr(model, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+      raise UserError(
+        f'model.{name} = {value!r} is not a whole number of at least 1'
+      )
+  if model.activation not in ACTIVATIONS:
+    raise UserError(
+      f'model.activation = {model.activation!r} is unknown; there are '
+      f'{", ".join(ACTIVATIONS)}'
+    )
+  if model.depthwise not in (None, *ops.IMPLEMENTATIONS):
+    raise UserError(
+      f'model.depthwise = {model.depthwise!r} is unknown; there are '
+      f'{", ".join(ops.IMPLEMENTATIONS)}'
+    )
+  if model.bn_group_size < 0:
+    raise UserError(
+      f'model.bn_group_size = {model.bn_group_size} is negative; 0 is the '
+      'whole batch'
+    )
