@@ -1,0 +1,1 @@
+"""Configs: data, one file per data set; `default.py` explains every knob."""

@@ -1,0 +1,195 @@
+"""What every config must hold: checked once, before anything is built."""
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from convmixer_jax.errors import UserError
+
+# A run may go on with other values of these: they change neither the network
+# nor what it is trained on.
+FREE_TO_CHANGE = (
+  'num_epochs',
+  'num_steps',
+  'model.depthwise',
+  'model.scan',
+  'model.remat',
+  'dataset.data_dir',
+  'dataset.cache_mib',
+  'mesh',
+  'input',
+  'log_every_steps',
+  'eval_every_epochs',
+  'checkpoint_every_steps',
+  'keep_checkpoints',
+  'profile',
+)
+
+_CHOICES = {
+  'dtype': ('float32', 'bfloat16'),
+  'schedule': ('paper', 'cosine', 'constant'),
+}
+_AT_LEAST_ONE = (
+  'batch_size',
+  'accum_steps',
+  'dataset.image_size',
+  'mesh.fsdp',
+  'input.prefetch',
+  'log_every_steps',
+  'eval_every_epochs',
+  'checkpoint_every_steps',
+  'keep_checkpoints',
+)
+_NOT_NEGATIVE = (
+  'seed',
+  'num_epochs',
+  'num_steps',
+  'dataset.cache_mib',
+  'mixup.mixup_alpha',
+  'mixup.cutmix_alpha',
+  'mixup.group_size',
+  'learning_rate',
+  'warmup_epochs',
+  'weight_decay',
+  'adam_epsilon',
+  'clip_norm',
+  'input.num_threads',
+  'input.num_workers',
+)
+_BELOW_ONE = ('label_smoothing', 'adam_beta1', 'adam_beta2')
+_PROBABILITIES = ('erasing.probability', 'mixup.switch_probability')
+_POSITIVE_RANGES = ('erasing.area', 'erasing.aspect')
+
+
+def choose_variant(
+  variants: Mapping[str, dict[str, Any]], name: str, where: str
+) -> dict[str, Any]:
+  """Returns `variants[name]`; raises UserError with the list if it is not."""
+  if name not in variants:
+    raise UserError(
+      f'{where} has no variant {name!r}; there are {", ".join(variants)}'
+    )
+  return variants[name]
+
+
+def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns the config's leaves by dotted key, as in `{'model.width': 64}`."""
+  flat = {}
+  for key, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      flat |= {f'{key}.{k}': v for k, v in flatten(value).items()}
+    else:
+      flat[key] = value
+  return flat
+
+
+def nearest_key(config: ml_collections.ConfigDict, key: str) -> str:
+  """Returns the dotted key of `config` that `key` is most likely to mean."""
+  return difflib.get_close_matches(key, flatten(config), n=1, cutoff=0.0)[0]
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Checks each value by itself and against the others.
+
+  Fields of the network and of the host's augmentation are checked by their
+  owners (`models.create_model`, `data.augment.validate`).
+
+  Raises:
+    UserError: names the field, its value and what it may be.
+  """
+  values = flatten(config)
+
+  def refuse(key, what):
+    raise UserError(f'config.{key} = {values[key]!r} is not {what}')
+
+  for key, choices in _CHOICES.items():
+    if values[key] not in choices:
+      refuse(key, f'one of {", ".join(choices)}')
+  for key in _AT_LEAST_ONE:
+    if values[key] < 1:
+      refuse(key, 'at least 1')
+  for key in _NOT_NEGATIVE:
+    if values[key] < 0:
+      refuse(key, 'at least 0')
+  for key in _BELOW_ONE:
+    if not 0 <= values[key] < 1:
+      refuse(key, 'at least 0 and below 1')
+  for key in _PROBABILITIES:
+    if not 0 <= values[key] <= 1:
+      refuse(key, 'a probability, from 0 to 1')
+  for key in _POSITIVE_RANGES:
+    if not (len(values[key]) == 2 and 0 < values[key][0] <= values[key][1]):
+      refuse(key, 'a pair (low, high) with 0 < low <= high')
+  for key in ('dataset.mean', 'dataset.std'):
+    if len(values[key]) != 3:
+      refuse(key, 'three numbers, one for each of red, green and blue')
+  if min(config.dataset.std) <= 0:
+    refuse('dataset.std', 'positive')
+  if config.mesh.data < 1 and config.mesh.data != -1:
+    refuse('mesh.data', 'at least 1, or -1 for all devices that are left')
+  if config.seed >= 2**32:
+    refuse('seed', 'below 2**32')
+  if not config.num_epochs and not config.num_steps:
+    raise UserError(
+      'config.num_epochs = 0 and config.num_steps = 0; set one of them'
+    )
+
+
+def check_batch_size(
+  config: ml_collections.ConfigDict, num_devices: int
+) -> None:
+  """Checks that devices, accumulation and groups divide the batch.
+
+  Raises:
+    UserError: gives the numbers and the nearest batch sizes that work.
+  """
+  parts = [
+    f'{num_devices} devices',
+    f'{config.accum_steps} accumulation steps',
+  ]
+  unit = num_devices * config.accum_steps
+  if config.mixup.group_size and _mixes(config):
+    parts.append(f'mixup groups of {config.mixup.group_size}')
+    unit = math.lcm(unit, config.mixup.group_size)
+  if config.model.bn_group_size:
+    parts.append(f'BatchNorm groups of {config.model.bn_group_size}')
+    unit = math.lcm(unit, config.model.bn_group_size * config.accum_steps)
+  if config.batch_size % unit:
+    below = config.batch_size // unit * unit
+    nearest = f'{below} and {below + unit}' if below else f'{unit}'
+    raise UserError(
+      f'config.batch_size = {config.batch_size} does not divide over '
+      f'{", ".join(parts)}; the nearest that do: {nearest}'
+    )
+
+
+def _mixes(config) -> bool:
+  return config.mixup.mixup_alpha > 0 or config.mixup.cutmix_alpha > 0
+
+
+def num_train_steps(
+  config: ml_collections.ConfigDict, steps_per_epoch: int
+) -> int:
+  """Returns how many updates the run makes in all."""
+  return config.num_steps or config.num_epochs * steps_per_epoch
+
+
+def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+  """Returns the keys whose values a running experiment must not change.
+
+  Args:
+    old: flattened config the run was started with.
+    new: flattened config it is to go on with.
+  """
+  missing = object()
+  return [
+    key
+    for key in sorted(old.keys() | new.keys())
+    if old.get(key, missing) != new.get(key, missing)
+    and not any(
+      key == free or key.startswith(f'{free}.') for free in FREE_TO_CHANGE
+    )
+  ]
