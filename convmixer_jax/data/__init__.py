@@ -1,0 +1,1 @@
+"""From records on disk to batches in host memory. Knows nothing of models."""

@@ -1,0 +1,143 @@
+"""From a source to batches: order, augmentation, batching, with Grain.
+
+Batch n follows from (seed, n) alone: not from threads, processes or where the
+run was started. So resuming needs the step and nothing else.
+"""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+
+import grain
+import ml_collections
+import numpy as np
+
+from convmixer_jax.data import augment
+from convmixer_jax.data.sources import Example, Source
+from convmixer_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+
+def steps_per_epoch(source: Source, batch_size: int) -> int:
+  """Returns the whole batches in an epoch; what does not fill one is dropped.
+
+  Raises:
+    UserError: there are fewer images than a batch holds.
+  """
+  if len(source) < batch_size:
+    raise UserError(
+      f'config.batch_size = {batch_size} is more than the {len(source)} '
+      'training images; choose a smaller batch'
+    )
+  return len(source) // batch_size
+
+
+def train_batches(
+  source: Source,
+  config: ml_collections.ConfigDict,
+  *,
+  first_step: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[Batch]:
+  """Yields this process's share of each batch, without end.
+
+  An epoch shows every image once, in an order of its own; as in the authors'
+  training, the images left over from the last whole batch are dropped. Process
+  p of P gets the p-th block of rows of the global batch.
+
+  Args:
+    source: the training split.
+    config: the whole config.
+    first_step: number of the batch to begin with.
+    process_index: this process.
+    process_count: all processes.
+
+  Yields:
+    `image` `[B / P, H, W, 3]` in uint8 and `label` `[B / P]` in int32.
+  """
+  epoch_size = steps_per_epoch(source, config.batch_size) * config.batch_size
+  # Grain gives every epoch another order, and every (seed, place) a generator.
+  dataset = grain.MapDataset.source(source).seed(config.seed).shuffle()
+  dataset = dataset[:epoch_size].repeat()
+  dataset = dataset.random_map(
+    partial(_augment, config=config.augment, size=config.dataset.image_size)
+  )
+  dataset = dataset.batch(config.batch_size // process_count)
+  dataset = dataset[process_index::process_count][first_step:]
+  return iter(_prefetch(dataset, config.input))
+
+
+def eval_batches(
+  source: Source,
+  config: ml_collections.ConfigDict,
+  *,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[Batch]:
+  """Yields this process's share of each batch of one pass over `source`.
+
+  The last batch is padded with zeros; `mask` says which rows are images.
+
+  Args:
+    source: the split to evaluate on.
+    config: the whole config.
+    process_index: this process.
+    process_count: all processes.
+
+  Yields:
+    `image` and `label` as in training, and `mask` `[B / P]` in float32.
+  """
+  num_batches = -(-len(source) // config.batch_size)
+  size = config.dataset.image_size
+  dataset = grain.MapDataset.range(num_batches * config.batch_size).map(
+    partial(_eval_example, source=source, config=config.augment, size=size)
+  )
+  dataset = dataset.batch(config.batch_size // process_count)
+  dataset = dataset[process_index::process_count]
+  return iter(_prefetch(dataset, config.input))
+
+
+def _augment(
+  example: Example,
+  rng: np.random.Generator,
+  *,
+  config: ml_collections.ConfigDict,
+  size: int,
+) -> Batch:
+  image = augment.train_transform(example['image'], config, size, rng)
+  return {'image': image, 'label': np.int32(example['label'])}
+
+
+def _eval_example(
+  index: int, *, source: Source, config: ml_collections.ConfigDict, size: int
+) -> Batch:
+  if index >= len(source):
+    image, label = np.zeros((size, size, 3), np.uint8), 0
+  else:
+    example = source[index]
+    image = augment.eval_transform(example['image'], config, size)
+    label = example['label']
+  mask = np.float32(index < len(source))
+  return {'image': image, 'label': np.int32(label), 'mask': mask}
+
+
+def _prefetch(
+  dataset: grain.MapDataset, config: ml_collections.ConfigDict
+) -> grain.IterDataset:
+  """Makes batches ahead of time; each thread or worker makes whole ones."""
+  if config.num_workers:
+    threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    return dataset.to_iter_dataset(threads).mp_prefetch(
+      grain.MultiprocessingOptions(
+        num_workers=config.num_workers,
+        per_worker_buffer_size=-(-config.prefetch // config.num_workers),
+      )
+    )
+  num_threads = config.num_threads or os.cpu_count()
+  return dataset.to_iter_dataset(
+    grain.ReadOptions(
+      num_threads=num_threads, prefetch_buffer_size=config.prefetch
+    )
+  )

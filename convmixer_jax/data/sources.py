@@ -1,0 +1,176 @@
+"""Where images come from: scikit-learn's digits, or any prepared TFDS set."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypedDict
+
+import ml_collections
+import numpy as np
+
+from convmixer_jax.data.decode import decode_image
+from convmixer_jax.errors import UserError
+
+_DIGITS_TEST_EVERY = 5  # of each class, in the set's own order
+
+
+class Example(TypedDict):
+  """An image `[H, W, 3]` in uint8 and its label."""
+
+  image: np.ndarray
+  label: int
+
+
+class Source(Protocol):
+  """Examples by number: what the pipeline shuffles and batches."""
+
+  num_classes: int
+
+  def __len__(self) -> int:
+    """Returns the number of examples."""
+    ...
+
+  def __getitem__(self, index: int) -> Example:
+    """Returns one example."""
+    ...
+
+
+class InMemorySource:
+  """Examples that are decoded already."""
+
+  def __init__(self, examples: Sequence[Example], num_classes: int):
+    self._examples = examples
+    self.num_classes = num_classes
+
+  def __len__(self) -> int:
+    return len(self._examples)
+
+  def __getitem__(self, index: int) -> Example:
+    return self._examples[index]
+
+
+class TfdsSource:
+  """A split of a prepared TFDS set, decoded when read; no TensorFlow needed.
+
+  Raises:
+    UserError: on construction, if the set is not prepared as array_record, has
+      no such split or no images with labels; on reading, if an image cannot be
+      decoded.
+  """
+
+  def __init__(self, name: str, split: str, data_dir: str):
+    import tensorflow_datasets as tfds
+
+    self._name, self._split = name, split
+    builder = _prepared_builder(name, data_dir)
+    features = builder.info.features
+    if not {'image', 'label'} <= set(features):
+      raise UserError(
+        f'config.dataset.name = {name!r} has the features '
+        f'{", ".join(features)}; needed are image and label'
+      )
+    self.num_classes = features['label'].num_classes
+    try:
+      self._records = builder.as_data_source(
+        split, decoders={'image': tfds.decode.SkipDecoding()}
+      )
+    except (ValueError, KeyError) as error:
+      splits = ', '.join(builder.info.splits)
+      raise UserError(
+        f'{name!r} has no split {split!r}; there are {splits}, and slices of '
+        "them such as 'train[:10%]'"
+      ) from error
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> Example:
+    record = self._records[index]
+    where = f'{index} of {self._name} {self._split}'
+    image = decode_image(record['image'], where=where)
+    return {'image': image, 'label': int(record['label'])}
+
+
+def create_source(
+  config: ml_collections.ConfigDict, split: str
+) -> TfdsSource | InMemorySource:
+  """Opens a split of the data set that `config.dataset` names.
+
+  Sets that need less than `cache_mib` once decoded are kept in memory.
+
+  Args:
+    config: `config.dataset`.
+    split: 'train' or 'test' for digits; for TFDS, its split syntax.
+
+  Raises:
+    UserError: see `TfdsSource`; or the split is empty.
+  """
+  if config.name == 'digits':
+    return _digits(split)
+  source = TfdsSource(config.name, split, config.data_dir)
+  if not len(source):
+    raise UserError(f'{config.name!r} has no images in split {split!r}')
+  if len(source) * source[0]['image'].nbytes <= config.cache_mib * 2**20:
+    return _in_memory(source)
+  return source
+
+
+def _digits(split: str) -> InMemorySource:
+  """The 1,797 bundled digits: every fifth of each class is held out."""
+  from sklearn.datasets import load_digits
+
+  if split not in ('train', 'test'):
+    raise UserError(f"'digits' has no split {split!r}; there are train, test")
+  digits = load_digits()
+  place_in_class = np.zeros(len(digits.target), int)
+  for label in range(10):
+    members = digits.target == label
+    place_in_class[members] = np.arange(members.sum())
+  held_out = place_in_class % _DIGITS_TEST_EVERY == _DIGITS_TEST_EVERY - 1
+  chosen = np.flatnonzero(held_out == (split == 'test'))
+  grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+  return InMemorySource(
+    [
+      {'image': np.repeat(grey[i, ..., None], 3, -1), 'label': int(label)}
+      for i, label in zip(chosen, digits.target[chosen], strict=True)
+    ],
+    num_classes=10,
+  )
+
+
+def _in_memory(source: TfdsSource) -> InMemorySource:
+  with ThreadPoolExecutor(os.cpu_count()) as pool:
+    examples = list(pool.map(source.__getitem__, range(len(source))))
+  return InMemorySource(examples, source.num_classes)
+
+
+def _prepared_builder(name: str, data_dir: str):
+  """Returns TFDS's builder of a set that is prepared as array_record."""
+  import tensorflow_datasets as tfds
+  from tensorflow_datasets.core import file_adapters
+
+  data_dir = os.path.expanduser(data_dir) or None
+  command = f'python -m convmixer_jax.tools.prepare {name}'
+  command += f' --data_dir={data_dir}' if data_dir else ''
+  try:
+    builder = tfds.builder(name, data_dir=data_dir)
+  except tfds.core.DatasetNotFoundError as error:
+    raise UserError(
+      f'config.dataset.name = {name!r} is not digits nor a TFDS data set; '
+      'https://www.tensorflow.org/datasets/catalog lists them'
+    ) from error
+  except (ValueError, AssertionError) as error:  # its config or version
+    reason = ' '.join(str(error).split())
+    raise UserError(f'config.dataset.name = {name!r}: {reason}') from error
+  if not builder.is_prepared():
+    raise UserError(
+      f'data set {name!r} is not prepared in {builder.data_path.parent}; '
+      f'prepare it with: {command}'
+    )
+  if builder.info.file_format != file_adapters.FileFormat.ARRAY_RECORD:
+    raise UserError(
+      f'data set {name!r} in {builder.data_path} is stored as '
+      f'{builder.info.file_format.value}, which cannot be read in random '
+      f'order; convert it to array_record with: {command}'
+    )
+  return builder
