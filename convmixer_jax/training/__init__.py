@@ -1,0 +1,1 @@
+"""From a batch in host memory to a new state, a metric and a checkpoint."""

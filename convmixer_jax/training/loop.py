@@ -1,0 +1,173 @@
+"""The training run, from a config to a trained network."""
+
+import contextlib
+from functools import partial
+
+import jax
+import ml_collections
+from absl import logging
+from clu import parameter_overview, periodic_actions
+from etils import epath
+from jax.sharding import Mesh
+
+from convmixer_jax import config as config_lib
+from convmixer_jax.data import augment, pipeline, sources
+from convmixer_jax.models import create_model
+from convmixer_jax.training import checkpoint, sharding, steps, workdir
+from convmixer_jax.training import optimizer as optimizer_lib
+from convmixer_jax.training.report import Reporter, empty_window
+
+_PROFILE_AFTER, _PROFILE_STEPS = 10, 5
+
+
+def train_and_evaluate(
+  config: ml_collections.ConfigDict, workdir_path: str
+) -> dict[str, float]:
+  """Trains as `config` says, or goes on with what `workdir_path` holds.
+
+  Args:
+    config: see `configs/default.py`.
+    workdir_path: a new or empty directory, or one of an earlier run with the
+      same network, data and recipe; local, or in a bucket.
+
+  Returns:
+    The metrics of the held-out split after the last step.
+
+  Raises:
+    UserError: the config, the data or the directory are not as they should be;
+      nothing was written then.
+  """
+  # Look at everything that can be wrong before anything is written.
+  config_lib.validate(config)
+  augment.validate(config.augment)
+  mesh = sharding.create_mesh(config.mesh)
+  config_lib.check_batch_size(config, mesh.size)
+  directory = epath.Path(workdir_path)
+  workdir.check_workdir(directory, config)
+  train_source = sources.create_source(
+    config.dataset, config.dataset.train_split
+  )
+  eval_source = sources.create_source(config.dataset, config.dataset.eval_split)
+  steps_per_epoch = pipeline.steps_per_epoch(train_source, config.batch_size)
+  num_steps = config_lib.num_train_steps(config, steps_per_epoch)
+
+  model = create_model(config.model, train_source.num_classes, config.dtype)
+  schedule = optimizer_lib.create_schedule(config, steps_per_epoch, num_steps)
+  optimizer = optimizer_lib.create_optimizer(config, schedule)
+  create_state = partial(steps.create_state, model, optimizer, config)
+  abstract_state = jax.eval_shape(create_state)
+  state_sharding = sharding.state_sharding(mesh, abstract_state)
+
+  if jax.process_index() == 0:
+    overview = parameter_overview.get_parameter_overview(
+      abstract_state.params, include_stats=False
+    )
+    workdir.describe_run(directory, config, overview)
+
+  with contextlib.ExitStack() as stack:
+    checkpointer = checkpoint.Checkpointer(directory, config.keep_checkpoints)
+    stack.callback(checkpointer.close)
+    window = empty_window()
+    first_step = checkpointer.latest_step() or 0
+    if first_step:
+      target = sharding.with_sharding(abstract_state, state_sharding)
+      state, window = checkpointer.restore(first_step, target, window)
+      logging.info('Going on from step %d', first_step)
+    else:
+      state = jax.jit(create_state, out_shardings=state_sharding)()
+
+    reporter = Reporter(
+      directory,
+      window,
+      first_step=first_step,
+      num_steps=num_steps,
+      steps_per_epoch=steps_per_epoch,
+      batch_size=config.batch_size,
+      log_every_steps=config.log_every_steps,
+    )
+    stack.callback(reporter.close)
+    train_step = jax.jit(
+      steps.make_train_step(model, optimizer, schedule, config),
+      donate_argnums=0,
+      out_shardings=(state_sharding, sharding.replicated(mesh)),
+    )
+    eval_step = jax.jit(
+      steps.make_eval_step(model, config),
+      out_shardings=sharding.replicated(mesh),
+    )
+    profile = _create_profile(config, directory, first_step)
+
+    batches = pipeline.train_batches(
+      train_source,
+      config,
+      first_step=first_step,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+    eval_every = config.eval_every_epochs * steps_per_epoch
+    results = None
+    for step in range(first_step + 1, num_steps + 1):
+      batch = sharding.to_global(next(batches), mesh)
+      state, metrics = train_step(state, batch)
+      reporter.add(step, metrics)
+      profile(step)
+
+      evaluates = step % eval_every == 0 or step == num_steps
+      if evaluates or step % config.checkpoint_every_steps == 0:
+        window = reporter.flush()
+        results = None
+        if evaluates:
+          results = evaluate(eval_step, state, eval_source, config, mesh)
+          reporter.evaluation(step, results)
+        checkpointer.save(state, window, results)
+
+    if results is None:  # there was nothing left to do
+      results = evaluate(eval_step, state, eval_source, config, mesh)
+  return results
+
+
+def evaluate(
+  eval_step,
+  state: steps.TrainState,
+  source: sources.Source,
+  config: ml_collections.ConfigDict,
+  mesh: Mesh,
+) -> dict[str, float]:
+  """Evaluates every image of `source` once, on all devices.
+
+  Args:
+    eval_step: jitted `steps.make_eval_step`.
+    state: the state to evaluate.
+    source: the held-out split.
+    config: the whole config.
+    mesh: the devices.
+
+  Returns:
+    `eval_loss`, `eval_accuracy` and `eval_accuracy_top5`.
+  """
+  total = jax.device_get(steps.EvalMetrics.empty())
+  pending = None
+  for batch in pipeline.eval_batches(
+    source,
+    config,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  ):
+    metrics = eval_step(state, sharding.to_global(batch, mesh))
+    if pending is not None:
+      total = total.merge(jax.device_get(pending))
+    pending = metrics
+  total = total.merge(jax.device_get(pending))
+  return {name: float(value) for name, value in total.compute().items()}
+
+
+def _create_profile(config, directory, first_step):
+  if not config.profile:
+    return lambda step: None
+  return periodic_actions.Profile(
+    logdir=str(directory),
+    num_profile_steps=_PROFILE_STEPS,
+    profile_duration_ms=0,
+    first_profile=first_step + _PROFILE_AFTER,
+    every_secs=None,
+  )

@@ -1,0 +1,52 @@
+"""`metrics.csv`: one row for each step something was measured at."""
+
+import csv
+import io
+
+from etils import epath
+
+
+class MetricsTable:
+  """A table of numbers by step, kept in memory and on disk.
+
+  The file is written whole and then renamed, so it is never half a file, and
+  it works where nothing can be appended to (a bucket).
+  """
+
+  def __init__(self, path: epath.Path, columns: list[str], last_step: int):
+    """Opens the table, leaving out what a run did after `last_step`.
+
+    Args:
+      path: of the CSV file, which need not exist.
+      columns: names, after `step`.
+      last_step: the step the run goes on from.
+    """
+    self._path = path
+    self._columns = ['step', *columns]
+    self._rows = {
+      step: row for step, row in read_table(path).items() if step <= last_step
+    }
+
+  def write(self, step: int, values: dict[str, float]) -> None:
+    """Adds values to the row of `step`, and the row to the file."""
+    row = self._rows.setdefault(step, {'step': step})
+    row.update(values)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, self._columns, lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(self._rows.values())
+    whole = self._path.parent / f'{self._path.name}.tmp'
+    whole.write_text(text.getvalue())
+    whole.replace(self._path)
+
+
+def read_table(path: epath.Path) -> dict[int, dict[str, float]]:
+  """Returns the rows by step; a row lacks the columns it has no value for."""
+  if not path.exists():
+    return {}
+  rows = csv.DictReader(io.StringIO(path.read_text()))
+  return {
+    int(row['step']): {'step': int(row['step'])}
+    | {k: float(v) for k, v in row.items() if k != 'step' and v}
+    for row in rows
+  }

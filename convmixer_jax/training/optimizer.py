@@ -1,0 +1,77 @@
+"""AdamW with the paper's schedule, clipping and decay mask, from optax."""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+
+def create_schedule(
+  config: ml_collections.ConfigDict, steps_per_epoch: int, num_steps: int
+) -> optax.Schedule:
+  """Returns the learning rate of each update, by its number from 0.
+
+  'paper': the authors' triangle, up to the peak until 2/5 of the epochs, down
+  to a twentieth of it until 4/5, down to 0; an update has the rate of the end
+  of its step, so the last has 0. 'cosine' and 'constant' follow a linear
+  warm-up of `warmup_epochs`.
+
+  Args:
+    config: the whole config.
+    steps_per_epoch: updates in an epoch.
+    num_steps: updates in the whole run.
+  """
+  peak = config.learning_rate
+  if config.schedule == 'paper':
+    if config.num_steps:
+      turns = [0, num_steps * 2 // 5, num_steps * 4 // 5, num_steps]
+    else:  # the authors turn at whole epochs
+      epochs = config.num_epochs
+      turns = [0, epochs * 2 // 5, epochs * 4 // 5, epochs]
+      turns = [epoch * steps_per_epoch for epoch in turns]
+    rates = [0, peak, peak / 20, 0]
+    return lambda step: jnp.interp(
+      step + 1.0, jnp.array(turns, jnp.float32), jnp.array(rates, jnp.float32)
+    )
+  warmup_steps = round(config.warmup_epochs * steps_per_epoch)
+  if config.schedule == 'cosine':
+    return optax.warmup_cosine_decay_schedule(
+      init_value=0.0 if warmup_steps else peak,
+      peak_value=peak,
+      warmup_steps=warmup_steps,
+      decay_steps=num_steps,
+    )
+  return optax.warmup_constant_schedule(
+    init_value=0.0 if warmup_steps else peak,
+    peak_value=peak,
+    warmup_steps=warmup_steps,
+  )
+
+
+def create_optimizer(
+  config: ml_collections.ConfigDict, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+  """Returns AdamW behind a clip of the gradient's global norm.
+
+  Weight decay goes to convolution and dense kernels, not to biases and
+  BatchNorm, unless `config.decay_all`. Like PyTorch's AdamW it is multiplied
+  with the learning rate.
+  """
+  adamw = optax.adamw(
+    schedule,
+    b1=config.adam_beta1,
+    b2=config.adam_beta2,
+    eps=config.adam_epsilon,
+    weight_decay=config.weight_decay,
+    mask=None if config.decay_all else decay_mask,
+  )
+  if not config.clip_norm:
+    return adamw
+  return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+
+
+def decay_mask(params: optax.Params) -> optax.Params:
+  """Returns, for each parameter, whether weight decay is meant for it."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: path[-1].key == 'kernel', params
+  )

@@ -1,0 +1,160 @@
+"""Tells how a run is going: the terminal, TensorBoard, `metrics.csv`."""
+
+import sys
+import time
+
+import jax
+import tqdm
+from clu import metric_writers
+from etils import epath
+
+from convmixer_jax import plots
+from convmixer_jax.training.metrics_table import MetricsTable, read_table
+from convmixer_jax.training.steps import EvalMetrics, TrainMetrics
+
+_SHOWN = {
+  'train_loss': '.4f',
+  'train_accuracy': '.4f',
+  'learning_rate': '.3g',
+  'images_per_sec': '.1f',
+  'eval_loss': '.4f',
+  'eval_accuracy': '.4f',
+  'eval_accuracy_top5': '.4f',
+}
+
+
+class Reporter:
+  """Gathers the metrics of steps, and writes them where they are looked for.
+
+  The metrics of a step are fetched when the next one is under way, so that the
+  device never waits for the host.
+  """
+
+  def __init__(
+    self,
+    workdir: epath.Path,
+    window: TrainMetrics,
+    *,
+    first_step: int,
+    num_steps: int,
+    steps_per_epoch: int,
+    batch_size: int,
+    log_every_steps: int,
+  ):
+    """Opens the table and the writers, in the first process only.
+
+    Args:
+      workdir: of the run.
+      window: metrics of steps that were made but not yet reported.
+      first_step: updates made before this start.
+      num_steps: updates in the whole run.
+      steps_per_epoch: updates in an epoch.
+      batch_size: images in an update.
+      log_every_steps: how many steps a report sums up.
+    """
+    self._window = window
+    self._pending = None  # (step, its metrics, still on the device)
+    self._clock = None  # when the last step was known to be done
+    self._seconds, self._steps = 0.0, 0  # timed since the last report
+    self._num_steps = num_steps
+    self._steps_per_epoch = steps_per_epoch
+    self._batch_size = batch_size
+    self._log_every_steps = log_every_steps
+    self._writes = jax.process_index() == 0
+    if not self._writes:
+      return
+    self._workdir = workdir
+    names = [*TrainMetrics.__annotations__, *EvalMetrics.__annotations__]
+    columns = ['epoch', *names, 'steps_per_sec', 'images_per_sec']
+    self._table = MetricsTable(workdir / 'metrics.csv', columns, first_step)
+    self._writer = metric_writers.AsyncWriter(
+      metric_writers.SummaryWriter(str(workdir))
+    )
+    self._bar = tqdm.tqdm(
+      total=num_steps,
+      initial=first_step,
+      unit='step',
+      file=sys.stdout,
+      dynamic_ncols=True,
+      disable=not sys.stdout.isatty(),
+    )
+
+  def add(self, step: int, metrics: TrainMetrics) -> None:
+    """Notes that `step` was sent off, and takes in the one before it."""
+    self._take_in()
+    self._pending = step, metrics
+
+  def flush(self) -> TrainMetrics:
+    """Waits for the last step; returns what is not yet reported.
+
+    The time until the next step counts as no training time.
+    """
+    self._take_in()
+    self._clock = None
+    return self._window
+
+  def evaluation(self, step: int, values: dict[str, float]) -> None:
+    """Reports what the held-out images gave."""
+    self._write(step, values)
+
+  def close(self) -> None:
+    """Writes what is left, and draws the learning curves."""
+    if not self._writes:
+      return
+    self._bar.close()
+    self._writer.close()
+    if rows := read_table(self._workdir / 'metrics.csv'):
+      picture = plots.to_png(plots.learning_curves(list(rows.values())))
+      (self._workdir / 'curves.png').write_bytes(picture)
+
+  def _take_in(self):
+    if self._pending is None:
+      return
+    (step, metrics), self._pending = self._pending, None
+    metrics = jax.device_get(metrics)
+    now = time.monotonic()
+    if self._clock is not None:
+      self._seconds += now - self._clock
+      self._steps += 1
+    self._clock = now
+
+    is_empty = self._window.train_loss.count == 0
+    self._window = metrics if is_empty else self._window.merge(metrics)
+    if self._writes:
+      self._bar.update()
+    if step % self._log_every_steps == 0 or step == self._num_steps:
+      values = self._window.compute()
+      if self._steps:
+        values['steps_per_sec'] = self._steps / self._seconds
+        values['images_per_sec'] = values['steps_per_sec'] * self._batch_size
+      self._write(step, values)
+      self._window = empty_window()
+      self._seconds, self._steps = 0.0, 0
+
+  def _write(self, step, values):
+    if not self._writes:
+      return
+    values = {name: float(value) for name, value in values.items()}
+    epoch = step / self._steps_per_epoch
+    self._writer.write_scalars(step, values)
+    self._table.write(step, {'epoch': round(epoch, 3)} | values)
+    shown = '  '.join(
+      f'{name} {values[name]:{style}}'
+      for name, style in _SHOWN.items()
+      if name in values
+    )
+    line = f'step {step:>6}/{self._num_steps}  epoch {epoch:6.2f}  {shown}'
+    if self._bar.disable:
+      if 'steps_per_sec' in values:
+        left = (self._num_steps - step) / values['steps_per_sec']
+        line += f'  eta {self._bar.format_interval(left)}'
+      print(line, flush=True)
+    elif 'eval_loss' in values:
+      self._bar.write(line, file=sys.stdout)
+    else:
+      self._bar.set_postfix_str(shown)
+
+
+def empty_window() -> TrainMetrics:
+  """Returns the sums over no step, on the host."""
+  return jax.device_get(TrainMetrics.empty())

@@ -1,0 +1,180 @@
+"""The state of training and the two steps: one that learns, one that looks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from clu import metrics
+from flax import linen as nn
+
+from convmixer_jax.training.preprocess import normalize, preprocess_train
+
+# What draws random numbers, each by a stream of its own.
+_INIT, _PREPROCESS = range(2)
+
+Batch = dict[str, jax.Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that a training step reads and writes.
+
+  Attributes:
+    step: updates made so far, an int32 scalar.
+    params: the network's parameters, float32.
+    batch_stats: BatchNorm's running statistics, float32.
+    opt_state: the optimizer's state.
+  """
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: optax.OptState
+
+
+@flax.struct.dataclass
+class TrainMetrics(metrics.Collection):
+  """Means over the steps since the last report; the rate is the last step's."""
+
+  train_loss: metrics.Average.from_output('loss')
+  train_accuracy: metrics.Average.from_output('correct')
+  learning_rate: metrics.LastValue.from_output('learning_rate')
+  gradient_norm: metrics.Average.from_output('gradient_norm')
+  parameter_norm: metrics.LastValue.from_output('parameter_norm')
+  update_norm: metrics.Average.from_output('update_norm')
+
+
+@flax.struct.dataclass
+class EvalMetrics(metrics.Collection):
+  """Means over images; padding is masked out."""
+
+  eval_loss: metrics.Average.from_output('loss')
+  eval_accuracy: metrics.Average.from_output('correct')
+  eval_accuracy_top5: metrics.Average.from_output('correct_top5')
+
+
+def create_state(
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  config: ml_collections.ConfigDict,
+) -> TrainState:
+  """Initialises parameters, statistics and optimizer from `config.seed`."""
+  rng = jax.random.fold_in(jax.random.key(config.seed), _INIT)
+  size = config.dataset.image_size
+  variables = model.init(rng, jnp.zeros((1, size, size, 3)), train=False)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=variables['params'],
+    batch_stats=variables['batch_stats'],
+    opt_state=optimizer.init(variables['params']),
+  )
+
+
+def make_train_step(
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  schedule: optax.Schedule,
+  config: ml_collections.ConfigDict,
+) -> Callable[[TrainState, Batch], tuple[TrainState, TrainMetrics]]:
+  """Returns the update of one batch, to be jitted with the state donated.
+
+  The batch has `image` `[B, H, W, 3]` in uint8 and `label` `[B]`. With
+  `config.accum_steps` = A it goes through the network in A parts, part a being
+  rows a, a + A, ... (so that each device splits its own rows), and the
+  gradients are averaged; only BatchNorm sees the difference.
+  """
+
+  def loss_of_part(params, batch_stats, images, targets):
+    logits, updated = model.apply(
+      {'params': params, 'batch_stats': batch_stats},
+      images,
+      train=True,
+      mutable=['batch_stats'],
+    )
+    losses = optax.softmax_cross_entropy(logits, targets)
+    correct = jnp.argmax(logits, -1) == jnp.argmax(targets, -1)
+    return jnp.mean(losses), (updated['batch_stats'], jnp.mean(correct))
+
+  gradient_of_part = jax.value_and_grad(loss_of_part, has_aux=True)
+
+  def train_step(state, batch):
+    rng = jax.random.fold_in(jax.random.key(config.seed), _PREPROCESS)
+    rng = jax.random.fold_in(rng, state.step)
+    images, targets = preprocess_train(batch, rng, config, model.num_classes)
+
+    gradient, loss, correct, batch_stats = _mean_over_parts(
+      gradient_of_part, state, images, targets, config.accum_steps
+    )
+    updates, opt_state = optimizer.update(
+      gradient, state.opt_state, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
+    new_state = TrainState(state.step + 1, params, batch_stats, opt_state)
+    return new_state, TrainMetrics.single_from_model_output(
+      loss=loss,
+      correct=correct,
+      learning_rate=schedule(state.step),
+      gradient_norm=optax.global_norm(gradient),
+      parameter_norm=optax.global_norm(params),
+      update_norm=optax.global_norm(updates),
+    )
+
+  return train_step
+
+
+def _mean_over_parts(gradient_of_part, state, images, targets, num_parts):
+  """Averages gradient, loss and accuracy; BatchNorm's statistics chain on."""
+
+  def of_part(batch_stats, part):
+    (loss, (batch_stats, correct)), gradient = gradient_of_part(
+      state.params, batch_stats, *part
+    )
+    return (gradient, loss, correct), batch_stats
+
+  if num_parts == 1:
+    means, batch_stats = of_part(state.batch_stats, (images, targets))
+    return *means, batch_stats
+
+  def add_part(carry, part):
+    sums, batch_stats = carry
+    terms, batch_stats = of_part(batch_stats, part)
+    return (jax.tree.map(jnp.add, sums, terms), batch_stats), None
+
+  def split(array):  # part a is rows a, a + num_parts, ...
+    parts = array.reshape(-1, num_parts, *array.shape[1:])
+    return parts.swapaxes(0, 1)
+
+  zeros = jax.tree.map(jnp.zeros_like, state.params), 0.0, 0.0
+  (sums, batch_stats), _ = jax.lax.scan(
+    add_part, (zeros, state.batch_stats), (split(images), split(targets))
+  )
+  means = jax.tree.map(lambda total: total / num_parts, sums)
+  return *means, batch_stats
+
+
+def make_eval_step(
+  model: nn.Module, config: ml_collections.ConfigDict
+) -> Callable[[TrainState, Batch], EvalMetrics]:
+  """Returns the evaluation of one batch with `image`, `label` and `mask`."""
+
+  def eval_step(state, batch):
+    logits = model.apply(
+      {'params': state.params, 'batch_stats': state.batch_stats},
+      normalize(batch['image'], config.dataset),
+      train=False,
+    )
+    labels = batch['label']
+    _, best = jax.lax.top_k(logits, min(5, model.num_classes))
+    hits = best == labels[:, None]
+    return EvalMetrics.single_from_model_output(
+      loss=optax.softmax_cross_entropy_with_integer_labels(logits, labels),
+      correct=hits[:, 0],
+      correct_top5=jnp.any(hits, axis=-1),
+      mask=batch['mask'],
+    )
+
+  return eval_step

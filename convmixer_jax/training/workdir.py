@@ -1,0 +1,93 @@
+"""The directory of a run: what it holds, and whether it may be gone on with."""
+
+import importlib.metadata
+import json
+import platform
+
+import ml_collections
+from absl import logging
+from etils import epath
+
+from convmixer_jax.config import changed_keys, flatten
+from convmixer_jax.errors import UserError
+
+_CONFIG, _VERSIONS = 'config.json', 'versions.json'
+_PACKAGES = (
+  'clu',
+  'flax',
+  'grain',
+  'jax',
+  'jaxlib',
+  'ml_collections',
+  'numpy',
+  'opencv-python-headless',
+  'optax',
+  'orbax-checkpoint',
+  'pillow',
+  'tensorflow-datasets',
+)
+
+
+def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
+  """Checks that `workdir` is new or holds a run of the same experiment.
+
+  Raises:
+    UserError: it holds something else, or a run whose network, data or recipe
+      differs; then the differing keys are named.
+  """
+  if workdir.exists() and not workdir.is_dir():
+    raise UserError(f'--workdir={workdir} is a file; give a directory')
+  if not workdir.exists() or not any(workdir.iterdir()):
+    return
+  if not (workdir / _CONFIG).exists():
+    raise UserError(
+      f'--workdir={workdir} is not empty and holds no run of ours (no '
+      f'{_CONFIG}); give a new or an empty directory'
+    )
+  try:
+    old = json.loads((workdir / _CONFIG).read_text())
+    old = flatten(ml_collections.ConfigDict(old))
+  except (ValueError, AttributeError, TypeError) as error:
+    raise UserError(
+      f'{workdir / _CONFIG} is not a config of ours ({error}); give a new or '
+      'an empty --workdir'
+    ) from error
+  new = flatten(ml_collections.ConfigDict(json.loads(_to_json(config))))
+  if changed := changed_keys(old, new):
+    differences = ', '.join(
+      f'{key} ({old.get(key)} -> {new.get(key)})' for key in changed
+    )
+    raise UserError(
+      f'--workdir={workdir} holds a run with another config: {differences}; '
+      'give the old values or a new --workdir'
+    )
+
+
+def describe_run(
+  workdir: epath.Path, config: ml_collections.ConfigDict, overview: str
+) -> None:
+  """Writes config, versions and the table of parameters into `workdir`.
+
+  Raises:
+    UserError: `workdir` cannot be written to.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / _CONFIG).write_text(_to_json(config) + '\n')
+    (workdir / _VERSIONS).write_text(json.dumps(_versions(), indent=2) + '\n')
+    (workdir / 'parameters.txt').write_text(overview + '\n')
+  except OSError as error:
+    raise UserError(
+      f'--workdir={workdir} cannot be written to ({error.strerror}); give '
+      'another directory'
+    ) from error
+  logging.info('Parameters:\n%s', overview)
+
+
+def _to_json(config: ml_collections.ConfigDict) -> str:
+  return config.to_json_best_effort(indent=2, sort_keys=False)
+
+
+def _versions() -> dict[str, str]:
+  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  return {'python': platform.python_version()} | versions
