@@ -1,0 +1,1 @@
+"""What one runs besides train.py: `python -m convmixer_jax.tools.NAME`."""
