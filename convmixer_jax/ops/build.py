@@ -1,0 +1,104 @@
+"""Compiles the CPU kernels in csrc/ when they are first needed.
+
+Libraries are kept in $CONVMIXER_JAX_CACHE, else in
+$XDG_CACHE_HOME/convmixer_jax, else in ~/.cache/convmixer_jax. The name of one
+holds a hash of all that went into it, so that another compiler, CPU, JAX or
+source makes another file, and a shared home directory serves several machines.
+The compiler is $CXX, else the first of c++, g++ and clang++.
+"""
+
+import hashlib
+import os
+import pathlib
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+
+import jax
+import jaxlib
+
+_SOURCE_DIR = pathlib.Path(__file__).parent / 'csrc'
+
+
+def build(kernel_size: int) -> pathlib.Path:
+  """Returns the library of the kernels for one size, compiling it if need be.
+
+  Safe when several processes do it at once: each writes a file of its own and
+  renames it.
+
+  Raises:
+    RuntimeError: no compiler was found, or it failed.
+    OSError: the cache directory cannot be written.
+  """
+  compiler = _compiler()
+  flags = [
+    '-std=c++17',
+    '-O3',
+    _native_flag(),
+    '-ffp-contract=fast',
+    '-fPIC',
+    '-shared',
+    '-pthread',
+    f'-DKERNEL_SIZE={kernel_size}',
+  ]
+  # What the compiler predefines tells its version and the CPU's extensions.
+  macros = _run([*compiler, _native_flag(), '-dM', '-E', '-xc++', os.devnull])
+  sources = sorted(_SOURCE_DIR.glob('*.[ch]*'))
+  digest = hashlib.sha256()
+  for part in (
+    macros,
+    shlex.join([*compiler, *flags]),
+    jaxlib.__version__,
+    *(source.read_text() for source in sources),
+  ):
+    digest.update(part.encode() + b'\0')
+  library = _cache_dir() / f'depthwise_k{kernel_size}_{digest.hexdigest()}.so'
+  if not library.exists():
+    library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
+      fresh = pathlib.Path(scratch) / library.name
+      include = f'-I{jax.ffi.include_dir()}'
+      source = _SOURCE_DIR / 'ffi.cc'
+      _run([*compiler, *flags, include, str(source), '-o', str(fresh)])
+      fresh.replace(library)
+  return library
+
+
+def _native_flag() -> str:
+  # On x86 -mcpu is another word for -mtune; elsewhere -march may be unknown.
+  x86 = platform.machine().lower() in ('x86_64', 'amd64')
+  return '-march=native' if x86 else '-mcpu=native'
+
+
+def _compiler() -> list[str]:
+  given = os.environ.get('CXX')
+  for candidate in [given] if given else ['c++', 'g++', 'clang++']:
+    command = shlex.split(candidate)
+    if shutil.which(command[0]):
+      return command
+  raise RuntimeError(
+    f'$CXX is {given!r}, which is no program; correct or unset it'
+    if given
+    else 'no C++ compiler was found; install g++ or clang++, or set $CXX'
+  )
+
+
+def _cache_dir() -> pathlib.Path:
+  given = os.environ.get('CONVMIXER_JAX_CACHE')
+  if given:
+    return pathlib.Path(given)
+  base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+  return pathlib.Path(base) / 'convmixer_jax'
+
+
+def _run(command: list[str]) -> str:
+  done = subprocess.run(
+    command, capture_output=True, text=True, errors='replace', check=False
+  )
+  if done.returncode:
+    lines = [line for line in done.stderr.splitlines() if 'error' in line]
+    reason = (lines or done.stderr.splitlines() or ['without a message'])[0]
+    raise RuntimeError(f'{command[0]} failed ({reason}); set $CXX to another')
+  return done.stdout
