@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from convmixer_jax.ops import IMPLEMENTATIONS, depthwise_conv
+from convmixer_jax.ops import IMPLEMENTATIONS, depthwise_conv, native
 
 SHAPES = [
   # batch, height, width, channels, kernel size
@@ -19,6 +19,13 @@ SHAPES = [
   (3, 4, 4, 1, 1),
   (2, 17, 16, 33, 9),
 ]
+
+
+@pytest.fixture(params=[None, *IMPLEMENTATIONS])
+def implementation(request):
+  if request.param == 'native' and not native.is_available(3):
+    pytest.skip('the native kernels need a C++ compiler')
+  return request.param
 
 
 def make(shape, dtype=np.float32, seed=0):
@@ -69,7 +76,6 @@ def compute(x, kernel, bias, dy, implementation):
   return all_of(x, kernel, bias, dy)
 
 
-@pytest.mark.parametrize('implementation', [None, *IMPLEMENTATIONS])
 @pytest.mark.parametrize('shape', SHAPES)
 def test_float32_equals_reference(shape, implementation):
   arrays = make(shape)
@@ -81,7 +87,6 @@ def test_float32_equals_reference(shape, implementation):
     np.testing.assert_allclose(value, expected, rtol=0, atol=2e-6 * scale)
 
 
-@pytest.mark.parametrize('implementation', [None, *IMPLEMENTATIONS])
 @pytest.mark.parametrize('shape', SHAPES)
 def test_bfloat16_sums_in_float32(shape, implementation):
   arrays = make(shape, jnp.bfloat16)
@@ -95,7 +100,6 @@ def test_bfloat16_sums_in_float32(shape, implementation):
     )
 
 
-@pytest.mark.parametrize('implementation', [None, *IMPLEMENTATIONS])
 def test_gradients_of_float32_parameters_are_float32(implementation):
   x, kernel, bias, dy = make((2, 8, 8, 16, 3))
 
@@ -109,7 +113,6 @@ def test_gradients_of_float32_parameters_are_float32(implementation):
     np.testing.assert_allclose(value, right, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize('implementation', [None, *IMPLEMENTATIONS])
 def test_bias_is_optional(implementation):
   x, kernel, bias, dy = make((2, 6, 6, 8, 3))
   conv = functools.partial(depthwise_conv, implementation=implementation)
@@ -119,7 +122,6 @@ def test_bias_is_optional(implementation):
     np.testing.assert_allclose(value, right, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize('implementation', [None, *IMPLEMENTATIONS])
 def test_inside_checkpoint_and_scan(implementation):
   x, kernel, bias, _ = make((2, 6, 6, 8, 3))
 
@@ -135,13 +137,13 @@ def test_inside_checkpoint_and_scan(implementation):
   np.testing.assert_allclose(again, plain, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize('implementation', [None, 'xla'])
-def test_lowered_for_tpu_it_is_xlas_convolution(implementation):
+@pytest.mark.parametrize('name', [None, 'xla'])
+def test_lowered_for_tpu_it_is_xlas_convolution(name):
   x, kernel, bias, dy = make((2, 6, 6, 8, 3), jnp.bfloat16)
 
   @jax.jit
   def gradient(x, kernel, bias, dy):
-    conv = functools.partial(depthwise_conv, implementation=implementation)
+    conv = functools.partial(depthwise_conv, implementation=name)
     return jax.vjp(conv, x, kernel, bias)[1](dy)
 
   text = jax.export.export(gradient, platforms=['tpu'])(
@@ -154,7 +156,7 @@ def test_lowered_for_tpu_it_is_xlas_convolution(implementation):
 
 def test_an_unknown_implementation_is_named():
   x, kernel, bias, _ = make((1, 4, 4, 2, 3))
-  with pytest.raises(ValueError, match=r"'cuda' is unknown; use one of xla"):
+  with pytest.raises(ValueError, match=r"'cuda' is unknown; use one of native"):
     depthwise_conv(x, kernel, bias, implementation='cuda')
 
 

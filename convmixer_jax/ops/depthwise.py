@@ -1,8 +1,8 @@
 """Depthwise convolution: the operation, its gradient, its implementations.
 
-An implementation is a module with two functions, `correlate` and
-`correlate_kernel`. They suffice: the gradient of the input is a correlation
-with the kernel turned by 180 degrees.
+An implementation is a module with two functions: `correlate` gives the output
+and `correlate_kernel` the gradients of kernel and bias. They suffice, for the
+gradient of the input is a correlation with the kernel turned by 180 degrees.
 """
 
 import functools
@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from convmixer_jax.ops import shift, xla
+from convmixer_jax.ops import native, shift, xla
 
-_MODULES = {'xla': xla, 'shift': shift}
+_MODULES = {'native': native, 'shift': shift, 'xla': xla}
 IMPLEMENTATIONS = tuple(_MODULES)
 
 
@@ -34,9 +34,10 @@ def depthwise_conv(
     x: `[B, H, W, C]`, float32 or bfloat16.
     kernel: `[k, k, C]`, float32 or bfloat16; rounded to x's dtype.
     bias: `[C]` or None; like kernel.
-    implementation: 'xla' (a convolution of XLA's), 'shift' (shifted
-      multiply-adds), or None: the fastest for the platform the computation is
-      lowered for.
+    implementation: 'native' (C++ kernels for CPUs), 'shift' (shifted
+      multiply-adds), 'xla' (a convolution of XLA's), or None: the best for the
+      platform the computation is lowered for, on CPUs 'native' where it can be
+      compiled, else 'shift', and 'xla' on all others.
 
   Returns:
     `[B, H, W, C]` of x's dtype, summed in float32. The gradients of kernel
@@ -46,6 +47,7 @@ def depthwise_conv(
   Raises:
     ValueError: for shapes that do not fit or an unknown implementation.
     TypeError: for another dtype of x.
+    RuntimeError: 'native' was asked for and cannot be compiled.
   """
   if implementation is not None and implementation not in IMPLEMENTATIONS:
     raise ValueError(
@@ -74,7 +76,9 @@ def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> None:
     )
 
 
-def _call(function: str, implementation: str | None, *operands, **sizes):
+def _call(
+  function: str, implementation: str | None, size: int, /, *operands, **sizes
+):
   """Calls `function` of the implementation, or of the platform's best."""
 
   def of(name):
@@ -82,15 +86,21 @@ def _call(function: str, implementation: str | None, *operands, **sizes):
 
   if implementation is not None:
     return of(implementation)(*operands)
-  return lax.platform_dependent(*operands, cpu=of('shift'), default=of('xla'))
+  # Beside an accelerator a CPU has other work than compiling for itself.
+  on_cpu = jax.default_backend() == 'cpu' and native.is_available(size)
+  return lax.platform_dependent(
+    *operands, cpu=of('native' if on_cpu else 'shift'), default=of('xla')
+  )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _depthwise_conv(x, kernel, bias, implementation):
-  low = (kernel.shape[0] - 1) // 2
+  size = kernel.shape[0]
   kernel = kernel.astype(x.dtype)
   bias = None if bias is None else bias.astype(x.dtype)
-  return _call('correlate', implementation, x, kernel, bias, low=low)
+  return _call(
+    'correlate', implementation, size, x, kernel, bias, low=(size - 1) // 2
+  )
 
 
 def _forward(x, kernel, bias, implementation):
@@ -100,13 +110,18 @@ def _forward(x, kernel, bias, implementation):
 def _backward(implementation, residuals, dy):
   x, kernel, bias = residuals
   size = kernel.shape[0]
-  low = (size - 1) // 2
   turned = kernel[::-1, ::-1].astype(x.dtype)
-  dx = _call('correlate', implementation, dy, turned, None, low=size - 1 - low)
-  dkernel = _call('correlate_kernel', implementation, x, dy, size=size, low=low)
-  dbias = None
-  if bias is not None:
-    dbias = dy.astype(jnp.float32).sum((0, 1, 2)).astype(bias.dtype)
+  dx = _call('correlate', implementation, size, dy, turned, None, low=size // 2)
+  dkernel, dbias = _call(
+    'correlate_kernel',
+    implementation,
+    size,
+    x,
+    dy,
+    size=size,
+    low=(size - 1) // 2,
+  )
+  dbias = None if bias is None else dbias.astype(bias.dtype)
   return dx, dkernel.astype(kernel.dtype), dbias
 
 

@@ -35,13 +35,13 @@ def correlate(
 
 def correlate_kernel(
   x: jax.Array, dy: jax.Array, size: int, low: int
-) -> jax.Array:
-  """Gradient `[k, k, C]`, float32, of `correlate`'s kernel given dy.
+) -> tuple[jax.Array, jax.Array]:
+  """Gradients `[k, k, C]`, `[C]` of `correlate`'s kernel and bias given dy.
 
-  A reduction for each of the k*k elements reads everything k*k times. A row
-  of the image at a time, the sum over its columns is one fusion again, whose
-  result is a kernel. The batch stays a dimension, so that a sharded one stays
-  where it is.
+  In float32. A reduction for each of the k*k elements reads everything k*k
+  times. A row of the image at a time, the sum over its columns is one fusion
+  again, whose result is a kernel. The batch stays a dimension, so that a
+  sharded one stays where it is.
   """
   batch, height, width, channels = x.shape
   padded = _pad(x, size, low)
@@ -56,4 +56,5 @@ def correlate_kernel(
     return total
 
   zeros = jnp.zeros((batch, size, size, channels), jnp.float32)
-  return lax.fori_loop(0, height, add_row, zeros).sum(0)
+  dkernel = lax.fori_loop(0, height, add_row, zeros).sum(0)
+  return dkernel, dy.astype(jnp.float32).sum((0, 1, 2))

@@ -1,8 +1,6 @@
 """Depthwise convolution as XLA's own convolution: for TPU and GPU.
 
-Both functions have the interface every implementation has (`depthwise.py`):
-`correlate` gives the output and the gradient of the input, `correlate_kernel`
-the gradient of the kernel.
+Both functions have the interface every implementation has (`depthwise.py`).
 """
 
 import jax
@@ -39,12 +37,13 @@ def correlate(
 
 def correlate_kernel(
   x: jax.Array, dy: jax.Array, size: int, low: int
-) -> jax.Array:
-  """Gradient `[k, k, C]`, float32, of `correlate`'s kernel given dy."""
+) -> tuple[jax.Array, jax.Array]:
+  """Gradients `[k, k, C]`, `[C]` of `correlate`'s kernel and bias given dy.
+
+  In float32."""
   # Casting first makes the result, and any reduction of it over devices,
   # float32.
   x, dy = x.astype(jnp.float32), dy.astype(jnp.float32)
   kernel = jax.ShapeDtypeStruct((size, size, x.shape[-1]), jnp.float32)
-  return jax.linear_transpose(lambda kernel: _conv(x, kernel, low), kernel)(dy)[
-    0
-  ]
+  transpose = jax.linear_transpose(lambda kernel: _conv(x, kernel, low), kernel)
+  return transpose(dy)[0], dy.sum((0, 1, 2))
