@@ -236,5 +236,5 @@ def test_refuses_an_image_smaller_than_a_patch():
 
 def test_refuses_an_unknown_dtype():
   config = imagenet.get_config()
-  with pytest.raises(UserError, match="config.dtype = 'float16' is unknown"):
+  with pytest.raises(UserError, match=r"config\.dtype = 'float16' is unknown"):
     create_model(config.model, 10, 'float16')

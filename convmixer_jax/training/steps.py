@@ -118,9 +118,9 @@ def make_train_step(
       loss=loss,
       correct=correct,
       learning_rate=schedule(state.step),
-      gradient_norm=optax.global_norm(gradient),
-      parameter_norm=optax.global_norm(params),
-      update_norm=optax.global_norm(updates),
+      gradient_norm=optax.tree.norm(gradient),
+      parameter_norm=optax.tree.norm(params),
+      update_norm=optax.tree.norm(updates),
     )
 
   return train_step

@@ -1,0 +1,35 @@
+"""What many tests start from: a config of a network that trains in seconds."""
+
+import jax
+import ml_collections
+import pytest
+
+from configs import default
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compilation_cache(tmp_path_factory):
+  """Lets runs of the same network within the tests compile it once."""
+  directory = str(tmp_path_factory.mktemp('compilation_cache'))
+  jax.config.update('jax_compilation_cache_dir', directory)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+
+@pytest.fixture
+def config() -> ml_collections.ConfigDict:
+  """A tiny ConvMixer on digits, with every augmentation on."""
+  config = default.get_config()
+  config.batch_size = 64
+  config.num_epochs = 1
+  config.model.width = 8
+  config.model.depth = 2
+  config.model.kernel_size = 3
+  config.augment.rand_augment.num_ops = 2
+  config.mixup.mixup_alpha = 0.5
+  config.mixup.cutmix_alpha = 0.5
+  config.mixup.group_size = 8
+  config.erasing.probability = 0.25
+  config.label_smoothing = 0.1
+  config.log_every_steps = 5
+  config.input.num_threads = 2
+  return config

@@ -1,0 +1,96 @@
+"""Schedules and AdamW, against the formulas in NumPy."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from convmixer_jax.training.optimizer import (
+  create_optimizer,
+  create_schedule,
+  decay_mask,
+)
+
+
+def test_the_paper_schedule(config):
+  config.learning_rate, config.num_epochs = 0.01, 7
+  schedule = create_schedule(config, 10, 70)
+  # The authors': interp(t, [0, E*2//5, E*4//5, E], [0, lr, lr/20, 0]).
+  t = (np.arange(70) + 1) / 10
+  expected = np.interp(t, [0, 2, 5, 7], [0, 0.01, 0.0005, 0])
+  rates = [schedule(jnp.int32(step)) for step in range(70)]
+  np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-9)
+  assert rates[69] == 0
+
+
+def test_the_paper_schedule_over_steps(config):
+  config.learning_rate, config.num_steps = 0.01, 50
+  schedule = create_schedule(config, 7, 50)
+  expected = np.interp(np.arange(50) + 1, [0, 20, 40, 50], [0, 0.01, 0.0005, 0])
+  rates = [schedule(jnp.int32(step)) for step in range(50)]
+  np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize('warmup_epochs', [0, 2])
+def test_cosine_and_constant(config, warmup_epochs):
+  config.learning_rate, config.warmup_epochs = 0.1, warmup_epochs
+  warmup, total = 10 * warmup_epochs, 100
+  steps = np.arange(total)
+  progress = np.clip((steps - warmup) / (total - warmup), 0, 1)
+  ramp = np.minimum(steps / max(warmup, 1), 1) if warmup else 1
+  for name, expected in {
+    'cosine': ramp * 0.05 * (1 + np.cos(np.pi * progress)),
+    'constant': ramp * np.full(total, 0.1),
+  }.items():
+    config.schedule = name
+    schedule = create_schedule(config, 10, total)
+    rates = [schedule(step) for step in steps]
+    np.testing.assert_allclose(rates, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize('decay_all', [False, True])
+@pytest.mark.parametrize('clip_norm', [0.0, 1.0])
+def test_adamw(config, decay_all, clip_norm):
+  """Against AdamW as PyTorch defines it, in float64."""
+  config.decay_all, config.clip_norm, config.weight_decay = (
+    decay_all,
+    clip_norm,
+    0.1,
+  )
+  config.adam_beta2, config.adam_epsilon = 0.99, 1e-3
+  rng = np.random.default_rng(0)
+  shapes = {'kernel': (3, 4), 'bias': (2, 4)}  # stacked biases have two axes
+  params = {k: rng.normal(size=shape) for k, shape in shapes.items()}
+  ours = {'layer': {k: jnp.float32(value) for k, value in params.items()}}
+  optimizer = create_optimizer(config, lambda step: 0.1 / (step + 1))
+  state = optimizer.init(ours)
+  first = {k: np.zeros(shape) for k, shape in shapes.items()}
+  second = {k: np.zeros(shape) for k, shape in shapes.items()}
+  for step in range(1, 6):
+    gradient = {k: rng.normal(size=shape) for k, shape in shapes.items()}
+    updates, state = optimizer.update(
+      {'layer': {k: jnp.float32(g) for k, g in gradient.items()}}, state, ours
+    )
+    ours = optax.apply_updates(ours, updates)
+
+    lr = 0.1 / step
+    norm = np.sqrt(sum(np.sum(g**2) for g in gradient.values()))
+    scale = min(1.0, clip_norm / norm) if clip_norm else 1.0
+    for k, g in gradient.items():
+      g = g * scale
+      first[k] = 0.9 * first[k] + 0.1 * g
+      second[k] = 0.99 * second[k] + 0.01 * g**2
+      if decay_all or k == 'kernel':
+        params[k] = params[k] * (1 - lr * 0.1)
+      denominator = np.sqrt(second[k] / (1 - 0.99**step)) + 1e-3
+      params[k] = params[k] - lr * first[k] / (1 - 0.9**step) / denominator
+  for k, value in params.items():
+    np.testing.assert_allclose(ours['layer'][k], value, rtol=2e-5, atol=1e-6)
+
+
+def test_decay_is_for_kernels_only():
+  params = {'head': {'kernel': 0, 'bias': 0}, 'bn': {'scale': 0, 'bias': 0}}
+  assert decay_mask(params) == {
+    'head': {'kernel': True, 'bias': False},
+    'bn': {'scale': False, 'bias': False},
+  }

@@ -1,0 +1,148 @@
+"""Batches: the same for (seed, n) however they are made."""
+
+import itertools
+
+import numpy as np
+import pytest
+from absl import flags
+
+from convmixer_jax.data import pipeline
+from convmixer_jax.data.sources import InMemorySource
+from convmixer_jax.errors import UserError
+
+
+@pytest.fixture
+def source():
+  """37 images that differ in one pixel, labelled by their number."""
+  rng = np.random.default_rng(0)
+  return InMemorySource(
+    [
+      {'image': rng.integers(0, 255, (8, 8, 3), np.uint8), 'label': i}
+      for i in range(37)
+    ],
+    num_classes=37,
+  )
+
+
+@pytest.fixture
+def config(config):
+  config.batch_size = 8
+  return config
+
+
+def take(batches, count):
+  return list(itertools.islice(batches, count))
+
+
+def assert_same_batches(ours, theirs):
+  assert len(ours) == len(theirs)
+  for a, b in zip(ours, theirs, strict=True):
+    for name in ('image', 'label'):
+      np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_shapes_and_dtypes(source, config):
+  (batch,) = take(pipeline.train_batches(source, config), 1)
+  assert batch['image'].shape == (8, 8, 8, 3)
+  assert batch['image'].dtype == np.uint8
+  assert batch['label'].shape == (8,) and batch['label'].dtype == np.int32
+
+
+def test_an_epoch_shows_each_image_once_in_a_new_order(source, config):
+  steps = pipeline.steps_per_epoch(source, config.batch_size)
+  assert steps == 4
+  batches = take(pipeline.train_batches(source, config), 3 * steps)
+  epochs = np.split(np.concatenate([b['label'] for b in batches]), 3)
+  for epoch in epochs:
+    assert len(set(epoch)) == 32
+  assert len({epoch.tobytes() for epoch in epochs}) == 3
+  assert len(set(np.concatenate(epochs))) == 37  # what is dropped varies
+
+
+def test_an_epoch_shows_every_image_where_the_batch_divides(source, config):
+  config.batch_size = 37
+  (batch,) = take(pipeline.train_batches(source, config), 1)
+  assert sorted(batch['label']) == list(range(37))
+
+
+def test_an_image_is_augmented_anew_in_each_epoch(source, config):
+  config.batch_size = 37
+  first, second = take(pipeline.train_batches(source, config), 2)
+  images = [b['image'][np.argsort(b['label'])] for b in (first, second)]
+  differ = np.any(images[0] != images[1], axis=(1, 2, 3))
+  assert differ.mean() > 0.9
+
+
+def test_starts_at_any_step(source, config):
+  whole = take(pipeline.train_batches(source, config), 11)
+  for step in (1, 4, 9):
+    rest = take(
+      pipeline.train_batches(source, config, first_step=step), 11 - step
+    )
+    assert_same_batches(rest, whole[step:])
+
+
+def test_does_not_depend_on_threads(source, config):
+  config.input.num_threads = 1
+  one = take(pipeline.train_batches(source, config), 6)
+  config.input.num_threads = 7
+  assert_same_batches(take(pipeline.train_batches(source, config), 6), one)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')  # fork, in Grain
+def test_does_not_depend_on_worker_processes(source, config):
+  if not flags.FLAGS.is_parsed():  # Grain hands them on to its workers
+    flags.FLAGS.mark_as_parsed()
+  threads = take(pipeline.train_batches(source, config), 6)
+  config.input.num_workers = 2
+  assert_same_batches(take(pipeline.train_batches(source, config), 6), threads)
+
+
+@pytest.mark.parametrize('process_count', [2, 4])
+def test_does_not_depend_on_the_number_of_hosts(source, config, process_count):
+  whole = take(pipeline.train_batches(source, config), 6)
+  shares = [
+    take(
+      pipeline.train_batches(
+        source, config, process_index=i, process_count=process_count
+      ),
+      6,
+    )
+    for i in range(process_count)
+  ]
+  together = [
+    {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    for parts in zip(*shares, strict=True)
+  ]
+  assert_same_batches(together, whole)
+
+
+def test_the_seed_decides(source, config):
+  (one,) = take(pipeline.train_batches(source, config), 1)
+  config.seed = 1
+  (other,) = take(pipeline.train_batches(source, config), 1)
+  assert not np.array_equal(one['label'], other['label'])
+
+
+def test_evaluation_sees_each_image_once_and_masks_the_padding(source, config):
+  for process_count in (1, 2):
+    rows = [
+      row
+      for i in range(process_count)
+      for batch in pipeline.eval_batches(
+        source, config, process_index=i, process_count=process_count
+      )
+      for row in zip(batch['mask'], batch['label'], batch['image'], strict=True)
+    ]
+    assert len(rows) == 40
+    real = {int(label): image for mask, label, image in rows if mask}
+    assert sorted(real) == list(range(37))
+    assert sum(mask for mask, _, _ in rows) == 37
+    for label, image in real.items():
+      np.testing.assert_array_equal(image, source[label]['image'])
+
+
+def test_fewer_images_than_a_batch_are_refused(source):
+  with pytest.raises(UserError, match='batch_size = 38 is more than the 37'):
+    pipeline.steps_per_epoch(source, 38)

@@ -1,0 +1,153 @@
+"""The training and the evaluation step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from convmixer_jax.models import create_model
+from convmixer_jax.training import steps
+from convmixer_jax.training.preprocess import normalize
+
+
+@pytest.fixture
+def batch():
+  rng = np.random.default_rng(0)
+  return {
+    'image': rng.integers(0, 255, (16, 8, 8, 3), np.uint8),
+    'label': rng.integers(0, 10, (16,), np.int32),
+  }
+
+
+@pytest.fixture
+def config(config):
+  """One whose step is simple enough to be written down in a test."""
+  config.mixup.mixup_alpha = config.mixup.cutmix_alpha = 0.0
+  config.erasing.probability = 0.0
+  return config
+
+
+def make(config, optimizer=None):
+  model = create_model(config.model, 10, config.dtype)
+  schedule = optax.constant_schedule(0.1)
+  optimizer = optimizer or optax.sgd(schedule)
+  state = steps.create_state(model, optimizer, config)
+  step = steps.make_train_step(model, optimizer, schedule, config)
+  return model, state, jax.jit(step)
+
+
+def assert_trees_close(a, b, **tolerance):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
+
+
+def test_one_step_is_gradient_descent_on_the_smoothed_loss(config, batch):
+  model, state, train_step = make(config)
+  new_state, metrics = train_step(state, batch)
+
+  def loss(params):
+    logits, updated = model.apply(
+      {'params': params, 'batch_stats': state.batch_stats},
+      normalize(batch['image'], config.dataset),
+      train=True,
+      mutable=['batch_stats'],
+    )
+    targets = np.full((16, 10), 0.01)
+    targets[np.arange(16), batch['label']] = 0.91
+    log_probabilities = logits - jax.scipy.special.logsumexp(
+      logits, axis=-1, keepdims=True
+    )
+    return -jnp.mean(jnp.sum(targets * log_probabilities, -1)), updated
+
+  (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(
+    state.params
+  )
+  expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, gradient)
+  assert new_state.step == 1
+  assert_trees_close(new_state.params, expected, rtol=1e-4, atol=1e-6)
+  assert_trees_close(
+    new_state.batch_stats, updated['batch_stats'], rtol=1e-4, atol=1e-6
+  )
+  values = metrics.compute()
+  norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(gradient)))
+  np.testing.assert_allclose(values['train_loss'], value, rtol=1e-5)
+  np.testing.assert_allclose(values['gradient_norm'], norm, rtol=1e-4)
+  np.testing.assert_allclose(values['update_norm'], 0.1 * norm, rtol=1e-4)
+  np.testing.assert_allclose(values['learning_rate'], 0.1, rtol=1e-6)
+
+
+def test_accumulation_equals_the_large_batch_up_to_bn(config, batch):
+  """With BatchNorm over the same images, the same gradient; exactly then.
+
+  Part a of A is rows a, a + A, ...: groups of 4 BatchNorm over 16 rows in the
+  one order are the parts in the other.
+  """
+  config.accum_steps = 4
+  _, state, accumulating = make(config)
+  accumulated, metrics = accumulating(state, batch)
+
+  config.accum_steps, config.model.bn_group_size = 1, 4
+  _, _, at_once = make(config)
+  order = np.arange(16).reshape(4, 4).T.reshape(-1)
+  whole, expected = at_once(state, {k: v[order] for k, v in batch.items()})
+  assert_trees_close(accumulated.params, whole.params, rtol=1e-4, atol=1e-6)
+  for name in ('train_loss', 'train_accuracy', 'gradient_norm'):
+    np.testing.assert_allclose(
+      metrics.compute()[name], expected.compute()[name], rtol=1e-5
+    )
+
+
+def test_the_augmentation_of_a_step_follows_from_seed_and_step(config, batch):
+  config.mixup.mixup_alpha = 0.5
+  _, state, train_step = make(config)
+
+  def loss(state):
+    return float(train_step(state, batch)[1].compute()['train_loss'])
+
+  later = state.replace(step=state.step + 1)
+  assert loss(state) == loss(state)
+  assert loss(state) != loss(later)
+  config.seed = 1
+  _, _, train_step = make(config)
+  assert loss(state) != loss(later)
+
+
+def test_evaluation_counts_what_the_mask_leaves(config, batch):
+  model, state, _ = make(config)
+  eval_step = jax.jit(steps.make_eval_step(model, config))
+  mask = np.float32(np.arange(16) < 11)
+  values = eval_step(state, batch | {'mask': mask}).compute()
+
+  logits = np.asarray(
+    model.apply(
+      {'params': state.params, 'batch_stats': state.batch_stats},
+      normalize(batch['image'], config.dataset),
+      train=False,
+    )
+  )[:11].astype(np.float64)
+  labels = batch['label'][:11]
+  best = np.argsort(-logits, axis=-1)
+  log_sum = np.log(np.sum(np.exp(logits), -1))
+  np.testing.assert_allclose(
+    values['eval_loss'],
+    np.mean(log_sum - logits[np.arange(11), labels]),
+    rtol=1e-5,
+  )
+  np.testing.assert_allclose(
+    values['eval_accuracy'], np.mean(best[:, 0] == labels), rtol=1e-6
+  )
+  np.testing.assert_allclose(
+    values['eval_accuracy_top5'],
+    np.mean(np.any(best[:, :5] == labels[:, None], -1)),
+    rtol=1e-6,
+  )
+
+
+def test_a_network_of_nan_is_not_taken_for_a_good_one(config, batch):
+  model, state, _ = make(config)
+  params = jax.tree.map(lambda p: p * np.nan, state.params)
+  eval_step = jax.jit(steps.make_eval_step(model, config))
+  values = eval_step(
+    state.replace(params=params), batch | {'mask': np.ones(16, np.float32)}
+  ).compute()
+  assert values['eval_accuracy'] < 0.5
