@@ -11,16 +11,28 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'where checkpoints and metrics go; go on with what is there'
 )
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator_address', None, 'host:port of process 0, to train on many hosts'
+)
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'of all hosts')
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'of this process')
 flags.mark_flags_as_required(['config', 'workdir'])
 
 
 def main(argv):
   """Trains, and prints the held-out accuracy as the last line."""
   del argv
+  import jax
+
   from convmixer_jax.training import loop
 
+  if _COORDINATOR.value:
+    jax.distributed.initialize(
+      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    )
   results = loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
-  print(f'eval_accuracy = {results["eval_accuracy"]:.4f}')
+  if jax.process_index() == 0:
+    print(f'eval_accuracy = {results["eval_accuracy"]:.4f}')
 
 
 if __name__ == '__main__':

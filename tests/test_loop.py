@@ -1,12 +1,11 @@
 """The run as a whole: what it leaves behind, and that it can be stopped."""
 
 import json
-import os
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
+from checkpoints import read_state
 from etils import epath
 from PIL import Image
 
@@ -52,22 +51,12 @@ def read_rows(workdir):
   ]
 
 
-def read_state(workdir, step):
-  """Reads a checkpoint as anybody with Orbax would."""
-  with ocp.CheckpointManager(os.path.join(workdir, 'checkpoints')) as manager:
-    restored = manager.restore(
-      step, args=ocp.args.Composite(state=ocp.args.StandardRestore())
-    )
-  return restored['state']
-
-
 def assert_identical(a, b):
   assert jax.tree.structure(a) == jax.tree.structure(b)
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings('ignore:.*[Ss]harding info not provided')
 def test_a_run_that_is_cut_off_ends_with_the_same_bits(
   config, tmp_path, monkeypatch
 ):

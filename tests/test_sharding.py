@@ -1,0 +1,137 @@
+"""Several devices and several processes give what one device gives.
+
+Each run is a `train.py` of its own: how many devices a CPU pretends to be must
+be known before JAX starts.
+"""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checkpoints import read_state
+from etils import epath
+
+from configs import default
+from convmixer_jax.errors import UserError
+from convmixer_jax.training import sharding
+from convmixer_jax.training.metrics_table import read_table
+
+ROOT = pathlib.Path(__file__).parents[1]
+STEPS = 4
+# Wide enough for fsdp to split the pointwise kernels, [2, 128, 128].
+FLAGS = [
+  '--config=configs/digits.py',
+  f'--config.num_steps={STEPS}',
+  '--config.batch_size=64',
+  '--config.model.width=128',
+  '--config.model.depth=2',
+  '--config.mixup.mixup_alpha=0.5',
+  '--config.mixup.cutmix_alpha=0.5',
+  '--config.mixup.group_size=8',
+  '--config.erasing.probability=0.25',
+  '--config.log_every_steps=1',
+  '--config.learning_rate=0.001',
+]
+LAYOUTS = {
+  'one': (1, 1, []),
+  'data=8': (8, 1, []),
+  'data=4 x fsdp=2': (8, 1, ['--config.mesh.fsdp=2']),
+  'two processes': (1, 2, []),
+}
+
+
+def start(workdir, num_devices, arguments):
+  environment = os.environ | {
+    'XLA_FLAGS': f'--xla_force_host_platform_device_count={num_devices}',
+    'JAX_COMPILATION_CACHE_DIR': '',
+  }
+  return subprocess.Popen(
+    [sys.executable, 'train.py', f'--workdir={workdir}', *FLAGS, *arguments],
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def run(workdir, num_devices, num_processes, arguments):
+  processes = []
+  if num_processes > 1:
+    with socket.socket() as free:
+      free.bind(('localhost', 0))
+      port = free.getsockname()[1]
+    arguments = [
+      *arguments,
+      f'--coordinator_address=localhost:{port}',
+      f'--num_processes={num_processes}',
+    ]
+  for i in range(num_processes):
+    of_process = [f'--process_id={i}'] if num_processes > 1 else []
+    processes.append(start(workdir, num_devices, arguments + of_process))
+  for process in processes:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+
+
+@pytest.fixture(scope='module')
+def results(tmp_path_factory):
+  """Metrics by step, and the final state, of each layout."""
+  found = {}
+  for name, layout in LAYOUTS.items():
+    workdir = tmp_path_factory.mktemp('run')
+    run(workdir, *layout)
+    metrics = read_table(epath.Path(workdir) / 'metrics.csv')
+    found[name] = metrics, read_state(workdir, STEPS)
+  return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('layout', [name for name in LAYOUTS if name != 'one'])
+def test_equals_one_device(results, layout):
+  (metrics, state), (one_metrics, one_state) = results[layout], results['one']
+  assert metrics.keys() == one_metrics.keys() == set(range(1, STEPS + 1))
+  for step, row in one_metrics.items():
+    for name in row.keys() - {'steps_per_sec', 'images_per_sec'}:
+      np.testing.assert_allclose(
+        metrics[step][name], row[name], rtol=1e-4, err_msg=f'{name} at {step}'
+      )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+    state,
+    one_state,
+  )
+
+
+def test_large_arrays_are_split_over_fsdp_along_their_largest_axis():
+  mesh = jax.sharding.AbstractMesh((4, 2), ('data', 'fsdp'))
+  shapes = {
+    'kernel': jnp.zeros((3, 64, 130)),
+    'odd': jnp.zeros((129, 129)),
+    'small': jnp.zeros((64, 64)),
+    'step': jnp.zeros(()),
+  }
+  specs = jax.tree.map(
+    lambda at: tuple(at.spec), sharding.state_sharding(mesh, shapes)
+  )
+  assert specs == {
+    'kernel': (None, None, 'fsdp'),
+    'odd': (),
+    'small': (),
+    'step': (),
+  }
+
+
+def test_a_mesh_that_does_not_fit_the_devices_is_refused():
+  config = default.get_config().mesh
+  config.fsdp = 3
+  with pytest.raises(
+    UserError, match='fsdp = 3 does not lay out the 1 devices'
+  ):
+    sharding.create_mesh(config)
