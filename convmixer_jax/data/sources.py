@@ -167,7 +167,11 @@ def _prepared_builder(name: str, data_dir: str):
       f'data set {name!r} is not prepared in {builder.data_path.parent}; '
       f'prepare it with: {command}'
     )
-  if builder.info.file_format != file_adapters.FileFormat.ARRAY_RECORD:
+  # Of the files alone: TFDS forgets alternative formats if it builds from code,
+  # and array_record is one where a tfrecord copy was converted.
+  builder = tfds.builder_from_directory(builder.data_path)
+  array_record = file_adapters.FileFormat.ARRAY_RECORD
+  if array_record not in builder.info.available_file_formats():
     raise UserError(
       f'data set {name!r} in {builder.data_path} is stored as '
       f'{builder.info.file_format.value}, which cannot be read in random '
