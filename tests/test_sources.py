@@ -1,6 +1,7 @@
 """Sources: the digits, TFDS sets, and what is said when one is not there."""
 
 import io
+import os
 import subprocess
 import sys
 import warnings
@@ -163,3 +164,27 @@ next(pipeline.train_batches(source, config))
 assert 'tensorflow' not in sys.modules
 """
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+@pytest.mark.skipif(
+  'CONVMIXER_TEST_DATA' not in os.environ,
+  reason='CONVMIXER_TEST_DATA names no TFDS directory with real images',
+)
+@pytest.mark.parametrize(
+  ('name', 'split', 'size', 'is_cached'),
+  [
+    ('cifar10', 'train[:10%]', 5000, True),
+    ('cifar10', 'test', 10000, True),
+    ('imagenette/full-size-v2', 'validation', 400, True),
+    ('imagenet2012', 'train', 1200, False),
+  ],
+)
+def test_real_sets(dataset, name, split, size, is_cached):
+  dataset.name, dataset.data_dir = name, os.environ['CONVMIXER_TEST_DATA']
+  dataset.cache_mib = 1024 if is_cached else 0
+  source = sources.create_source(dataset, split)
+  assert isinstance(source, sources.InMemorySource) == is_cached
+  assert len(source) == size
+  image = source[size - 1]['image']
+  assert image.dtype == np.uint8 and image.shape[-1] == 3
+  assert 0 <= source[0]['label'] < source.num_classes

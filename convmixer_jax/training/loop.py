@@ -63,6 +63,7 @@ def train_and_evaluate(
       abstract_state.params, include_stats=False
     )
     workdir.describe_run(directory, config, overview)
+    print(overview)
 
   with contextlib.ExitStack() as stack:
     checkpointer = checkpoint.Checkpointer(directory, config.keep_checkpoints)
@@ -72,7 +73,7 @@ def train_and_evaluate(
     if first_step:
       target = sharding.with_sharding(abstract_state, state_sharding)
       state, window = checkpointer.restore(first_step, target, window)
-      logging.info('Going on from step %d', first_step)
+      logging.info('Going on from step %d of %d', first_step, num_steps)
     else:
       state = jax.jit(create_state, out_shardings=state_sharding)()
 

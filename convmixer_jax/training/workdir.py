@@ -5,7 +5,6 @@ import json
 import platform
 
 import ml_collections
-from absl import logging
 from etils import epath
 
 from convmixer_jax.config import changed_keys, flatten
@@ -81,7 +80,6 @@ def describe_run(
       f'--workdir={workdir} cannot be written to ({error.strerror}); give '
       'another directory'
     ) from error
-  logging.info('Parameters:\n%s', overview)
 
 
 def _to_json(config: ml_collections.ConfigDict) -> str:
