@@ -5,7 +5,6 @@ from functools import partial
 
 import jax
 import ml_collections
-from absl import logging
 from clu import parameter_overview, periodic_actions
 from etils import epath
 from jax.sharding import Mesh
@@ -58,7 +57,8 @@ def train_and_evaluate(
   abstract_state = jax.eval_shape(create_state)
   state_sharding = sharding.state_sharding(mesh, abstract_state)
 
-  if jax.process_index() == 0:
+  is_first_process = jax.process_index() == 0
+  if is_first_process:
     overview = parameter_overview.get_parameter_overview(
       abstract_state.params, include_stats=False
     )
@@ -73,7 +73,8 @@ def train_and_evaluate(
     if first_step:
       target = sharding.with_sharding(abstract_state, state_sharding)
       state, window = checkpointer.restore(first_step, target, window)
-      logging.info('Going on from step %d of %d', first_step, num_steps)
+      if is_first_process:
+        print(f'Going on from step {first_step} of {num_steps}')
     else:
       state = jax.jit(create_state, out_shardings=state_sharding)()
 
