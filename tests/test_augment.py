@@ -63,10 +63,10 @@ def test_evaluation_equals_timm(timm):
 
 def test_evaluation_at_224_resizes_to_233(monkeypatch):
   sizes = []
-  resize = augment._resize
+  resize = augment.resize
   monkeypatch.setattr(
     augment,
-    '_resize',
+    'resize',
     lambda image, *args: sizes.append(args[:2]) or resize(image, *args),
   )
   image = np.zeros((375, 500, 3), np.uint8)

@@ -7,12 +7,12 @@ on the device.
 
 import math
 
+import cv2
 import ml_collections
 import numpy as np
-from PIL import Image
 
-from convmixer_jax.data import image_ops
 from convmixer_jax.data import rand_augment as rand_augment_lib
+from convmixer_jax.data.resize import resize
 from convmixer_jax.errors import UserError
 
 Box = tuple[int, int, int, int]
@@ -52,9 +52,9 @@ def train_transform(
   resample = interpolation
   if interpolation == 'random':
     resample = 'bicubic' if rng.random() < 0.5 else 'bilinear'
-  image = _resize(image, size, size, resample)
+  image = resize(image, size, size, resample)
   if rng.random() < config.flip:
-    image = np.ascontiguousarray(image[:, ::-1])
+    image = cv2.flip(image, 1)
   return rand_augment_lib.rand_augment(
     image, config.rand_augment, interpolation, rng
   )
@@ -84,7 +84,7 @@ def eval_transform(
     new_height, new_width = short, int(short * width / height)
   else:
     new_height, new_width = int(short * height / width), short
-  image = _resize(image, new_height, new_width, 'bicubic')
+  image = resize(image, new_height, new_width, 'bicubic')
   top = round((new_height - size) / 2.0)
   left = round((new_width - size) / 2.0)
   return np.ascontiguousarray(image[top : top + size, left : left + size])
@@ -182,12 +182,3 @@ def _check(config, field, fits, wanted):
     for key in field.split('.'):
       value = value[key]
     raise UserError(f'config.augment.{field} = {value!r} is not {wanted}')
-
-
-def _resize(image, height, width, resample):
-  if image.shape[:2] == (height, width):
-    return image
-  resized = Image.fromarray(np.ascontiguousarray(image)).resize(
-    (width, height), image_ops.RESAMPLE[resample]
-  )
-  return np.asarray(resized)

@@ -9,18 +9,14 @@ and does not depend on the version of Pillow.
 
 import cv2
 import numpy as np
-from PIL import Image
+
+from convmixer_jax.data import scratch
 
 cv2.setNumThreads(0)
 
-Colour = tuple[int, int, int]
-RESAMPLE = {
-  'bilinear': Image.Resampling.BILINEAR,
-  'bicubic': Image.Resampling.BICUBIC,
-}
 _IDENTITY = np.arange(256, dtype=np.uint8)
 # Pillow's RGB to grey: ITU-R 601-2 luma in 16-bit fixed point.
-_LUMA = np.array([19595, 38470, 7471], np.float32)
+_LUMA = np.array([[19595, 38470, 7471]], np.float32) / 65536
 # Pillow's ImageFilter.SMOOTH.
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 
@@ -69,32 +65,31 @@ def posterize(image: np.ndarray, bits: int) -> np.ndarray:
 
 def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
   """Inverts the values that are at least `threshold` (0 to 256)."""
-  inverted = np.where(_IDENTITY >= threshold, 255 - _IDENTITY, _IDENTITY)
-  return cv2.LUT(image, inverted)
+  _, ones = cv2.threshold(image, threshold - 1, 255, cv2.THRESH_BINARY)
+  return image ^ ones
 
 
 def solarize_add(image: np.ndarray, addend: int) -> np.ndarray:
-  """Adds `addend` (0 to 128) to the values below 128, saturating."""
-  added = np.minimum(_IDENTITY.astype(np.int64) + addend, 255)
-  table = np.where(_IDENTITY < 128, added, _IDENTITY)
-  return cv2.LUT(image, table.astype(np.uint8))
+  """Adds `addend` (0 to 127) to the values below 128."""
+  _, addends = cv2.threshold(image, 127, addend, cv2.THRESH_BINARY_INV)
+  return image + addends
 
 
 def color(image: np.ndarray, factor: float) -> np.ndarray:
   """Blends with the grey image: 0 gives that, 1 the image, 2 more colour."""
-  return _blend(_grey(image)[..., None], image, factor)
+  return _blend(cv2.cvtColor(_grey(image), cv2.COLOR_GRAY2RGB), image, factor)
 
 
 def contrast(image: np.ndarray, factor: float) -> np.ndarray:
   """Blends with the mean grey: 0 gives a flat image, 1 the image."""
   grey = _grey(image)
-  mean = int(int(grey.sum(dtype=np.int64)) / grey.size + 0.5)
-  return cv2.LUT(image, _blend(np.uint8(mean), _IDENTITY, factor))
+  mean = np.uint8(int(cv2.sumElems(grey)[0] / grey.size + 0.5))
+  return cv2.LUT(image, _blend(np.full(256, mean), _IDENTITY, factor))
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
   """Blends with black: 0 gives that, 1 the image, 2 a brighter one."""
-  return cv2.LUT(image, _blend(np.uint8(0), _IDENTITY, factor))
+  return cv2.LUT(image, _blend(np.zeros_like(_IDENTITY), _IDENTITY, factor))
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
@@ -108,58 +103,6 @@ def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
   return _blend(smooth, image, factor)
 
 
-def rotate(
-  image: np.ndarray, degrees: float, resample: str, fill: Colour
-) -> np.ndarray:
-  """Rotates counter-clockwise around the centre."""
-  rotated = Image.fromarray(image).rotate(
-    degrees, RESAMPLE[resample], fillcolor=tuple(fill)
-  )
-  return np.asarray(rotated)
-
-
-def shear_x(
-  image: np.ndarray, factor: float, resample: str, fill: Colour
-) -> np.ndarray:
-  """Takes the value at (x, y) from (x + factor y, y)."""
-  return _affine(image, (1, factor, 0, 0, 1, 0), resample, fill)
-
-
-def shear_y(
-  image: np.ndarray, factor: float, resample: str, fill: Colour
-) -> np.ndarray:
-  """Takes the value at (x, y) from (x, y + factor x)."""
-  return _affine(image, (1, 0, 0, factor, 1, 0), resample, fill)
-
-
-def translate_x(
-  image: np.ndarray, fraction: float, resample: str, fill: Colour
-) -> np.ndarray:
-  """Takes the value at (x, y) from (x + fraction W, y)."""
-  pixels = fraction * image.shape[1]
-  return _affine(image, (1, 0, pixels, 0, 1, 0), resample, fill)
-
-
-def translate_y(
-  image: np.ndarray, fraction: float, resample: str, fill: Colour
-) -> np.ndarray:
-  """Takes the value at (x, y) from (x, y + fraction H)."""
-  pixels = fraction * image.shape[0]
-  return _affine(image, (1, 0, 0, 0, 1, pixels), resample, fill)
-
-
-def _affine(image, matrix, resample, fill):
-  picture = Image.fromarray(image)
-  moved = picture.transform(
-    picture.size,
-    Image.Transform.AFFINE,
-    matrix,
-    RESAMPLE[resample],
-    fillcolor=tuple(fill),
-  )
-  return np.asarray(moved)
-
-
 def _apply_tables(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
   """Looks up channel c of every pixel in `tables[:, c]` (uint8 `[256, 3]`)."""
   return cv2.LUT(image, tables[None])
@@ -167,15 +110,19 @@ def _apply_tables(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
 
 def _grey(image: np.ndarray) -> np.ndarray:
   """Converts to grey as Pillow does, uint8 `[H, W]`."""
-  # The sum is at most 255 * 65536: exact in float32.
-  weighted = image.reshape(-1, 3).astype(np.float32) @ _LUMA
-  grey = (weighted.astype(np.uint32) + 0x8000) >> 16
+  # Multiples of 2^-16 below 256, and so are all sums: exact in float32.
+  grey = cv2.transform(scratch.as_floats(0, image), _LUMA)
+  grey += 0.5
   return grey.astype(np.uint8).reshape(image.shape[:2])
 
 
-def _blend(start, image, factor):
-  """Returns start + factor (image - start), truncated, as `Image.blend`."""
-  factor = np.float32(factor)  # Pillow computes in single precision
-  difference = np.subtract(image, start, dtype=np.int16)
-  values = start + factor * difference.astype(np.float32)
-  return np.clip(values, 0, 255).astype(np.uint8)
+def _blend(start: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
+  """Returns start + factor (image - start), cut off, as `Image.blend`."""
+  # Pillow computes in single precision.
+  origin, values = scratch.as_floats(0, start), scratch.as_floats(1, image)
+  values -= origin
+  values *= np.float32(factor)
+  values += origin
+  if factor > 1:
+    np.clip(values, 0, 255, out=values)
+  return values.astype(np.uint8)

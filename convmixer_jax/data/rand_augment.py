@@ -11,7 +11,7 @@ from typing import NamedTuple
 import ml_collections
 import numpy as np
 
-from convmixer_jax.data import image_ops
+from convmixer_jax.data import affine, image_ops
 
 MAX_MAGNITUDE = 10.0
 
@@ -71,7 +71,7 @@ _OPERATIONS = {
   'auto_contrast': _Operation(image_ops.auto_contrast),
   'equalize': _Operation(image_ops.equalize),
   'invert': _Operation(image_ops.invert),
-  'rotate': _Operation(image_ops.rotate, _rotation, True),
+  'rotate': _Operation(affine.rotate, _rotation, True),
   'posterize': _Operation(image_ops.posterize, _bits_kept),
   'solarize': _Operation(image_ops.solarize, _solarize_threshold),
   'solarize_add': _Operation(image_ops.solarize_add, _solarize_addend),
@@ -79,10 +79,10 @@ _OPERATIONS = {
   'contrast': _Operation(image_ops.contrast, _enhancement),
   'brightness': _Operation(image_ops.brightness, _enhancement),
   'sharpness': _Operation(image_ops.sharpness, _enhancement),
-  'shear_x': _Operation(image_ops.shear_x, _shear, True),
-  'shear_y': _Operation(image_ops.shear_y, _shear, True),
-  'translate_x': _Operation(image_ops.translate_x, _translation, True),
-  'translate_y': _Operation(image_ops.translate_y, _translation, True),
+  'shear_x': _Operation(affine.shear_x, _shear, True),
+  'shear_y': _Operation(affine.shear_y, _shear, True),
+  'translate_x': _Operation(affine.translate_x, _translation, True),
+  'translate_y': _Operation(affine.translate_y, _translation, True),
 }
 OPERATIONS = tuple(_OPERATIONS)
 
@@ -161,7 +161,7 @@ def apply_operation(
   image: np.ndarray,
   draw: Draw,
   increasing: bool,
-  fill: image_ops.Colour,
+  fill: affine.Colour,
 ) -> np.ndarray:
   """Applies one operation; the same arguments always give the same pixels.
 

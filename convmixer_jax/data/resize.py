@@ -1,0 +1,152 @@
+"""Pillow's antialiased resize, bit for bit, as products of small matrices.
+
+Pillow resizes along x, rounds to uint8, then along y; each pass is a sparse
+matrix of 22-bit fixed-point weights. Here a pass is a float32 product of that
+matrix, cut into blocks along its band; the few results whose float32 error
+could round them the other way are computed again with integers.
+"""
+
+import functools
+
+import cv2
+import numpy as np
+
+from convmixer_jax.data import scratch
+
+cv2.setNumThreads(0)
+
+# Of Pillow's Resample.c: PRECISION_BITS, and half the width of its filters.
+_FRACTION_BITS = 22
+_ONE = 1 << _FRACTION_BITS
+_SUPPORT = {'bilinear': 1.0, 'bicubic': 2.0}
+# Up to this many multiply-adds OpenBLAS starts no threads of its own.
+_MAX_BLOCK = 2**18
+# The float32 error of a sum, per term: every partial sum is below 512, where
+# rounding is off by 2^-16 at most.
+_ERROR_PER_TERM = 2.0**-16
+# Multiples of this, below 512, sum exactly, and are further from a half than
+# the error assumed.
+_COARSE = 2.0**-12
+
+
+def resize(
+  image: np.ndarray, height: int, width: int, resample: str
+) -> np.ndarray:
+  """Resizes an image as `PIL.Image.resize((width, height), resample)`.
+
+  Args:
+    image: uint8 `[H, W, 3]`, need not be contiguous.
+    height: of the result, in pixels.
+    width: of the result, in pixels.
+    resample: 'bilinear' or 'bicubic' (Keys' with a = -0.5); when shrinking,
+      widened by the scale.
+
+  Returns:
+    uint8 `[height, width, 3]`.
+  """
+  if image.shape[1] != width:
+    columns = cv2.transpose(image)
+    image = cv2.transpose(_resize_first_axis(columns, width, resample))
+  if image.shape[0] != height:
+    image = _resize_first_axis(image, height, resample)
+  return image
+
+
+def _resize_first_axis(image, size, resample):
+  rows = np.ascontiguousarray(image).reshape(image.shape[0], -1)
+  num_values = rows.shape[1]
+  first, fixed, exact = _fixed_weights(len(rows), size, resample)
+  values = scratch.as_floats(0, rows)
+  sums = scratch.floats(1, (size, num_values))
+  block_size = _block_size(len(rows), size, fixed.shape[1], num_values)
+  for target, source, matrix in _blocks(len(rows), size, resample, block_size):
+    matrix.dot(values[source], sums[target])
+  if resample == 'bicubic':  # its weights, and so its sums, can be negative
+    cv2.threshold(sums, 0, 0, cv2.THRESH_TOZERO, sums)
+  # Rounds and saturates; its absolute value only meets what becomes 0.
+  error = fixed.shape[1] * _ERROR_PER_TERM
+  result = cv2.convertScaleAbs(sums, alpha=1.0, beta=-error)
+  above = cv2.convertScaleAbs(sums, alpha=1.0, beta=error)
+  result[exact] = above[exact]  # Pillow rounds a half up
+  unsure = np.flatnonzero(result != above)
+  if unsure.size:
+    row, column = np.divmod(unsure, num_values)
+    # Zero weights pad the last terms, which may lie beyond the last row.
+    terms = np.arange(fixed.shape[1]) + first[row, None]
+    terms = rows[np.minimum(terms, len(rows) - 1), column[:, None]]
+    total = (terms * fixed[row]).sum(axis=1) + _ONE // 2
+    result.flat[unsure] = (total >> _FRACTION_BITS).clip(0, 255)
+  return result.reshape(size, -1, 3)
+
+
+@functools.lru_cache(maxsize=4096)
+def _fixed_weights(
+  size_in: int, size: int, resample: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns one axis' weights in Pillow's fixed-point numbers.
+
+  Returns:
+    `first` int64 `[size]` and `fixed` int64 `[size, terms]`: result i is the
+    sum over k of `fixed[i, k]` times input `first[i] + k`. Then the results
+    with weights so coarse that float32 sums are exact: half of them can lie
+    half-way between two integers.
+  """
+  scale = size_in / size
+  widening = max(scale, 1.0)
+  support = _SUPPORT[resample] * widening
+  centre = (np.arange(size) + 0.5) * scale
+  first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
+  last = np.minimum((centre + support + 0.5).astype(np.int64), size_in)
+  offset = np.arange((last - first).max())
+  distance = offset + first[:, None] - centre[:, None] + 0.5
+  weights = _filter(np.abs(distance * (1.0 / widening)), resample)
+  weights[offset >= (last - first)[:, None]] = 0.0
+  # cumsum adds from left to right, as Pillow's loop does; sum does not.
+  weights /= np.cumsum(weights, axis=1)[:, -1:]
+  fixed = np.trunc(weights * _ONE + np.copysign(0.5, weights))
+  coarse = (fixed % (_ONE * _COARSE) == 0).all(axis=1)
+  if fixed.shape[1] * _ERROR_PER_TERM >= _COARSE:
+    coarse[:] = False
+  return first, fixed.astype(np.int64), coarse.nonzero()[0]
+
+
+def _filter(x: np.ndarray, resample: str) -> np.ndarray:
+  if resample == 'bilinear':
+    return np.maximum(1.0 - x, 0.0)
+  a = -0.5
+  inner = ((a + 2.0) * x - (a + 3.0)) * x * x + 1
+  outer = (((x - 5) * x + 8) * x - 4) * a
+  return np.where(x < 1.0, inner, np.where(x < 2.0, outer, 0.0))
+
+
+@functools.lru_cache(maxsize=4096)
+def _blocks(
+  size_in: int, size: int, resample: str, block_size: int
+) -> list[tuple[slice, slice, np.ndarray]]:
+  """Cuts one axis' matrix along its band, `block_size` rows at a time.
+
+  Returns:
+    (target, source, matrix): rows `target` of the result are `matrix`,
+    float32, times rows `source` of the input.
+  """
+  first, fixed, _ = _fixed_weights(size_in, size, resample)
+  end = np.minimum(first + fixed.shape[1], size_in)
+  blocks = []
+  for start in range(0, size, block_size):
+    stop = min(start + block_size, size)
+    low, high = int(first[start]), int(end[stop - 1])
+    # 22 bits and a sign: exact in float32.
+    matrix = np.zeros((stop - start, high - low + fixed.shape[1]), np.float32)
+    place = np.arange(fixed.shape[1]) + (first[start:stop, None] - low)
+    np.put_along_axis(matrix, place, fixed[start:stop] / _ONE, axis=1)
+    matrix = np.ascontiguousarray(matrix[:, : high - low])
+    blocks.append((slice(start, stop), slice(low, high), matrix))
+  return blocks
+
+
+def _block_size(size_in, size, num_terms, num_values):
+  for block_size in (16, 8, 4, 2):
+    depth = block_size * size_in / size + num_terms
+    if block_size * depth * num_values <= _MAX_BLOCK:
+      return block_size
+  return 1
