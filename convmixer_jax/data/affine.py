@@ -9,6 +9,7 @@ pixels along both axes, is left to Pillow.
 
 import functools
 import itertools
+import math
 
 import cv2
 import numpy as np
@@ -51,8 +52,30 @@ def shear_x(
   image: np.ndarray, factor: float, resample: str, fill: Colour
 ) -> np.ndarray:
   """Takes the value at (x, y) from (x + factor y, y); see `rotate`."""
-  offsets = factor * (np.arange(image.shape[0]) + 0.5)
-  return _shift_rows(image, offsets, resample, fill)
+  height, width, _ = image.shape
+  offsets = factor * (np.arange(height) + 0.5)
+  whole = np.floor(offsets)
+  weights = _weights(offsets - whole, resample)
+  taps = _shifted_rows(image, whole.astype(np.int64), len(weights))
+  sums = scratch.as_floats(0, taps[0])
+  sums *= weights[0][:, None]
+  for tap, weight in zip(taps[1:], weights[1:], strict=True):
+    values = scratch.as_floats(1, tap)
+    values *= weight[:, None]
+    sums += values
+  # Saturates; the absolute value is only that of what becomes 0.
+  np.clip(sums, _ERROR, 255, out=sums)
+  result = cv2.convertScaleAbs(sums, alpha=1.0, beta=_ERROR - 0.5)
+  below = cv2.convertScaleAbs(sums, alpha=1.0, beta=-_ERROR - 0.5)
+  result, below = result.reshape(image.shape), below.reshape(image.shape)
+  y, x, channel = _unsure_places(result, below, taps)
+  result[y, x, channel] = _interpolate(
+    image, x, y, channel, offsets[y], resample
+  )
+  source = (np.arange(width) + 0.5) + offsets[:, None]
+  inside = (source >= 0) & (source < width)
+  moved = _background(height, width, tuple(fill)).copy()
+  return cv2.copyTo(result, inside.view(np.uint8), moved)
 
 
 def shear_y(
@@ -66,8 +89,32 @@ def translate_x(
   image: np.ndarray, fraction: float, resample: str, fill: Colour
 ) -> np.ndarray:
   """Takes the value at (x, y) from (x + fraction W, y); see `rotate`."""
-  offset = np.array([fraction * image.shape[1]])
-  return _shift_rows(image, offset, resample, fill)
+  height, width, _ = image.shape
+  offset = fraction * width
+  moved = _background(height, width, tuple(fill)).copy()
+  source = (np.arange(width) + 0.5) + offset
+  (inside,) = ((source >= 0) & (source < width)).nonzero()
+  if not inside.size:
+    return moved
+  start, size = int(inside[0]), inside.size
+  whole = math.floor(offset)
+  weights = _weights(np.array([offset - whole]), resample)
+  left = start + whole + 3 - (len(weights) > 2)
+  padded = cv2.copyMakeBorder(image, 0, 0, 3, 3, cv2.BORDER_REPLICATE)
+  part = padded[:, left : left + size + len(weights) - 1]
+  result, below = (
+    cv2.filter2D(
+      part, -1, np.stack(weights, 1), anchor=(0, 0), delta=error - 0.5
+    )[:, :size]
+    for error in (_ERROR, -_ERROR)
+  )
+  taps = [part[:, tap : tap + size] for tap in range(len(weights))]
+  y, x, channel = _unsure_places(result, below, taps)
+  result[y, x, channel] = _interpolate(
+    image, x + start, y, channel, offset, resample
+  )
+  moved[:, start : start + size] = result
+  return moved
 
 
 def translate_y(
@@ -79,74 +126,55 @@ def translate_y(
   )
 
 
-def _shift_rows(
-  image: np.ndarray, offsets: np.ndarray, resample: str, fill: Colour
-) -> np.ndarray:
-  """Takes row y at x + offsets[y], in pixels (float64, `[H]` or `[1]`)."""
-  height, width, _ = image.shape
-  whole = np.floor(offsets)
-  first, weights = _weights(offsets - whole, resample)
-  starts = np.broadcast_to(whole.astype(np.int64) + first, height)
-  taps = _windows(image, starts, len(weights))
-  sums = scratch.as_floats(0, taps[0])
-  sums *= weights[0]
-  for tap, weight in zip(taps[1:], weights[1:], strict=True):
-    values = scratch.as_floats(1, tap)
-    values *= weight
-    sums += values
-  # Pillow cuts off the fraction: the nearest integer to one half less. The
-  # absolute value is that of what becomes 0.
-  np.clip(sums, _ERROR, 255, out=sums)
-  result = cv2.convertScaleAbs(sums, alpha=1.0, beta=_ERROR - 0.5)
-  unsure = result != cv2.convertScaleAbs(sums, alpha=1.0, beta=-_ERROR - 0.5)
-  # Where all taps are equal the result is the same integer, surely.
-  varies = taps[0] != taps[1]
-  for left, right in itertools.pairwise(taps[1:]):
-    varies |= left != right
-  unsure = np.flatnonzero(unsure & varies)
-  if unsure.size:
-    y, column = np.divmod(unsure, 3 * width)
-    x, channel = np.divmod(column, 3)
-    offset = np.broadcast_to(offsets, height)[y]
-    result.flat[unsure] = _interpolate(image, x, y, channel, offset, resample)
-  source = (np.arange(width) + 0.5) + offsets[:, None]
-  inside = (source >= 0) & (source < width)
-  moved = _background(height, width, tuple(fill)).copy()
-  inside = np.broadcast_to(inside, (height, width)).astype(np.uint8)
-  return cv2.copyTo(result.reshape(image.shape), inside, moved)
+def _weights(d: np.ndarray, resample: str) -> list[np.ndarray]:
+  """Returns the float32 weights, shaped as `d`, of each tap.
 
-
-def _weights(d: np.ndarray, resample: str) -> tuple[int, list[np.ndarray]]:
-  """Returns the position of the first tap, and every tap's float32 `[H, 1]`.
-
-  The cubic is Keys' with a = -1.
+  The first tap is at the whole position before the value wanted, by `d`; for
+  the cubic, Keys' with a = -1, one earlier.
   """
   if resample == 'bilinear':
-    first, weights = 0, [1 - d, d]
+    weights = [1 - d, d]
   else:
     d2, d3 = d**2, d**3
-    first = -1
     weights = [2 * d2 - d - d3, 1 - 2 * d2 + d3, d + d2 - d3, d3 - d2]
-  return first, [weight.astype(np.float32)[:, None] for weight in weights]
+  return [weight.astype(np.float32) for weight in weights]
 
 
-def _windows(
-  image: np.ndarray, starts: np.ndarray, count: int
+def _shifted_rows(
+  image: np.ndarray, offsets: np.ndarray, count: int
 ) -> list[np.ndarray]:
-  """Takes every row y from pixel starts[y] on, and from the next ones on.
+  """Takes every row y from pixel offsets[y] on.
 
   Returns:
-    `count` arrays, uint8 `[H, 3 W]`. Beyond the sides the outermost pixel is
-    repeated thrice; what comes after that is of no use.
+    The `count` (2 or 4) taps of `_weights`, uint8 `[H, 3 W]`. Beyond the
+    sides the outermost pixel is repeated; what comes after that is of no use.
   """
   height, width, _ = image.shape
   padded = cv2.copyMakeBorder(image, 1, 1, 3, 3, cv2.BORDER_REPLICATE)
   every = np.lib.stride_tricks.as_strided(
     padded, (padded.size - 3 * width + 1, 3 * width), (1, 1)
   )
-  starts = np.clip(starts, -width, width) + 3
-  starts = 3 * (starts + (np.arange(height) + 1) * (width + 6))
+  starts = np.clip(offsets, -width, width) + (3 - (count > 2))
+  starts = 3 * (starts + np.arange(1, height + 1) * (width + 6))
   return [every[starts + 3 * tap] for tap in range(count)]
+
+
+def _unsure_places(
+  result: np.ndarray, below: np.ndarray, taps: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Finds the values that the float32 error may have cut to another integer.
+
+  Where all taps are equal, the result is that integer, surely.
+  """
+  unsure = result != below
+  taps = [tap.reshape(result.shape) for tap in taps]
+  varies = taps[0] != taps[1]
+  for left, right in itertools.pairwise(taps[1:]):
+    varies |= left != right
+  unsure &= varies
+  row, channel = np.divmod(np.flatnonzero(unsure), 3)
+  y, x = np.divmod(row, result.shape[1])
+  return y, x, channel
 
 
 @functools.lru_cache(maxsize=16)
