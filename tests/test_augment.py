@@ -74,6 +74,16 @@ def test_evaluation_at_224_resizes_to_233(monkeypatch):
   assert sizes == [(233, 310)]
 
 
+def test_crop_of_given_box_equals_timm(timm, monkeypatch):
+  box = (3, 20, 180, 70)  # tall, see resize.py
+  monkeypatch.setattr(augment, 'draw_box', lambda *_: box)
+  for resample in ('bilinear', 'bicubic'):
+    settings = config(num_ops=0, flip=0.0, interpolation=resample)
+    rng = np.random.default_rng(0)
+    out = augment.train_transform(photo(timm), settings, 48, rng)
+    np.testing.assert_array_equal(out, timm[f'crop/{resample}'])
+
+
 @pytest.mark.parametrize('height, width', [(375, 500), (32, 32)])
 def test_boxes_are_distributed_as_timms(timm, height, width):
   theirs = timm[f'boxes/{height}/{width}'].astype(np.float64)

@@ -15,8 +15,6 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from convmixer_jax.data import scratch
-
 cv2.setNumThreads(0)
 
 Colour = tuple[int, int, int]
@@ -57,10 +55,10 @@ def shear_x(
   whole = np.floor(offsets)
   weights = _weights(offsets - whole, resample)
   taps = _shifted_rows(image, whole.astype(np.int64), len(weights))
-  sums = scratch.as_floats(0, taps[0])
+  sums = taps[0].astype(np.float32)
   sums *= weights[0][:, None]
   for tap, weight in zip(taps[1:], weights[1:], strict=True):
-    values = scratch.as_floats(1, tap)
+    values = tap.astype(np.float32)
     values *= weight[:, None]
     sums += values
   # Saturates; the absolute value is only that of what becomes 0.

@@ -20,6 +20,12 @@ _CROP_ATTEMPTS = 10
 _CROPS = ('random_resized', 'none')
 _INTERPOLATIONS = ('random', 'bilinear', 'bicubic')
 
+# glibc returns freed arrays of an image's size to the system at once, and the
+# first touch of new pages is a tenth of an example's time. Once an array has
+# been freed that is larger (this one, of which nothing is touched), it keeps
+# that much.
+np.empty(2**24, np.uint8)
+
 
 def train_transform(
   image: np.ndarray,

@@ -10,8 +10,6 @@ and does not depend on the version of Pillow.
 import cv2
 import numpy as np
 
-from convmixer_jax.data import scratch
-
 cv2.setNumThreads(0)
 
 _IDENTITY = np.arange(256, dtype=np.uint8)
@@ -111,15 +109,15 @@ def _apply_tables(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
 def _grey(image: np.ndarray) -> np.ndarray:
   """Converts to grey as Pillow does, uint8 `[H, W]`."""
   # Multiples of 2^-16 below 256, and so are all sums: exact in float32.
-  grey = cv2.transform(scratch.as_floats(0, image), _LUMA)
+  grey = cv2.transform(image.astype(np.float32), _LUMA)
   grey += 0.5
   return grey.astype(np.uint8).reshape(image.shape[:2])
 
 
 def _blend(start: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
   """Returns start + factor (image - start), cut off, as `Image.blend`."""
-  # Pillow computes in single precision.
-  origin, values = scratch.as_floats(0, start), scratch.as_floats(1, image)
+  origin = start.astype(np.float32)  # Pillow computes in single precision
+  values = image.astype(np.float32)
   values -= origin
   values *= np.float32(factor)
   values += origin
