@@ -60,11 +60,10 @@ def _resize_first_axis(image, size, resample):
   rows = np.ascontiguousarray(image).reshape(image.shape[0], -1)
   num_values = rows.shape[1]
   first, fixed, exact = _fixed_weights(len(rows), size, resample)
-  values = rows.astype(np.float32)
-  sums = np.empty((size, num_values), np.float32)
   block_size = _block_size(len(rows), size, fixed.shape[1], num_values)
-  for target, source, matrix in _blocks(len(rows), size, resample, block_size):
-    matrix.dot(values[source], sums[target])
+  sources, matrices = _blocks(len(rows), size, resample, block_size)
+  values = rows[sources].astype(np.float32)
+  sums = np.matmul(matrices, values).reshape(-1, num_values)[:size]
   if resample == 'bicubic':  # its weights, and so its sums, can be negative
     cv2.threshold(sums, 0, 0, cv2.THRESH_TOZERO, sums)
   # Rounds and saturates; its absolute value only meets what becomes 0.
@@ -83,7 +82,7 @@ def _resize_first_axis(image, size, resample):
   return result.reshape(size, -1, 3)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=2048)
 def _fixed_weights(
   size_in: int, size: int, resample: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -123,29 +122,29 @@ def _filter(x: np.ndarray, resample: str) -> np.ndarray:
   return np.where(x < 1.0, inner, np.where(x < 2.0, outer, 0.0))
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=2048)
 def _blocks(
   size_in: int, size: int, resample: str, block_size: int
-) -> list[tuple[slice, slice, np.ndarray]]:
-  """Cuts one axis' matrix along its band, `block_size` rows at a time.
+) -> tuple[np.ndarray, np.ndarray]:
+  """Cuts one axis' matrix along its band, `block_size` results at a time.
 
   Returns:
-    (target, source, matrix): rows `target` of the result are `matrix`,
-    float32, times rows `source` of the input.
+    `sources` int64 `[blocks, depth]`, the inputs of each block, and float32
+    `[blocks, block_size, depth]`, by which they are to be multiplied. The
+    results of all blocks follow each other; the last may have some to spare.
   """
   first, fixed, _ = _fixed_weights(size_in, size, resample)
-  end = np.minimum(first + fixed.shape[1], size_in)
-  blocks = []
-  for start in range(0, size, block_size):
-    stop = min(start + block_size, size)
-    low, high = int(first[start]), int(end[stop - 1])
-    # 22 bits and a sign: exact in float32.
-    matrix = np.zeros((stop - start, high - low + fixed.shape[1]), np.float32)
-    place = np.arange(fixed.shape[1]) + (first[start:stop, None] - low)
-    np.put_along_axis(matrix, place, fixed[start:stop] / _ONE, axis=1)
-    matrix = np.ascontiguousarray(matrix[:, : high - low])
-    blocks.append((slice(start, stop), slice(low, high), matrix))
-  return blocks
+  result = np.arange(size)
+  block = result // block_size
+  place = (
+    np.arange(fixed.shape[1]) + (first - first[block * block_size])[:, None]
+  )
+  depth = place.max() + 1
+  matrices = np.zeros((block[-1] + 1, block_size, depth), np.float32)
+  # 22 bits and a sign: exact in float32.
+  matrices[block[:, None], (result % block_size)[:, None], place] = fixed / _ONE
+  sources = first[::block_size, None] + np.arange(depth)
+  return np.minimum(sources, size_in - 1), matrices
 
 
 def _block_size(size_in, size, num_terms, num_values):
