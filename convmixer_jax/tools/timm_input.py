@@ -1,0 +1,70 @@
+"""timm's training transform, run by another Python, to measure it there."""
+
+import json
+import pathlib
+import subprocess
+from collections.abc import Sequence
+
+_WORKER = pathlib.Path(__file__).with_name('timm_input_worker.py')
+_HOW_TO_GET_TIMM = (
+  'make an environment that has it: python -m venv timm-env && '
+  'timm-env/bin/pip install timm; then give '
+  '--timm_python=timm-env/bin/python'
+)
+
+
+class TimmInput:
+  """A process with timm that keeps the files and transforms them on request.
+
+  Use it in a `with`. `missing` says why it cannot run, and what would help,
+  or is None; `versions` maps packages to their versions.
+  """
+
+  def __init__(
+    self, python: str | None, files: Sequence[bytes], image_size: int
+  ):
+    self.missing: str | None = None
+    self.versions: dict[str, str] = {}
+    self._process = None
+    if python is None:
+      self.missing = f'not measured; {_HOW_TO_GET_TIMM}'
+      return
+    header = {'size': image_size, 'lengths': [len(data) for data in files]}
+    try:
+      self._process = subprocess.Popen(
+        [python, str(_WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+      )
+      self._send(json.dumps(header).encode() + b'\n' + b''.join(files))
+      answer = self._receive()
+      if 'error' in answer:
+        raise OSError(answer['error'])
+      self.versions = answer['versions']
+    except (OSError, ValueError) as error:  # ValueError: it died, no JSON
+      self.missing = f'{python} has no timm ({error}); {_HOW_TO_GET_TIMM}'
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    if self._process:
+      self._process.stdin.close()
+      self._process.stdout.close()
+      self._process.wait()
+
+  def measure(self, part: slice) -> dict[str, float] | None:
+    """Transforms these files.
+
+    Returns:
+      `cpu` and `wall`, in seconds; None if timm is missing.
+    """
+    if self.missing:
+      return None
+    self._send(b'%d %d\n' % (part.start, part.stop))
+    return self._receive()
+
+  def _send(self, data):
+    self._process.stdin.write(data)
+    self._process.stdin.flush()
+
+  def _receive(self):
+    return json.loads(self._process.stdout.readline())
