@@ -241,8 +241,8 @@ def read_dataset(name: str, data_dir: str | None) -> list[bytes]:
     )
   except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
     raise UserError(
-      f'--dataset={name}: {error}; give a set that is prepared as '
-      'array_record, or a --folder'
+      f'--dataset={name} is not prepared as array_record in '
+      f'{data_dir or "the default data_dir"}; name one that is, or a --folder'
     ) from error
   return [source[i]['image'] for i in range(min(2000, len(source)))]
 
