@@ -22,8 +22,8 @@ _RESAMPLE = {
   'bilinear': Image.Resampling.BILINEAR,
   'bicubic': Image.Resampling.BICUBIC,
 }
-# Above the float32 error of a sum of four terms, which are below 512 in all.
-_ERROR = 2.0**-13
+# Above the float32 error of four products and their sum, which is below 512.
+_ERROR = 2.0**-12
 
 
 def rotate(

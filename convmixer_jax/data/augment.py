@@ -46,7 +46,7 @@ def train_transform(
       RandAugment's draws.
 
   Returns:
-    uint8 `[size, size, 3]`.
+    uint8 `[size, size, 3]`; may share the memory of `image`.
   """
   height, width = image.shape[:2]
   if config.crop == 'random_resized':
@@ -73,8 +73,7 @@ def eval_transform(
 
   As timm 1.0.31's `create_transform(interpolation='bicubic')`, whose rounding
   this follows: floor for both resized sides (224 / 0.96 gives 233), half to
-  even for the crop's corner. An image that comes out smaller than `size` (a
-  fraction above 1 is refused) cannot occur.
+  even for the crop's corner.
 
   Args:
     image: uint8 `[H, W, 3]`.

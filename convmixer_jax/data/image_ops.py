@@ -1,10 +1,9 @@
-"""The image operations of RandAugment, bit for bit as Pillow computes them.
+"""RandAugment's operations on values, bit for bit as Pillow computes them.
 
-Each takes a uint8 `[H, W, 3]` RGB image and returns a new one (or the image
-itself where nothing changes). timm 1.0.31 calls the functions of Pillow's
-`ImageOps`, `ImageEnhance` and `Image.transform`; those of one pixel at a time
-are done here with the same arithmetic on arrays, which saves the conversions
-and does not depend on the version of Pillow.
+Each takes a uint8 `[H, W, 3]` RGB image and returns a new one. timm 1.0.31
+calls Pillow's `ImageOps` and `ImageEnhance`; the same arithmetic on arrays
+saves the conversions and does not depend on the version of Pillow. Those that
+move pixels are in `affine`.
 """
 
 import cv2

@@ -23,9 +23,8 @@ _ONE = 1 << _FRACTION_BITS
 _SUPPORT = {'bilinear': 1.0, 'bicubic': 2.0}
 # Up to this many multiply-adds OpenBLAS starts no threads of its own.
 _MAX_BLOCK = 2**18
-# The float32 error of a sum, per term: every partial sum is below 512, where
-# rounding is off by 2^-16 at most.
-_ERROR_PER_TERM = 2.0**-16
+# Rounding to float32 is off by this at most below 512, where all sums are.
+_ROUNDING = 2.0**-16
 # Multiples of this, below 512, sum exactly, and are further from a half than
 # the error assumed.
 _COARSE = 2.0**-12
@@ -67,7 +66,7 @@ def _resize_first_axis(image, size, resample):
   if resample == 'bicubic':  # its weights, and so its sums, can be negative
     cv2.threshold(sums, 0, 0, cv2.THRESH_TOZERO, sums)
   # Rounds and saturates; its absolute value only meets what becomes 0.
-  error = fixed.shape[1] * _ERROR_PER_TERM
+  error = _error(fixed)
   result = cv2.convertScaleAbs(sums, alpha=1.0, beta=-error)
   above = cv2.convertScaleAbs(sums, alpha=1.0, beta=error)
   result[exact] = above[exact]  # Pillow rounds a half up
@@ -108,9 +107,14 @@ def _fixed_weights(
   weights /= np.cumsum(weights, axis=1)[:, -1:]
   fixed = np.trunc(weights * _ONE + np.copysign(0.5, weights))
   coarse = (fixed % (_ONE * _COARSE) == 0).all(axis=1)
-  if fixed.shape[1] * _ERROR_PER_TERM >= _COARSE:
-    coarse[:] = False
+  coarse &= _error(fixed) < _COARSE
   return first, fixed.astype(np.int64), coarse.nonzero()[0]
+
+
+def _error(fixed: np.ndarray) -> float:
+  """Bounds the float32 error of a sum of these terms, and of comparing it."""
+  # One rounding a sum, one for all the products, one for what is added after.
+  return (fixed.shape[1] + 2) * _ROUNDING
 
 
 def _filter(x: np.ndarray, resample: str) -> np.ndarray:
