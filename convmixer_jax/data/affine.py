@@ -4,7 +4,7 @@ A shear or a translation moves each row (or column) by an amount of its own,
 so it interpolates along one axis only: a few passes over float32 arrays. The
 few results whose float32 error could cut them to another integer are computed
 again in Pillow's order of double-precision operations. Rotation, which moves
-pixels along both axes, is left to Pillow.
+pixels along both axes, and small images are left to Pillow.
 """
 
 import functools
@@ -24,6 +24,8 @@ _RESAMPLE = {
 }
 # Above the float32 error of four products and their sum, which is below 512.
 _ERROR = 2.0**-12
+# Up to so many pixels Pillow's loop takes less time than the calls of arrays.
+_SMALL = 48 * 48
 
 
 def rotate(
@@ -50,6 +52,59 @@ def shear_x(
   image: np.ndarray, factor: float, resample: str, fill: Colour
 ) -> np.ndarray:
   """Takes the value at (x, y) from (x + factor y, y); see `rotate`."""
+  if _is_small(image):
+    return _by_pillow(image, (1, factor, 0, 0, 1, 0), resample, fill)
+  return _shear_rows(image, factor, resample, fill)
+
+
+def shear_y(
+  image: np.ndarray, factor: float, resample: str, fill: Colour
+) -> np.ndarray:
+  """Takes the value at (x, y) from (x, y + factor x); see `rotate`."""
+  if _is_small(image):
+    return _by_pillow(image, (1, 0, 0, factor, 1, 0), resample, fill)
+  columns = cv2.transpose(image)
+  return cv2.transpose(_shear_rows(columns, factor, resample, fill))
+
+
+def translate_x(
+  image: np.ndarray, fraction: float, resample: str, fill: Colour
+) -> np.ndarray:
+  """Takes the value at (x, y) from (x + fraction W, y); see `rotate`."""
+  offset = fraction * image.shape[1]
+  if _is_small(image):
+    return _by_pillow(image, (1, 0, offset, 0, 1, 0), resample, fill)
+  return _translate_rows(image, offset, resample, fill)
+
+
+def translate_y(
+  image: np.ndarray, fraction: float, resample: str, fill: Colour
+) -> np.ndarray:
+  """Takes the value at (x, y) from (x, y + fraction H); see `rotate`."""
+  offset = fraction * image.shape[0]
+  if _is_small(image):
+    return _by_pillow(image, (1, 0, 0, 0, 1, offset), resample, fill)
+  columns = cv2.transpose(image)
+  return cv2.transpose(_translate_rows(columns, offset, resample, fill))
+
+
+def _is_small(image):
+  return image.shape[0] * image.shape[1] <= _SMALL
+
+
+def _by_pillow(image, matrix, resample, fill):
+  picture = Image.fromarray(image)
+  moved = picture.transform(
+    picture.size,
+    Image.Transform.AFFINE,
+    matrix,
+    _RESAMPLE[resample],
+    fillcolor=tuple(fill),
+  )
+  return np.asarray(moved)
+
+
+def _shear_rows(image, factor, resample, fill):
   height, width, _ = image.shape
   offsets = factor * (np.arange(height) + 0.5)
   whole = np.floor(offsets)
@@ -76,19 +131,8 @@ def shear_x(
   return cv2.copyTo(result, inside.view(np.uint8), moved)
 
 
-def shear_y(
-  image: np.ndarray, factor: float, resample: str, fill: Colour
-) -> np.ndarray:
-  """Takes the value at (x, y) from (x, y + factor x); see `rotate`."""
-  return cv2.transpose(shear_x(cv2.transpose(image), factor, resample, fill))
-
-
-def translate_x(
-  image: np.ndarray, fraction: float, resample: str, fill: Colour
-) -> np.ndarray:
-  """Takes the value at (x, y) from (x + fraction W, y); see `rotate`."""
+def _translate_rows(image, offset, resample, fill):
   height, width, _ = image.shape
-  offset = fraction * width
   moved = _background(height, width, tuple(fill)).copy()
   source = (np.arange(width) + 0.5) + offset
   (inside,) = ((source >= 0) & (source < width)).nonzero()
@@ -113,15 +157,6 @@ def translate_x(
   )
   moved[:, start : start + size] = result
   return moved
-
-
-def translate_y(
-  image: np.ndarray, fraction: float, resample: str, fill: Colour
-) -> np.ndarray:
-  """Takes the value at (x, y) from (x, y + fraction H); see `rotate`."""
-  return cv2.transpose(
-    translate_x(cv2.transpose(image), fraction, resample, fill)
-  )
 
 
 def _weights(d: np.ndarray, resample: str) -> list[np.ndarray]:
