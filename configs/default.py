@@ -83,7 +83,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.input = ml_collections.ConfigDict()
   config.input.num_threads = 0  # that make batches; 0: one per core
-  config.input.num_workers = 0  # processes, instead of threads
+  config.input.num_workers = -1  # processes, not threads; -1: by core count
   config.input.prefetch = 4  # batches ready ahead of the step
 
   config.log_every_steps = 50

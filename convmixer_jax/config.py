@@ -57,7 +57,6 @@ _NOT_NEGATIVE = (
   'adam_epsilon',
   'clip_norm',
   'input.num_threads',
-  'input.num_workers',
 )
 _BELOW_ONE = ('label_smoothing', 'adam_beta1', 'adam_beta2')
 _PROBABILITIES = ('erasing.probability', 'mixup.switch_probability')
@@ -130,6 +129,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     refuse('dataset.std', 'positive')
   if config.mesh.data < 1 and config.mesh.data != -1:
     refuse('mesh.data', 'at least 1, or -1 for all devices that are left')
+  if config.input.num_workers < -1:
+    refuse('input.num_workers', 'at least 0, or -1 for a number by core count')
   if config.seed >= 2**32:
     refuse('seed', 'below 2**32')
   if not config.num_epochs and not config.num_steps:

@@ -146,3 +146,13 @@ def test_evaluation_sees_each_image_once_and_masks_the_padding(source, config):
 def test_fewer_images_than_a_batch_are_refused(source):
   with pytest.raises(UserError, match='batch_size = 38 is more than the 37'):
     pipeline.steps_per_epoch(source, 38)
+
+
+def test_many_cores_get_processes_unless_the_images_are_in_memory(source):
+  class OnDisk:
+    num_classes = 1
+
+  assert pipeline.default_num_workers(source, 100) == 0
+  assert pipeline.default_num_workers(OnDisk(), 2) == 0
+  assert pipeline.default_num_workers(OnDisk(), 16) == 8
+  assert pipeline.default_num_workers(OnDisk(), 100) == 32

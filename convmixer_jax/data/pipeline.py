@@ -13,8 +13,11 @@ import ml_collections
 import numpy as np
 
 from convmixer_jax.data import augment
-from convmixer_jax.data.sources import Example, Source
+from convmixer_jax.data.sources import Example, InMemorySource, Source
 from convmixer_jax.errors import UserError
+
+# Fewer cores have none to spare for more than the threads of one process.
+_WORKERS_FROM_CORES, _MOST_WORKERS = 8, 32
 
 Batch = dict[str, np.ndarray]
 
@@ -66,7 +69,7 @@ def train_batches(
   )
   dataset = dataset.batch(config.batch_size // process_count)
   dataset = dataset[process_index::process_count][first_step:]
-  return iter(_prefetch(dataset, config.input))
+  return iter(_prefetch(dataset, source, config.input))
 
 
 def eval_batches(
@@ -96,7 +99,7 @@ def eval_batches(
   )
   dataset = dataset.batch(config.batch_size // process_count)
   dataset = dataset[process_index::process_count]
-  return iter(_prefetch(dataset, config.input))
+  return iter(_prefetch(dataset, source, config.input))
 
 
 def _augment(
@@ -124,20 +127,34 @@ def _eval_example(
 
 
 def _prefetch(
-  dataset: grain.MapDataset, config: ml_collections.ConfigDict
+  dataset: grain.MapDataset, source: Source, config: ml_collections.ConfigDict
 ) -> grain.IterDataset:
   """Makes batches ahead of time; each thread or worker makes whole ones."""
-  if config.num_workers:
-    threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-    return dataset.to_iter_dataset(threads).mp_prefetch(
-      grain.MultiprocessingOptions(
-        num_workers=config.num_workers,
-        per_worker_buffer_size=-(-config.prefetch // config.num_workers),
+  num_threads = config.num_threads or os.cpu_count()
+  num_workers = config.num_workers
+  if num_workers == -1:
+    num_workers = default_num_workers(source, os.cpu_count())
+  if not num_workers:
+    return dataset.to_iter_dataset(
+      grain.ReadOptions(
+        num_threads=num_threads, prefetch_buffer_size=config.prefetch
       )
     )
-  num_threads = config.num_threads or os.cpu_count()
-  return dataset.to_iter_dataset(
-    grain.ReadOptions(
-      num_threads=num_threads, prefetch_buffer_size=config.prefetch
+  one_ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+  return dataset.to_iter_dataset(one_ahead).mp_prefetch(
+    grain.MultiprocessingOptions(
+      num_workers=num_workers,
+      per_worker_buffer_size=-(-config.prefetch // num_workers),
     )
   )
+
+
+def default_num_workers(source: Source, num_cores: int) -> int:
+  """Returns how many processes make batches; 0: threads of this one do.
+
+  Threads take turns at Python's lock, so many cores want processes. Images in
+  memory are small, and would be copied into each process.
+  """
+  if isinstance(source, InMemorySource) or num_cores < _WORKERS_FROM_CORES:
+    return 0
+  return min(num_cores // 2, _MOST_WORKERS)

@@ -6,6 +6,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -34,7 +35,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except UserError as error:
       if _DEBUG.value:
         raise
-      _exit_with(error)
+      exit_with(error)
 
   app.run(guarded, flags_parser=_parse_flags)
 
@@ -46,7 +47,7 @@ def _parse_flags(argv):
   except (UserError, flags.Error) as error:
     if '--debug' in argv:
       raise
-    _exit_with(error)
+    exit_with(error)
 
 
 def _check_config_flags(arguments):
@@ -77,6 +78,7 @@ def _check_config_flags(arguments):
       )
 
 
-def _exit_with(error):
+def exit_with(error: Exception | str) -> NoReturn:
+  """Ends the process with status 1 and one line on stderr."""
   print('error:', *str(error).split(), file=sys.stderr)
   sys.exit(1)

@@ -1,0 +1,21 @@
+"""Measures speed: `python -m convmixer_jax.tools.benchmark input [flags]`."""
+
+import importlib
+import sys
+
+from convmixer_jax.tools import cli
+
+BENCHMARKS = {'input': 'convmixer_jax.tools.input_benchmark'}
+
+
+def main() -> None:
+  """Runs the benchmark that the first argument names, with its own flags."""
+  name = sys.argv.pop(1) if len(sys.argv) > 1 else ''
+  if name not in BENCHMARKS:
+    known = ', '.join(BENCHMARKS)
+    cli.exit_with(f'there is no benchmark {name!r}; there are {known}')
+  cli.run(importlib.import_module(BENCHMARKS[name]).main)
+
+
+if __name__ == '__main__':
+  main()
