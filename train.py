@@ -11,8 +11,14 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'where checkpoints and metrics go; go on with what is there'
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed',
+  False,
+  'train on all hosts of the Cloud TPU slice, or the Slurm, Open MPI or '
+  'Kubernetes job, that this process is part of',
+)
 _COORDINATOR = flags.DEFINE_string(
-  'coordinator_address', None, 'host:port of process 0, to train on many hosts'
+  'coordinator_address', None, 'elsewhere: host:port of process 0'
 )
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'of all hosts')
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'of this process')
@@ -26,7 +32,7 @@ def main(argv):
 
   from convmixer_jax.training import loop
 
-  if _COORDINATOR.value:
+  if _DISTRIBUTED.value or _COORDINATOR.value:
     jax.distributed.initialize(
       _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     )
