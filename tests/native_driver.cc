@@ -42,7 +42,7 @@ void Set(float value, BFloat16* x) {
 }
 
 // Multiples of 1/8 no larger than 1: exact in bfloat16, and so are their sums
-// in float32. An array of exactly this size, so that any access beside it shows.
+// in float32. No room to spare, so that an access beside the array shows.
 template <typename T>
 std::vector<T> Make(int64_t size, uint32_t seed) {
   std::vector<T> values(size);

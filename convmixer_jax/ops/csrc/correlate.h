@@ -49,7 +49,8 @@ class CorrelateWorker {
   using Arguments = CorrelateArguments<T>;
 
   explicit CorrelateWorker(const Arguments& a)
-      : a_(a), ring_(a.shape, a.low, CeilDiv(a.shape.width, kColumns) * kColumns),
+      : a_(a),
+        ring_(a.shape, a.low, CeilDiv(a.shape.width, kColumns) * kColumns),
         kernel_(new Vec[kVectors * kSize * kSize]) {}
 
   void Run(int64_t task) {
