@@ -18,7 +18,7 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.models.batch_norm import BatchNorm
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-  'gelu': partial(nn.gelu, approximate=False),  # exact, by erf
+  'gelu': ops.gelu,  # exact
   'relu': nn.relu,
 }
 
