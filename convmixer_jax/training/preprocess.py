@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from jax import lax
+
+from convmixer_jax.training.noise import normal_noise
 
 _ERASING_TRIES = 10  # draws of a box until one fits, as timm
 
@@ -71,7 +74,8 @@ def mix(
   Mixup is arXiv 1710.09412, CutMix arXiv 1905.04899; the batch-wise form, the
   pairing of a group with its own reverse and the rounding of pixels are those
   of timm's `FastCollateMixup`, which the authors trained with: one choice and
-  one lambda for all images of a group.
+  one lambda for all images of a group. Groups that do not straddle devices
+  need no communication.
 
   Args:
     images: `[B, H, W, 3]`, float32, whole numbers from 0 to 255.
@@ -82,62 +86,99 @@ def mix(
   Returns:
     Images and targets of the same shapes.
   """
-  shape = images.shape
-  group_size = config.group_size or shape[0]
-  images = images.reshape(-1, group_size, *shape[1:])
-  targets = targets.reshape(-1, group_size, targets.shape[-1])
-  num_groups = images.shape[0]
-
-  choice_rng, mixup_rng, cutmix_rng, box_rng = jax.random.split(rng, 4)
+  size = images.shape[1:3]
+  num_groups = images.shape[0] // (config.group_size or images.shape[0])
+  choice_rng, mixup_rng, cutmix_rng, row_rng, column_rng = jax.random.split(
+    rng, 5
+  )
   if config.mixup_alpha and config.cutmix_alpha:
     probability = config.switch_probability
   else:
     probability = 1.0 if config.cutmix_alpha else 0.0
   use_cutmix = jax.random.bernoulli(choice_rng, probability, (num_groups,))
+  share = jnp.where(
+    use_cutmix,
+    _symmetric_beta(cutmix_rng, config.cutmix_alpha, num_groups),
+    _symmetric_beta(mixup_rng, config.mixup_alpha, num_groups),
+  )
+  centre = jnp.stack(
+    [
+      jax.random.randint(axis_rng, (num_groups,), 0, length)
+      for axis_rng, length in zip((row_rng, column_rng), size, strict=True)
+    ],
+    axis=1,
+  )
+  return mix_as_drawn(images, targets, use_cutmix, share, centre)
 
-  mixup_share = _beta(mixup_rng, config.mixup_alpha, num_groups)
-  cutmix_share = _beta(cutmix_rng, config.cutmix_alpha, num_groups)
-  box, cutmix_share = _cutmix_box(box_rng, cutmix_share, shape[1:3])
 
+def mix_as_drawn(
+  images: jax.Array,
+  targets: jax.Array,
+  use_cutmix: jax.Array,
+  share: jax.Array,
+  centre: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """Mixes as `mix` does, with nothing left to chance.
+
+  Args:
+    images: `[B, H, W, 3]`, float32, whole numbers from 0 to 255.
+    targets: `[B, K]`, float32.
+    use_cutmix: `[G]`, bool, for each of the groups that divide the batch.
+    share: `[G]`, float32, what an image keeps of itself ("lambda"). CutMix's
+      targets count what it keeps in fact: the box is clipped to the image.
+    centre: `[G, 2]`, int32, row and column of CutMix's box.
+
+  Returns:
+    Images and targets of the same shapes.
+  """
+  shape, num_groups = images.shape, share.shape[0]
+  images = images.reshape(num_groups, -1, *shape[1:])
+  targets = targets.reshape(num_groups, -1, targets.shape[-1])
+
+  def per_group(values, ndim):
+    return values.reshape(-1, *[1] * (ndim - 1))
+
+  box = _cutmix_box(share, centre, shape[1:3])
   others = images[:, ::-1]
-  share = _per_group(mixup_share, images.ndim)
-  blended = jnp.round(images * share + others * (1 - share))
-  pasted = jnp.where(box[:, None, :, :, None], others, images)
-  images = jnp.where(_per_group(use_cutmix, images.ndim), pasted, blended)
-
-  share = jnp.where(use_cutmix, cutmix_share, mixup_share)[:, None, None]
+  blend = per_group(share, 5)
+  images = jnp.where(
+    per_group(use_cutmix, 5),
+    jnp.where(box[:, None, :, :, None], others, images),
+    jnp.round(images * blend + others * (1 - blend)),
+  )
+  outside = 1 - jnp.mean(box, (1, 2), dtype=jnp.float32)
+  share = per_group(jnp.where(use_cutmix, outside, share), 3)
   targets = targets * share + targets[:, ::-1] * (1 - share)
   return images.reshape(shape), targets.reshape(-1, targets.shape[-1])
 
 
-def _beta(rng, alpha, num_groups):
+def _symmetric_beta(rng, alpha, num_groups):
+  """Draws `[G]` from Beta(alpha, alpha), without `jax.random.beta`'s loop.
+
+  Rejection loops until all groups are served, which devices would have to tell
+  each other. This is in closed form: Bailey's polar draw of Student's t with
+  2 alpha degrees of freedom (Math. Comp. 62, 1994), whose t / sqrt(2 alpha +
+  t^2) is distributed as 2 Beta - 1.
+  """
   if not alpha:
     return jnp.ones((num_groups,))
-  return jax.random.beta(rng, alpha, alpha, (num_groups,))
+  radius, angle = jax.random.uniform(rng, (2, num_groups))
+  cosine = jnp.cos(2 * jnp.pi * angle)
+  square = jnp.expm1(-jnp.log(radius) / alpha) * cosine**2  # t^2 / (2 alpha)
+  return 0.5 + 0.5 * jnp.sign(cosine) * lax.rsqrt(1 + 1 / square)
 
 
-def _per_group(values, ndim):
-  return values.reshape(-1, *[1] * (ndim - 1))
-
-
-def _cutmix_box(rng, share, size):
-  """Draws a box of area `1 - share`; its centre is uniform over the image.
-
-  Returns:
-    `[G, H, W]`, whether a pixel is in the box, and the share `[G]` that is left
-    outside it, counting only what of the box lies inside the image.
-  """
+def _cutmix_box(share, centre, size):
+  """Returns `[G, H, W]`, whether a pixel is in the box of area `1 - share`."""
   inside = []
-  for rng_of_axis, length in zip(jax.random.split(rng), size, strict=True):
+  for axis, length in enumerate(size):
     side = jnp.floor(length * jnp.sqrt(1 - share)).astype(jnp.int32)
-    centre = jax.random.randint(rng_of_axis, share.shape, 0, length)
-    low = jnp.maximum(centre - side // 2, 0)[:, None]
-    high = jnp.minimum(centre + side // 2, length)[:, None]
+    low = (centre[:, axis] - side // 2)[:, None]
+    high = low + side[:, None]
     place = jnp.arange(length)
     inside.append((low <= place) & (place < high))
   rows, columns = inside
-  box = rows[:, :, None] & columns[:, None, :]
-  return box, 1 - jnp.mean(box, (1, 2), dtype=jnp.float32)
+  return rows[:, :, None] & columns[:, None, :]
 
 
 def erase(
@@ -154,33 +195,51 @@ def erase(
     config: `config.erasing`.
 
   Returns:
-    `[B, H, W, 3]`, the dtype of `images`.
+    `[B, H, W, 3]`, float32.
   """
-  batch, height, width = images.shape[:3]
-  rngs = jax.random.split(rng, 6)
-  draws = (batch, _ERASING_TRIES)
-  area = jax.random.uniform(
-    rngs[0], draws, minval=config.area[0], maxval=config.area[1]
+  batch, *size = images.shape[:3]
+  choice_rng, area_rng, aspect_rng, *place_rngs, noise_rng = jax.random.split(
+    rng, 6
   )
-  area = area * (height * width)
+  erased = jax.random.bernoulli(choice_rng, config.probability, (batch,))
+  draws = (batch, _ERASING_TRIES)
+  area = jax.random.uniform(area_rng, draws, jnp.float32, *config.area)
   low, high = (jnp.log(aspect) for aspect in config.aspect)
-  aspect = jnp.exp(jax.random.uniform(rngs[1], draws, minval=low, maxval=high))
-  box_height = jnp.round(jnp.sqrt(area * aspect)).astype(jnp.int32)
-  box_width = jnp.round(jnp.sqrt(area / aspect)).astype(jnp.int32)
-  fits = (box_height < height) & (box_width < width)
+  aspect = jnp.exp(
+    jax.random.uniform(aspect_rng, draws, jnp.float32, low, high)
+  )
 
-  first = jnp.argmax(fits, axis=1)[:, None]
-  box_height = jnp.take_along_axis(box_height, first, axis=1)[:, 0]
-  box_width = jnp.take_along_axis(box_width, first, axis=1)[:, 0]
-  top = jax.random.randint(rngs[2], (batch,), 0, height - box_height + 1)
-  left = jax.random.randint(rngs[3], (batch,), 0, width - box_width + 1)
-  erased = jax.random.bernoulli(rngs[4], config.probability, (batch,))
-  erased &= jnp.any(fits, axis=1)
+  inside = []
+  for axis, sides in enumerate(first_fitting_box(area, aspect, size)):
+    low = jax.random.randint(
+      place_rngs[axis], (batch,), 0, size[axis] - sides + 1
+    )
+    place = jnp.arange(size[axis])
+    inside.append((low[:, None] <= place) & (place < (low + sides)[:, None]))
+  rows, columns = inside
+  box = rows[:, :, None] & columns[:, None, :] & erased[:, None, None]
+  return jnp.where(
+    box[..., None], normal_noise(noise_rng, images.shape), images
+  )
 
-  rows, columns = jnp.arange(height), jnp.arange(width)
-  top, left = top[:, None], left[:, None]
-  in_rows = (top <= rows) & (rows < top + box_height[:, None])
-  in_columns = (left <= columns) & (columns < left + box_width[:, None])
-  box = in_rows[:, :, None] & in_columns[:, None, :] & erased[:, None, None]
-  noise = jax.random.normal(rngs[5], images.shape, images.dtype)
-  return jnp.where(box[..., None], noise, images)
+
+def first_fitting_box(
+  area: jax.Array, aspect: jax.Array, size: tuple[int, int]
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the sides of the first box that is smaller than the image.
+
+  Args:
+    area: `[B, N]`, of N boxes, as a share of the image's.
+    aspect: `[B, N]`, height / width.
+    size: height and width of the image, in pixels.
+
+  Returns:
+    Height and width in pixels, `[B]` in int32; 0 where no box fits.
+  """
+  height, width = size
+  area = area * (height * width)
+  heights = jnp.round(jnp.sqrt(area * aspect)).astype(jnp.int32)
+  widths = jnp.round(jnp.sqrt(area / aspect)).astype(jnp.int32)
+  fits = (heights < height) & (widths < width)
+  first = fits & (jnp.cumsum(fits, axis=1) == 1)
+  return jnp.sum(heights * first, axis=1), jnp.sum(widths * first, axis=1)
