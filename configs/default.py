@@ -90,5 +90,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.eval_every_epochs = 1
   config.checkpoint_every_steps = 1000  # besides one at the end
   config.keep_checkpoints = 2  # the last ones; the best is kept besides
+  config.max_nonfinite = 10  # steps skipped in a row that end the run
   config.profile = False  # a trace of 5 steps, for TensorBoard
   return config

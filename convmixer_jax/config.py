@@ -25,6 +25,7 @@ FREE_TO_CHANGE = (
   'eval_every_epochs',
   'checkpoint_every_steps',
   'keep_checkpoints',
+  'max_nonfinite',
   'profile',
 )
 
@@ -42,6 +43,7 @@ _AT_LEAST_ONE = (
   'eval_every_epochs',
   'checkpoint_every_steps',
   'keep_checkpoints',
+  'max_nonfinite',
 )
 _NOT_NEGATIVE = (
   'seed',

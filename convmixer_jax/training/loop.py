@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from convmixer_jax import config as config_lib
 from convmixer_jax.data import augment, pipeline, sources
+from convmixer_jax.errors import UserError
 from convmixer_jax.models import create_model
 from convmixer_jax.training import checkpoint, sharding, steps, workdir
 from convmixer_jax.training import optimizer as optimizer_lib
@@ -34,7 +35,7 @@ def train_and_evaluate(
 
   Raises:
     UserError: the config, the data or the directory are not as they should be;
-      nothing was written then.
+      nothing was written then. Or too many steps in a row were not finite.
   """
   # Look at everything that can be wrong before anything is written.
   config_lib.validate(config)
@@ -115,8 +116,12 @@ def train_and_evaluate(
       profile(step)
 
       evaluates = step % eval_every == 0 or step == num_steps
-      if evaluates or step % config.checkpoint_every_steps == 0:
+      saves = evaluates or step % config.checkpoint_every_steps == 0
+      if saves:
         window = reporter.flush()
+      if len(reporter.skipped_in_a_row) >= config.max_nonfinite:
+        raise _nonfinite_error(reporter, checkpointer, directory)
+      if saves:
         results = None
         if evaluates:
           results = evaluate(eval_step, state, eval_source, config, mesh)
@@ -161,6 +166,19 @@ def evaluate(
     pending = metrics
   total = total.merge(jax.device_get(pending))
   return {name: float(value) for name, value in total.compute().items()}
+
+
+def _nonfinite_error(reporter, checkpointer, directory):
+  steps_in_a_row = reporter.skipped_in_a_row
+  last = checkpointer.latest_step()
+  kept = f'is of step {last}, in {directory}' if last else 'was not yet written'
+  return UserError(
+    f'the loss or its gradient was not finite in {len(steps_in_a_row)} steps '
+    f'in a row (config.max_nonfinite), from step {steps_in_a_row[0]} to step '
+    f'{steps_in_a_row[-1]}; the last good checkpoint {kept}; lower '
+    'config.learning_rate in a new --workdir, or go on with a larger '
+    'config.max_nonfinite'
+  )
 
 
 def _create_profile(config, directory, first_step):

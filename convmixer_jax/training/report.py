@@ -53,6 +53,7 @@ class Reporter:
       log_every_steps: how many steps a report sums up.
     """
     self._window = window
+    self.skipped_in_a_row: list[int] = []  # the last steps, if skipped
     self._pending = None  # (step, its metrics, still on the device)
     self._clock = None  # when the last step was known to be done
     self._seconds, self._steps = 0.0, 0  # timed since the last report
@@ -118,7 +119,11 @@ class Reporter:
       self._steps += 1
     self._clock = now
 
-    is_empty = self._window.train_loss.count == 0
+    if metrics.skipped_steps.total:
+      self.skipped_in_a_row.append(step)
+    else:
+      self.skipped_in_a_row.clear()
+    is_empty = self._window.learning_rate.count == 0
     self._window = metrics if is_empty else self._window.merge(metrics)
     if self._writes:
       self._bar.update()
@@ -143,6 +148,8 @@ class Reporter:
       for name, style in _SHOWN.items()
       if name in values
     )
+    if values.get('skipped_steps'):
+      shown += f'  skipped_steps {values["skipped_steps"]:.0f}'
     line = f'step {step:>6}/{self._num_steps}  epoch {epoch:6.2f}  {shown}'
     if self._bar.disable:
       if 'steps_per_sec' in values:

@@ -1,6 +1,7 @@
 """The state of training and the two steps: one that learns, one that looks."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax
@@ -37,15 +38,60 @@ class TrainState:
 
 
 @flax.struct.dataclass
-class TrainMetrics(metrics.Collection):
-  """Means over the steps since the last report; the rate is the last step's."""
+class _Sum(metrics.Metric):
+  """A sum over steps."""
 
-  train_loss: metrics.Average.from_output('loss')
-  train_accuracy: metrics.Average.from_output('correct')
+  total: jax.Array
+
+  @classmethod
+  def empty(cls) -> '_Sum':
+    return cls(jnp.zeros((), jnp.int32))
+
+  @classmethod
+  def from_model_output(cls, value: jax.Array, **_: Any) -> '_Sum':
+    return cls(value.astype(jnp.int32))
+
+  def merge(self, other: '_Sum') -> '_Sum':
+    return type(self)(self.total + other.total)
+
+  def compute(self) -> jax.Array:
+    return self.total
+
+
+@flax.struct.dataclass
+class _MeanOfUpdates(metrics.Average):
+  """A mean over the steps that were not skipped; nan if all were."""
+
+  @classmethod
+  def of(cls, name: str) -> type[metrics.Average]:
+    """Returns the metric of the scalar output `name`."""
+    return cls.from_fun(
+      lambda skipped, **outputs: {
+        'values': outputs[name][None],
+        'mask': ~skipped[None],
+      }
+    )
+
+  def compute(self) -> jax.Array | float:
+    return super().compute() if self.count else float('nan')
+
+
+@flax.struct.dataclass
+class TrainMetrics(metrics.Collection):
+  """What happened since the last report.
+
+  Means are over the updates made, `skipped_steps` counts those that were not
+  (see `make_train_step`), the learning rate and the norm of the parameters are
+  the last step's.
+  """
+
+  train_loss: _MeanOfUpdates.of('loss')
+  train_accuracy: _MeanOfUpdates.of('correct')
   learning_rate: metrics.LastValue.from_output('learning_rate')
-  gradient_norm: metrics.Average.from_output('gradient_norm')
+  gradient_norm: _MeanOfUpdates.of('gradient_norm')
   parameter_norm: metrics.LastValue.from_output('parameter_norm')
-  update_norm: metrics.Average.from_output('update_norm')
+  update_norm: _MeanOfUpdates.of('update_norm')
+  skipped_steps: _Sum.from_output('skipped')
 
 
 @flax.struct.dataclass
@@ -86,6 +132,9 @@ def make_train_step(
   `config.accum_steps` = A it goes through the network in A parts, part a being
   rows a, a + A, ... (so that each device splits its own rows), and the
   gradients are averaged; only BatchNorm sees the difference.
+
+  A step whose loss, gradient, update or BatchNorm statistics are not finite is
+  skipped: of the state only `step` goes on. So what is finite stays finite.
   """
 
   def loss_of_part(params, batch_stats, images, targets):
@@ -110,20 +159,39 @@ def make_train_step(
       gradient_of_part, state, images, targets, config.accum_steps
     )
     updates, opt_state = optimizer.update(
-      gradient, state.opt_state, state.params
+      gradient, _follow_step(state.opt_state, state.step), state.params
     )
-    params = optax.apply_updates(state.params, updates)
+    gradient_norm = optax.tree.norm(gradient)
+    update_norm = optax.tree.norm(updates)
+    skipped = ~jnp.isfinite(
+      loss + gradient_norm + update_norm + optax.tree.norm(batch_stats)
+    )
+    params, batch_stats, opt_state = jax.tree.map(
+      partial(jnp.where, skipped),
+      (state.params, state.batch_stats, state.opt_state),
+      (optax.apply_updates(state.params, updates), batch_stats, opt_state),
+    )
     new_state = TrainState(state.step + 1, params, batch_stats, opt_state)
     return new_state, TrainMetrics.single_from_model_output(
       loss=loss,
       correct=correct,
       learning_rate=schedule(state.step),
-      gradient_norm=optax.tree.norm(gradient),
+      gradient_norm=gradient_norm,
       parameter_norm=optax.tree.norm(params),
-      update_norm=optax.tree.norm(updates),
+      update_norm=update_norm,
+      skipped=skipped,
     )
 
   return train_step
+
+
+def _follow_step(opt_state, step):
+  """Sets the schedule to `step`; its own count leaves out skipped steps."""
+  return optax.tree.set(
+    opt_state,
+    lambda path, _: path[-1].tuple_name == 'ScaleByScheduleState',
+    count=step,
+  )
 
 
 def _mean_over_parts(gradient_of_part, state, images, targets, num_parts):
