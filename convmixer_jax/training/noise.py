@@ -14,7 +14,7 @@ from jax import lax
 
 # z / u as a polynomial in sqrt(-log(1 - u^2)), highest power first, where z is
 # the normal quantile of (1 + u) / 2: a least-squares fit whose weights even out
-# the error of the distribution function (below 1e-5) up to |u| = 1 - 2^-24.
+# the error of the distribution function (below 2e-5) up to |u| = 1 - 2^-24.
 _QUANTILE = (
   -0.0013154,
   0.017433,
