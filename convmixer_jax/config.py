@@ -113,8 +113,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     if values[key] < 1:
       refuse(key, 'at least 1')
   for key in _NOT_NEGATIVE:
-    if values[key] < 0:
-      refuse(key, 'at least 0')
+    if not 0 <= values[key] < math.inf:  # nor nan
+      refuse(key, 'at least 0 and finite')
   for key in _BELOW_ONE:
     if not 0 <= values[key] < 1:
       refuse(key, 'at least 0 and below 1')
