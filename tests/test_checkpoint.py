@@ -6,7 +6,7 @@ import numpy as np
 from etils import epath
 
 from convmixer_jax.training.checkpoint import Checkpointer
-from convmixer_jax.training.report import empty_window
+from convmixer_jax.training.metrics import empty_window
 from convmixer_jax.training.steps import TrainState
 
 

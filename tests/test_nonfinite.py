@@ -11,9 +11,9 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer
 from convmixer_jax.training import checkpoint, loop, steps
 from convmixer_jax.training import optimizer as optimizer_lib
+from convmixer_jax.training.metrics import empty_window
 from convmixer_jax.training.metrics_table import read_table
 from convmixer_jax.training.preprocess import normalize
-from convmixer_jax.training.report import empty_window
 
 NUM_CLASSES = 10
 WHITE = 255

@@ -15,7 +15,8 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.models import create_model
 from convmixer_jax.training import checkpoint, sharding, steps, workdir
 from convmixer_jax.training import optimizer as optimizer_lib
-from convmixer_jax.training.report import Reporter, empty_window
+from convmixer_jax.training.metrics import EvalMetrics, empty_window
+from convmixer_jax.training.report import Reporter
 
 _PROFILE_AFTER, _PROFILE_STEPS = 10, 5
 
@@ -152,7 +153,7 @@ def evaluate(
   Returns:
     `eval_loss`, `eval_accuracy` and `eval_accuracy_top5`.
   """
-  total = jax.device_get(steps.EvalMetrics.empty())
+  total = jax.device_get(EvalMetrics.empty())
   pending = None
   for batch in pipeline.eval_batches(
     source,

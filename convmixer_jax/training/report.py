@@ -9,8 +9,12 @@ from clu import metric_writers
 from etils import epath
 
 from convmixer_jax import plots
+from convmixer_jax.training.metrics import (
+  EvalMetrics,
+  TrainMetrics,
+  empty_window,
+)
 from convmixer_jax.training.metrics_table import MetricsTable, read_table
-from convmixer_jax.training.steps import EvalMetrics, TrainMetrics
 
 _SHOWN = {
   'train_loss': '.4f',
@@ -160,8 +164,3 @@ class Reporter:
       self._bar.write(line, file=sys.stdout)
     else:
       self._bar.set_postfix_str(shown)
-
-
-def empty_window() -> TrainMetrics:
-  """Returns the sums over no step, on the host."""
-  return jax.device_get(TrainMetrics.empty())

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
-from clu import metrics
 from flax import linen as nn
 
+from convmixer_jax.training.metrics import EvalMetrics, TrainMetrics
 from convmixer_jax.training.preprocess import normalize, preprocess_train
 
 # What draws random numbers, each by a stream of its own.
@@ -35,72 +35,6 @@ class TrainState:
   params: Any
   batch_stats: Any
   opt_state: optax.OptState
-
-
-@flax.struct.dataclass
-class _Sum(metrics.Metric):
-  """A sum over steps."""
-
-  total: jax.Array
-
-  @classmethod
-  def empty(cls) -> '_Sum':
-    return cls(jnp.zeros((), jnp.int32))
-
-  @classmethod
-  def from_model_output(cls, value: jax.Array, **_: Any) -> '_Sum':
-    return cls(value.astype(jnp.int32))
-
-  def merge(self, other: '_Sum') -> '_Sum':
-    return type(self)(self.total + other.total)
-
-  def compute(self) -> jax.Array:
-    return self.total
-
-
-@flax.struct.dataclass
-class _MeanOfUpdates(metrics.Average):
-  """A mean over the steps that were not skipped; nan if all were."""
-
-  @classmethod
-  def of(cls, name: str) -> type[metrics.Average]:
-    """Returns the metric of the scalar output `name`."""
-    return cls.from_fun(
-      lambda skipped, **outputs: {
-        'values': outputs[name][None],
-        'mask': ~skipped[None],
-      }
-    )
-
-  def compute(self) -> jax.Array | float:
-    return super().compute() if self.count else float('nan')
-
-
-@flax.struct.dataclass
-class TrainMetrics(metrics.Collection):
-  """What happened since the last report.
-
-  Means are over the updates made, `skipped_steps` counts those that were not
-  (see `make_train_step`), the learning rate and the norm of the parameters are
-  the last step's.
-  """
-
-  train_loss: _MeanOfUpdates.of('loss')
-  train_accuracy: _MeanOfUpdates.of('correct')
-  learning_rate: metrics.LastValue.from_output('learning_rate')
-  gradient_norm: _MeanOfUpdates.of('gradient_norm')
-  parameter_norm: metrics.LastValue.from_output('parameter_norm')
-  update_norm: _MeanOfUpdates.of('update_norm')
-  skipped_steps: _Sum.from_output('skipped')
-
-
-@flax.struct.dataclass
-class EvalMetrics(metrics.Collection):
-  """Means over images; padding is masked out."""
-
-  eval_loss: metrics.Average.from_output('loss')
-  eval_accuracy: metrics.Average.from_output('correct')
-  eval_accuracy_top5: metrics.Average.from_output('correct_top5')
 
 
 def create_state(
