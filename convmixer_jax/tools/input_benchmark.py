@@ -32,7 +32,6 @@ _FOLDER = flags.DEFINE_string('folder', None, 'of JPEG files, at any depth')
 _DATASET = flags.DEFINE_string(
   'dataset', None, 'a prepared TFDS set (array_record), in place of a folder'
 )
-_DATA_DIR = flags.DEFINE_string('data_dir', None, "TFDS's folder of data sets")
 _TIMM_PYTHON = flags.DEFINE_string(
   'timm_python', None, 'the Python of an environment that has timm'
 )
@@ -255,7 +254,7 @@ def main(argv: Sequence[str]) -> None:
   if _FOLDER.value is not None:
     files = read_folder(_FOLDER.value)
   else:
-    files = read_dataset(_DATASET.value, _DATA_DIR.value)
+    files = read_dataset(_DATASET.value, cli.DATA_DIR.value)
   result = run(
     files,
     timm_python=_TIMM_PYTHON.value,
