@@ -16,10 +16,6 @@ from convmixer_jax.errors import UserError
 _DEBUG = flags.DEFINE_bool(
   'debug', False, 'show the traceback of an error in the input'
 )
-# What several commands take, defined once: absl knows a name only once.
-DATA_DIR = flags.DEFINE_string(
-  'data_dir', None, "where TFDS keeps its sets; default: TFDS's own"
-)
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:

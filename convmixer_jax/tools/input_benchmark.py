@@ -26,6 +26,7 @@ from convmixer_jax.data import augment
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
 from convmixer_jax.tools import cli
+from convmixer_jax.tools.data_flags import DATA_DIR
 from convmixer_jax.tools.timm_input import TimmInput
 
 _FOLDER = flags.DEFINE_string('folder', None, 'of JPEG files, at any depth')
@@ -254,7 +255,7 @@ def main(argv: Sequence[str]) -> None:
   if _FOLDER.value is not None:
     files = read_folder(_FOLDER.value)
   else:
-    files = read_dataset(_DATASET.value, cli.DATA_DIR.value)
+    files = read_dataset(_DATASET.value, DATA_DIR.value)
   result = run(
     files,
     timm_python=_TIMM_PYTHON.value,

@@ -34,6 +34,7 @@ from absl import flags, logging
 from convmixer_jax.data import convert, disk, make, verify
 from convmixer_jax.errors import UserError
 from convmixer_jax.tools import cli
+from convmixer_jax.tools.data_flags import DATA_DIR
 
 _MANUAL_DIR = flags.DEFINE_string(
   'manual_dir',
@@ -184,7 +185,7 @@ def main(argv: Sequence[str]) -> None:
   if logging.get_verbosity() == logging.WARNING:
     logging.set_verbosity(logging.ERROR)  # TFDS warns of what is checked here
   try:
-    prepare(argv[1], cli.DATA_DIR.value, _MANUAL_DIR.value)
+    prepare(argv[1], DATA_DIR.value, _MANUAL_DIR.value)
   except KeyboardInterrupt as error:
     raise UserError('interrupted; the same command starts it again') from error
 
