@@ -121,6 +121,13 @@ def test_a_run_that_is_cut_off_ends_with_the_same_bits(
     loop.train_and_evaluate(config, whole)
 
 
+def test_a_relative_directory(config, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  config.num_steps = 2
+  loop.train_and_evaluate(config, 'runs/one')
+  assert read_state(tmp_path / 'runs' / 'one', 2)['step'] == 2
+
+
 def test_a_directory_of_something_else_is_refused(config, tmp_path):
   (tmp_path / 'thesis.tex').write_text('important')
   with pytest.raises(UserError, match='is not empty and holds no run of ours'):

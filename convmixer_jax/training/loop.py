@@ -43,7 +43,7 @@ def train_and_evaluate(
   augment.validate(config.augment)
   mesh = sharding.create_mesh(config.mesh)
   config_lib.check_batch_size(config, mesh.size)
-  directory = epath.Path(workdir_path)
+  directory = epath.Path(workdir_path).expanduser().resolve()
   workdir.check_workdir(directory, config)
   train_source = sources.create_source(
     config.dataset, config.dataset.train_split
