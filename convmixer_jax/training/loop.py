@@ -43,7 +43,7 @@ def train_and_evaluate(
   augment.validate(config.augment)
   mesh = sharding.create_mesh(config.mesh)
   config_lib.check_batch_size(config, mesh.size)
-  directory = epath.Path(workdir_path).expanduser().resolve()
+  directory = workdir.absolute_path(workdir_path)
   workdir.check_workdir(directory, config)
   train_source = sources.create_source(
     config.dataset, config.dataset.train_split

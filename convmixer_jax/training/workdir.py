@@ -27,6 +27,13 @@ _PACKAGES = (
 )
 
 
+def absolute_path(path: str) -> epath.Path:
+  """Returns the path Orbax wants: absolute, or a bucket's as it was given."""
+  if '://' in path:
+    return epath.Path(path)
+  return epath.Path(path).expanduser().resolve()
+
+
 def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
   """Checks that `workdir` is new or holds a run of the same experiment.
 
