@@ -6,7 +6,6 @@ from functools import partial
 import jax
 import ml_collections
 from clu import parameter_overview, periodic_actions
-from etils import epath
 from jax.sharding import Mesh
 
 from convmixer_jax import config as config_lib
