@@ -1,6 +1,8 @@
 """The command line: wrong input ends with one line and status 1."""
 
+import os
 import pathlib
+import platform
 import subprocess
 import sys
 
@@ -49,6 +51,36 @@ def test_wrong_input(arguments, message, tmp_path):
   (line,) = done.stderr.splitlines()
   assert line.startswith('error: ') and message in line
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.skipif(
+  platform.libc_ver()[0] != 'glibc', reason='the C library is not glibc'
+)
+def test_a_program_is_started_anew_with_huge_pages():
+  code = (
+    'import os, sys\n'
+    'from convmixer_jax.tools.huge_pages import use_huge_pages\n'
+    'use_huge_pages()\n'
+    'print(os.environ["GLIBC_TUNABLES"], sys.argv)\n'
+  )
+  environment = dict(os.environ)
+  for given, expected in {
+    None: 'glibc.malloc.hugetlb=1',
+    '': '',
+    'glibc.malloc.check=1': 'glibc.malloc.check=1',
+  }.items():
+    environment.pop('GLIBC_TUNABLES', None)
+    if given is not None:
+      environment['GLIBC_TUNABLES'] = given
+    done = subprocess.run(
+      [sys.executable, '-c', code, 'a', '--b=c d'],
+      cwd=ROOT,
+      env=environment,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    assert done.stdout == f"{expected} ['-c', 'a', '--b=c d']\n"
 
 
 def test_debug_shows_where(tmp_path):
