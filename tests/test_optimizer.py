@@ -23,9 +23,13 @@ def test_the_paper_schedule(config):
   assert rates[69] == 0
 
 
-def test_the_paper_schedule_over_steps(config):
-  config.learning_rate, config.num_steps = 0.01, 50
-  schedule = create_schedule(config, 7, 50)
+@pytest.mark.parametrize(
+  'length', [{'num_steps': 50}, {'num_epochs': 2, 'num_steps': 0}]
+)
+def test_the_paper_schedule_where_epochs_are_too_long(config, length):
+  config.learning_rate = 0.01
+  config.update(length)
+  schedule = create_schedule(config, 25, 50)
   expected = np.interp(np.arange(50) + 1, [0, 20, 40, 50], [0, 0.01, 0.0005, 0])
   rates = [schedule(jnp.int32(step)) for step in range(50)]
   np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-9)

@@ -12,8 +12,9 @@ def create_schedule(
   """Returns the learning rate of each update, by its number from 0.
 
   'paper': the authors' triangle, up to the peak until 2/5 of the epochs, down
-  to a twentieth of it until 4/5, down to 0; an update has the rate of the end
-  of its step, so the last has 0. 'cosine' and 'constant' follow a linear
+  to a twentieth of it until 4/5, down to 0, turning at whole epochs (rounded
+  down) where there are at least five; an update has the rate of the end of its
+  step, so the last has 0. 'cosine' and 'constant' follow a linear
   warm-up of `warmup_epochs`.
 
   Args:
@@ -23,10 +24,10 @@ def create_schedule(
   """
   peak = config.learning_rate
   if config.schedule == 'paper':
-    if config.num_steps:
+    epochs = config.num_epochs
+    if config.num_steps or epochs < 5:  # too few to turn at whole ones
       turns = [0, num_steps * 2 // 5, num_steps * 4 // 5, num_steps]
-    else:  # the authors turn at whole epochs
-      epochs = config.num_epochs
+    else:
       turns = [0, epochs * 2 // 5, epochs * 4 // 5, epochs]
       turns = [epoch * steps_per_epoch for epoch in turns]
     rates = [0, peak, peak / 20, 0]
