@@ -11,13 +11,13 @@ from functools import partial
 import grain
 import ml_collections
 import numpy as np
+from absl import flags
 
 from convmixer_jax.data import augment
 from convmixer_jax.data.sources import Example, InMemorySource, Source
 from convmixer_jax.errors import UserError
 
-# Fewer cores have none to spare for more than the threads of one process.
-_WORKERS_FROM_CORES, _MOST_WORKERS = 8, 32
+_MOST_WORKERS = 32  # each holds a batch or two
 
 Batch = dict[str, np.ndarray]
 
@@ -140,6 +140,8 @@ def _prefetch(
         num_threads=num_threads, prefetch_buffer_size=config.prefetch
       )
     )
+  if not flags.FLAGS.is_parsed():  # Grain hands them on, also in a notebook
+    flags.FLAGS.mark_as_parsed()
   one_ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
   return dataset.to_iter_dataset(one_ahead).mp_prefetch(
     grain.MultiprocessingOptions(
@@ -152,9 +154,9 @@ def _prefetch(
 def default_num_workers(source: Source, num_cores: int) -> int:
   """Returns how many processes make batches; 0: threads of this one do.
 
-  Threads take turns at Python's lock, so many cores want processes. Images in
-  memory are small, and would be copied into each process.
+  Threads take turns at Python's lock: two processes make 1.5 times as many
+  images as two threads. Images in memory would be copied into each process.
   """
-  if isinstance(source, InMemorySource) or num_cores < _WORKERS_FROM_CORES:
+  if isinstance(source, InMemorySource) or num_cores == 1:
     return 0
-  return min(num_cores // 2, _MOST_WORKERS)
+  return min(max(num_cores // 2, 2), _MOST_WORKERS)
