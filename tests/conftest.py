@@ -3,6 +3,7 @@
 import jax
 import ml_collections
 import pytest
+from tiny_archives import write_train_tar, write_validation_tar
 
 from configs import default
 
@@ -33,3 +34,12 @@ def config() -> ml_collections.ConfigDict:
   config.log_every_steps = 5
   config.input.num_threads = 2
   return config
+
+
+@pytest.fixture(scope='session')
+def manual_dir(tmp_path_factory) -> str:
+  """A directory with ImageNet's two tars, in small."""
+  directory = tmp_path_factory.mktemp('manual')
+  write_train_tar(directory)
+  write_validation_tar(directory)
+  return str(directory)

@@ -5,21 +5,11 @@ import os
 import pytest
 from tiny_archives import (
   read_names,
-  write_train_tar,
-  write_validation_tar,
 )
 
 from convmixer_jax.data import convert, sources
 from convmixer_jax.errors import UserError
 from convmixer_jax.tools import prepare
-
-
-@pytest.fixture(scope='module')
-def manual_dir(tmp_path_factory):
-  directory = tmp_path_factory.mktemp('manual')
-  write_train_tar(directory)
-  write_validation_tar(directory)
-  return str(directory)
 
 
 def make_tfrecord(data_dir, manual_dir, shards=2):

@@ -25,14 +25,6 @@ from convmixer_jax.tools import prepare
 
 
 @pytest.fixture(scope='module')
-def manual_dir(tmp_path_factory):
-  directory = tmp_path_factory.mktemp('manual')
-  write_train_tar(directory)
-  write_validation_tar(directory)
-  return str(directory)
-
-
-@pytest.fixture(scope='module')
 def prepared(tmp_path_factory, manual_dir):
   """An imagenet2012 that the command has made; tests may not change it."""
   data_dir = tmp_path_factory.mktemp('data')
@@ -125,7 +117,7 @@ class TestMaking:
   @pytest.mark.parametrize(
     ('name', 'message'),
     [
-      ('cifar11', "'cifar11' is not a data set of TFDS"),
+      ('cifar11', "'cifar11' is not digits nor a data set of TFDS"),
       ('imagenette/huge', 'not found.*full-size-v2, 320px-v2'),
       ('imagenet2012:4.0.0', 'cannot be loaded at version 4.0.0, only'),
     ],

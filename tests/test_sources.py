@@ -141,7 +141,7 @@ def test_a_set_stored_as_tfrecord(dataset, tmp_path):
 @pytest.mark.parametrize(
   ('name', 'message'),
   [
-    ('cifarr', "'cifarr' is not digits nor a TFDS data set"),
+    ('cifarr', "'cifarr' is not digits nor a data set of TFDS"),
     ('cifar10:9.9.9', "'cifar10:9.9.9': .* cannot be loaded at version 9.9.9"),
   ],
 )

@@ -8,6 +8,11 @@ from typing import Protocol, TypedDict
 import ml_collections
 import numpy as np
 
+from convmixer_jax.data.builders import (
+  find_builder,
+  has_array_record,
+  is_prepared,
+)
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
 
@@ -146,32 +151,15 @@ def _in_memory(source: TfdsSource) -> InMemorySource:
 
 def _prepared_builder(name: str, data_dir: str):
   """Returns TFDS's builder of a set that is prepared as array_record."""
-  import tensorflow_datasets as tfds
-  from tensorflow_datasets.core import file_adapters
-
-  data_dir = os.path.expanduser(data_dir) or None
+  builder = find_builder(name, data_dir)
   command = f'python -m convmixer_jax.tools.prepare {name}'
   command += f' --data_dir={data_dir}' if data_dir else ''
-  try:
-    builder = tfds.builder(name, data_dir=data_dir)
-  except tfds.core.DatasetNotFoundError as error:
-    raise UserError(
-      f'config.dataset.name = {name!r} is not digits nor a TFDS data set; '
-      'https://www.tensorflow.org/datasets/catalog lists them'
-    ) from error
-  except (ValueError, AssertionError) as error:  # its config or version
-    reason = ' '.join(str(error).split())
-    raise UserError(f'config.dataset.name = {name!r}: {reason}') from error
-  if not builder.is_prepared():
+  if not is_prepared(builder):
     raise UserError(
       f'data set {name!r} is not prepared in {builder.data_path.parent}; '
       f'prepare it with: {command}'
     )
-  # Of the files alone: TFDS forgets alternative formats if it builds from code,
-  # and array_record is one where a tfrecord copy was converted.
-  builder = tfds.builder_from_directory(builder.data_path)
-  array_record = file_adapters.FileFormat.ARRAY_RECORD
-  if array_record not in builder.info.available_file_formats():
+  if not has_array_record(builder):
     raise UserError(
       f'data set {name!r} in {builder.data_path} is stored as '
       f'{builder.info.file_format.value}, which cannot be read in random '

@@ -23,6 +23,7 @@ import numpy as np
 from absl import flags
 
 from convmixer_jax.data import augment
+from convmixer_jax.data.builders import find_builder, has_array_record
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
 from convmixer_jax.tools import cli
@@ -234,16 +235,15 @@ def read_dataset(name: str, data_dir: str | None) -> list[bytes]:
   """
   import tensorflow_datasets as tfds
 
-  try:
-    builder = tfds.builder(name, data_dir=data_dir)
-    source = builder.as_data_source(
-      'train', decoders={'image': tfds.decode.SkipDecoding()}
-    )
-  except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
+  builder = find_builder(name, data_dir)
+  if not has_array_record(builder):
     raise UserError(
       f'--dataset={name} is not prepared as array_record in '
-      f'{data_dir or "the default data_dir"}; name one that is, or a --folder'
-    ) from error
+      f'{builder.data_path.parent}; name one that is, or a --folder'
+    )
+  source = builder.as_data_source(
+    'train', decoders={'image': tfds.decode.SkipDecoding()}
+  )
   return [source[i]['image'] for i in range(min(2000, len(source)))]
 
 

@@ -32,6 +32,11 @@ from collections.abc import Sequence
 from absl import flags, logging
 
 from convmixer_jax.data import convert, disk, make, verify
+from convmixer_jax.data.builders import (
+  find_builder,
+  has_array_record,
+  is_prepared,
+)
 from convmixer_jax.errors import UserError
 from convmixer_jax.tools import cli
 from convmixer_jax.tools.data_flags import DATA_DIR
@@ -64,17 +69,17 @@ def prepare(
       f'--data_dir={data_dir} is not a local directory, and array_record files '
       'can only be written to one; prepare there, then copy the directory'
     )
-  builder = _find_builder(name, data_dir)
-  if _has_array_record(builder):
+  builder = find_builder(name, data_dir)
+  if has_array_record(builder):
     print(f'{builder.info.full_name} is in {builder.data_path} already')
     if convert.forget_deleted_tfrecord(builder):
       print('Its tfrecord files are gone: array_record is now its only format')
   else:
     with disk.locked(builder.data_path.parent):
-      builder = _find_builder(name, data_dir)  # another run may just have ended
+      builder = find_builder(name, data_dir)  # another run may just have ended
       disk.remove_incomplete(builder.data_path)
       started = time.monotonic()
-      if _is_prepared(builder):
+      if is_prepared(builder):
         _convert(builder)
       elif builder.data_path.exists():
         raise UserError(
@@ -85,49 +90,8 @@ def prepare(
         default = os.path.join(builder.data_dir_root, 'downloads', 'manual')
         make.make(builder, os.path.expanduser(manual_dir or default))
       print(f'Done in {(time.monotonic() - started) / 60:.1f} min')
-    builder = _find_builder(name, data_dir)
+    builder = find_builder(name, data_dir)
   _check(builder)
-
-
-def _find_builder(name, data_dir):
-  """Returns TFDS's builder: of the files, or of the code if there are none."""
-  import tensorflow_datasets as tfds
-
-  data_dir = os.path.expanduser(data_dir) if data_dir else None
-  try:
-    builder = tfds.builder(name, data_dir=data_dir)
-    if _is_prepared(builder):
-      # TFDS forgets alternative formats unless it builds from the files alone.
-      return tfds.builder_from_directory(builder.data_path)
-    return builder
-  except tfds.core.DatasetNotFoundError as error:
-    raise UserError(
-      f'{name!r} is not a data set of TFDS; '
-      'https://www.tensorflow.org/datasets/catalog lists them'
-    ) from error
-  except (ValueError, AssertionError) as error:  # its config or version
-    reason = ' '.join(str(error).split()).rpartition('}": ')[-1]
-    known = ', '.join(_configs(name))
-    reason += f' {known}' if known and known not in reason else ''
-    raise UserError(f'{name!r}: {reason}') from error
-
-
-def _configs(name):
-  import tensorflow_datasets as tfds
-
-  try:
-    return tfds.builder_cls(name.partition('/')[0]).builder_configs
-  except ValueError:
-    return ()
-
-
-def _is_prepared(builder):
-  return os.path.exists(builder.data_path / 'dataset_info.json')
-
-
-def _has_array_record(builder):
-  formats = {f.value for f in builder.info.available_file_formats()}
-  return _is_prepared(builder) and 'array_record' in formats
 
 
 def _convert(builder):

@@ -1,0 +1,56 @@
+"""Finds the TFDS builder of a data set, prepared or not."""
+
+import os
+
+from convmixer_jax.errors import UserError
+
+
+def find_builder(name: str, data_dir: str | None):
+  """Returns TFDS's builder: of the files, or of the code if there are none.
+
+  Args:
+    name: of the set, with its config and version if wanted, as TFDS takes it.
+    data_dir: where TFDS keeps its sets; None or '' for TFDS's default.
+
+  Raises:
+    UserError: TFDS knows no such set, config or version.
+  """
+  import tensorflow_datasets as tfds
+
+  data_dir = os.path.expanduser(data_dir) if data_dir else None
+  try:
+    builder = tfds.builder(name, data_dir=data_dir)
+    if is_prepared(builder):
+      # TFDS forgets alternative formats unless it builds from the files alone.
+      return tfds.builder_from_directory(builder.data_path)
+    return builder
+  except tfds.core.DatasetNotFoundError as error:
+    raise UserError(
+      f'{name!r} is not digits nor a data set of TFDS; '
+      'https://www.tensorflow.org/datasets/catalog lists them'
+    ) from error
+  except (ValueError, AssertionError) as error:  # its config or version
+    reason = ' '.join(str(error).split()).rpartition('}": ')[-1]
+    known = ', '.join(_configs(name))
+    reason += f' {known}' if known and known not in reason else ''
+    raise UserError(f'{name!r}: {reason}') from error
+
+
+def is_prepared(builder) -> bool:
+  """Whether the set is there, in whatever format."""
+  return os.path.exists(builder.data_path / 'dataset_info.json')
+
+
+def has_array_record(builder) -> bool:
+  """Whether the set is there as array_record."""
+  formats = {f.value for f in builder.info.available_file_formats()}
+  return is_prepared(builder) and 'array_record' in formats
+
+
+def _configs(name):
+  import tensorflow_datasets as tfds
+
+  try:
+    return tfds.builder_cls(name.partition('/')[0]).builder_configs
+  except ValueError:
+    return ()
