@@ -9,7 +9,6 @@ ImageNet recipe: random resized crop, flip, RandAugment m9-mstd0.5-inc1.
 """
 
 import json
-import os
 import pathlib
 import platform
 import statistics
@@ -28,6 +27,7 @@ from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
 from convmixer_jax.tools import cli
 from convmixer_jax.tools.data_flags import DATA_DIR
+from convmixer_jax.tools.machine import describe_machine
 from convmixer_jax.tools.timm_input import TimmInput
 
 _FOLDER = flags.DEFINE_string('folder', None, 'of JPEG files, at any depth')
@@ -84,7 +84,7 @@ def run(
         theirs.append(second)
         stages.append({name: taken['cpu'] for name, taken in first.items()})
   return {
-    'machine': _machine(),
+    'machine': describe_machine(),
     'versions': {
       'python': platform.python_version(),
       **{name: metadata.version(name) for name in _PACKAGES},
@@ -172,21 +172,6 @@ def _compare(ours, theirs, chunk, versions):
     'images_per_sec': _rate(theirs, chunk),
     'ratio': ratios,
     'versions': versions,
-  }
-
-
-def _machine():
-  model = platform.processor() or platform.machine()
-  cpu_info = pathlib.Path('/proc/cpuinfo')
-  if cpu_info.exists():
-    for line in cpu_info.read_text().splitlines():
-      if line.startswith('model name'):
-        model = line.partition(':')[2].strip()
-        break
-  return {
-    'processor': model,
-    'cores': os.cpu_count(),
-    'system': platform.system(),
   }
 
 

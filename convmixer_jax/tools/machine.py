@@ -1,0 +1,22 @@
+"""Names the machine that a benchmark ran on."""
+
+import os
+import pathlib
+import platform
+from typing import Any
+
+
+def describe_machine() -> dict[str, Any]:
+  """Returns `processor`, number of `cores`, and `system`."""
+  model = platform.processor() or platform.machine()
+  cpu_info = pathlib.Path('/proc/cpuinfo')
+  if cpu_info.exists():
+    for line in cpu_info.read_text().splitlines():
+      if line.startswith('model name'):
+        model = line.partition(':')[2].strip()
+        break
+  return {
+    'processor': model,
+    'cores': os.cpu_count(),
+    'system': platform.system(),
+  }
