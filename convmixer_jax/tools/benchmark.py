@@ -1,11 +1,17 @@
-"""Measures speed: `python -m convmixer_jax.tools.benchmark input [flags]`."""
+"""Measures speed: `python -m convmixer_jax.tools.benchmark NAME [flags]`.
+
+NAME is `input` or `model`; `--help` after it lists its flags.
+"""
 
 import importlib
 import sys
 
 from convmixer_jax.tools import cli
 
-BENCHMARKS = {'input': 'convmixer_jax.tools.input_benchmark'}
+BENCHMARKS = {
+  'input': 'convmixer_jax.tools.input_benchmark',
+  'model': 'convmixer_jax.tools.model_benchmark',
+}
 
 
 def main() -> None:

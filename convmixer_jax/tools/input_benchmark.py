@@ -26,6 +26,7 @@ from convmixer_jax.data.builders import find_builder, has_array_record
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
 from convmixer_jax.tools import cli
+from convmixer_jax.tools.benchmark_flags import OUTPUT, ROUNDS, TIMM_PYTHON
 from convmixer_jax.tools.data_flags import DATA_DIR
 from convmixer_jax.tools.machine import describe_machine
 from convmixer_jax.tools.timm_input import TimmInput
@@ -34,13 +35,8 @@ _FOLDER = flags.DEFINE_string('folder', None, 'of JPEG files, at any depth')
 _DATASET = flags.DEFINE_string(
   'dataset', None, 'a prepared TFDS set (array_record), in place of a folder'
 )
-_TIMM_PYTHON = flags.DEFINE_string(
-  'timm_python', None, 'the Python of an environment that has timm'
-)
 _IMAGE_SIZE = flags.DEFINE_integer('image_size', 224, 'of the result, pixels')
-_ROUNDS = flags.DEFINE_integer('rounds', 10, 'turns of each', lower_bound=1)
 _CHUNK = flags.DEFINE_integer('chunk', 100, 'images a turn', lower_bound=1)
-_OUTPUT = flags.DEFINE_string('output', None, 'a file for the figures, JSON')
 
 _PACKAGES = ('numpy', 'pillow', 'opencv-python-headless')
 
@@ -243,15 +239,15 @@ def main(argv: Sequence[str]) -> None:
     files = read_dataset(_DATASET.value, DATA_DIR.value)
   result = run(
     files,
-    timm_python=_TIMM_PYTHON.value,
+    timm_python=TIMM_PYTHON.value,
     image_size=_IMAGE_SIZE.value,
-    rounds=_ROUNDS.value,
+    rounds=ROUNDS.value,
     chunk=_CHUNK.value,
   )
   print(table(result))
-  if _OUTPUT.value:
+  if OUTPUT.value:
     text = json.dumps(result, indent=2) + '\n'
-    pathlib.Path(_OUTPUT.value).write_text(text)
+    pathlib.Path(OUTPUT.value).write_text(text)
 
 
 if __name__ == '__main__':

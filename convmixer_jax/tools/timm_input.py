@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 
 _WORKER = pathlib.Path(__file__).with_name('timm_input_worker.py')
-_HOW_TO_GET_TIMM = (
+HOW_TO_GET_TIMM = (
   'make an environment that has it: python -m venv timm-env && '
   'timm-env/bin/pip install timm; then give '
   '--timm_python=timm-env/bin/python'
@@ -27,7 +27,7 @@ class TimmInput:
     self.versions: dict[str, str] = {}
     self._process = None
     if python is None:
-      self.missing = f'not measured; {_HOW_TO_GET_TIMM}'
+      self.missing = f'not measured; {HOW_TO_GET_TIMM}'
       return
     header = {'size': image_size, 'lengths': [len(data) for data in files]}
     try:
@@ -40,7 +40,7 @@ class TimmInput:
         raise OSError(answer['error'])
       self.versions = answer['versions']
     except (OSError, ValueError) as error:  # ValueError: it died, no JSON
-      self.missing = f'{python} has no timm ({error}); {_HOW_TO_GET_TIMM}'
+      self.missing = f'{python} has no timm ({error}); {HOW_TO_GET_TIMM}'
 
   def __enter__(self):
     return self

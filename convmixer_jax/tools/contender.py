@@ -1,0 +1,65 @@
+"""A process of its own for each of those that `model_benchmark` compares."""
+
+import dataclasses
+import json
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from convmixer_jax.tools.model_shapes import Shape
+
+
+class Contender:
+  """A process that holds one network and does steps of it on request.
+
+  Use it in a `with`. It starts and compiles on construction, so that this is
+  timed while the others rest.
+
+  Attributes:
+    missing: why it cannot run, or None.
+    about: versions, and what else it tells of itself.
+    costs: for each kind of step, seconds to `compile` it and of a `step`, and
+      the `peak` of memory in MiB.
+  """
+
+  def __init__(self, command: Sequence[str], shape: Shape):
+    self.missing: str | None = None
+    self.about: dict[str, Any] = {}
+    self.costs: dict[str, dict[str, float]] = {}
+    self._process = None
+    try:
+      self._process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+      )
+      answer = self._ask(json.dumps(dataclasses.asdict(shape)))
+      if 'error' in answer:
+        raise OSError(answer['error'])
+      self.about, self.costs = answer['about'], answer['costs']
+    except (OSError, ValueError) as error:  # ValueError: it died, no JSON
+      self.missing = f'{command[0]} cannot run it ({error})'
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    if self._process:
+      self._process.stdin.close()
+      self._process.stdout.close()
+      self._process.wait()
+
+  def measure(self, kind: str, count: int) -> dict[str, float]:
+    """Does `count` steps.
+
+    Returns:
+      `wall` and `cpu`, in seconds for one step.
+
+    Raises:
+      ValueError: the process died.
+    """
+    seconds = self._ask(f'{kind} {count}')
+    return {clock: value / count for clock, value in seconds.items()}
+
+  def _ask(self, line):
+    self._process.stdin.write(line + '\n')
+    self._process.stdin.flush()
+    return json.loads(self._process.stdout.readline())

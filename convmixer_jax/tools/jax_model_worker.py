@@ -1,0 +1,113 @@
+"""Does steps of this project's network or of plain Flax, for `model_benchmark`.
+
+  python -m convmixer_jax.tools.jax_model_worker project|plain_flax
+
+The training step is `training.steps.make_train_step` for both, so that the
+network is all that differs: normalisation of the uint8 batch, forward, cross
+entropy, backward, AdamW, the norms and the check that all is finite. No
+augmentation and no clipping. Forward is the network in evaluation.
+"""
+
+import sys
+from importlib import metadata
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from convmixer_jax.models import ConvMixer
+from convmixer_jax.ops import native
+from convmixer_jax.tools.model_worker import MATMUL_SIZE, serve
+from convmixer_jax.tools.plain_flax import PlainConvMixer
+from convmixer_jax.training import steps
+from convmixer_jax.training.optimizer import create_optimizer, create_schedule
+
+_NETWORKS = {'project': ConvMixer, 'plain_flax': PlainConvMixer}
+
+
+def _config(image_size):
+  return ml_collections.ConfigDict(
+    {
+      'seed': 0,
+      'accum_steps': 1,
+      'dataset': {
+        'image_size': image_size,
+        'mean': (0.5, 0.5, 0.5),
+        'std': (0.25, 0.25, 0.25),
+      },
+      'mixup': {'mixup_alpha': 0.0, 'cutmix_alpha': 0.0},
+      'erasing': {'probability': 0.0},
+      'label_smoothing': 0.0,
+      'schedule': 'constant',
+      'learning_rate': 1e-3,
+      'warmup_epochs': 0.0,
+      'weight_decay': 0.01,
+      'decay_all': True,
+      'adam_beta1': 0.9,
+      'adam_beta2': 0.999,
+      'adam_epsilon': 1e-8,
+      'clip_norm': 0.0,
+    }
+  )
+
+
+def create(name: str, shape: dict[str, int | str]):
+  """Returns `forward`, `train` and `matmul` steps, and the versions.
+
+  Args:
+    name: 'project' or 'plain_flax'.
+    shape: a `model_shapes.Shape`.
+  """
+  shape = dict(shape)
+  image_size, batch_size = shape.pop('image_size'), shape.pop('batch_size')
+  # Done once a machine, so it is no part of compiling a step.
+  native.is_available(shape['kernel_size'])
+  model = _NETWORKS[name](**shape)
+  config = _config(image_size)
+  schedule = create_schedule(config, steps_per_epoch=1, num_steps=1)
+  optimizer = create_optimizer(config, schedule)
+  state = jax.jit(lambda: steps.create_state(model, optimizer, config))()
+  train_step = jax.jit(
+    steps.make_train_step(model, optimizer, schedule, config),
+    donate_argnums=0,
+  )
+
+  @jax.jit
+  def forward_step(params, batch_stats, images):
+    variables = {'params': params, 'batch_stats': batch_stats}
+    return model.apply(variables, images, train=False)
+
+  rng = np.random.default_rng(0)
+  size = (batch_size, image_size, image_size, 3)
+  batch = {
+    'image': jnp.asarray(rng.integers(0, 256, size, np.uint8)),
+    'label': jnp.asarray(rng.integers(0, shape['num_classes'], batch_size)),
+  }
+  images = jnp.asarray(rng.normal(size=size), jnp.float32)
+  matrix = jnp.ones((MATMUL_SIZE, MATMUL_SIZE))
+  product = jax.jit(jnp.matmul)
+
+  def forward(count):
+    for _ in range(count):
+      logits = forward_step(state.params, state.batch_stats, images)
+    jax.block_until_ready(logits)
+
+  def train(count):
+    nonlocal state
+    for _ in range(count):
+      state, metrics = train_step(state, batch)
+    jax.block_until_ready((state, metrics))
+
+  def matmul(count):
+    for _ in range(count):
+      result = product(matrix, matrix)
+    jax.block_until_ready(result)
+
+  versions = {name: metadata.version(name) for name in ('jax', 'flax', 'optax')}
+  kinds = {'matmul': matmul, 'forward': forward, 'train': train}
+  return kinds, {'versions': versions}
+
+
+if __name__ == '__main__':
+  serve(lambda shape: create(sys.argv[1], shape))

@@ -1,0 +1,92 @@
+"""The loop of a process that does steps on request, for `model_benchmark`.
+
+Needs only the standard library, so that another Python can import it. Standard
+input has a line of JSON with the network and the batch, then lines such as
+`train 3`; each is answered by a line of JSON.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+# Does as many steps as asked for, and returns when they are done.
+Steps = Callable[[int], Any]
+
+MATMUL_SIZE = 2048  # of the square matrices that measure the machine
+
+
+def serve(
+  create: Callable[[dict[str, Any]], tuple[dict[str, Steps], dict[str, Any]]],
+) -> None:
+  """Answers requests until standard input ends.
+
+  The first answer has `about`, and for each kind of step `compile`, the
+  seconds of its first call less those of the second, and `peak`, the highest
+  resident memory in the second call in MiB, libraries and all. Each other has
+  the seconds taken, `wall` and `cpu`. What cannot be had is an `error`.
+
+  Args:
+    create: makes the kinds of steps by name, and what there is to tell about
+      them, such as versions, for the `model_shapes.Shape` given as a dict.
+  """
+  # Whatever a library prints is not to be taken for an answer.
+  answers = os.fdopen(os.dup(sys.stdout.fileno()), 'w')
+  os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+  def answer(values):
+    print(json.dumps(values), file=answers, flush=True)
+
+  try:
+    kinds, about = create(json.loads(sys.stdin.readline()))
+    costs = {name: _first_steps(steps) for name, steps in kinds.items()}
+  except Exception as error:  # of whatever library: the table has to go on
+    lines = str(error).strip().splitlines() or ['']
+    answer({'error': f'{type(error).__name__}: {lines[0]}'})
+    return
+  answer({'about': about, 'costs': costs})
+  for line in sys.stdin:
+    name, count = line.split()
+    answer(_time(kinds[name], int(count)))
+
+
+def _first_steps(steps):
+  first = _time(steps, 1)
+  _forget_peak()
+  second = _time(steps, 1)
+  return {
+    'compile': max(first['wall'] - second['wall'], 0.0),
+    'step': second['wall'],
+    'peak': _peak(),
+  }
+
+
+def _time(steps, count):
+  wall, cpu = time.perf_counter(), time.process_time()
+  steps(count)
+  return {
+    'wall': time.perf_counter() - wall,
+    'cpu': time.process_time() - cpu,
+  }
+
+
+def _forget_peak():
+  """Lets compiling not count as memory of a step, where that can be had."""
+  try:
+    with open('/proc/self/clear_refs', 'w') as file:
+      file.write('5')
+  except OSError:  # not Linux
+    pass
+
+
+def _peak():
+  try:
+    with open('/proc/self/status') as file:
+      values = dict(line.split(':', 1) for line in file)
+    return int(values['VmHWM'].split()[0]) / 1024
+  except OSError:
+    unit = 2**20 if sys.platform == 'darwin' else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
