@@ -176,7 +176,7 @@ def test_ratios_are_to_this_project_within_a_round(monkeypatch):
   assert eager['gflops'] == pytest.approx(operations / 0.3 / 1e9)
   assert result['matmul'] == pytest.approx(2 * 2048**3 / 0.1 / 1e9)
   printed = model_benchmark.table(result)
-  assert '2.00 times as long (forward), 2.00 times as long (train)' in printed
+  assert 'time/ours: forward 2.00, train 2.00' in printed
 
 
 def test_contender_that_fails_says_why(tmp_path):

@@ -237,8 +237,8 @@ def _verdict(contenders):
     kind: min(values[kind]['ratio'][0] for values in rivals) for kind in _KINDS
   }
   return [
-    "the better of PyTorch's two takes "
-    + ', '.join(f'{best[kind]:.2f} times as long ({kind})' for kind in _KINDS)
+    "the better of PyTorch's two, time/ours: "
+    + ', '.join(f'{kind} {ratio:.2f}' for kind, ratio in best.items())
   ]
 
 
