@@ -143,7 +143,7 @@ def test_plain_flax_is_the_same_network(activation):
 
 def test_without_pytorch_the_jax_workers_are_measured():
   shape = dataclasses.replace(TINY, depth=1)
-  result = model_benchmark.run({'tiny': shape}, rounds=1)
+  (result,) = model_benchmark.run({'tiny': shape}, rounds=1)
   result = json.loads(json.dumps(result))
   contenders = result['shapes']['tiny']['contenders']
   assert 'pip install timm' in contenders['PyTorch, eager']['missing']
@@ -165,7 +165,7 @@ def test_ratios_are_to_this_project_within_a_round(monkeypatch):
   }
   commands = {name: fake_command(value) for name, value in seconds.items()}
   monkeypatch.setattr(model_benchmark, '_commands', lambda _: commands)
-  result = model_benchmark.run({'tiny': TINY}, rounds=2)
+  (result,) = model_benchmark.run({'tiny': TINY}, rounds=2)
   contenders = result['shapes']['tiny']['contenders']
   assert contenders['plain Flax']['train']['ratio'] == pytest.approx([20] * 3)
   eager = contenders['PyTorch, eager']['forward']

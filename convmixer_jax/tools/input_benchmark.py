@@ -241,7 +241,7 @@ def main(argv: Sequence[str]) -> None:
     files,
     timm_python=TIMM_PYTHON.value,
     image_size=_IMAGE_SIZE.value,
-    rounds=ROUNDS.value,
+    rounds=ROUNDS.value or 10,
     chunk=_CHUNK.value,
   )
   print(table(result))

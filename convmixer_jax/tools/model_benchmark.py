@@ -17,7 +17,7 @@ import os
 import pathlib
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -41,6 +41,7 @@ _DEPTH = flags.DEFINE_integer(
 )
 
 _KINDS = ('forward', 'train')
+_ROUNDS = 5  # nine minutes for all shapes on two cores
 _TURN_SECONDS = 0.5  # the least for a turn of many small steps
 _MOST_STEPS = 20
 _PLAIN_FLAX_EVERY = 5  # rounds, for its steps take 10 to 25 times as long
@@ -51,18 +52,19 @@ def run(
   shapes: Mapping[str, Shape],
   *,
   timm_python: str | None = None,
-  rounds: int = 10,
-) -> dict[str, Any]:
-  """Measures all contenders by turns.
+  rounds: int = _ROUNDS,
+) -> Iterator[dict[str, Any]]:
+  """Measures all contenders by turns, one shape after the other.
 
   Args:
     shapes: networks and batches, by name.
     timm_python: an interpreter that can import timm, or None.
     rounds: how often each takes its turn; plain Flax in every fifth.
 
-  Returns:
-    What can be written as JSON: `machine`, `settings`; `matmul`, the GFLOP/s
-    of a large product in float32, the best of all contenders; and for each of
+  Yields:
+    After each shape, all there is so far. It can be written as JSON:
+    `machine`, `settings`; `matmul`, the GFLOP/s of a large product
+    in float32, the best of all contenders; and for each of
     the `shapes` its `shape`, its `operations` and the `contenders`. Of those,
     each has what is `missing` or `about` itself, its own `matmul` rate, and of
     `forward` and `train`: `seconds` of a step (median, by wall and processor
@@ -73,25 +75,23 @@ def run(
   Raises:
     UserError: this project's network cannot be run.
   """
-  measured = {
-    name: _measure(shape, _commands(timm_python), rounds)
-    for name, shape in shapes.items()
-  }
-  rates = [
-    contender['matmul']
-    for one in measured.values()
-    for contender in one['contenders'].values()
-    if 'matmul' in contender
-  ]
-  return {
-    'machine': describe_machine(),
-    'settings': {
-      'rounds': rounds,
-      'GLIBC_TUNABLES': os.environ.get('GLIBC_TUNABLES', ''),
-    },
-    'matmul': max(rates),
-    'shapes': measured,
-  }
+  measured, rates = {}, []
+  for name, shape in shapes.items():
+    measured[name] = _measure(shape, _commands(timm_python), rounds)
+    rates += [
+      contender['matmul']
+      for contender in measured[name]['contenders'].values()
+      if 'matmul' in contender
+    ]
+    yield {
+      'machine': describe_machine(),
+      'settings': {
+        'rounds': rounds,
+        'GLIBC_TUNABLES': os.environ.get('GLIBC_TUNABLES', ''),
+      },
+      'matmul': max(rates),
+      'shapes': measured,
+    }
 
 
 def _commands(timm_python):
@@ -267,15 +267,14 @@ def choose_shapes(
 def main(argv: Sequence[str]) -> None:
   """Measures, prints the table, and writes the figures if asked to."""
   del argv
-  result = run(
-    choose_shapes(_SHAPES.value, _DEPTH.value),
-    timm_python=TIMM_PYTHON.value,
-    rounds=ROUNDS.value,
-  )
+  shapes = choose_shapes(_SHAPES.value, _DEPTH.value)
+  rounds = ROUNDS.value or _ROUNDS
+  for result in run(shapes, timm_python=TIMM_PYTHON.value, rounds=rounds):
+    print(f'{len(result["shapes"])} of {len(shapes)} shapes', file=sys.stderr)
+    if OUTPUT.value:  # after each, lest an interruption cost the others
+      text = json.dumps(result, indent=2) + '\n'
+      pathlib.Path(OUTPUT.value).write_text(text)
   print(table(result))
-  if OUTPUT.value:
-    text = json.dumps(result, indent=2) + '\n'
-    pathlib.Path(OUTPUT.value).write_text(text)
 
 
 if __name__ == '__main__':
