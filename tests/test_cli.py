@@ -26,7 +26,7 @@ def train(*arguments, workdir):
   [
     ([], 'flag --config=None: Flag --config must have a value'),
     (['--config=configs/nope.py'], 'configs/nope.py is no file'),
-    (['--config=tests/conftest.py'], 'conftest.py defines no get_config()'),
+    (['--config=convmixer_jax/errors.py'], 'errors.py defines no get_config'),
     (['--config=configs/digits.py:x'], 'configs/digits.py has no variants'),
     (['--config=configs/imagenet.py:x'], "no variant 'x'; there are 1536_20"),
     (
