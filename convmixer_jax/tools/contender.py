@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-import subprocess
 from collections.abc import Sequence
 from typing import Any
 
 from convmixer_jax.tools.model_shapes import Shape
+from convmixer_jax.tools.worker_process import WorkerProcess
 
 
 class Contender:
@@ -28,12 +28,8 @@ class Contender:
     self.costs: dict[str, dict[str, float]] = {}
     self._process = None
     try:
-      self._process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-      )
+      self._process = WorkerProcess(command)
       answer = self._ask(json.dumps(dataclasses.asdict(shape)))
-      if 'error' in answer:
-        raise OSError(answer['error'])
       self.about, self.costs = answer['about'], answer['costs']
     except (OSError, ValueError) as error:  # ValueError: it died, no JSON
       self.missing = f'{command[0]} cannot run it ({error})'
@@ -43,9 +39,7 @@ class Contender:
 
   def __exit__(self, *_):
     if self._process:
-      self._process.stdin.close()
-      self._process.stdout.close()
-      self._process.wait()
+      self._process.close()
 
   def measure(self, kind: str, count: int) -> dict[str, float]:
     """Does `count` steps.
@@ -60,6 +54,4 @@ class Contender:
     return {clock: value / count for clock, value in seconds.items()}
 
   def _ask(self, line):
-    self._process.stdin.write(line + '\n')
-    self._process.stdin.flush()
-    return json.loads(self._process.stdout.readline())
+    return self._process.ask(f'{line}\n'.encode())

@@ -2,8 +2,9 @@
 
 import json
 import pathlib
-import subprocess
 from collections.abc import Sequence
+
+from convmixer_jax.tools.worker_process import WorkerProcess
 
 _WORKER = pathlib.Path(__file__).with_name('timm_input_worker.py')
 HOW_TO_GET_TIMM = (
@@ -31,14 +32,9 @@ class TimmInput:
       return
     header = {'size': image_size, 'lengths': [len(data) for data in files]}
     try:
-      self._process = subprocess.Popen(
-        [python, str(_WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-      )
-      self._send(json.dumps(header).encode() + b'\n' + b''.join(files))
-      answer = self._receive()
-      if 'error' in answer:
-        raise OSError(answer['error'])
-      self.versions = answer['versions']
+      self._process = WorkerProcess([python, str(_WORKER)])
+      request = json.dumps(header).encode() + b'\n' + b''.join(files)
+      self.versions = self._process.ask(request)['versions']
     except (OSError, ValueError) as error:  # ValueError: it died, no JSON
       self.missing = f'{python} has no timm ({error}); {HOW_TO_GET_TIMM}'
 
@@ -47,9 +43,7 @@ class TimmInput:
 
   def __exit__(self, *_):
     if self._process:
-      self._process.stdin.close()
-      self._process.stdout.close()
-      self._process.wait()
+      self._process.close()
 
   def measure(self, part: slice) -> dict[str, float] | None:
     """Transforms these files.
@@ -59,12 +53,4 @@ class TimmInput:
     """
     if self.missing:
       return None
-    self._send(b'%d %d\n' % (part.start, part.stop))
-    return self._receive()
-
-  def _send(self, data):
-    self._process.stdin.write(data)
-    self._process.stdin.flush()
-
-  def _receive(self):
-    return json.loads(self._process.stdout.readline())
+    return self._process.ask(b'%d %d\n' % (part.start, part.stop))
