@@ -9,6 +9,7 @@
 
 #include "correlate.h"
 #include "correlate_kernel.h"
+#include "norm.h"
 #include "tasks.h"
 
 namespace {
@@ -109,12 +110,68 @@ void Check(const Shape& s, int64_t low, int64_t groups) {
   }
 }
 
+// Runs the kernels of norm.h, with and without what is optional. Sums of whole
+// images are compared, which finds a value left out or taken twice.
+template <typename T>
+void CheckNorm(const Shape& s) {
+  const Images images{s.batch, s.height * s.width, s.channels};
+  const auto x = Make<T>(s.batch * s.image(), 1);
+  const auto g = Make<T>(s.batch * s.image(), 2);
+  std::vector<float> bias(s.channels, 0.125f), one(s.batch * s.channels, 1.0f);
+  std::vector<float> zero(one.size()), moments(2 * one.size());
+  std::vector<float> products(2 * one.size()), sums(one.size());
+  std::vector<T> y(x.size()), y_residual(x.size()), dx(x.size());
+  {
+    Threads threads;
+    RunAll<SumsWorker<T, Relu, false>>(
+        threads, {images, x.data(), bias.data(), nullptr, moments.data()});
+    RunAll<SumsWorker<T, Relu, true>>(
+        threads, {images, x.data(), bias.data(), g.data(), products.data()});
+    RunAll<AffineWorker<T, Relu, false>>(
+        threads, {images, x.data(), bias.data(), one.data(), zero.data(),
+                  nullptr, y.data()});
+    RunAll<AffineWorker<T, Gelu, true>>(
+        threads, {images, x.data(), bias.data(), zero.data(), one.data(),
+                  g.data(), y_residual.data()});
+    RunAll<GradientWorker<T, Relu>>(
+        threads, {images, x.data(), bias.data(), g.data(), zero.data(),
+                  zero.data(), one.data(), dx.data(), sums.data()});
+  }
+  std::vector<float> expected(moments.size()), expected_products(moments.size());
+  std::vector<float> expected_sums(sums.size());
+  const float tolerance = sizeof(T) == 2 ? 1 / 256.0f : 0;
+  for (int64_t at = 0; at < static_cast<int64_t>(x.size()); ++at) {
+    const int64_t c = at % s.channels, b = at / s.image();
+    const int64_t first = 2 * b * s.channels + c, second = first + s.channels;
+    const float a = std::max(Value(x[at]) + 0.125f, 0.0f);
+    expected[first] += a;
+    expected[second] += a * a;
+    expected_products[first] += Value(g[at]);
+    expected_products[second] += Value(g[at]) * a;
+    expected_sums[b * s.channels + c] += a > 0;
+    Compare("affine", s, Value(y[at]), a, tolerance);
+    Compare("affine_residual", s, Value(y_residual[at]), 1 + Value(g[at]),
+            tolerance);
+    Compare("gradient", s, Value(dx[at]), a > 0, 0);
+  }
+  for (size_t at = 0; at < moments.size(); ++at) {
+    Compare("moments", s, moments[at], expected[at], 0);
+    Compare("products", s, products[at], expected_products[at], 0);
+  }
+  for (size_t at = 0; at < sums.size(); ++at) {
+    Compare("gradient's sums", s, sums[at], expected_sums[at], 0);
+  }
+}
+
 }  // namespace
 
 int main() {
   for (const Shape& s : {Shape{1, 1, 1, 1}, Shape{3, 5, 7, 19},
                          Shape{2, 16, 16, 64}, Shape{1, 3, 33, 130},
-                         Shape{5, 17, 2, 70}, Shape{0, 4, 4, 4}}) {
+                         Shape{5, 17, 2, 70}, Shape{0, 4, 4, 4},
+                         Shape{2, 3, 3, 300}}) {
+    CheckNorm<float>(s);
+    CheckNorm<BFloat16>(s);
     for (const int64_t low : {(kSize - 1) / 2, kSize / 2}) {
       const int64_t groups = std::max<int64_t>(1, (s.batch + 1) / 2);
       Check<float>(s, low, groups);

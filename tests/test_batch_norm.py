@@ -1,4 +1,4 @@
-"""BatchNorm over groups, against NumPy in float64."""
+"""Activation and BatchNorm over groups, against NumPy in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convmixer_jax.errors import UserError
-from convmixer_jax.models.batch_norm import BatchNorm
+from convmixer_jax.models.batch_norm import ActivationBatchNorm
 
 SHAPE = (8, 3, 5, 4)
 COUNT = 3 * 5  # values of a channel in one image
@@ -35,7 +35,7 @@ def variables():
 
 
 def train(variables, x, group_size):
-  y, updated = BatchNorm(group_size).apply(
+  y, updated = ActivationBatchNorm('relu', group_size).apply(
     variables, jnp.asarray(x), train=True, mutable=['batch_stats']
   )
   return y, updated['batch_stats']
@@ -45,7 +45,8 @@ def reference(variables, x, group_size):
   params, running = variables['params'], variables['batch_stats']
   scale, bias = np.float64(params['scale']), np.float64(params['bias'])
   outputs, means, variances = [], [], []
-  for group in np.split(np.float64(x), len(x) // group_size):
+  activated = np.maximum(np.float64(x), 0)
+  for group in np.split(activated, len(x) // group_size):
     mean, var = group.mean((0, 1, 2)), group.var((0, 1, 2))
     outputs.append((group - mean) / np.sqrt(var + 1e-5) * scale + bias)
     means.append(mean)
@@ -73,9 +74,12 @@ def test_0_is_the_whole_batch(x, variables):
 
 
 def test_evaluation_uses_the_running_statistics(x, variables):
-  y = BatchNorm(2).apply(variables, jnp.asarray(x), train=False)
+  y = ActivationBatchNorm('relu', 2).apply(
+    variables, jnp.asarray(x), train=False
+  )
   params, stats = variables['params'], variables['batch_stats']
-  expected = (x - stats['mean']) / np.sqrt(stats['var'] + 1e-5)
+  expected = np.maximum(x, 0) - stats['mean']
+  expected = expected / np.sqrt(stats['var'] + 1e-5)
   expected = expected * params['scale'] + params['bias']
   np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 

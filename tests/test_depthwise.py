@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from convmixer_jax.ops import IMPLEMENTATIONS, depthwise_conv, native
+from convmixer_jax.ops import IMPLEMENTATIONS, depthwise_conv, library
 
 SHAPES = [
   # batch, height, width, channels, kernel size
@@ -23,7 +23,7 @@ SHAPES = [
 
 @pytest.fixture(params=[None, *IMPLEMENTATIONS])
 def implementation(request):
-  if request.param == 'native' and not native.is_available(3):
+  if request.param == 'native' and not library.is_available('depthwise', 3):
     pytest.skip('the native kernels need a C++ compiler')
   return request.param
 

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from convmixer_jax.ops import IMPLEMENTATIONS, native
+from convmixer_jax.ops import IMPLEMENTATIONS, library
 
 SCRIPT = """
 import functools, json, re, sys
@@ -72,7 +72,9 @@ print(json.dumps(dict(
 
 
 def run(implementation, mesh, shape, dtype='bfloat16', sharded_channels=None):
-  if implementation == 'native' and not native.is_available(shape[-1]):
+  if implementation == 'native' and not library.is_available(
+    'depthwise', shape[-1]
+  ):
     pytest.skip('the native kernels need a C++ compiler')
   devices = 1
   for count in mesh.values():

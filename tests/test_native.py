@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from absl import logging
 
-from convmixer_jax.ops import build, depthwise_conv, native
+from convmixer_jax.ops import build, depthwise_conv, library
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 needs_compiler = pytest.mark.skipif(
-  not native.is_available(3), reason='the native kernels need a C++ compiler'
+  not library.is_available('depthwise', 3),
+  reason='the native kernels need a C++ compiler',
 )
 
 PRINT_DIGEST = """
@@ -73,7 +74,7 @@ def test_gradients_are_the_same_bits_for_any_number_of_threads():
 @needs_compiler
 @pytest.mark.slow
 def test_processes_may_build_at_once(tmp_path):
-  script = 'from convmixer_jax.ops import native; native.load(2)'
+  script = 'from convmixer_jax.ops import library; library.load("depthwise", 2)'
   processes = [
     start(script, CONVMIXER_JAX_CACHE=str(tmp_path / 'new')) for _ in range(3)
   ]
@@ -86,9 +87,9 @@ def test_processes_may_build_at_once(tmp_path):
 @needs_compiler
 def test_a_library_is_built_once(tmp_path, monkeypatch):
   monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path))
-  library = build.build(2)
+  library = build.build('depthwise', 2)
   written = library.stat().st_mtime_ns
-  assert build.build(2) == library
+  assert build.build('depthwise', 2) == library
   assert library.stat().st_mtime_ns == written
 
 
@@ -117,12 +118,12 @@ def test_without_a_compiler_it_shifts_and_warns_once(
     logging, 'log_first_n', lambda *a: messages.append(a[1] % a[3:])
   )
   x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((11, 11, 2))
-  native.is_available.cache_clear()
+  library.is_available.cache_clear()
   try:
     y = jax.jit(depthwise_conv)(x, kernel)
     jax.grad(lambda kernel: depthwise_conv(x, kernel).sum())(kernel)
   finally:
-    native.is_available.cache_clear()
+    library.is_available.cache_clear()
   np.testing.assert_array_equal(y, 16)
   (message,) = messages
   assert 'several times slower' in message

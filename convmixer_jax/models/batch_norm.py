@@ -1,38 +1,54 @@
-"""BatchNorm as PyTorch computes it, over groups of images."""
+"""Activation and BatchNorm as PyTorch computes them, over groups of images."""
+
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from convmixer_jax import ops
 from convmixer_jax.errors import UserError
 
 MOMENTUM = 0.9  # running = 0.9 running + 0.1 batch: PyTorch's momentum 0.1
 EPSILON = 1e-5
 
 
-class BatchNorm(nn.Module):
-  """Normalises each channel by the statistics of a group of images.
+class ActivationBatchNorm(nn.Module):
+  """Activates, then normalises each channel by statistics of a group of images.
 
-  Equal to `torch.nn.BatchNorm2d`: epsilon 1e-5, running statistics
-  `0.9 running + 0.1 batch`, the running variance from the unbiased estimate.
-  Statistics and normalisation are computed in float32.
+  The normalisation equals `torch.nn.BatchNorm2d`: epsilon 1e-5, running
+  statistics `0.9 running + 0.1 batch`, the running variance from the unbiased
+  estimate. All is computed in float32, and rounded once.
 
   Attributes:
+    activation: 'gelu' (exact) or 'relu'.
     group_size: images that share their statistics; 0 is the whole batch. The
       authors train with 64, the images of one of their devices. With groups
       that do not straddle devices, normalising needs no communication. The
       running statistics are updated with the mean over groups.
+    implementation: see `ops.activation_batch_norm`.
   """
 
+  activation: str
   group_size: int = 0
+  implementation: str | None = None
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    """Normalises `x`.
+  def __call__(
+    self,
+    x: jax.Array,
+    bias: jax.Array | None = None,
+    residual: jax.Array | None = None,
+    *,
+    train: bool,
+  ) -> jax.Array:
+    """Computes `BatchNorm(activation(x + bias)) (+ residual)`.
 
     Args:
       x: `[B, H, W, C]`.
+      bias: `[C]`, or None.
+      residual: like x, or None.
       train: whether to use (and record) the statistics of the batch.
 
     Returns:
@@ -43,12 +59,20 @@ class BatchNorm(nn.Module):
     """
     channels = x.shape[-1]
     scale = self.param('scale', nn.initializers.ones, (channels,))
-    bias = self.param('bias', nn.initializers.zeros, (channels,))
+    offset = self.param('bias', nn.initializers.zeros, (channels,))
     running_mean = self.variable('batch_stats', 'mean', jnp.zeros, (channels,))
     running_var = self.variable('batch_stats', 'var', jnp.ones, (channels,))
+    how = {
+      'activation': self.activation,
+      'implementation': self.implementation,
+    }
 
     if not train:
-      return _normalize(x, running_mean.value, running_var.value, scale, bias)
+      factor, shift = running_affine(
+        {'scale': scale, 'bias': offset},
+        {'mean': running_mean.value, 'var': running_var.value},
+      )
+      return ops.activation_affine(x, bias, factor, shift, residual, **how)
 
     group_size = self.group_size or x.shape[0]
     if x.shape[0] % group_size:
@@ -57,30 +81,36 @@ class BatchNorm(nn.Module):
         f'{x.shape[0]} images of a forward pass; choose a divisor, or 0 for '
         'the whole batch'
       )
-    groups = x.reshape(-1, group_size, *x.shape[1:])
-    mean, var = _moments(groups, axes=(1, 2, 3))
+    y, mean, var = ops.activation_batch_norm(
+      x,
+      bias,
+      scale,
+      offset,
+      residual,
+      group_size=group_size,
+      epsilon=EPSILON,
+      **how,
+    )
     if not self.is_initializing():
       count = group_size * x.shape[1] * x.shape[2]
       unbiased = var * (count / max(count - 1, 1))
       running_mean.value = _update(running_mean.value, mean)
       running_var.value = _update(running_var.value, unbiased)
-    return _normalize(groups, mean, var, scale, bias).reshape(x.shape)
+    return y
 
 
-def _moments(x, axes):
-  """Mean and biased variance in one pass over `x`, in float32."""
-  x = x.astype(jnp.float32)
-  mean = jnp.mean(x, axes, keepdims=True)
-  mean_of_squares = jnp.mean(lax.square(x), axes, keepdims=True)
-  return mean, jnp.maximum(mean_of_squares - lax.square(mean), 0.0)
+def running_affine(
+  params: Mapping[str, jax.Array], stats: Mapping[str, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+  """Returns factor and shift, `[..., C]`, of BatchNorm in evaluation.
+
+  Args:
+    params: its `scale` and `bias`.
+    stats: its running `mean` and `var`.
+  """
+  factor = params['scale'] * lax.rsqrt(stats['var'] + EPSILON)
+  return factor, params['bias'] - stats['mean'] * factor
 
 
 def _update(running, groups):
-  batch = jnp.mean(groups.reshape(-1, groups.shape[-1]), axis=0)
-  return MOMENTUM * running + (1 - MOMENTUM) * batch
-
-
-def _normalize(x, mean, var, scale, bias):
-  factor = lax.rsqrt(var + EPSILON) * scale
-  y = x.astype(jnp.float32) * factor + (bias - mean * factor)
-  return y.astype(x.dtype)
+  return MOMENTUM * running + (1 - MOMENTUM) * jnp.mean(groups, axis=0)

@@ -6,7 +6,6 @@ depth times: x + (depthwise conv k x k -> activation -> BatchNorm),
 head: mean over space -> dense
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -15,12 +14,7 @@ import jax.numpy as jnp
 
 from convmixer_jax import ops
 from convmixer_jax.errors import UserError
-from convmixer_jax.models.batch_norm import BatchNorm
-
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-  'gelu': ops.gelu,  # exact
-  'relu': nn.relu,
-}
+from convmixer_jax.models.batch_norm import ActivationBatchNorm
 
 
 def uniform_init(fan_in: int) -> nn.initializers.Initializer:
@@ -44,19 +38,27 @@ class PatchEmbedding(nn.Module):
   patch_size: int
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, H, W, C]` to `[B, H // patch_size, W // patch_size, width]`."""
-    p = self.patch_size
-    batch, height, width, channels = x.shape
+  def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Maps `[B, H, W, C]` to `[B, H // patch_size, W // patch_size, width]`.
+
+    Returns:
+      The product, and the bias `[width]` that is yet to be added.
+    """
+    p, channels = self.patch_size, x.shape[-1]
     init = uniform_init(p * p * channels)
     kernel = self.param('kernel', init, (p, p, channels, self.width))
     bias = self.param('bias', init, (self.width,))
-    rows, columns = height // p, width // p
-    x = x[:, : rows * p, : columns * p]
-    patches = x.reshape(batch, rows, p, columns, p, channels)
-    patches = patches.transpose(0, 1, 3, 2, 4, 5)
-    patches = patches.reshape(batch, rows, columns, p * p * channels)
-    return ops.linear(patches, kernel.reshape(-1, self.width), bias)
+    return ops.linear(to_patches(x, p), kernel.reshape(-1, self.width)), bias
+
+
+def to_patches(images: jax.Array, p: int) -> jax.Array:
+  """Maps `[B, H, W, C]` to `[B, H // p, W // p, p * p * C]`."""
+  batch, height, width, channels = images.shape
+  rows, columns = height // p, width // p
+  images = images[:, : rows * p, : columns * p]
+  patches = images.reshape(batch, rows, p, columns, p, channels)
+  patches = patches.transpose(0, 1, 3, 2, 4, 5)
+  return patches.reshape(batch, rows, columns, p * p * channels)
 
 
 class DepthwiseConv(nn.Module):
@@ -77,18 +79,38 @@ class DepthwiseConv(nn.Module):
     )
 
 
+class PointwiseConv(nn.Module):
+  """A 1 x 1 convolution that keeps the number of channels."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Maps `[B, H, W, C]` to the same shape.
+
+    Returns:
+      The product, and the bias `[C]` that is yet to be added.
+    """
+    kernel, bias = _dense_params(self, x.shape[-1], x.shape[-1])
+    return ops.linear(x, kernel), bias
+
+
 class Dense(nn.Module):
-  """A dense layer over the last axis; over an image, a pointwise conv."""
+  """A dense layer over the last axis."""
 
   features: int
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[..., C]` to `[..., features]`."""
-    init = uniform_init(x.shape[-1])
-    kernel = self.param('kernel', init, (x.shape[-1], self.features))
-    bias = self.param('bias', init, (self.features,))
-    return ops.linear(x, kernel, bias)
+    kernel, bias = _dense_params(self, x.shape[-1], self.features)
+    return ops.linear(x, kernel) + bias.astype(x.dtype)
+
+
+def _dense_params(module, features_in, features_out):
+  init = uniform_init(features_in)
+  return (
+    module.param('kernel', init, (features_in, features_out)),
+    module.param('bias', init, (features_out,)),
+  )
 
 
 class MixerBlock(nn.Module):
@@ -103,12 +125,16 @@ class MixerBlock(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
     """Maps `[B, H, W, C]` to the same shape; the pair is what `scan` wants."""
-    activation = ACTIVATIONS[self.activation]
-    norm = partial(BatchNorm, self.bn_group_size)
+    norm = partial(
+      ActivationBatchNorm,
+      self.activation,
+      self.bn_group_size,
+      norm_implementation(self.depthwise),
+    )
     y = DepthwiseConv(self.kernel_size, self.depthwise, name='depthwise')(x)
-    x = x + norm(name='depthwise_bn')(activation(y), train=self.train)
-    y = Dense(x.shape[-1], name='pointwise')(x)
-    x = norm(name='pointwise_bn')(activation(y), train=self.train)
+    x = norm(name='depthwise_bn')(y, residual=x, train=self.train)
+    y, bias = PointwiseConv(name='pointwise')(x)
+    x = norm(name='pointwise_bn')(y, bias, train=self.train)
     return x, None
 
 
@@ -127,7 +153,8 @@ class ConvMixer(nn.Module):
     num_classes: outputs of the head.
     dtype: compute dtype; parameters and statistics are float32.
     depthwise: implementation of the depthwise convolution, or None for the
-      platform's default (see `ops.depthwise_conv`).
+      platform's default (see `ops.depthwise_conv`). Only with 'native' or None
+      is the normalisation done by native kernels too.
     bn_group_size: images that share BatchNorm statistics, 0 for all.
     scan: compile one block and loop over it, instead of `depth` copies.
     remat: recompute the blocks' insides in the backward pass, for memory.
@@ -172,9 +199,15 @@ class ConvMixer(nn.Module):
         'larger image'
       )
     x = images.astype(self.dtype)
-    x = PatchEmbedding(self.width, self.patch_size, name='patch_embedding')(x)
-    x = ACTIVATIONS[self.activation](x)
-    x = BatchNorm(self.bn_group_size, name='patch_bn')(x, train=train)
+    x, bias = PatchEmbedding(
+      self.width, self.patch_size, name='patch_embedding'
+    )(x)
+    x = ActivationBatchNorm(
+      self.activation,
+      self.bn_group_size,
+      norm_implementation(self.depthwise),
+      name='patch_bn',
+    )(x, bias, train=train)
 
     block = (
       nn.remat(MixerBlock, prevent_cse=False) if self.remat else MixerBlock
@@ -199,6 +232,11 @@ class ConvMixer(nn.Module):
     return Dense(self.num_classes, name='head')(pooled)
 
 
+def norm_implementation(depthwise: str | None) -> str | None:
+  """Returns the implementation of BatchNorm that goes with a convolution's."""
+  return 'xla' if depthwise in ('shift', 'xla') else depthwise
+
+
 def _check_fields(model: ConvMixer) -> None:
   for name in ('width', 'depth', 'patch_size', 'kernel_size', 'num_classes'):
     value = getattr(model, name)
@@ -206,10 +244,10 @@ def _check_fields(model: ConvMixer) -> None:
       raise UserError(
         f'model.{name} = {value!r} is not a whole number of at least 1'
       )
-  if model.activation not in ACTIVATIONS:
+  if model.activation not in ops.ACTIVATIONS:
     raise UserError(
       f'model.activation = {model.activation!r} is unknown; there are '
-      f'{", ".join(ACTIVATIONS)}'
+      f'{", ".join(ops.ACTIVATIONS)}'
     )
   if model.depthwise not in (None, *ops.IMPLEMENTATIONS):
     raise UserError(

@@ -3,5 +3,20 @@
 from convmixer_jax.ops.depthwise import IMPLEMENTATIONS, depthwise_conv
 from convmixer_jax.ops.gelu import gelu
 from convmixer_jax.ops.linear import linear
+from convmixer_jax.ops.norm import (
+  ACTIVATIONS,
+  activation_affine,
+  activation_batch_norm,
+  activation_mean,
+)
 
-__all__ = ['IMPLEMENTATIONS', 'depthwise_conv', 'gelu', 'linear']
+__all__ = [
+  'ACTIVATIONS',
+  'IMPLEMENTATIONS',
+  'activation_affine',
+  'activation_batch_norm',
+  'activation_mean',
+  'depthwise_conv',
+  'gelu',
+  'linear',
+]

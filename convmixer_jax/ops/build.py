@@ -22,8 +22,8 @@ import jaxlib
 _SOURCE_DIR = pathlib.Path(__file__).parent / 'csrc'
 
 
-def build(kernel_size: int) -> pathlib.Path:
-  """Returns the library of the kernels for one size, compiling it if need be.
+def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
+  """Returns the library of `csrc/<source>.cc`, compiling it if need be.
 
   Safe when several processes do it at once: each writes a file of its own and
   renames it.
@@ -41,27 +41,29 @@ def build(kernel_size: int) -> pathlib.Path:
     '-fPIC',
     '-shared',
     '-pthread',
-    f'-DKERNEL_SIZE={kernel_size}',
   ]
+  name = source
+  if kernel_size is not None:
+    flags.append(f'-DKERNEL_SIZE={kernel_size}')
+    name += f'_k{kernel_size}'
   # What the compiler predefines tells its version and the CPU's extensions.
   macros = _run([*compiler, _native_flag(), '-dM', '-E', '-xc++', os.devnull])
-  sources = sorted(_SOURCE_DIR.glob('*.[ch]*'))
+  sources = [_SOURCE_DIR / f'{source}.cc', *sorted(_SOURCE_DIR.glob('*.h'))]
   digest = hashlib.sha256()
   for part in (
     macros,
     shlex.join([*compiler, *flags]),
     jaxlib.__version__,
-    *(source.read_text() for source in sources),
+    *(file.read_text() for file in sources),
   ):
     digest.update(part.encode() + b'\0')
-  library = _cache_dir() / f'depthwise_k{kernel_size}_{digest.hexdigest()}.so'
+  library = _cache_dir() / f'{name}_{digest.hexdigest()}.so'
   if not library.exists():
     library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
       fresh = pathlib.Path(scratch) / library.name
       include = f'-I{jax.ffi.include_dir()}'
-      source = _SOURCE_DIR / 'ffi.cc'
-      _run([*compiler, *flags, include, str(source), '-o', str(fresh)])
+      _run([*compiler, *flags, include, str(sources[0]), '-o', str(fresh)])
       fresh.replace(library)
   return library
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from convmixer_jax.ops import native, shift, xla
+from convmixer_jax.ops import library, native, shift, xla
 
 _MODULES = {'native': native, 'shift': shift, 'xla': xla}
 IMPLEMENTATIONS = tuple(_MODULES)
@@ -87,7 +87,9 @@ def _call(
   if implementation is not None:
     return of(implementation)(*operands)
   # Beside an accelerator a CPU has other work than compiling for itself.
-  on_cpu = jax.default_backend() == 'cpu' and native.is_available(size)
+  on_cpu = jax.default_backend() == 'cpu' and library.is_available(
+    'depthwise', size
+  )
   return lax.platform_dependent(
     *operands, cpu=of('native' if on_cpu else 'shift'), default=of('xla')
   )

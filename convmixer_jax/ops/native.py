@@ -7,58 +7,22 @@ batch for it; so each call says how it is partitioned: images and channels are
 independent, and the sums over images are added over the devices, in float32.
 """
 
-import ctypes
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from convmixer_jax.ops.build import build
+from convmixer_jax.ops import library
 
 # The channels a thread works on together: kBlock in rows.h.
 _BLOCK = 64
 # As many tasks keep the threads of a large CPU busy; as many groups still have
 # few sums beside their images.
 _MOST_TASKS, _MOST_GROUPS = 64, 16
-
-
-@functools.cache
-def load(size: int) -> None:
-  """Makes the kernels of a size known to XLA, compiling them if need be.
-
-  Raises:
-    RuntimeError: they cannot be compiled or loaded; says why.
-  """
-  try:
-    library = ctypes.CDLL(str(build(size)))
-  except OSError as error:
-    raise RuntimeError(f'{error}; set $CONVMIXER_JAX_CACHE') from error
-  for name in ('convmixer_correlate', 'convmixer_correlate_kernel'):
-    jax.ffi.register_ffi_target(
-      f'{name}_{size}', jax.ffi.pycapsule(getattr(library, name)), 'cpu'
-    )
-
-
-@functools.cache
-def is_available(size: int) -> bool:
-  """Whether `load` works; the first time it does not, a warning says why."""
-  try:
-    load(size)
-  except RuntimeError as error:
-    logging.log_first_n(
-      logging.WARNING,
-      'depthwise_conv: %s. Until then it runs several times slower, as '
-      "implementation='shift'.",
-      1,
-      error,
-    )
-    return False
-  return True
 
 
 def correlate(
@@ -71,7 +35,7 @@ def correlate(
   Raises:
     RuntimeError: the kernels cannot be compiled.
   """
-  load(kernel.shape[0])
+  library.load('depthwise', kernel.shape[0])
   if bias is None:
     bias = jnp.zeros(x.shape[-1:], x.dtype)
   return _correlate(x, kernel, bias, low)
@@ -87,14 +51,14 @@ def correlate_kernel(
   Raises:
     RuntimeError: the kernels cannot be compiled.
   """
-  load(size)
+  library.load('depthwise', size)
   sums = _correlate_kernel(x, dy, size, low)
   return sums[:-1].reshape(size, size, -1), sums[-1]
 
 
 def _correlate_here(x, kernel, bias, low):
   return jax.ffi.ffi_call(
-    f'convmixer_correlate_{kernel.shape[0]}',
+    library.target('correlate', kernel.shape[0]),
     jax.ShapeDtypeStruct(x.shape, x.dtype),
   )(x, kernel, bias, low=np.int64(low))
 
@@ -104,7 +68,7 @@ def _correlate_kernel_here(x, dy, size, low):
   blocks = -(-channels // _BLOCK)
   groups = max(1, min(batch, _MOST_GROUPS, _MOST_TASKS // blocks))
   sums = jax.ffi.ffi_call(
-    f'convmixer_correlate_kernel_{size}',
+    library.target('correlate_kernel', size),
     jax.ShapeDtypeStruct((groups, size**2 + 1, channels), jnp.float32),
   )(x, dy, low=np.int64(low))
   # XLA:CPU fuses the additions; its reduction takes longer than the kernel.

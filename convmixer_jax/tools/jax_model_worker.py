@@ -17,7 +17,7 @@ import ml_collections
 import numpy as np
 
 from convmixer_jax.models import ConvMixer
-from convmixer_jax.ops import native
+from convmixer_jax.ops import library
 from convmixer_jax.tools.model_worker import MATMUL_SIZE, serve
 from convmixer_jax.tools.plain_flax import PlainConvMixer
 from convmixer_jax.training import steps
@@ -62,7 +62,7 @@ def create(name: str, shape: dict[str, int | str]):
   shape = dict(shape)
   image_size, batch_size = shape.pop('image_size'), shape.pop('batch_size')
   # Done once a machine, so it is no part of compiling a step.
-  native.is_available(shape['kernel_size'])
+  library.is_available('depthwise', shape['kernel_size'])
   model = _NETWORKS[name](**shape)
   config = _config(image_size)
   schedule = create_schedule(config, steps_per_epoch=1, num_steps=1)

@@ -1,29 +1,13 @@
-// The kernels as XLA calls them: checks of the buffers and dtypes.
+// The convolution's kernels as XLA calls them.
 //
 // Compiled once for each kernel size, with -DKERNEL_SIZE=k, at its first use.
 
-#include <initializer_list>
-
+#include "buffers.h"
 #include "correlate.h"
 #include "correlate_kernel.h"
 #include "tasks.h"
-#include "xla/ffi/api/ffi.h"
 
 namespace {
-
-namespace ffi = xla::ffi;
-
-ffi::Error Invalid(const char* message) {
-  return ffi::Error(ffi::ErrorCode::kInvalidArgument, message);
-}
-
-bool Is(const ffi::AnyBuffer& buffer, ffi::DataType dtype,
-        std::initializer_list<int64_t> dimensions) {
-  const auto found = buffer.dimensions();
-  return buffer.element_type() == dtype &&
-         std::equal(found.begin(), found.end(), dimensions.begin(),
-                    dimensions.end());
-}
 
 ffi::Error Correlate(ffi::ThreadPool pool, ffi::AnyBuffer x,
                      ffi::AnyBuffer kernel, ffi::AnyBuffer bias,
@@ -36,18 +20,12 @@ ffi::Error Correlate(ffi::ThreadPool pool, ffi::AnyBuffer x,
       !Is(*y, dtype, {d[0], d[1], d[2], d[3]}) || low < 0 || low >= kSize) {
     return Invalid("correlate: the operands do not fit x");
   }
-  const auto run = [&](auto zero) {
+  return WithDtype(dtype, [&](auto zero) {
     using T = decltype(zero);
     RunAll<CorrelateWorker<T>>(
-        pool, {shape, low, static_cast<const T*>(x.untyped_data()),
-               static_cast<const T*>(kernel.untyped_data()),
-               static_cast<const T*>(bias.untyped_data()),
+        pool, {shape, low, Data<T>(x), Data<T>(kernel), Data<T>(bias),
                static_cast<T*>(y->untyped_data())});
-    return ffi::Error::Success();
-  };
-  if (dtype == ffi::F32) return run(float{});
-  if (dtype == ffi::BF16) return run(BFloat16{});
-  return Invalid("correlate: x is neither float32 nor bfloat16");
+  });
 }
 
 ffi::Error CorrelateKernel(ffi::ThreadPool pool, ffi::AnyBuffer x,
@@ -62,16 +40,12 @@ ffi::Error CorrelateKernel(ffi::ThreadPool pool, ffi::AnyBuffer x,
       s[1] != kSize * kSize + 1 || s[2] != d[3] || low < 0 || low >= kSize) {
     return Invalid("correlate_kernel: the operands do not fit x");
   }
-  const auto run = [&](auto zero) {
+  return WithDtype(dtype, [&](auto zero) {
     using T = decltype(zero);
     RunAll<CorrelateKernelWorker<T>>(
-        pool, {shape, low, s[0], static_cast<const T*>(x.untyped_data()),
-               static_cast<const T*>(dy.untyped_data()), sums->typed_data()});
-    return ffi::Error::Success();
-  };
-  if (dtype == ffi::F32) return run(float{});
-  if (dtype == ffi::BF16) return run(BFloat16{});
-  return Invalid("correlate_kernel: x is neither float32 nor bfloat16");
+        pool,
+        {shape, low, s[0], Data<T>(x), Data<T>(dy), sums->typed_data()});
+  });
 }
 
 }  // namespace

@@ -1,0 +1,48 @@
+// Checks of the buffers that XLA hands over, and calls by their dtype.
+
+#ifndef CONVMIXER_JAX_OPS_CSRC_BUFFERS_H_
+#define CONVMIXER_JAX_OPS_CSRC_BUFFERS_H_
+
+#include <algorithm>
+#include <vector>
+
+#include "vectors.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace {
+
+namespace ffi = xla::ffi;
+
+inline ffi::Error Invalid(const char* message) {
+  return ffi::Error(ffi::ErrorCode::kInvalidArgument, message);
+}
+
+inline bool Is(const ffi::AnyBuffer& buffer, ffi::DataType dtype,
+               const std::vector<int64_t>& dimensions) {
+  const auto found = buffer.dimensions();
+  return buffer.element_type() == dtype &&
+         std::equal(found.begin(), found.end(), dimensions.begin(),
+                    dimensions.end());
+}
+
+template <typename T>
+const T* Data(const ffi::AnyBuffer& buffer) {
+  return static_cast<const T*>(buffer.untyped_data());
+}
+
+// Calls run with a value of the dtype: what it is does not matter.
+template <typename F>
+ffi::Error WithDtype(ffi::DataType dtype, F run) {
+  if (dtype == ffi::F32) {
+    run(float{});
+  } else if (dtype == ffi::BF16) {
+    run(BFloat16{});
+  } else {
+    return Invalid("x is neither float32 nor bfloat16");
+  }
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+#endif  // CONVMIXER_JAX_OPS_CSRC_BUFFERS_H_

@@ -1,0 +1,95 @@
+// Vectors of channels, as all kernels use them.
+//
+// A Vec holds neighbouring channels of one position, as float32. Only the
+// compiler's vector extensions are used, so that any CPU will do.
+
+#ifndef CONVMIXER_JAX_OPS_CSRC_VECTORS_H_
+#define CONVMIXER_JAX_OPS_CSRC_VECTORS_H_
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#define INLINE __attribute__((always_inline))
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64, kRegisters = 32;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32, kRegisters = 16;
+#elif defined(__aarch64__)
+constexpr int kVectorBytes = 16, kRegisters = 32;
+#else
+constexpr int kVectorBytes = 16, kRegisters = 16;
+#endif
+
+constexpr int kLanes = kVectorBytes / 4;
+
+using Vec [[gnu::vector_size(kVectorBytes)]] = float;
+using Bits [[gnu::vector_size(kVectorBytes)]] = uint32_t;
+using HalfBits [[gnu::vector_size(kVectorBytes / 2)]] = uint16_t;
+
+struct BFloat16 {
+  uint16_t bits;
+};
+
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Calls f with 0, 1, ..., n - 1 as compile-time constants: what it indexes
+// with them can live in registers.
+template <typename F, int... i>
+INLINE inline void Unroll(F f, std::integer_sequence<int, i...>) {
+  (f(std::integral_constant<int, i>()), ...);
+}
+template <int n, typename F>
+INLINE inline void Unroll(F f) {
+  Unroll(f, std::make_integer_sequence<int, n>());
+}
+
+inline Vec Widen(const float* from) {
+  Vec v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+inline Vec Widen(const BFloat16* from) {
+  HalfBits half;
+  std::memcpy(&half, from, sizeof half);
+  return (Vec)(__builtin_convertvector(half, Bits) << 16);
+}
+
+inline void Narrow(Vec v, float* to) { std::memcpy(to, &v, sizeof v); }
+
+inline void Narrow(Vec v, BFloat16* to) {
+  // To nearest, ties to even; a NaN must not be rounded into an infinity.
+  const Bits bits = (Bits)v;
+  const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const Bits nan = (bits >> 16) | 0x40;
+  const Bits is_nan = (Bits)(v != v);
+  const HalfBits half = __builtin_convertvector(
+      (rounded & ~is_nan) | (nan & is_nan), HalfBits);
+  std::memcpy(to, &half, sizeof half);
+}
+
+// The first `lanes` channels at `from`, zeros after them.
+template <typename T>
+inline Vec Load(const T* from, int lanes) {
+  if (lanes == kLanes) return Widen(from);
+  T copy[kLanes] = {};
+  std::memcpy(copy, from, lanes * sizeof(T));
+  return Widen(copy);
+}
+
+template <typename T>
+inline void Store(Vec v, T* to, int lanes) {
+  if (lanes == kLanes) return Narrow(v, to);
+  T copy[kLanes];
+  Narrow(v, copy);
+  std::memcpy(to, copy, lanes * sizeof(T));
+}
+
+}  // namespace
+
+#endif  // CONVMIXER_JAX_OPS_CSRC_VECTORS_H_

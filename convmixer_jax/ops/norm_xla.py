@@ -1,0 +1,94 @@
+"""What surrounds a convolution, in plain JAX: XLA fuses it on TPU and GPU.
+
+The functions have the interface every implementation has (`norm.py`).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from convmixer_jax.ops.gelu import gelu
+
+_ACTIVATIONS = {'gelu': gelu, 'relu': jax.nn.relu}
+
+
+def sums(
+  x: jax.Array, bias: jax.Array, g: jax.Array | None, activation: str
+) -> jax.Array:
+  """Sums over each image: of (a, a^2), or given `g` of (g, g a).
+
+  a is activation(x + bias), here and below.
+
+  Args:
+    x: `[B, H, W, C]`.
+    bias: `[C]`, float32.
+    g: like x, or None.
+    activation: 'gelu' or 'relu'.
+
+  Returns:
+    `[B, 2, C]`, float32.
+  """
+  a = _activated(x, bias, activation)
+  first = a if g is None else g.astype(jnp.float32)
+  return jnp.stack([first.sum((1, 2)), (first * a).sum((1, 2))], axis=1)
+
+
+def affine(
+  x: jax.Array,
+  bias: jax.Array,
+  factor: jax.Array,
+  shift: jax.Array,
+  residual: jax.Array | None,
+  activation: str,
+) -> jax.Array:
+  """Computes `a * factor + shift (+ residual)`.
+
+  Args:
+    x: `[B, H, W, C]`.
+    bias: `[C]`, float32.
+    factor: `[B, C]`, float32.
+    shift: `[B, C]`, float32.
+    residual: like x, or None.
+    activation: 'gelu' or 'relu'.
+
+  Returns:
+    Shape and dtype of x, rounded once.
+  """
+  a = _activated(x, bias, activation)
+  y = a * factor[:, None, None] + shift[:, None, None]
+  if residual is not None:
+    y += residual.astype(jnp.float32)
+  return y.astype(x.dtype)
+
+
+def gradient(
+  x: jax.Array,
+  bias: jax.Array,
+  g: jax.Array,
+  p: jax.Array,
+  q: jax.Array,
+  r: jax.Array,
+  activation: str,
+) -> tuple[jax.Array, jax.Array]:
+  """Computes `dx = activation'(x + bias) * (p g + q a + r)`.
+
+  Args:
+    x: `[B, H, W, C]`.
+    bias: `[C]`, float32.
+    g: like x.
+    p: `[B, C]`, float32, as q and r.
+    q: of a.
+    r: the constant.
+    activation: 'gelu' or 'relu'.
+
+  Returns:
+    dx like x, and its sums over each image, `[B, C]` in float32.
+  """
+  shifted = x.astype(jnp.float32) + bias
+  a, pull = jax.vjp(_ACTIVATIONS[activation], shifted)
+  p, q, r = (array[:, None, None] for array in (p, q, r))
+  (dx,) = pull(p * g.astype(jnp.float32) + q * a + r)
+  return dx.astype(x.dtype), dx.sum((1, 2))
+
+
+def _activated(x, bias, activation):
+  return _ACTIVATIONS[activation](x.astype(jnp.float32) + bias)
