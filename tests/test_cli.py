@@ -56,12 +56,12 @@ def test_wrong_input(arguments, message, tmp_path):
 @pytest.mark.skipif(
   platform.libc_ver()[0] != 'glibc', reason='the C library is not glibc'
 )
-def test_a_program_is_started_anew_with_huge_pages():
+def test_a_program_is_started_anew_with_other_settings():
   code = (
     'import os, sys\n'
-    'from convmixer_jax.tools.huge_pages import use_huge_pages\n'
-    'use_huge_pages()\n'
-    'print(os.environ["GLIBC_TUNABLES"], sys.argv)\n'
+    'from convmixer_jax.tools.allocator import tune_allocator\n'
+    'tune_allocator()\n'
+    'print(os.environ["GLIBC_TUNABLES"].split(":")[0], sys.argv)\n'
   )
   environment = dict(os.environ)
   for given, expected in {

@@ -12,7 +12,7 @@ from absl import app, flags, logging
 
 from convmixer_jax import config as config_lib
 from convmixer_jax.errors import UserError
-from convmixer_jax.tools.huge_pages import use_huge_pages
+from convmixer_jax.tools.allocator import tune_allocator
 
 _DEBUG = flags.DEFINE_bool(
   'debug', False, 'show the traceback of an error in the input'
@@ -25,7 +25,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   A `UserError`, or flags that cannot be parsed, end the process with status 1
   and one line on stderr; with `--debug`, with a traceback.
   """
-  use_huge_pages()
+  tune_allocator()
   # TensorFlow, which writes TensorBoard's files, is to do so without a word.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
