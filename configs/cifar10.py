@@ -24,6 +24,7 @@ from configs import default
 def get_config() -> ml_collections.ConfigDict:
   """Returns the config."""
   config = default.get_config()
+  config.dtype = 'bfloat16'  # the authors' script has mixed precision
   config.batch_size = 512
   config.num_epochs = 25
 
