@@ -1,0 +1,139 @@
+"""A trained ConvMixer for inference, its BatchNorms folded where they can be.
+
+- The scaling of the pixels goes into the patch embedding.
+- A depthwise convolution's BatchNorm is `factor * a + shift`, to which the
+  residual is added. The pointwise product that follows takes the shift into its
+  bias. The factor stays: it scales only one part of the sum.
+- A pointwise convolution's BatchNorm stays: what follows pads with zeros, and
+  adds the very thing.
+- The last BatchNorm goes into the head, for a mean over space is linear.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from convmixer_jax import ops
+from convmixer_jax.models.batch_norm import running_affine
+from convmixer_jax.models.convmixer import (
+  ConvMixer,
+  norm_implementation,
+  to_patches,
+)
+
+
+def fold(
+  variables: Any,
+  mean: tuple[float, ...] = (0.0, 0.0, 0.0),
+  std: tuple[float, ...] = (1.0, 1.0, 1.0),
+) -> dict[str, dict[str, jax.Array]]:
+  """Folds the variables of a `ConvMixer`, of width h and depth d.
+
+  Args:
+    variables: with `params` and `batch_stats`.
+    mean: of the images that the folded network is given: it takes them through
+      `(images - mean) / std`.
+    std: likewise.
+
+  Returns:
+    What `apply_folded` wants, in float32: `patch` with `kernel` `[p, p, 3, h]`,
+    `bias`, `factor` and `shift` `[h]`; `blocks` with `depthwise_kernel`
+    `[d, k, k, h]`, `pointwise_kernel` `[d, h, h]`, and `depthwise_bias`,
+    `depthwise_factor`, `pointwise_bias`, `pointwise_factor` and
+    `pointwise_shift` `[d, h]`, the last two being 1 and 0 in the last block;
+    `head` with `kernel` `[h, classes]` and `bias` `[classes]`.
+  """
+  params, stats = variables['params'], variables['batch_stats']
+  embedding, blocks, head = (
+    params[name] for name in ('patch_embedding', 'blocks', 'head')
+  )
+  patch_kernel = embedding['kernel'] / jnp.float32(std)[:, None]
+  offset = jnp.sum(patch_kernel * jnp.float32(mean)[:, None], (0, 1, 2))
+  patch_factor, patch_shift = running_affine(
+    params['patch_bn'], stats['patch_bn']
+  )
+  (depthwise_factor, depthwise_shift), (factor, shift) = (
+    running_affine(blocks[name], stats['blocks'][name])
+    for name in ('depthwise_bn', 'pointwise_bn')
+  )
+  return {
+    'patch': {
+      'kernel': patch_kernel,
+      'bias': embedding['bias'] - offset,
+      'factor': patch_factor,
+      'shift': patch_shift,
+    },
+    'blocks': {
+      'depthwise_kernel': blocks['depthwise']['kernel'],
+      'depthwise_bias': blocks['depthwise']['bias'],
+      'depthwise_factor': depthwise_factor,
+      'pointwise_kernel': blocks['pointwise']['kernel'],
+      'pointwise_bias': blocks['pointwise']['bias']
+      + _product('di,dio->do', depthwise_shift, blocks['pointwise']['kernel']),
+      'pointwise_factor': factor.at[-1].set(1.0),
+      'pointwise_shift': shift.at[-1].set(0.0),
+    },
+    'head': {
+      'kernel': head['kernel'] * factor[-1][:, None],
+      'bias': head['bias'] + _product('i,io->o', shift[-1], head['kernel']),
+    },
+  }
+
+
+def apply_folded(
+  model: ConvMixer, folded: dict[str, dict[str, jax.Array]], images: jax.Array
+) -> jax.Array:
+  """Classifies images as `model.apply(variables, images, train=False)` does.
+
+  Args:
+    model: tells patch size, activation, dtype, and how to compute.
+    folded: of `fold`.
+    images: `[B, H, W, 3]`, any dtype, as `fold` was told.
+
+  Returns:
+    Logits `[B, classes]`, float32.
+  """
+  how = {
+    'activation': model.activation,
+    'implementation': norm_implementation(model.depthwise),
+  }
+
+  def mix(x, block):
+    y = ops.depthwise_conv(
+      x,
+      block['depthwise_kernel'],
+      block['depthwise_bias'],
+      implementation=model.depthwise,
+    )
+    factor = block['depthwise_factor']
+    x = ops.activation_affine(y, None, factor, jnp.zeros_like(factor), x, **how)
+    return ops.linear(x, block['pointwise_kernel'])
+
+  def whole_block(x, block):
+    y = mix(x, block)
+    names = 'pointwise_bias', 'pointwise_factor', 'pointwise_shift'
+    return ops.activation_affine(y, *(block[n] for n in names), **how), None
+
+  patch, blocks, head = (folded[name] for name in ('patch', 'blocks', 'head'))
+  width = patch['bias'].shape[0]
+  patches = to_patches(images.astype(model.dtype), model.patch_size)
+  x = ops.activation_affine(
+    ops.linear(patches, patch['kernel'].reshape(-1, width)),
+    *(patch[name] for name in ('bias', 'factor', 'shift')),
+    **how,
+  )
+  x, _ = lax.scan(
+    whole_block,
+    x,
+    jax.tree.map(lambda array: array[:-1], blocks),
+    unroll=1 if model.scan else max(model.depth - 1, 1),
+  )
+  last = jax.tree.map(lambda array: array[-1], blocks)
+  pooled = ops.activation_mean(mix(x, last), last['pointwise_bias'], **how)
+  return ops.linear(pooled, head['kernel']) + head['bias']
+
+
+def _product(subscripts, *operands):
+  return jnp.einsum(subscripts, *operands, precision=lax.Precision.HIGHEST)
