@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.patch_size = 1
   config.model.kernel_size = 5  # of the depthwise convolutions
   config.model.activation = 'gelu'  # 'gelu' (exact) or 'relu'
-  config.model.depthwise = placeholder(str)  # 'xla', 'shift', 'native' or None
+  config.model.depthwise = placeholder(str)  # None: the platform's default
   config.model.bn_group_size = 0  # images that share statistics; 0: all
   config.model.scan = False  # compile one block and loop over it
   config.model.remat = False  # recompute activations to save memory

@@ -79,7 +79,7 @@ void Check(const Shape& s, int64_t low, int64_t groups) {
   {
     Threads threads;
     RunAll<CorrelateWorker<T>>(threads, {s, low, x.data(), kernel.data(),
-                                         bias.data(), y.data()});
+                                         bias.data(), y.data(), {}});
     RunAll<CorrelateKernelWorker<T>>(
         threads, {s, low, groups, x.data(), dy.data(), sums.data()});
   }
@@ -107,6 +107,33 @@ void Check(const Shape& s, int64_t low, int64_t groups) {
     float found = 0;
     for (int64_t g = 0; g < groups; ++g) found += sums[g * rows * row + at];
     Compare("correlate_kernel", s, found, expected_sums[at], 0);
+  }
+}
+
+// Compares the kernel that mixes with the convolution by itself.
+template <typename T>
+void CheckMixing(const Shape& s, int64_t low) {
+  const auto p = Make<T>(s.batch * s.image(), 1);
+  const auto kernel = Make<T>(kSize * kSize * s.channels, 3);
+  const auto bias = Make<T>(s.channels, 4);
+  const std::vector<float> one(s.channels, 1.0f), zero(s.channels);
+  std::vector<T> x(p.size()), sums(p.size()), y(p.size());
+  for (size_t at = 0; at < p.size(); ++at) {
+    Set(std::max(Value(p[at]), 0.0f), &x[at]);
+  }
+  {
+    Threads threads;
+    RunAll<CorrelateWorker<T>>(threads, {s, low, x.data(), kernel.data(),
+                                         bias.data(), sums.data(), {}});
+    RunAll<CorrelateWorker<T, Mixing<Relu>>>(
+        threads,
+        {s, low, p.data(), kernel.data(), bias.data(), y.data(),
+         {zero.data(), one.data(), zero.data(), one.data()}});
+  }
+  const float tolerance = sizeof(T) == 2 ? 1 / 64.0f : 0;
+  for (size_t at = 0; at < p.size(); ++at) {
+    const float expected = Value(x[at]) + std::max(Value(sums[at]), 0.0f);
+    Compare("mixing", s, Value(y[at]), expected, tolerance);
   }
 }
 
@@ -176,6 +203,8 @@ int main() {
       const int64_t groups = std::max<int64_t>(1, (s.batch + 1) / 2);
       Check<float>(s, low, groups);
       Check<BFloat16>(s, low, groups);
+      CheckMixing<float>(s, low);
+      CheckMixing<BFloat16>(s, low);
     }
   }
   return wrong != 0;

@@ -93,14 +93,6 @@ def test_a_library_is_built_once(tmp_path, monkeypatch):
   assert library.stat().st_mtime_ns == written
 
 
-def test_the_cache_is_where_xdg_says(monkeypatch):
-  monkeypatch.delenv('CONVMIXER_JAX_CACHE', raising=False)
-  monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
-  assert build._cache_dir() == pathlib.Path('/somewhere/convmixer_jax')
-  monkeypatch.setenv('XDG_CACHE_HOME', '')
-  assert build._cache_dir() == pathlib.Path.home() / '.cache/convmixer_jax'
-
-
 @pytest.mark.parametrize(
   'compiler, reason',
   [

@@ -23,6 +23,8 @@ from convmixer_jax.models.convmixer import (
   to_patches,
 )
 
+_NORM = 'bias', 'factor', 'shift'
+
 
 def fold(
   variables: Any,
@@ -95,43 +97,35 @@ def apply_folded(
   Returns:
     Logits `[B, classes]`, float32.
   """
-  how = {
-    'activation': model.activation,
-    'implementation': norm_implementation(model.depthwise),
-  }
 
-  def mix(x, block):
-    y = ops.depthwise_conv(
-      x,
+  def mix_and_multiply(product, block):
+    y = ops.mix(
+      *product,
       block['depthwise_kernel'],
       block['depthwise_bias'],
+      block['depthwise_factor'],
+      activation=model.activation,
       implementation=model.depthwise,
     )
-    factor = block['depthwise_factor']
-    x = ops.activation_affine(y, None, factor, jnp.zeros_like(factor), x, **how)
-    return ops.linear(x, block['pointwise_kernel'])
+    norm = tuple(block[f'pointwise_{name}'] for name in _NORM)
+    return (ops.linear(y, block['pointwise_kernel']), *norm), None
 
-  def whole_block(x, block):
-    y = mix(x, block)
-    names = 'pointwise_bias', 'pointwise_factor', 'pointwise_shift'
-    return ops.activation_affine(y, *(block[n] for n in names), **how), None
-
-  patch, blocks, head = (folded[name] for name in ('patch', 'blocks', 'head'))
-  width = patch['bias'].shape[0]
+  patch, head = folded['patch'], folded['head']
   patches = to_patches(images.astype(model.dtype), model.patch_size)
-  x = ops.activation_affine(
-    ops.linear(patches, patch['kernel'].reshape(-1, width)),
-    *(patch[name] for name in ('bias', 'factor', 'shift')),
-    **how,
+  kernel = patch['kernel'].reshape(patches.shape[-1], -1)
+  product = ops.linear(patches, kernel), *(patch[name] for name in _NORM)
+  (last, bias, *_), _ = lax.scan(
+    mix_and_multiply,
+    product,
+    folded['blocks'],
+    unroll=1 if model.scan else model.depth,
   )
-  x, _ = lax.scan(
-    whole_block,
-    x,
-    jax.tree.map(lambda array: array[:-1], blocks),
-    unroll=1 if model.scan else max(model.depth - 1, 1),
+  pooled = ops.activation_mean(
+    last,
+    bias,
+    activation=model.activation,
+    implementation=norm_implementation(model.depthwise),
   )
-  last = jax.tree.map(lambda array: array[-1], blocks)
-  pooled = ops.activation_mean(mix(x, last), last['pointwise_bias'], **how)
   return ops.linear(pooled, head['kernel']) + head['bias']
 
 

@@ -3,6 +3,7 @@
 from convmixer_jax.ops.depthwise import IMPLEMENTATIONS, depthwise_conv
 from convmixer_jax.ops.gelu import gelu
 from convmixer_jax.ops.linear import linear
+from convmixer_jax.ops.mix import mix
 from convmixer_jax.ops.norm import (
   ACTIVATIONS,
   activation_affine,
@@ -19,4 +20,5 @@ __all__ = [
   'depthwise_conv',
   'gelu',
   'linear',
+  'mix',
 ]

@@ -1,9 +1,8 @@
 """Compiles the CPU kernels in csrc/ when they are first needed.
 
-Libraries are kept in $CONVMIXER_JAX_CACHE, else in
-$XDG_CACHE_HOME/convmixer_jax, else in ~/.cache/convmixer_jax. The name of one
-holds a hash of all that went into it, so that another compiler, CPU, JAX or
-source makes another file, and a shared home directory serves several machines.
+Libraries are kept in the cache directory (`cache.py`). The name of one holds a
+hash of all that went into it, so that another compiler, CPU, JAX or source
+makes another file, and a shared home directory serves several machines.
 The compiler is $CXX, else the first of c++, g++ and clang++.
 """
 
@@ -18,6 +17,8 @@ import tempfile
 
 import jax
 import jaxlib
+
+from convmixer_jax.cache import cache_dir
 
 _SOURCE_DIR = pathlib.Path(__file__).parent / 'csrc'
 
@@ -57,7 +58,7 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
     *(file.read_text() for file in sources),
   ):
     digest.update(part.encode() + b'\0')
-  library = _cache_dir() / f'{name}_{digest.hexdigest()}.so'
+  library = cache_dir() / f'{name}_{digest.hexdigest()}.so'
   if not library.exists():
     library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
@@ -85,14 +86,6 @@ def _compiler() -> list[str]:
     if given
     else 'no C++ compiler was found; install g++ or clang++, or set $CXX'
   )
-
-
-def _cache_dir() -> pathlib.Path:
-  given = os.environ.get('CONVMIXER_JAX_CACHE')
-  if given:
-    return pathlib.Path(given)
-  base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  return pathlib.Path(base) / 'convmixer_jax'
 
 
 def _run(command: list[str]) -> str:

@@ -9,9 +9,12 @@ from absl import logging
 from convmixer_jax.ops.build import build
 
 _FUNCTIONS = {
-  'depthwise': ('correlate', 'correlate_kernel'),
+  'depthwise': ('correlate', 'correlate_kernel', 'mix'),
   'norm': ('moments', 'products', 'affine', 'affine_residual', 'gradient'),
 }
+
+
+ACTIVATION_NUMBERS = {'gelu': 0, 'relu': 1}
 
 
 def target(function: str, kernel_size: int | None = None) -> str:

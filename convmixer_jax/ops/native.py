@@ -56,11 +56,47 @@ def correlate_kernel(
   return sums[:-1].reshape(size, size, -1), sums[-1]
 
 
+def mix(
+  p: jax.Array,
+  p_bias: jax.Array,
+  p_factor: jax.Array,
+  p_shift: jax.Array,
+  kernel: jax.Array,
+  bias: jax.Array,
+  factor: jax.Array,
+  activation: str,
+  low: int,
+) -> jax.Array:
+  """All that lies between two products, in one pass; see `ops.mix`.
+
+  kernel and bias have p's dtype.
+
+  Raises:
+    RuntimeError: the kernels cannot be compiled.
+  """
+  library.load('depthwise', kernel.shape[0])
+  return _mix(
+    p, p_bias, p_factor, p_shift, kernel, bias, factor, activation, low
+  )
+
+
 def _correlate_here(x, kernel, bias, low):
   return jax.ffi.ffi_call(
     library.target('correlate', kernel.shape[0]),
     jax.ShapeDtypeStruct(x.shape, x.dtype),
   )(x, kernel, bias, low=np.int64(low))
+
+
+def _mix_here(p, p_bias, p_factor, p_shift, kernel, bias, factor, *how):
+  activation, low = how
+  return jax.ffi.ffi_call(
+    library.target('mix', kernel.shape[0]),
+    jax.ShapeDtypeStruct(p.shape, p.dtype),
+  )(
+    *(p, p_bias, p_factor, p_shift, kernel, bias, factor),
+    low=np.int64(low),
+    activation=np.int64(library.ACTIVATION_NUMBERS[activation]),
+  )
 
 
 def _correlate_kernel_here(x, dy, size, low):
@@ -82,6 +118,19 @@ def _partition_correlate(low, mesh, arguments, result):
   bias = NamedSharding(mesh, P(channels))
   run = functools.partial(_correlate_here, low=low)
   return mesh, run, images, (images, kernel, bias)
+
+
+def _partition_mix(activation, low, mesh, arguments, result):
+  batch, channels = _batch_and_channels(arguments[0])
+  images = NamedSharding(mesh, P(batch, None, None, channels))
+  kernel = NamedSharding(mesh, P(None, None, channels))
+  vector = NamedSharding(mesh, P(channels))
+
+  def run(*arrays):
+    return _mix_here(*arrays, activation, low)
+
+  operands = (images, vector, vector, vector, kernel, vector, vector)
+  return mesh, run, images, operands
 
 
 def _partition_correlate_kernel(size, low, mesh, arguments, result):
@@ -106,6 +155,12 @@ _correlate = custom_partitioning(_correlate_here, static_argnums=(3,))
 _correlate.def_partition(
   _partition_correlate,
   sharding_rule='b h w c, i j c, c -> b h w c',
+  need_replication_factors=('h', 'w', 'i', 'j'),
+)
+_mix = custom_partitioning(_mix_here, static_argnums=(7, 8))
+_mix.def_partition(
+  _partition_mix,
+  sharding_rule='b h w c, c, c, c, i j c, c, c -> b h w c',
   need_replication_factors=('h', 'w', 'i', 'j'),
 )
 _correlate_kernel = custom_partitioning(

@@ -14,8 +14,6 @@ from jax.sharding import PartitionSpec as P
 
 from convmixer_jax.ops import library
 
-_ACTIVATIONS = {'gelu': 0, 'relu': 1}
-
 
 def sums(
   x: jax.Array, bias: jax.Array, g: jax.Array | None, activation: str
@@ -85,7 +83,7 @@ def _foreign(function, operands, results, rule):
     *arrays, activation = arguments
     shapes = tuple(shape(arrays[0]) for _, shape in results)
     found = jax.ffi.ffi_call(library.target(function), shapes)(
-      *arrays, activation=np.int64(_ACTIVATIONS[activation])
+      *arrays, activation=np.int64(library.ACTIVATION_NUMBERS[activation])
     )
     return only(tuple(found))
 

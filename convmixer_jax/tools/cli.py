@@ -11,6 +11,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from convmixer_jax import config as config_lib
+from convmixer_jax.cache import keep_compilations
 from convmixer_jax.errors import UserError
 from convmixer_jax.tools.allocator import tune_allocator
 
@@ -32,6 +33,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
   def guarded(argv):
     logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)
+    keep_compilations()
     try:
       main(argv)
     except UserError as error:

@@ -5,10 +5,12 @@
 The training step is `training.steps.make_train_step` for both, so that the
 network is all that differs: normalisation of the uint8 batch, forward, cross
 entropy, backward, AdamW, the norms and the check that all is finite. No
-augmentation and no clipping. Forward is the network in evaluation.
+augmentation and no clipping. Forward is the network in evaluation, this
+project's with BatchNorm folded.
 """
 
 import sys
+from functools import partial
 from importlib import metadata
 
 import jax
@@ -17,6 +19,7 @@ import ml_collections
 import numpy as np
 
 from convmixer_jax.models import ConvMixer
+from convmixer_jax.models.folding import apply_folded, fold
 from convmixer_jax.ops import library
 from convmixer_jax.tools.model_worker import MATMUL_SIZE, serve
 from convmixer_jax.tools.plain_flax import PlainConvMixer
@@ -73,10 +76,12 @@ def create(name: str, shape: dict[str, int | str]):
     donate_argnums=0,
   )
 
-  @jax.jit
-  def forward_step(params, batch_stats, images):
-    variables = {'params': params, 'batch_stats': batch_stats}
-    return model.apply(variables, images, train=False)
+  weights = {'params': state.params, 'batch_stats': state.batch_stats}
+  forward_step = jax.jit(partial(model.apply, train=False))
+  if name == 'project':
+    weights = fold(weights)
+    forward_step = jax.jit(partial(apply_folded, model))
+  weights = jax.tree.map(jnp.copy, weights)  # train_step donates its own
 
   rng = np.random.default_rng(0)
   size = (batch_size, image_size, image_size, 3)
@@ -90,7 +95,7 @@ def create(name: str, shape: dict[str, int | str]):
 
   def forward(count):
     for _ in range(count):
-      logits = forward_step(state.params, state.batch_stats, images)
+      logits = forward_step(weights, images)
     jax.block_until_ready(logits)
 
   def train(count):

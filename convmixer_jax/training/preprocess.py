@@ -58,9 +58,19 @@ def normalize(
   Returns:
     `[B, H, W, 3]`, float32.
   """
-  mean = 255 * jnp.array(config.mean, jnp.float32)
-  std = 255 * jnp.array(config.std, jnp.float32)
+  mean, std = pixel_statistics(config)
   return (images.astype(jnp.float32) - mean) / std
+
+
+def pixel_statistics(
+  config: ml_collections.ConfigDict,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns mean and deviation `[3]` of pixels from 0 to 255.
+
+  Args:
+    config: `config.dataset`, for its `mean` and `std` of pixels in [0, 1].
+  """
+  return 255 * jnp.float32(config.mean), 255 * jnp.float32(config.std)
 
 
 def mix(

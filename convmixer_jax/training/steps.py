@@ -11,8 +11,13 @@ import ml_collections
 import optax
 from flax import linen as nn
 
+from convmixer_jax.models import ConvMixer
+from convmixer_jax.models.folding import apply_folded, fold
 from convmixer_jax.training.metrics import EvalMetrics, TrainMetrics
-from convmixer_jax.training.preprocess import normalize, preprocess_train
+from convmixer_jax.training.preprocess import (
+  pixel_statistics,
+  preprocess_train,
+)
 
 # What draws random numbers, each by a stream of its own.
 _INIT, _PREPROCESS = range(2)
@@ -159,16 +164,16 @@ def _mean_over_parts(gradient_of_part, state, images, targets, num_parts):
 
 
 def make_eval_step(
-  model: nn.Module, config: ml_collections.ConfigDict
+  model: ConvMixer, config: ml_collections.ConfigDict
 ) -> Callable[[TrainState, Batch], EvalMetrics]:
   """Returns the evaluation of one batch with `image`, `label` and `mask`."""
 
   def eval_step(state, batch):
-    logits = model.apply(
+    folded = fold(
       {'params': state.params, 'batch_stats': state.batch_stats},
-      normalize(batch['image'], config.dataset),
-      train=False,
+      *pixel_statistics(config.dataset),
     )
+    logits = apply_folded(model, folded, batch['image'])
     labels = batch['label']
     _, best = jax.lax.top_k(logits, min(5, model.num_classes))
     hits = best == labels[:, None]

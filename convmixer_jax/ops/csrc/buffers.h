@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "vectors.h"
+#include "activations.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {
@@ -41,6 +41,14 @@ ffi::Error WithDtype(ffi::DataType dtype, F run) {
     return Invalid("x is neither float32 nor bfloat16");
   }
   return ffi::Error::Success();
+}
+
+// Calls run with the activation of a number: 0 is GELU, 1 is ReLU.
+template <typename F>
+ffi::Error WithActivation(int64_t activation, F run) {
+  if (activation == 0) return run(Gelu());
+  if (activation == 1) return run(Relu());
+  return Invalid("there is no such activation");
 }
 
 }  // namespace

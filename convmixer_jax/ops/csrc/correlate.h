@@ -2,12 +2,18 @@
 //
 //   y[b,h,w,c] = bias[c] + sum_ij x[b,h+i-low,w+j-low,c] kernel[i,j,c]
 //
+// and for inference, with all that lies between two products of matrices:
+//
+//   x = activation(p + p_bias) p_factor + p_shift
+//   y[b,h,w,c] = x[b,h,w,c] + factor[c] activation(bias[c] + sum_ij ...)
+//
 // kColumns sums stay in registers, as does a row of the kernel; each Vec of x
 // is loaded once for all of them. Rows outside the image are left out.
 
 #ifndef CONVMIXER_JAX_OPS_CSRC_CORRELATE_H_
 #define CONVMIXER_JAX_OPS_CSRC_CORRELATE_H_
 
+#include "activations.h"
 #include "rows.h"
 
 namespace {
@@ -31,22 +37,63 @@ INLINE inline void AddRow(const Vec* x, const Vec* kernel,
   if constexpr (first + taps < kSize) AddRow<first + taps>(x, kernel, sums);
 }
 
-template <typename T>
+// What a CorrelateWorker does besides: nothing.
+struct Alone {
+  struct Arguments {};
+
+  void Start(const Arguments&, int64_t, const Block&) {}
+  INLINE Vec operator()(int, Vec x) const { return x; }  // before
+  INLINE Vec After(int, Vec sum, const Vec&) const { return sum; }
+};
+
+// Or all that lies between two products.
+template <typename Activation>
+class Mixing {
+ public:
+  struct Arguments {
+    const float *p_bias, *p_factor, *p_shift, *factor;
+  };
+
+  void Start(const Arguments& a, int64_t c, const Block& block) {
+    for (int v = 0; v < block.vectors; ++v, c += kLanes) {
+      const int lanes = block.lanes(v);
+      p_bias_[v] = Load(a.p_bias + c, lanes);
+      p_factor_[v] = Load(a.p_factor + c, lanes);
+      p_shift_[v] = Load(a.p_shift + c, lanes);
+      factor_[v] = Load(a.factor + c, lanes);
+    }
+  }
+
+  INLINE Vec operator()(int v, Vec p) const {
+    return Activation::Value(p + p_bias_[v]) * p_factor_[v] + p_shift_[v];
+  }
+
+  INLINE Vec After(int v, Vec sum, const Vec& x) const {
+    return x + Activation::Value(sum) * factor_[v];
+  }
+
+ private:
+  Vec p_bias_[kVectors], p_factor_[kVectors], p_shift_[kVectors];
+  Vec factor_[kVectors];
+};
+
+template <typename T, typename Besides>
 struct CorrelateArguments {
   Shape shape;
   int64_t low;
   const T *x, *kernel, *bias;
   T* y;
+  typename Besides::Arguments besides;
 
   // A task is a block of channels of an image.
   int64_t blocks() const { return CeilDiv(shape.channels, kBlock); }
   int64_t tasks() const { return shape.batch * blocks(); }
 };
 
-template <typename T>
+template <typename T, typename Besides = Alone>
 class CorrelateWorker {
  public:
-  using Arguments = CorrelateArguments<T>;
+  using Arguments = CorrelateArguments<T, Besides>;
 
   explicit CorrelateWorker(const Arguments& a)
       : a_(a),
@@ -59,11 +106,12 @@ class CorrelateWorker {
     const int64_t at = task / a_.blocks() * shape.image() + c;
     const Block block(std::min<int64_t>(kBlock, shape.channels - c));
     LoadKernel(c, block);
+    besides_.Start(a_.besides, c, block);
     ring_.Start(a_.x + at, &block);
     for (int64_t h = 0; h < shape.height; ++h) {
       T* y = a_.y + at + h * shape.row();
       PrefetchRow<true>(y, shape, block);
-      ring_.Advance(h + kSize - 1 - a_.low);
+      ring_.Advance(h + kSize - 1 - a_.low, besides_);
       for (int64_t w = 0; w < shape.width; w += kColumns) {
         for (int v = 0; v < block.vectors; ++v) {
           WriteColumns(h, w, v, block.lanes(v), y + v * kLanes);
@@ -91,15 +139,18 @@ class CorrelateWorker {
       AddRow(ring_.Row(v, h + i - a_.low) + w,
              kernel_.get() + (v * kSize + i) * kSize, sums);
     }
+    const Vec* x = ring_.Row(v, h) + a_.low + w;
     Unroll<kColumns>([&](auto column) INLINE {
       if (w + column < a_.shape.width) {
-        Store(sums[column], y + (w + column) * a_.shape.channels, lanes);
+        Store(besides_.After(v, sums[column], x[column]),
+              y + (w + column) * a_.shape.channels, lanes);
       }
     });
   }
 
   const Arguments a_;
   Ring<T> ring_;
+  Besides besides_;
   std::unique_ptr<Vec[]> kernel_;
   Vec bias_[kVectors];
 };

@@ -102,7 +102,7 @@ class CorrelateKernelWorker {
     for (int64_t h = 0; h < a_.shape.height; ++h) {
       ring_.Advance(h + kSize - 1 - a_.low);
       const T* dy = a_.dy + at + h * a_.shape.row();
-      PackRow(dy, a_.shape, block, columns_, dy_.get());
+      PackRow(dy, a_.shape, block, columns_, AsTheyAre(), dy_.get());
       if (h + 1 < a_.shape.height) {
         PrefetchRow<false>(dy + a_.shape.row(), a_.shape, block);
       }

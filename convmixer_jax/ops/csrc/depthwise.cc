@@ -24,7 +24,39 @@ ffi::Error Correlate(ffi::ThreadPool pool, ffi::AnyBuffer x,
     using T = decltype(zero);
     RunAll<CorrelateWorker<T>>(
         pool, {shape, low, Data<T>(x), Data<T>(kernel), Data<T>(bias),
-               static_cast<T*>(y->untyped_data())});
+               static_cast<T*>(y->untyped_data()), {}});
+  });
+}
+
+ffi::Error Mix(ffi::ThreadPool pool, ffi::AnyBuffer p, ffi::AnyBuffer p_bias,
+               ffi::AnyBuffer p_factor, ffi::AnyBuffer p_shift,
+               ffi::AnyBuffer kernel, ffi::AnyBuffer bias,
+               ffi::AnyBuffer factor, ffi::Result<ffi::AnyBuffer> y,
+               int64_t low, int64_t activation) {
+  const auto d = p.dimensions();
+  if (d.size() != 4) return Invalid("mix: p is not [B, H, W, C]");
+  const Shape shape{d[0], d[1], d[2], d[3]};
+  const auto dtype = p.element_type();
+  bool fit = Is(kernel, dtype, {kSize, kSize, d[3]}) &&
+             Is(bias, dtype, {d[3]}) && low >= 0 && low < kSize &&
+             Is(*y, dtype, {d[0], d[1], d[2], d[3]});
+  for (const auto& channels : {p_bias, p_factor, p_shift, factor}) {
+    fit = fit && Is(channels, ffi::F32, {d[3]});
+  }
+  if (!fit) return Invalid("mix: the operands do not fit p");
+  return WithActivation(activation, [&](auto function) {
+    return WithDtype(dtype, [&](auto zero) {
+      using T = decltype(zero);
+      RunAll<CorrelateWorker<T, Mixing<decltype(function)>>>(
+          pool, {shape,
+                 low,
+                 Data<T>(p),
+                 Data<T>(kernel),
+                 Data<T>(bias),
+                 static_cast<T*>(y->untyped_data()),
+                 {Data<float>(p_bias), Data<float>(p_factor),
+                  Data<float>(p_shift), Data<float>(factor)}});
+    });
   });
 }
 
@@ -58,6 +90,20 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_correlate, Correlate,
                                   .Arg<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
                                   .Attr<int64_t>("low"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_mix, Mix,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<int64_t>("low")
+                                  .Attr<int64_t>("activation"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_correlate_kernel, CorrelateKernel,
                               ffi::Ffi::Bind()

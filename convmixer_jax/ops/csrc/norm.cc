@@ -10,8 +10,6 @@ namespace {
 using FloatBuffer = ffi::Buffer<ffi::F32>;
 using FloatResult = ffi::ResultBuffer<ffi::F32>;
 
-constexpr int64_t kGelu = 0, kRelu = 1;
-
 std::vector<int64_t> Dimensions(const ffi::AnyBuffer& x) {
   const auto d = x.dimensions();
   return {d.begin(), d.end()};
@@ -40,15 +38,9 @@ Images Of(const ffi::AnyBuffer& x) {
 // Calls run(zero of x's dtype, activation).
 template <typename F>
 ffi::Error Run(const ffi::AnyBuffer& x, int64_t activation, F run) {
-  if (activation != kGelu && activation != kRelu) {
-    return Invalid("norm: there is no such activation");
-  }
-  return WithDtype(x.element_type(), [&](auto zero) {
-    if (activation == kGelu) {
-      run(zero, Gelu());
-    } else {
-      run(zero, Relu());
-    }
+  return WithActivation(activation, [&](auto function) {
+    return WithDtype(x.element_type(),
+                     [&](auto zero) { run(zero, function); });
   });
 }
 

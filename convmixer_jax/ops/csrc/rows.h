@@ -44,21 +44,26 @@ struct Block {
   int vectors;
 };
 
-// Copies a row of a block: column w of Vec v to to[v * plane + w].
-template <typename T>
+// Leaves the values of a row as they are.
+struct AsTheyAre {
+  INLINE Vec operator()(int, Vec x) const { return x; }
+};
+
+// Copies a row of a block: map(v, column w of Vec v) to to[v * plane + w].
+template <typename T, typename Map>
 void PackRow(const T* from, const Shape& shape, const Block& block,
-             int64_t plane, Vec* to) {
+             int64_t plane, const Map& map, Vec* to) {
   if (block.channels == kBlock) {
     for (int64_t w = 0; w < shape.width; ++w, from += shape.channels) {
       Unroll<kVectors>([&](auto v) INLINE {
-        to[v * plane + w] = Widen(from + v * kLanes);
+        to[v * plane + w] = map(v, Widen(from + v * kLanes));
       });
     }
     return;
   }
   for (int64_t w = 0; w < shape.width; ++w, from += shape.channels) {
     for (int v = 0; v < block.vectors; ++v) {
-      to[v * plane + w] = Load(from + v * kLanes, block.lanes(v));
+      to[v * plane + w] = map(v, Load(from + v * kLanes, block.lanes(v)));
     }
   }
 }
@@ -90,11 +95,13 @@ class Ring {
     next_ = 0;
   }
 
-  // Makes the image's rows up to `last` available.
-  void Advance(int64_t last) {
+  // Makes the image's rows up to `last` available, mapped as PackRow says.
+  template <typename Map = AsTheyAre>
+  void Advance(int64_t last, const Map& map = Map()) {
     for (; next_ <= std::min(last, shape_.height - 1); ++next_) {
       const T* from = image_ + next_ * shape_.row();
-      PackRow(from, shape_, *block_, kSize * length_, At(0, next_) + low_);
+      PackRow(from, shape_, *block_, kSize * length_, map,
+              At(0, next_) + low_);
       if (next_ + 1 < shape_.height) {
         PrefetchRow<false>(from + shape_.row(), shape_, *block_);
       }
