@@ -1,5 +1,7 @@
 """What many tests start from: a config of a network that trains in seconds."""
 
+import pathlib
+
 import jax
 import ml_collections
 import pytest
@@ -43,3 +45,24 @@ def manual_dir(tmp_path_factory) -> str:
   write_train_tar(directory)
   write_validation_tar(directory)
   return str(directory)
+
+
+@pytest.fixture(scope='session')
+def trained_run(tmp_path_factory) -> pathlib.Path:
+  """The directory of a run on digits; nobody may write to it.
+
+  40 steps, an epoch being 16: checkpoints after 16, 25, 32 and 40, of which all
+  but 25 were evaluated.
+  """
+  from convmixer_jax.training import loop
+
+  config = default.get_config()
+  config.batch_size, config.num_steps = 90, 40
+  config.model.width, config.model.depth, config.model.kernel_size = 16, 2, 3
+  config.augment.crop_scale, config.augment.flip = (0.6, 1.0), 0.0
+  config.checkpoint_every_steps, config.keep_checkpoints = 25, 4
+  config.log_every_steps = 20
+  config.input.num_threads = 2
+  directory = tmp_path_factory.mktemp('trained_run')
+  loop.train_and_evaluate(config, str(directory))
+  return directory

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers
 
 from convmixer_jax.training.steps import TrainState
 
 BEST_BY = 'eval_accuracy'
+_DIRECTORY = 'checkpoints'
 
 
 class Checkpointer:
@@ -35,7 +38,7 @@ class Checkpointer:
     )
     last = checkpoint_managers.LatestN(keep)
     self._manager = ocp.CheckpointManager(
-      workdir / 'checkpoints',
+      workdir / _DIRECTORY,
       options=ocp.CheckpointManagerOptions(
         best_fn=accuracy,  # has the metrics written beside the state
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(
@@ -93,3 +96,69 @@ class Checkpointer:
   def close(self) -> None:
     """Waits until everything is written."""
     self._manager.close()
+
+
+class CheckpointReader:
+  """Reads the networks of a run, on whatever devices; writes nothing."""
+
+  def __init__(self, workdir: epath.Path):
+    """Looks at nothing yet.
+
+    Args:
+      workdir: of the run, which may still be going on.
+    """
+    self._directory = workdir / _DIRECTORY
+    self._reader = ocp.Checkpointer(
+      ocp.CompositeCheckpointHandler(
+        state=ocp.PyTreeCheckpointHandler(),
+        progress=ocp.StandardCheckpointHandler(),
+        metrics=ocp.JsonCheckpointHandler(filename='metrics'),
+      )
+    )
+
+  def steps(self) -> list[int]:
+    """Returns the steps there are whole checkpoints of, ascending."""
+    if not self._directory.exists():
+      return []
+    names = ocp.path.step.standard_name_format()
+    return sorted(found.step for found in names.find_all(self._directory))
+
+  def best_step(self) -> int | None:
+    """Returns the step of the best held-out accuracy, None without any.
+
+    Of equals it is the last, as for `Checkpointer`.
+    """
+    found = {}
+    for step in self.steps():
+      args = ocp.args.Composite(metrics=ocp.args.JsonRestore())
+      metrics = self._reader.restore(self._directory / str(step), args=args)
+      if BEST_BY in metrics['metrics']:
+        found[step] = metrics['metrics'][BEST_BY]
+    return max(found, key=lambda step: (found[step], step), default=None)
+
+  def read_variables(self, step: int) -> dict[str, Any]:
+    """Returns `params` and `batch_stats`, on the first device of this process.
+
+    Args:
+      step: one of `steps()`.
+    """
+    path = self._directory / str(step)
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    saved = self._reader.metadata(path).item_metadata['state']
+    target = jax.tree.map(
+      lambda array: jax.ShapeDtypeStruct(
+        array.shape, array.dtype, sharding=here
+      ),
+      {name: saved[name] for name in ('params', 'batch_stats')},
+    )
+    args = ocp.args.PyTreeRestore(
+      target,
+      restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+      partial_restore=True,  # not the optimizer's state
+    )
+    restored = self._reader.restore(path, args=ocp.args.Composite(state=args))
+    return restored['state']
+
+  def close(self) -> None:
+    """Lets go of Orbax's threads."""
+    self._reader.close()

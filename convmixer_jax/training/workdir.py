@@ -50,15 +50,8 @@ def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
       f'--workdir={workdir} is not empty and holds no run of ours (no '
       f'{_CONFIG}); give a new or an empty directory'
     )
-  try:
-    old = json.loads((workdir / _CONFIG).read_text())
-    old = flatten(ml_collections.ConfigDict(old))
-  except (ValueError, AttributeError, TypeError) as error:
-    raise UserError(
-      f'{workdir / _CONFIG} is not a config of ours ({error}); give a new or '
-      'an empty --workdir'
-    ) from error
-  new = flatten(ml_collections.ConfigDict(json.loads(_to_json(config))))
+  old = flatten(read_config(workdir))
+  new = flatten(_from_json(_to_json(config)))
   if changed := changed_keys(old, new):
     differences = ', '.join(
       f'{key} ({old.get(key)} -> {new.get(key)})' for key in changed
@@ -67,6 +60,29 @@ def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
       f'--workdir={workdir} holds a run with another config: {differences}; '
       'give the old values or a new --workdir'
     )
+
+
+def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
+  """Returns the config that a run was started with.
+
+  Raises:
+    UserError: `workdir` has no config of a run.
+  """
+  path = workdir / _CONFIG
+  if not path.exists():
+    raise UserError(
+      f'{workdir} is no directory of a run (it has no {_CONFIG}); give one '
+      'that train.py wrote'
+    )
+  try:
+    config = _from_json(path.read_text())
+    if not {'model', 'dataset', 'augment'} <= set(config):
+      raise ValueError('it has no model, dataset and augment')
+  except (ValueError, AttributeError, TypeError) as error:
+    raise UserError(
+      f'{path} is not a config of ours ({error}); give another directory'
+    ) from error
+  return config
 
 
 def describe_run(
@@ -91,6 +107,17 @@ def describe_run(
 
 def _to_json(config: ml_collections.ConfigDict) -> str:
   return config.to_json_best_effort(indent=2, sort_keys=False)
+
+
+def _from_json(text: str) -> ml_collections.ConfigDict:
+  def with_tuples(value):  # which JSON does not have, and configs do
+    if isinstance(value, dict):
+      return {key: with_tuples(item) for key, item in value.items()}
+    if isinstance(value, list):
+      return tuple(with_tuples(item) for item in value)
+    return value
+
+  return ml_collections.ConfigDict(with_tuples(json.loads(text)))
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,91 @@
+"""A finished or running training, opened for study: `load_run(workdir)`."""
+
+import contextlib
+import dataclasses
+from typing import Any, Literal
+
+import ml_collections
+from etils import epath
+
+from convmixer_jax.errors import UserError
+from convmixer_jax.models import ConvMixer, create_model
+from convmixer_jax.training import checkpoint
+from convmixer_jax.training import workdir as workdir_lib
+from convmixer_jax.training.metrics_table import read_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a run left in its directory; nothing here writes to it.
+
+  Attributes:
+    workdir: the directory.
+    config: what it was started with, as `train_and_evaluate` takes it; change
+      it as you like to start another.
+    metrics: the rows of `metrics.csv` by step, as `pandas.DataFrame` and
+      `plots.learning_curves` take them; a row lacks what was not measured.
+  """
+
+  workdir: epath.Path
+  config: ml_collections.ConfigDict
+  metrics: list[dict[str, float]]
+
+  def restore(
+    self, step: int | Literal['best'] | None = None
+  ) -> tuple[ConvMixer, dict[str, Any]]:
+    """Reads a network back, on the devices that are here.
+
+    Args:
+      step: None for the newest checkpoint, 'best' for that of the best
+        held-out accuracy, or the number of one.
+
+    Returns:
+      The model and its variables (`params` and `batch_stats`, float32), for
+      `model.apply(variables, images, train=False)`.
+
+    Raises:
+      UserError: there is no such checkpoint.
+    """
+    config = workdir_lib.read_config(self.workdir)  # ours may be changed by now
+    reader = checkpoint.CheckpointReader(self.workdir)
+    with contextlib.closing(reader):
+      steps = reader.steps()
+      if not steps:
+        raise UserError(
+          f'{self.workdir} has no checkpoint yet; the first is written after '
+          f'config.checkpoint_every_steps = {config.checkpoint_every_steps} '
+          'steps or an evaluation'
+        )
+      there = f'there are {", ".join(map(str, steps))}'
+      if step is None:
+        step = steps[-1]
+      elif step == 'best':
+        step = reader.best_step()
+        if step is None:
+          raise UserError(
+            f'no checkpoint of {self.workdir} was evaluated, so none is the '
+            f'best; {there}'
+          )
+      elif step not in steps:
+        raise UserError(
+          f'{self.workdir} has no checkpoint of step {step}; {there}'
+        )
+      variables = reader.read_variables(step)
+    num_classes = variables['params']['head']['bias'].shape[0]
+    model = create_model(config.model, num_classes, config.dtype)
+    return model.clone(depthwise=None), variables  # None: the best for here
+
+
+def load_run(workdir: str) -> Run:
+  """Opens the directory of a run; also `convmixer_jax.load_run`.
+
+  Args:
+    workdir: of `train.py` or `train_and_evaluate`; local, or in a bucket.
+
+  Raises:
+    UserError: it is no directory of a run.
+  """
+  directory = workdir_lib.absolute_path(str(workdir))
+  config = workdir_lib.read_config(directory)
+  rows = read_table(directory / 'metrics.csv')
+  return Run(directory, config, list(rows.values()))
