@@ -24,11 +24,14 @@ class Run:
       it as you like to start another.
     metrics: the rows of `metrics.csv` by step, as `pandas.DataFrame` and
       `plots.learning_curves` take them; a row lacks what was not measured.
+    class_names: as the data set has them, such as 'n01440764'; None if the run
+      did not note them.
   """
 
   workdir: epath.Path
   config: ml_collections.ConfigDict
   metrics: list[dict[str, float]]
+  class_names: tuple[str, ...] | None
 
   def restore(
     self, step: int | Literal['best'] | None = None
@@ -88,4 +91,5 @@ def load_run(workdir: str) -> Run:
   directory = workdir_lib.absolute_path(str(workdir))
   config = workdir_lib.read_config(directory)
   rows = read_table(directory / 'metrics.csv')
-  return Run(directory, config, list(rows.values()))
+  class_names = workdir_lib.read_class_names(directory)
+  return Run(directory, config, list(rows.values()), class_names)

@@ -80,6 +80,7 @@ def test_a_run_that_is_cut_off_ends_with_the_same_bits(
     'checkpoints',
     'config.json',
     'curves.png',
+    'labels.json',
     'metrics.csv',
     'parameters.txt',
     'versions.json',

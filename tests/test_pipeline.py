@@ -19,7 +19,7 @@ def source():
       {'image': rng.integers(0, 255, (8, 8, 3), np.uint8), 'label': i}
       for i in range(37)
     ],
-    num_classes=37,
+    class_names=[str(i) for i in range(37)],
   )
 
 

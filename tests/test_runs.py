@@ -27,6 +27,7 @@ def test_a_run_comes_back_and_stays_as_it_was(trained_run):
   run = convmixer_jax.load_run(trained_run)
   assert run.workdir == trained_run
   assert [row['step'] for row in run.metrics] == [16, 20, 32, 40]
+  assert run.class_names == tuple('0123456789')
 
   accuracies = {
     row['step']: row['eval_accuracy']
@@ -81,7 +82,7 @@ def test_a_step_that_is_not_there(trained_run):
 def test_a_run_without_checkpoints(trained_run, tmp_path):
   shutil.copy(trained_run / 'config.json', tmp_path)
   run = convmixer_jax.load_run(tmp_path)
-  assert run.metrics == []
+  assert run.metrics == [] and run.class_names is None
   with pytest.raises(UserError, match='has no checkpoint yet'):
     run.restore()
   assert [path.name for path in tmp_path.iterdir()] == ['config.json']

@@ -81,7 +81,7 @@ def eval_batches(
 ) -> Iterator[Batch]:
   """Yields this process's share of each batch of one pass over `source`.
 
-  The last batch is padded with zeros; `mask` says which rows are images.
+  The last batch is filled up with the last image; `mask` says which rows count.
 
   Args:
     source: the split to evaluate on.
@@ -116,14 +116,10 @@ def _augment(
 def _eval_example(
   index: int, *, source: Source, config: ml_collections.ConfigDict, size: int
 ) -> Batch:
-  if index >= len(source):
-    image, label = np.zeros((size, size, 3), np.uint8), 0
-  else:
-    example = source[index]
-    image = augment.eval_transform(example['image'], config, size)
-    label = example['label']
+  example = source[min(index, len(source) - 1)]
+  image = augment.eval_transform(example['image'], config, size)
   mask = np.float32(index < len(source))
-  return {'image': image, 'label': np.int32(label), 'mask': mask}
+  return {'image': image, 'label': np.int32(example['label']), 'mask': mask}
 
 
 def _prefetch(

@@ -20,16 +20,25 @@ _DIGITS_TEST_EVERY = 5  # of each class, in the set's own order
 
 
 class Example(TypedDict):
-  """An image `[H, W, 3]` in uint8 and its label."""
+  """An image `[H, W, 3]` in uint8 and its label.
+
+  Where several labels may be right: an int array `[num_classes]` of 0 and 1.
+  """
 
   image: np.ndarray
-  label: int
+  label: int | np.ndarray
 
 
 class Source(Protocol):
-  """Examples by number: what the pipeline shuffles and batches."""
+  """Examples by number: what the pipeline shuffles and batches.
+
+  Attributes:
+    num_classes: how many there are.
+    class_names: as the data set has them, such as 'n01440764'.
+  """
 
   num_classes: int
+  class_names: tuple[str, ...]
 
   def __len__(self) -> int:
     """Returns the number of examples."""
@@ -43,9 +52,10 @@ class Source(Protocol):
 class InMemorySource:
   """Examples that are decoded already."""
 
-  def __init__(self, examples: Sequence[Example], num_classes: int):
+  def __init__(self, examples: Sequence[Example], class_names: Sequence[str]):
     self._examples = examples
-    self.num_classes = num_classes
+    self.class_names = tuple(class_names)
+    self.num_classes = len(self.class_names)
 
   def __len__(self) -> int:
     return len(self._examples)
@@ -63,18 +73,37 @@ class TfdsSource:
       decoded.
   """
 
-  def __init__(self, name: str, split: str, data_dir: str):
+  def __init__(
+    self, name: str, split: str, data_dir: str, label: str = 'label'
+  ):
+    """Opens the split.
+
+    Args:
+      name: of the set, with /config and :version if wanted.
+      split: in TFDS's syntax.
+      data_dir: where TFDS keeps its sets; '' for its default.
+      label: the feature that holds the label, or a sequence of right ones.
+    """
     import tensorflow_datasets as tfds
 
-    self._name, self._split = name, split
-    builder = _prepared_builder(name, data_dir)
+    self._name, self._split, self._label = name, split, label
+    builder = prepared_builder(name, data_dir)
     features = builder.info.features
-    if not {'image', 'label'} <= set(features):
+    if not {'image', label} <= set(features):
       raise UserError(
         f'config.dataset.name = {name!r} has the features '
-        f'{", ".join(features)}; needed are image and label'
+        f'{", ".join(features)}; needed are image and {label}'
       )
-    self.num_classes = features['label'].num_classes
+    classes = features[label]
+    self._has_several = isinstance(classes, tfds.features.Sequence)
+    if self._has_several:
+      classes = classes.feature
+    if not isinstance(classes, tfds.features.ClassLabel):
+      raise UserError(
+        f'config.dataset.name = {name!r}: its feature {label} names no classes'
+      )
+    self.class_names = tuple(classes.names)
+    self.num_classes = len(self.class_names)
     try:
       self._records = builder.as_data_source(
         split, decoders={'image': tfds.decode.SkipDecoding()}
@@ -93,11 +122,16 @@ class TfdsSource:
     record = self._records[index]
     where = f'{index} of {self._name} {self._split}'
     image = decode_image(record['image'], where=where)
-    return {'image': image, 'label': int(record['label'])}
+    label = record[self._label]
+    if self._has_several:
+      several = np.zeros(self.num_classes, np.int32)
+      several[label] = 1
+      return {'image': image, 'label': several}
+    return {'image': image, 'label': int(label)}
 
 
 def create_source(
-  config: ml_collections.ConfigDict, split: str
+  config: ml_collections.ConfigDict, split: str, label: str = 'label'
 ) -> TfdsSource | InMemorySource:
   """Opens a split of the data set that `config.dataset` names.
 
@@ -106,13 +140,14 @@ def create_source(
   Args:
     config: `config.dataset`.
     split: 'train' or 'test' for digits; for TFDS, its split syntax.
+    label: the feature of a TFDS set that holds the label.
 
   Raises:
     UserError: see `TfdsSource`; or the split is empty.
   """
   if config.name == 'digits':
     return _digits(split)
-  source = TfdsSource(config.name, split, config.data_dir)
+  source = TfdsSource(config.name, split, config.data_dir, label)
   if not len(source):
     raise UserError(f'{config.name!r} has no images in split {split!r}')
   if len(source) * source[0]['image'].nbytes <= config.cache_mib * 2**20:
@@ -139,18 +174,22 @@ def _digits(split: str) -> InMemorySource:
       {'image': np.repeat(grey[i, ..., None], 3, -1), 'label': int(label)}
       for i, label in zip(chosen, digits.target[chosen], strict=True)
     ],
-    num_classes=10,
+    class_names=[str(name) for name in digits.target_names],
   )
 
 
 def _in_memory(source: TfdsSource) -> InMemorySource:
   with ThreadPoolExecutor(os.cpu_count()) as pool:
     examples = list(pool.map(source.__getitem__, range(len(source))))
-  return InMemorySource(examples, source.num_classes)
+  return InMemorySource(examples, source.class_names)
 
 
-def _prepared_builder(name: str, data_dir: str):
-  """Returns TFDS's builder of a set that is prepared as array_record."""
+def prepared_builder(name: str, data_dir: str):
+  """Returns TFDS's builder of a set that is prepared as array_record.
+
+  Raises:
+    UserError: it is not, and how to prepare it.
+  """
   builder = find_builder(name, data_dir)
   command = f'python -m convmixer_jax.tools.prepare {name}'
   command += f' --data_dir={data_dir}' if data_dir else ''

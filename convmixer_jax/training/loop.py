@@ -63,7 +63,7 @@ def train_and_evaluate(
     overview = parameter_overview.get_parameter_overview(
       abstract_state.params, include_stats=False
     )
-    workdir.describe_run(directory, config, overview)
+    workdir.describe_run(directory, config, train_source.class_names, overview)
     print(overview)
 
   with contextlib.ExitStack() as stack:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import platform
+from collections.abc import Sequence
 
 import ml_collections
 from etils import epath
@@ -10,7 +11,7 @@ from etils import epath
 from convmixer_jax.config import changed_keys, flatten
 from convmixer_jax.errors import UserError
 
-_CONFIG, _VERSIONS = 'config.json', 'versions.json'
+_CONFIG, _VERSIONS, _LABELS = 'config.json', 'versions.json', 'labels.json'
 _PACKAGES = (
   'clu',
   'flax',
@@ -85,10 +86,19 @@ def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
   return config
 
 
+def read_class_names(workdir: epath.Path) -> tuple[str, ...] | None:
+  """Returns the names of the classes, None for runs that did not note them."""
+  path = workdir / _LABELS
+  return tuple(json.loads(path.read_text())) if path.exists() else None
+
+
 def describe_run(
-  workdir: epath.Path, config: ml_collections.ConfigDict, overview: str
+  workdir: epath.Path,
+  config: ml_collections.ConfigDict,
+  class_names: Sequence[str],
+  overview: str,
 ) -> None:
-  """Writes config, versions and the table of parameters into `workdir`.
+  """Writes config, versions, labels and parameters' table into `workdir`.
 
   Raises:
     UserError: `workdir` cannot be written to.
@@ -97,6 +107,7 @@ def describe_run(
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / _CONFIG).write_text(_to_json(config) + '\n')
     (workdir / _VERSIONS).write_text(json.dumps(_versions(), indent=2) + '\n')
+    (workdir / _LABELS).write_text(json.dumps(class_names, indent=2) + '\n')
     (workdir / 'parameters.txt').write_text(overview + '\n')
   except OSError as error:
     raise UserError(
