@@ -33,14 +33,48 @@ class Run:
   metrics: list[dict[str, float]]
   class_names: tuple[str, ...] | None
 
+  def find_step(self, step: int | Literal['best'] | None = None) -> int:
+    """Returns the number of a checkpoint.
+
+    Args:
+      step: None for the newest checkpoint, 'best' for that of the best
+        held-out accuracy, or the number of one.
+
+    Raises:
+      UserError: there is no such checkpoint.
+    """
+    with self._reader() as reader:
+      steps = reader.steps()
+      if not steps:
+        every = self.config.checkpoint_every_steps
+        raise UserError(
+          f'{self.workdir} has no checkpoint yet; the first is written after '
+          f'an evaluation or config.checkpoint_every_steps = {every} steps'
+        )
+      if step is None:
+        return steps[-1]
+      there = f'there are {", ".join(map(str, steps))}'
+      if step == 'best':
+        best = reader.best_step()
+        if best is None:
+          raise UserError(
+            f'no checkpoint of {self.workdir} was evaluated, so none is the '
+            f'best; {there}'
+          )
+        return best
+      if step not in steps:
+        raise UserError(
+          f'{self.workdir} has no checkpoint of step {step}; {there}'
+        )
+      return step
+
   def restore(
     self, step: int | Literal['best'] | None = None
   ) -> tuple[ConvMixer, dict[str, Any]]:
     """Reads a network back, on the devices that are here.
 
     Args:
-      step: None for the newest checkpoint, 'best' for that of the best
-        held-out accuracy, or the number of one.
+      step: as for `find_step`.
 
     Returns:
       The model and its variables (`params` and `batch_stats`, float32), for
@@ -49,34 +83,15 @@ class Run:
     Raises:
       UserError: there is no such checkpoint.
     """
-    config = workdir_lib.read_config(self.workdir)  # ours may be changed by now
-    reader = checkpoint.CheckpointReader(self.workdir)
-    with contextlib.closing(reader):
-      steps = reader.steps()
-      if not steps:
-        raise UserError(
-          f'{self.workdir} has no checkpoint yet; the first is written after '
-          f'config.checkpoint_every_steps = {config.checkpoint_every_steps} '
-          'steps or an evaluation'
-        )
-      there = f'there are {", ".join(map(str, steps))}'
-      if step is None:
-        step = steps[-1]
-      elif step == 'best':
-        step = reader.best_step()
-        if step is None:
-          raise UserError(
-            f'no checkpoint of {self.workdir} was evaluated, so none is the '
-            f'best; {there}'
-          )
-      elif step not in steps:
-        raise UserError(
-          f'{self.workdir} has no checkpoint of step {step}; {there}'
-        )
-      variables = reader.read_variables(step)
+    with self._reader() as reader:
+      variables = reader.read_variables(self.find_step(step))
     num_classes = variables['params']['head']['bias'].shape[0]
+    config = workdir_lib.read_config(self.workdir)  # ours may be changed by now
     model = create_model(config.model, num_classes, config.dtype)
     return model.clone(depthwise=None), variables  # None: the best for here
+
+  def _reader(self):
+    return contextlib.closing(checkpoint.CheckpointReader(self.workdir))
 
 
 def load_run(workdir: str) -> Run:

@@ -8,6 +8,7 @@ import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 from flax import linen as nn
 
@@ -163,25 +164,62 @@ def _mean_over_parts(gradient_of_part, state, images, targets, num_parts):
   return *means, batch_stats
 
 
+def make_score_step(
+  model: ConvMixer,
+  config: ml_collections.ConfigDict,
+  outputs: np.ndarray | None = None,
+) -> Callable[[Any, Batch], dict[str, jax.Array]]:
+  """Returns what says of each image of a batch how well it was recognised.
+
+  Args:
+    model: the network.
+    config: `config.dataset` has mean and standard deviation.
+    outputs: `[K]`, the outputs that stand for the classes 0 to K - 1; the other
+      logits are left out. None: all.
+
+  Returns:
+    A function of `params` and `batch_stats`, and of a batch with `image`,
+    `mask` and `label`, which is `[B]`, or `[B, K]` of 0 and 1 where several are
+    right. It returns arrays `[B]`: `loss`, the negative logarithm of the
+    probability of what is right; `correct` and `correct_top5`; `probability`
+    of the best class; `mask`, now also 0 where no label is right. And `best`
+    `[B, min(5, K)]`, the most probable classes.
+  """
+
+  def score(variables, batch):
+    folded = fold(variables, *pixel_statistics(config.dataset))
+    logits = apply_folded(model, folded, batch['image'])
+    if outputs is not None:
+      logits = logits[:, outputs]
+    label, mask = batch['label'], batch['mask']
+    _, best = jax.lax.top_k(logits, min(5, logits.shape[-1]))
+    if label.ndim == 1:
+      loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+      hits = best == label[:, None]
+    else:
+      loss = -jax.nn.logsumexp(jax.nn.log_softmax(logits), b=label, axis=-1)
+      hits = jnp.take_along_axis(label, best, axis=-1) > 0
+      mask = mask * jnp.any(label, axis=-1)
+    return {
+      'loss': loss,
+      'correct': hits[:, 0],
+      'correct_top5': jnp.any(hits, axis=-1),
+      'probability': jnp.max(jax.nn.softmax(logits), axis=-1),
+      'mask': mask,
+      'best': best,
+    }
+
+  return score
+
+
 def make_eval_step(
   model: ConvMixer, config: ml_collections.ConfigDict
 ) -> Callable[[TrainState, Batch], EvalMetrics]:
   """Returns the evaluation of one batch with `image`, `label` and `mask`."""
+  score = make_score_step(model, config)
 
   def eval_step(state, batch):
-    folded = fold(
-      {'params': state.params, 'batch_stats': state.batch_stats},
-      *pixel_statistics(config.dataset),
-    )
-    logits = apply_folded(model, folded, batch['image'])
-    labels = batch['label']
-    _, best = jax.lax.top_k(logits, min(5, model.num_classes))
-    hits = best == labels[:, None]
-    return EvalMetrics.single_from_model_output(
-      loss=optax.softmax_cross_entropy_with_integer_labels(logits, labels),
-      correct=hits[:, 0],
-      correct_top5=jnp.any(hits, axis=-1),
-      mask=batch['mask'],
-    )
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    return EvalMetrics.single_from_model_output(**score(variables, batch))
 
   return eval_step

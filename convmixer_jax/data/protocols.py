@@ -1,0 +1,181 @@
+"""How a test set is scored: which labels are right, which classes take part."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import ml_collections
+import numpy as np
+import tqdm
+
+from convmixer_jax.data.class_names import readable
+from convmixer_jax.data.sources import (
+  Source,
+  create_source,
+  prepared_builder,
+)
+from convmixer_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+  """The rules of a data set.
+
+  Attributes:
+    about: what is special, in words.
+    label: the feature with the label, or with the sequence of right ones.
+    num_present: None, or that only the classes take part that the set has
+      images of, and how many these are; the logits of others are left out.
+  """
+
+  about: str = ''
+  label: str = 'label'
+  num_present: int | None = None
+
+
+_PROTOCOLS = {
+  # Beyer et al., "Are we done with ImageNet?", arXiv 2006.07159.
+  'imagenet2012_real': Protocol(
+    "any of an image's labels is right; images without a label are left out",
+    label='real_label',
+  ),
+  # Hendrycks et al., "Natural Adversarial Examples", arXiv 1907.07174.
+  'imagenet_a': Protocol('200 of 1,000 classes take part', num_present=200),
+  # Hendrycks et al., "The Many Faces of Robustness", arXiv 2006.16241.
+  'imagenet_r': Protocol('200 of 1,000 classes take part', num_present=200),
+}
+
+
+def protocol_of(name: str) -> Protocol:
+  """Returns the rules of a set, with /config and :version or without.
+
+  ImageNet-V2 and ImageNet-Sketch are scored as ImageNet itself.
+  """
+  return _PROTOCOLS.get(name.partition(':')[0].partition('/')[0], Protocol())
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+  """The classes that take part in an evaluation, K of them.
+
+  Attributes:
+    names: of the K, as the data set has them.
+    outputs: `[K]`, the output of the network that stands for each.
+    places: for each label of the data set its place among the K, or -1.
+  """
+
+  names: tuple[str, ...]
+  outputs: np.ndarray
+  places: np.ndarray
+
+  def only(self, labels: Sequence[int]) -> 'Classes':
+    """Returns the classes of these labels alone, out of all."""
+    labels = np.asarray(labels)
+    places = np.full_like(self.places, -1)
+    places[labels] = np.arange(len(labels))
+    names = tuple(self.names[label] for label in labels)
+    return Classes(names, self.outputs[labels], places)
+
+
+def open_test_set(
+  config: ml_collections.ConfigDict,
+  split: str,
+  known: Sequence[str] | None,
+  num_outputs: int,
+) -> tuple[Source, Classes]:
+  """Opens a data set by its rules.
+
+  Args:
+    config: `config.dataset`.
+    split: see `create_source`.
+    known: names of the network's classes, None if nobody noted them.
+    num_outputs: of the network.
+
+  Raises:
+    UserError: see `create_source` and `match_classes`.
+  """
+  protocol = protocol_of(config.name)
+  source = create_source(config, split, protocol.label)
+  classes = match_classes(known, num_outputs, source.class_names)
+  if protocol.num_present is not None:
+    classes = classes.only(labels_present(config.name, config.data_dir))
+  return source, classes
+
+
+def match_classes(
+  known: Sequence[str] | None, num_outputs: int, labels: Sequence[str]
+) -> Classes:
+  """Finds the output of the network for each class of a data set, by name.
+
+  So a network of ImageNet's 1,000 classes can be evaluated on ten of them, and
+  one of ten other classes is not by mistake.
+
+  Args:
+    known: names of the network's classes; None if nobody noted them, then the
+      set must have as many.
+    num_outputs: of the network.
+    labels: names of the data set's classes.
+
+  Raises:
+    UserError: the network does not know all classes of the set.
+  """
+  places = np.arange(len(labels))
+  if known is None:
+    if num_outputs != len(labels):
+      raise UserError(
+        f'the network has {num_outputs} classes and the data set '
+        f'{len(labels)}, and its classes were not noted; choose the set it was '
+        'trained on, or another with the same classes'
+      )
+    return Classes(tuple(labels), places, places)
+  output_of = {name: output for output, name in enumerate(known)}
+  for names in (labels, readable(labels)):
+    if output_of.keys() >= set(names):
+      outputs = np.array([output_of[name] for name in names])
+      return Classes(tuple(labels), outputs, places)
+  unknown = [name for name in labels if name not in output_of]
+  raise UserError(
+    f'the network does not know {len(unknown)} of the {len(labels)} classes of '
+    f'the data set, such as {readable(unknown[:1])[0]!r}; it knows '
+    f'{", ".join(map(repr, readable(known[:3])))} and so on; choose a set of '
+    'classes that it knows'
+  )
+
+
+def labels_present(name: str, data_dir: str) -> list[int]:
+  """Returns the labels that a set has images of, in any split, ascending.
+
+  All records are read, but no image is decoded.
+  """
+  import tensorflow_datasets as tfds
+
+  builder = prepared_builder(name, data_dir)
+  skip = {'image': tfds.decode.SkipDecoding()}
+  found = set()
+  for split in builder.info.splits:
+    source = builder.as_data_source(split, decoders=skip)
+    numbers = tqdm.tqdm(
+      range(len(source)),
+      'Looking which classes take part',
+      leave=False,
+      disable=None,
+      unit=' images',
+    )
+    found |= {int(source[number]['label']) for number in numbers}
+  return sorted(found)
+
+
+def default_split(name: str, data_dir: str) -> str:
+  """Returns the held-out split of a set.
+
+  Raises:
+    UserError: it has several splits and none is called validation or test.
+  """
+  if name == 'digits':
+    return 'test'
+  splits = list(prepared_builder(name, data_dir).info.splits)
+  held_out = [split for split in ('validation', 'test') if split in splits]
+  if not held_out and len(splits) > 1:
+    raise UserError(
+      f'{name!r} has the splits {", ".join(splits)}; name the one to look at'
+    )
+  return (held_out or splits)[0]

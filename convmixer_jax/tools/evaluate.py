@@ -1,0 +1,157 @@
+r"""Evaluates a trained network on any prepared data set.
+
+  python -m convmixer_jax.tools.evaluate --workdir=RUN | --weights=FILE \
+    [--dataset=NAME] [--split=SPLIT] [--data_dir=DIR] [--size=PIXELS] \
+    [--output=DIR]
+
+NAME is digits or a TFDS set that `tools.prepare` made; a run is by default
+evaluated on its own held-out split. The network's outputs are found by the
+names of the classes: one of ImageNet's 1,000 classes can be evaluated on
+imagenette's ten. Some sets have rules of their own:
+
+  imagenet2012_real       any of an image's labels is right; images without a
+                          label are left out. A class's row has the images
+                          rightly taken for it and the others of which it is
+                          the first label.
+  imagenet_a, imagenet_r  only the 200 classes that the set has images of take
+                          part; the logits of the other 800 are left out.
+
+ImageNet-V2 (imagenet_v2) and imagenet_sketch are scored as ImageNet itself.
+
+The output directory gets result.json with all figures, classes.csv with a row
+for each class, confusion.png, and most_wrong.png: the wrong pictures for which
+the network found what is right least probable.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from convmixer_jax.errors import UserError
+from convmixer_jax.tools import cli, trained
+from convmixer_jax.tools.data_flags import DATA_DIR
+
+_DATASET = flags.DEFINE_string(
+  'dataset', None, "digits or a set of TFDS; default: the run's"
+)
+_SPLIT = flags.DEFINE_string(
+  'split', None, 'to evaluate, in the syntax of TFDS; default: the held-out one'
+)
+_SIZE = flags.DEFINE_integer(
+  'size',
+  None,
+  'side of the images in pixels, the crop fraction stays; default: as trained',
+  lower_bound=1,
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+  'batch_size', 64, 'images at a time; changes no figure', lower_bound=1
+)
+_OUTPUT = flags.DEFINE_string('output', None, 'a directory for the files')
+
+
+def main(argv: Sequence[str]) -> None:
+  """Evaluates, prints the figures, and writes the files."""
+  if len(argv) > 1:
+    raise UserError(
+      f'{argv[1]!r} is no flag; --dataset=NAME names the data set'
+    )
+  network = trained.from_flags()
+
+  import jax
+
+  from convmixer_jax.data import protocols
+  from convmixer_jax.data.class_names import readable
+  from convmixer_jax.tools import evaluation_report
+  from convmixer_jax.training.evaluation import score_images
+  from convmixer_jax.training.workdir import absolute_path
+
+  config = network.eval_config(_BATCH_SIZE.value, _SIZE.value)
+  dataset = config.dataset
+  split = _choose_data(dataset, network.dataset)
+  protocol = protocols.protocol_of(dataset.name)
+  source, classes = protocols.open_test_set(
+    dataset, split, network.class_names, network.model.num_classes
+  )
+  names = readable(classes.names)
+  if protocol.num_present not in (None, len(names)):
+    print(
+      f'WARNING: {dataset.name} has images of {len(names)} classes, not of '
+      f'{protocol.num_present}: it is not the full set'
+    )
+  output = None
+  if _OUTPUT.value is not None:
+    output = _make_directory(absolute_path(_OUTPUT.value))
+
+  size = dataset.image_size
+  print(
+    f'{network.name} on {dataset.name} {split}: {len(source):,} images at '
+    f'{size} x {size}, {len(names):,} classes',
+    flush=True,
+  )
+  if protocol.about:
+    print(f'The rules of {dataset.name}: {protocol.about}')
+  scores = score_images(
+    network.model, network.variables, source, config, classes
+  )
+  metrics = scores.metrics()
+  images_per_sec = len(source) / scores.seconds
+  rows = evaluation_report.class_rows(scores, names)
+  print(evaluation_report.table(rows))
+  print(
+    f'top-1 {100 * metrics["eval_accuracy"]:.2f} %  '
+    f'top-5 {100 * metrics["eval_accuracy_top5"]:.2f} %  '
+    f'loss {metrics["eval_loss"]:.4f}  {images_per_sec:,.1f} images/s'
+  )
+  if output is None:
+    return
+  result = {
+    'network': network.name,
+    'dataset': dataset.name,
+    'split': split,
+    'rules': protocol.about,
+    'image_size': size,
+    'eval_crop_fraction': config.augment.eval_crop_fraction,
+    'images': len(scores.number),
+    'images_left_out': len(source) - len(scores.number),
+    **metrics,
+    'images_per_sec': images_per_sec,
+    'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+  }
+  written = evaluation_report.write(
+    output, result, rows, scores, names, source, config
+  )
+  print(f'In {output}: {", ".join(written)}')
+
+
+def _choose_data(dataset, of_run) -> str:
+  """Fills in the name and directory of the set; returns the split."""
+  from convmixer_jax.data.protocols import default_split
+
+  name, data_dir = _DATASET.value, DATA_DIR.value
+  if of_run is None and name is None:
+    raise UserError('--dataset=NAME is needed: weights are of no data set')
+  dataset.name = of_run.name if name is None else name
+  if data_dir is not None:
+    dataset.data_dir = data_dir
+  elif of_run is not None:
+    dataset.data_dir = of_run.data_dir
+  if _SPLIT.value is not None:
+    return _SPLIT.value
+  if of_run is not None and of_run.name == dataset.name:
+    return of_run.eval_split
+  return default_split(dataset.name, dataset.data_dir)
+
+
+def _make_directory(path):
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(
+      f'--output={path} is no directory that can be written to '
+      f'({error.strerror}); give another'
+    ) from error
+  return path
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,48 @@
+"""The flags that name a trained network; absl wants each defined once.
+
+--workdir=RUN takes that of a run, --weights=FILE one of somebody else.
+"""
+
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from convmixer_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from convmixer_jax.trained import Trained
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'of the run to take')
+_STEP = flags.DEFINE_string(
+  'step', None, "of the run: a checkpoint's, or 'best'; default: the newest"
+)
+_WEIGHTS = flags.DEFINE_string(
+  'weights', None, 'hf://OWNER/NAME, a .safetensors or a .pth.tar file to take'
+)
+_MODEL = flags.DEFINE_string(
+  'model', None, 'what network the weights are, where they do not tell: 768_32'
+)
+
+
+def from_flags() -> 'Trained':
+  """Opens what `--workdir` or `--weights` names.
+
+  Raises:
+    UserError: not exactly one is given, or it is not what it should be.
+  """
+  from convmixer_jax import trained
+
+  if (_WORKDIR.value is None) == (_WEIGHTS.value is None):
+    given = 'both are given' if _WORKDIR.value else 'neither is given'
+    raise UserError(
+      f'--workdir=RUN or --weights=FILE says what network to take; {given}'
+    )
+  if _WORKDIR.value is not None:
+    if _MODEL.value is not None:
+      raise UserError(
+        f'--model={_MODEL.value} is for --weights; a run knows its network'
+      )
+    return trained.from_run(_WORKDIR.value, _STEP.value)
+  if _STEP.value is not None:
+    raise UserError(f'--step={_STEP.value} is for --workdir; weights have none')
+  return trained.from_weights(_WEIGHTS.value, _MODEL.value)

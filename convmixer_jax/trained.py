@@ -1,0 +1,152 @@
+"""A trained network, of a run or from weights, and how images come to it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import ml_collections
+
+from convmixer_jax.data.class_names import imagenet_synsets, readable
+from convmixer_jax.errors import UserError
+from convmixer_jax.models import ConvMixer
+from convmixer_jax.runs import load_run
+
+# How the released weights were evaluated, for weights that do not tell.
+_IMAGENET = {
+  'image_size': 224,
+  'eval_crop_fraction': 0.96,
+  'mean': (0.485, 0.456, 0.406),
+  'std': (0.229, 0.224, 0.225),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """A network with its weights, and how images come to it.
+
+  Attributes:
+    name: what it is, for people to read.
+    model: the network.
+    variables: its `params` and `batch_stats`.
+    image_size: side of the square it was evaluated on, in pixels.
+    eval_crop_fraction: what the central crop takes of the resized image's side.
+    mean: per channel, of pixels in [0, 1].
+    std: per channel.
+    class_names: as the data set has them, such as 'n01440764', or None if
+      nobody noted them.
+    dataset: `config.dataset` of the run, None if it is not known.
+  """
+
+  name: str
+  model: ConvMixer
+  variables: dict[str, Any]
+  image_size: int
+  eval_crop_fraction: float
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+  class_names: tuple[str, ...] | None
+  dataset: ml_collections.ConfigDict | None
+
+  def labels(self) -> list[str]:
+    """Returns a name for each output, for people to read; else its number."""
+    if self.class_names is None:
+      return [str(output) for output in range(self.model.num_classes)]
+    return readable(self.class_names)
+
+  def eval_config(
+    self, batch_size: int, image_size: int | None = None
+  ) -> ml_collections.ConfigDict:
+    """Returns the part of a config that evaluation reads.
+
+    Args:
+      batch_size: at least; rounded up to what the devices divide.
+      image_size: None for that of training. The crop fraction stays.
+
+    Raises:
+      UserError: the images are smaller than a patch.
+    """
+    image_size = self.image_size if image_size is None else image_size
+    if image_size < self.model.patch_size:
+      raise UserError(
+        f'images of {image_size} x {image_size} are smaller than a patch of '
+        f'the network, {self.model.patch_size} pixels; choose a larger size'
+      )
+    devices = jax.device_count()
+    return ml_collections.ConfigDict(
+      {
+        'batch_size': -(-batch_size // devices) * devices,
+        'dataset': {
+          'name': '',
+          'data_dir': '',
+          'image_size': image_size,
+          'mean': self.mean,
+          'std': self.std,
+          'cache_mib': 1024,
+        },
+        'augment': {'eval_crop_fraction': self.eval_crop_fraction},
+        'input': {'num_threads': 0, 'num_workers': -1, 'prefetch': 4},
+        'mesh': {'data': -1, 'fsdp': 1},
+      }
+    )
+
+
+def from_run(workdir: str, step: str | None = None) -> Trained:
+  """Takes the network of a run.
+
+  Args:
+    workdir: of the run.
+    step: 'best', the number of a checkpoint, or None for the newest.
+
+  Raises:
+    UserError: see `load_run` and `Run.restore`.
+  """
+  if step not in (None, 'best'):
+    if not step.isdecimal():
+      raise UserError(f"--step={step} is neither a whole number nor 'best'")
+    step = int(step)
+  run = load_run(workdir)
+  step = run.find_step(step)
+  model, variables = run.restore(step)
+  dataset = run.config.dataset
+  return Trained(
+    name=f'{_size(model)} of {workdir}, step {step}',
+    model=model,
+    variables=variables,
+    image_size=dataset.image_size,
+    eval_crop_fraction=run.config.augment.eval_crop_fraction,
+    mean=dataset.mean,
+    std=dataset.std,
+    class_names=run.class_names,
+    dataset=dataset,
+  )
+
+
+def from_weights(source: str, model: str | None = None) -> Trained:
+  """Takes weights that are no run's, as `weights.load` does.
+
+  Raises:
+    UserError: see `weights.load`.
+  """
+  from convmixer_jax import weights
+
+  loaded = weights.load(source, model)
+  network = ConvMixer(**loaded.model, num_classes=loaded.num_classes)
+  class_names = loaded.labels
+  if class_names is None and loaded.num_classes == len(imagenet_synsets()):
+    class_names = imagenet_synsets()
+  known = {
+    key: default if getattr(loaded, key) is None else getattr(loaded, key)
+    for key, default in _IMAGENET.items()
+  }
+  return Trained(
+    name=f'{_size(network)} of {source}',
+    model=network,
+    variables=loaded.variables,
+    class_names=class_names,
+    dataset=None,
+    **known,
+  )
+
+
+def _size(model: ConvMixer) -> str:
+  return f'ConvMixer-{model.width}/{model.depth}'
