@@ -1,0 +1,70 @@
+r"""Says what is in pictures: the five best classes of each.
+
+  python -m convmixer_jax.tools.predict IMAGE_OR_FOLDER ... \
+    --workdir=RUN | --weights=FILE [--format=csv] [--size=PIXELS]
+
+Folders are looked through at any depth. A file that cannot be read is named,
+the others go on, and the exit status is 1 in the end. `--format=csv` prints a
+row for each class: file, rank, class (its number), name, probability.
+"""
+
+import csv
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from convmixer_jax.errors import UserError
+from convmixer_jax.tools import cli, trained
+
+_FORMAT = flags.DEFINE_enum(
+  'format', 'table', ['table', 'csv'], 'of the output'
+)
+_SIZE = flags.DEFINE_integer(
+  'size',
+  None,
+  'side of the images in pixels, the crop fraction stays; default: as trained',
+  lower_bound=1,
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+  'batch_size', 32, 'images at a time; changes no figure', lower_bound=1
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Prints what is in the pictures that the command line names."""
+  if len(argv) < 2:
+    raise UserError('no picture is named; name image files or folders of them')
+  network = trained.from_flags()
+
+  from convmixer_jax import prediction
+
+  paths = prediction.find_images(argv[1:])
+  labels = network.labels()
+  rows = csv.writer(sys.stdout, lineterminator='\n')
+  if _FORMAT.value == 'csv':
+    rows.writerow(['file', 'rank', 'class', 'name', 'probability'])
+  broken = 0
+  for seen in prediction.predict_files(
+    network, paths, _BATCH_SIZE.value, _SIZE.value
+  ):
+    if seen.error is not None:
+      broken += 1
+      print('error:', seen.error, file=sys.stderr, flush=True)
+      continue
+    if _FORMAT.value == 'table':
+      print(seen.path)
+    for rank, (k, share) in enumerate(
+      zip(seen.best, seen.probabilities, strict=True), start=1
+    ):
+      if _FORMAT.value == 'csv':
+        rows.writerow([seen.path, rank, k, labels[k], f'{share:.6f}'])
+      else:
+        print(f'  {100 * share:5.1f} %  {labels[k]}')
+    sys.stdout.flush()
+  if broken:
+    raise UserError(f'{broken} of {len(paths)} files could not be read')
+
+
+if __name__ == '__main__':
+  cli.run(main)
