@@ -37,15 +37,6 @@ _DATASET = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_string(
   'split', None, 'to evaluate, in the syntax of TFDS; default: the held-out one'
 )
-_SIZE = flags.DEFINE_integer(
-  'size',
-  None,
-  'side of the images in pixels, the crop fraction stays; default: as trained',
-  lower_bound=1,
-)
-_BATCH_SIZE = flags.DEFINE_integer(
-  'batch_size', 64, 'images at a time; changes no figure', lower_bound=1
-)
 _OUTPUT = flags.DEFINE_string('output', None, 'a directory for the files')
 
 
@@ -65,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
   from convmixer_jax.training.evaluation import score_images
   from convmixer_jax.training.workdir import absolute_path
 
-  config = network.eval_config(_BATCH_SIZE.value, _SIZE.value)
+  config = network.eval_config(trained.BATCH_SIZE.value, trained.SIZE.value)
   dataset = config.dataset
   split = _choose_data(dataset, network.dataset)
   protocol = protocols.protocol_of(dataset.name)

@@ -20,15 +20,6 @@ from convmixer_jax.tools import cli, trained
 _FORMAT = flags.DEFINE_enum(
   'format', 'table', ['table', 'csv'], 'of the output'
 )
-_SIZE = flags.DEFINE_integer(
-  'size',
-  None,
-  'side of the images in pixels, the crop fraction stays; default: as trained',
-  lower_bound=1,
-)
-_BATCH_SIZE = flags.DEFINE_integer(
-  'batch_size', 32, 'images at a time; changes no figure', lower_bound=1
-)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -46,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     rows.writerow(['file', 'rank', 'class', 'name', 'probability'])
   broken = 0
   for seen in prediction.predict_files(
-    network, paths, _BATCH_SIZE.value, _SIZE.value
+    network, paths, trained.BATCH_SIZE.value, trained.SIZE.value
   ):
     if seen.error is not None:
       broken += 1

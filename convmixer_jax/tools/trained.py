@@ -1,4 +1,4 @@
-"""The flags that name a trained network; absl wants each defined once.
+"""The flags of tools that use a trained network; absl wants each only once.
 
 --workdir=RUN takes that of a run, --weights=FILE one of somebody else.
 """
@@ -21,6 +21,17 @@ _WEIGHTS = flags.DEFINE_string(
 )
 _MODEL = flags.DEFINE_string(
   'model', None, 'what network the weights are, where they do not tell: 768_32'
+)
+
+
+SIZE = flags.DEFINE_integer(
+  'size',
+  None,
+  'side of the images in pixels, the crop fraction stays; default: as trained',
+  lower_bound=1,
+)
+BATCH_SIZE = flags.DEFINE_integer(
+  'batch_size', 64, 'images at a time; changes no figure', lower_bound=1
 )
 
 
