@@ -6,12 +6,16 @@ from typing import Any
 import jax
 import ml_collections
 
-from convmixer_jax.data.class_names import imagenet_synsets, readable
+from convmixer_jax.data.class_names import (
+  are_imagenets,
+  imagenet_synsets,
+  readable,
+)
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer
 from convmixer_jax.runs import load_run
 
-# How the released weights were evaluated, for weights that do not tell.
+# How the released weights were evaluated.
 _IMAGENET = {
   'image_size': 224,
   'eval_crop_fraction': 0.96,
@@ -124,6 +128,9 @@ def from_run(workdir: str, step: str | None = None) -> Trained:
 def from_weights(source: str, model: str | None = None) -> Trained:
   """Takes weights that are no run's, as `weights.load` does.
 
+  A thousand classes without names are taken for ImageNet's, and what the file
+  does not tell of the images is taken to be as for the released weights.
+
   Raises:
     UserError: see `weights.load`.
   """
@@ -131,9 +138,10 @@ def from_weights(source: str, model: str | None = None) -> Trained:
 
   loaded = weights.load(source, model)
   network = ConvMixer(**loaded.model, num_classes=loaded.num_classes)
-  class_names = loaded.labels
-  if class_names is None and loaded.num_classes == len(imagenet_synsets()):
-    class_names = imagenet_synsets()
+  class_names, imagenets = loaded.labels, imagenet_synsets()
+  is_unnamed = class_names is None and loaded.num_classes == len(imagenets)
+  if is_unnamed or (class_names and are_imagenets(class_names)):
+    class_names = imagenets
   known = {
     key: default if getattr(loaded, key) is None else getattr(loaded, key)
     for key, default in _IMAGENET.items()

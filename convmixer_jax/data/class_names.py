@@ -26,6 +26,22 @@ def readable(names: Sequence[str]) -> list[str]:
   return [words.get(name, name) for name in names]
 
 
+def are_imagenets(names: Sequence[str]) -> bool:
+  """Whether these are ImageNet's classes in their order, as ids or in words.
+
+  Lists of words differ in a few: 'crane' is a bird and a machine.
+  """
+  synsets = imagenet_synsets()
+  if len(names) != len(synsets):
+    return False
+  known = _imagenet_words()
+  same = [
+    name == synset or name.partition(',')[0] == known[synset].partition(',')[0]
+    for name, synset in zip(names, synsets, strict=True)
+  ]
+  return sum(same) > 0.95 * len(same)
+
+
 def _imagenet_words() -> dict[str, str]:
   """WordNet's words by id: the first of the synonyms, where that is unique.
 
