@@ -28,9 +28,10 @@ from collections.abc import Sequence
 from absl import flags
 
 from convmixer_jax.errors import UserError
-from convmixer_jax.tools import cli, trained
-from convmixer_jax.tools.data_flags import DATA_DIR
+from convmixer_jax.tools import cli, data_flags, trained
 
+flags.adopt_module_key_flags(trained)  # so that --help shows them
+flags.adopt_module_key_flags(data_flags)
 _DATASET = flags.DEFINE_string(
   'dataset', None, "digits or a set of TFDS; default: the run's"
 )
@@ -118,7 +119,7 @@ def _choose_data(dataset, of_run) -> str:
   """Fills in the name and directory of the set; returns the split."""
   from convmixer_jax.data.protocols import default_split
 
-  name, data_dir = _DATASET.value, DATA_DIR.value
+  name, data_dir = _DATASET.value, data_flags.DATA_DIR.value
   if of_run is None and name is None:
     raise UserError('--dataset=NAME is needed: weights are of no data set')
   dataset.name = of_run.name if name is None else name

@@ -62,7 +62,7 @@ def write(
   source: Source,
   config: ml_collections.ConfigDict,
 ) -> list[str]:
-  """Writes the files; returns their names.
+  """Writes the files, over those of an earlier evaluation; returns the names.
 
   Args:
     directory: which is there.
@@ -83,6 +83,7 @@ def write(
     'classes.csv': text.getvalue().encode(),
     'confusion.png': plots.to_png(confusion),
   }
+  (directory / 'most_wrong.png').unlink(missing_ok=True)  # if none is wrong
   most_wrong = _draw_most_wrong(scores, names, source, config)
   if most_wrong is not None:
     files['most_wrong.png'] = plots.to_png(most_wrong)

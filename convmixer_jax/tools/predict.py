@@ -17,6 +17,7 @@ from absl import flags
 from convmixer_jax.errors import UserError
 from convmixer_jax.tools import cli, trained
 
+flags.adopt_module_key_flags(trained)  # so that --help shows them
 _FORMAT = flags.DEFINE_enum(
   'format', 'table', ['table', 'csv'], 'of the output'
 )

@@ -20,7 +20,9 @@ _WEIGHTS = flags.DEFINE_string(
   'weights', None, 'hf://OWNER/NAME, a .safetensors or a .pth.tar file to take'
 )
 _MODEL = flags.DEFINE_string(
-  'model', None, 'what network the weights are, where they do not tell: 768_32'
+  'model',
+  None,
+  'of the weights, if they do not tell: a name such as 768_32, or gelu or relu',
 )
 
 

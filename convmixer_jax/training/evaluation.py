@@ -34,7 +34,8 @@ class Scores:
     correct: `[N]`, whether the predicted class is right.
     correct_top5: `[N]`, whether one of the best five is.
     num_classes: K, those that take part.
-    seconds: of reading, decoding and computing; without compiling.
+    seconds: of the pass, reading and decoding what is not in memory included,
+      compiling not.
   """
 
   number: np.ndarray
