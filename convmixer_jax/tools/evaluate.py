@@ -65,6 +65,11 @@ def main(argv: Sequence[str]) -> None:
     dataset, split, network.class_names, network.model.num_classes
   )
   names = readable(classes.names)
+  if network.class_names is None:
+    print(
+      'WARNING: nobody noted the names of the classes of the network; they are '
+      f'taken for those of {dataset.name}, in its order'
+    )
   if protocol.num_present not in (None, len(names)):
     print(
       f'WARNING: {dataset.name} has images of {len(names)} classes, not of '
