@@ -13,29 +13,7 @@ import ml_collections
 
 from configs import default
 from convmixer_jax.config import choose_variant
-
-VARIANTS = {
-  '1536_20': {'width': 1536, 'depth': 20},
-  '1536_20_p14': {'width': 1536, 'depth': 20, 'patch_size': 14},
-  '1536_20_k3': {'width': 1536, 'depth': 20, 'kernel_size': 3},
-  '768_32': {
-    'width': 768,
-    'depth': 32,
-    'kernel_size': 7,
-    'activation': 'relu',
-  },
-  '768_32_p14_k3': {
-    'width': 768,
-    'depth': 32,
-    'patch_size': 14,
-    'kernel_size': 3,
-  },
-  '1024_20': {'width': 1024, 'depth': 20, 'patch_size': 14},
-  '1024_16': {'width': 1024, 'depth': 16},
-  '1024_12_k8': {'width': 1024, 'depth': 12, 'kernel_size': 8},
-  '512_16_k8': {'width': 512, 'depth': 16, 'kernel_size': 8},
-  '512_12_k8': {'width': 512, 'depth': 12, 'kernel_size': 8},
-}
+from convmixer_jax.variants import VARIANTS
 
 
 def get_config(variant: str = '1536_20') -> ml_collections.ConfigDict:
@@ -45,8 +23,6 @@ def get_config(variant: str = '1536_20') -> ml_collections.ConfigDict:
   config.batch_size = 640
   config.num_epochs = 300 if variant == '768_32' else 150
 
-  config.model.patch_size = 7
-  config.model.kernel_size = 9
   config.model.bn_group_size = 64  # one of the authors' devices
   config.model.update(choose_variant(VARIANTS, variant, 'configs/imagenet.py'))
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from timm_weights import from_timm
 
 from configs import cifar10, imagenet
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer, create_model
+from convmixer_jax.weights.layouts import from_timm
 
 FIXTURE = pathlib.Path(__file__).parent / 'fixtures' / 'model.npz'
 CASES = {
@@ -86,11 +86,11 @@ def timm_case(request):
     'model': ConvMixer(**fields, num_classes=5),
     'images': arrays['images'].transpose(0, 2, 3, 1),
     'labels': arrays['labels'],
-    'variables': from_timm(part('weights'), fields['depth']),
+    'variables': from_timm(part('weights')),
     'eval_logits': arrays['eval_logits'],
     'train_logits': arrays['train_logits'],
-    'gradients': from_timm(part('gradients'), fields['depth'])['params'],
-    'updated': from_timm(part('updated'), fields['depth'])['batch_stats'],
+    'gradients': from_timm(part('gradients'))['params'],
+    'updated': from_timm(part('updated'))['batch_stats'],
   }
 
 

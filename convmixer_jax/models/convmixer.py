@@ -190,7 +190,8 @@ class ConvMixer(nn.Module):
       train: whether BatchNorm uses the statistics of this batch.
 
     Returns:
-      Logits `[B, num_classes]`, float32.
+      Logits `[B, num_classes]`, float32. With `mutable='intermediates'` also
+      what the head sees, `['intermediates']['features'][0]`: `[B, width]`.
     """
     if min(images.shape[1:3]) < self.patch_size:
       raise UserError(
@@ -229,6 +230,7 @@ class ConvMixer(nn.Module):
     )(x, None)
 
     pooled = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+    self.sow('intermediates', 'features', pooled)
     return Dense(self.num_classes, name='head')(pooled)
 
 

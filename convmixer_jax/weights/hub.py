@@ -1,0 +1,91 @@
+"""Fetches weights from the Hugging Face hub, through its own library.
+
+So the cache, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` are as its users know
+them.
+"""
+
+import contextlib
+import pathlib
+import re
+
+import huggingface_hub
+from huggingface_hub import errors
+
+from convmixer_jax.errors import UserError
+
+PREFIX = 'hf://'
+_WEIGHTS = ('model.safetensors', 'pytorch_model.bin')  # the first there is
+CONFIG = 'config.json'
+
+
+def download(source: str) -> str:
+  """Returns the path of a repository's weights in the cache.
+
+  Its config.json, if it has one, is beside them.
+
+  Args:
+    source: `hf://owner/name`, or `hf://owner/name@revision`, a branch, tag or
+      commit.
+
+  Raises:
+    UserError: the name is no name, the hub or the network refused, or, offline,
+      the cache does not have it.
+  """
+  match = re.fullmatch(
+    r'([^@/]+/[^@/]+)(?:@(.+))?', source.removeprefix(PREFIX)
+  )
+  if not match:
+    raise UserError(
+      f'{source} is no repository; give hf://owner/name or '
+      'hf://owner/name@revision'
+    )
+  repository, revision = match.groups()
+
+  unreachable = None
+  try:
+    for name in _WEIGHTS:
+      try:
+        path = huggingface_hub.hf_hub_download(
+          repository,
+          name,
+          revision=revision,
+          local_files_only=unreachable is not None,
+        )
+      except errors.LocalEntryNotFoundError as error:
+        unreachable = unreachable or error
+      except errors.RemoteEntryNotFoundError:
+        pass
+      else:
+        _download_config(repository, commit=pathlib.Path(path).parent.name)
+        return path
+  except errors.GatedRepoError as error:
+    raise UserError(
+      f'{source} is gated: ask for access on its page, then `hf auth login`'
+    ) from error
+  except errors.RepositoryNotFoundError as error:
+    raise UserError(
+      f'{source}: the hub has no such repository, or it is private and needs '
+      '`hf auth login`'
+    ) from error
+  except errors.RevisionNotFoundError as error:
+    raise UserError(
+      f'{source}: {repository} has no revision {revision!r}'
+    ) from error
+  except (errors.HFValidationError, OSError) as error:
+    raise UserError(f'{source}: {_first_line(error)}') from error
+  if unreachable:
+    raise UserError(
+      f'{source} is not in the cache, and the hub cannot be reached or '
+      'HF_HUB_OFFLINE is set; where there is a network: '
+      f'hf download {repository}'
+    ) from unreachable
+  raise UserError(f'{source} has none of {", ".join(_WEIGHTS)}')
+
+
+def _download_config(repository, commit):
+  with contextlib.suppress(errors.EntryNotFoundError):  # it need not have one
+    huggingface_hub.hf_hub_download(repository, CONFIG, revision=commit)
+
+
+def _first_line(error):
+  return (str(error).strip().splitlines() or [type(error).__name__])[0]
