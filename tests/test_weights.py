@@ -116,7 +116,6 @@ def test_the_config_that_timm_puts_beside(path):
     'architecture': 'convmixer_768_32',
     'num_classes': 5,
     'label_names': ['n1', 'n2', 'n3', 'n4', 'n5'],
-    'label_descriptions': {'n1': 'tench'},
     'pretrained_cfg': {
       'input_size': [3, 224, 224],
       'crop_pct': 0.96,
@@ -132,7 +131,7 @@ def test_the_config_that_timm_puts_beside(path):
   assert loaded.mean == (0.485, 0.456, 0.406)
   assert loaded.std == (0.229, 0.224, 0.225)
   assert (loaded.image_size, loaded.eval_crop_fraction) == (224, 0.96)
-  assert loaded.labels == ('tench', 'n2', 'n3', 'n4', 'n5')
+  assert loaded.labels == ('n1', 'n2', 'n3', 'n4', 'n5')
 
   # Names of other classes than those of the head are no names.
   config['label_names'].pop()

@@ -57,18 +57,40 @@ def load(source: str, model: str | None = None) -> Weights:
   all others.
 
   Args:
-    source: `hf://owner/name[@revision]`; a safetensors file; a file of PyTorch
-      (`.pth.tar`, `.pth`, `.pt`, `.bin`), with timm's names or the authors'; or
-      a directory with `model.safetensors`. Runs of ours are read by
-      `training.initialize.load_weights`.
+    source: see `read`.
     model: one of `variants.VARIANTS`, such as '768_32', or 'gelu' or 'relu'.
 
   Raises:
-    UserError: there is no such file or repository, it is damaged, its tensors
-      are not those of a ConvMixer (which are missing, surplus or misshapen), or
-      it is not `model`.
+    UserError: see `read`; or the network is not `model`.
   """
   claimed = _claimed(model)
+  loaded = read(source)
+  network = {k: v for k, v in loaded.model.items() if v is not None}
+  for name, value in claimed.items():
+    if network.setdefault(name, value) != value:
+      raise UserError(
+        f'{source} has {name} = {network[name]}, not {value} as {model!r} has '
+        'it; name the network it is of, or none'
+      )
+  if 'activation' not in network:
+    network['activation'] = _likely_activation(network, source)
+  return dataclasses.replace(loaded, model=network)
+
+
+def read(source: str) -> Weights:
+  """Reads weights as they are: without a word on it, `activation` is None.
+
+  Args:
+    source: `hf://owner/name[@revision]`; a safetensors file; a file of PyTorch
+      (`.pth.tar`, `.pth`, `.pt`, `.bin`), with timm's names or the authors'; or
+      a directory with `model.safetensors`. Runs of ours are read by
+      `training.initialize`.
+
+  Raises:
+    UserError: there is no such file or repository, it is damaged, or its
+      tensors are not those of a ConvMixer (which are missing, surplus or
+      misshapen).
+  """
   path = _find_file(source)
   record = {}
   if path.endswith('.safetensors'):
@@ -80,16 +102,7 @@ def load(source: str, model: str | None = None) -> Weights:
 
   network, tensors = layouts.recognise(tensors, source)
   num_classes = network.pop('num_classes')
-  if 'activation' in record:
-    network['activation'] = record.pop('activation')
-  for name, value in claimed.items():
-    if network.setdefault(name, value) != value:
-      raise UserError(
-        f'{source} has {name} = {network[name]}, not {value} as {model!r} has '
-        'it; name the network it is of, or none'
-      )
-  if 'activation' not in network:
-    network['activation'] = _likely_activation(network, source)
+  network['activation'] = record.pop('activation', None)
   if len(record.get('labels', ())) != num_classes:
     record.pop('labels', None)
   return Weights(network, num_classes, layouts.from_timm(tensors), **record)

@@ -92,9 +92,8 @@ def _tuple(kind, values):
 
 
 def _labels(config):
-  """Returns `label_names`, described where timm has a description."""
+  """Returns the names, such as 'n01440764'; timm has them as list or dict."""
   names = config.get('label_names')
   if isinstance(names, dict):  # by number
     names = [names[str(i)] for i in range(len(names))]
-  described = config.get('label_descriptions') or {}
-  return _tuple(lambda name: described.get(name, name), names)
+  return _tuple(str, names)
