@@ -18,6 +18,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.accum_steps = 1  # forward-backward passes per update
   config.num_epochs = 20  # an epoch is len(train) // batch_size steps
   config.num_steps = 0  # if not 0, this many steps whatever num_epochs says
+  config.init_from = ''  # weights to start from: hf://, a file, another run
+  config.new_head = False  # not theirs, even for the same number of classes
 
   config.model = ml_collections.ConfigDict()
   config.model.width = 64  # channels ("hidden dimension")
@@ -68,6 +70,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.label_smoothing = 0.0
   config.learning_rate = 0.01  # the peak
+  config.body_lr_scale = 1.0  # times it, for all but the head; 0: frozen
   config.schedule = 'paper'  # or 'cosine' or 'constant'
   config.warmup_epochs = 0.0  # linear, from 0; not for 'paper'
   config.weight_decay = 2e-5

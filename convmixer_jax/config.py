@@ -29,6 +29,9 @@ FREE_TO_CHANGE = (
   'profile',
 )
 
+# What runs did that were started before these were in the config.
+_ADDED = {'init_from': '', 'new_head': False, 'body_lr_scale': 1.0}
+
 _CHOICES = {
   'dtype': ('float32', 'bfloat16'),
   'schedule': ('paper', 'cosine', 'constant'),
@@ -54,6 +57,7 @@ _NOT_NEGATIVE = (
   'mixup.cutmix_alpha',
   'mixup.group_size',
   'learning_rate',
+  'body_lr_scale',
   'warmup_epochs',
   'weight_decay',
   'adam_epsilon',
@@ -135,6 +139,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
     refuse('input.num_workers', 'at least 0, or -1 for a number by core count')
   if config.seed >= 2**32:
     refuse('seed', 'below 2**32')
+  if config.new_head and not config.init_from:
+    raise UserError(
+      'config.new_head = True, and config.init_from names no weights to put it '
+      'on; name some, or start from random numbers with config.new_head = False'
+    )
   if not config.num_epochs and not config.num_steps:
     raise UserError(
       'config.num_epochs = 0 and config.num_steps = 0; set one of them'
@@ -188,6 +197,7 @@ def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     new: flattened config it is to go on with.
   """
   missing = object()
+  old, new = _ADDED | old, _ADDED | new
   return [
     key
     for key in sorted(old.keys() | new.keys())

@@ -66,6 +66,12 @@ def test_an_unknown_variant_is_refused_with_the_list():
     ('mesh.data', 0, 'config.mesh.data = 0 is not at least 1, or -1'),
     ('mesh.fsdp', 0, 'config.mesh.fsdp = 0 is not at least 1'),
     ('log_every_steps', 0, 'config.log_every_steps = 0 is not at least 1'),
+    ('body_lr_scale', -1.0, 'config.body_lr_scale = -1.0 is not at least 0'),
+    (
+      'new_head',
+      True,
+      'new_head = True, and config.init_from names no weights',
+    ),
     ('num_epochs', 0, 'num_epochs = 0 and config.num_steps = 0; set one'),
   ],
 )
@@ -125,3 +131,10 @@ def test_changed_keys_leaves_out_what_is_free_to_change():
   old = {'seed': 0, 'num_epochs': 1, 'mesh.data': 1, 'model.width': 8}
   new = {'seed': 0, 'num_epochs': 2, 'mesh.data': 8, 'model.width': 9, 'x': 1}
   assert config_lib.changed_keys(old, new) == ['model.width', 'x']
+
+
+def test_changed_keys_knows_what_runs_did_before_there_was_a_key():
+  new = {'init_from': '', 'new_head': False, 'body_lr_scale': 1.0}
+  assert config_lib.changed_keys({}, new) == []
+  new |= {'init_from': 'hf://timm/x', 'body_lr_scale': 0.5}
+  assert config_lib.changed_keys({}, new) == ['body_lr_scale', 'init_from']

@@ -1,5 +1,6 @@
 """Schedules and AdamW, against the formulas in NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -98,3 +99,41 @@ def test_decay_is_for_kernels_only():
     'head': {'kernel': True, 'bias': False},
     'bn': {'scale': False, 'bias': False},
   }
+
+
+def test_the_body_at_its_own_rate(config):
+  config.clip_norm, config.weight_decay = 0.0, 0.1
+  params = {
+    'blocks': {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)},
+    'head': {'kernel': jnp.ones((3, 2)), 'bias': jnp.ones(2)},
+  }
+  gradient = jax.tree.map(lambda x: 0.5 * x, params)
+
+  def updates_of(scale, rate=0.1):
+    config.body_lr_scale = scale
+    optimizer = create_optimizer(config, lambda step: rate / (step + 1))
+    state = optimizer.init(params)
+    for _ in range(3):
+      updates, state = optimizer.update(gradient, state, params)
+    return updates
+
+  whole, slower = updates_of(1.0), updates_of(0.25)
+  for name, scale in {'head': 1.0, 'blocks': 0.25}.items():
+    for kind, update in slower[name].items():
+      np.testing.assert_allclose(update, scale * whole[name][kind], rtol=1e-6)
+  frozen = updates_of(0.0)
+  np.testing.assert_array_equal(frozen['head']['bias'], whole['head']['bias'])
+  assert not any(np.any(update) for update in frozen['blocks'].values())
+
+
+@pytest.mark.parametrize('clip_norm', [0.0, 1.0])
+def test_the_state_of_a_common_run_stays_what_it_was(config, clip_norm):
+  """Checkpoints that were written before there was `body_lr_scale` restore."""
+  config.clip_norm = clip_norm
+  params = {'head': {'kernel': jnp.ones((3, 2))}}
+  state = create_optimizer(config, lambda step: 0.1).init(params)
+  adamw = optax.adamw(lambda step: 0.1, mask=decay_mask)
+  expected = adamw.init(params)
+  if clip_norm:
+    expected = (optax.EmptyState(), expected)
+  assert jax.tree.structure(state) == jax.tree.structure(expected)

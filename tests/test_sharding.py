@@ -82,20 +82,21 @@ def run(workdir, num_devices, num_processes, arguments):
 
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
-  """Metrics by step, and the final state, of each layout."""
+  """Directory, metrics by step, and the final state, of each layout."""
   found = {}
   for name, layout in LAYOUTS.items():
     workdir = tmp_path_factory.mktemp('run')
     run(workdir, *layout)
     metrics = read_table(epath.Path(workdir) / 'metrics.csv')
-    found[name] = metrics, read_state(workdir, STEPS)
+    found[name] = workdir, metrics, read_state(workdir, STEPS)
   return found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('layout', [name for name in LAYOUTS if name != 'one'])
 def test_equals_one_device(results, layout):
-  (metrics, state), (one_metrics, one_state) = results[layout], results['one']
+  _, metrics, state = results[layout]
+  _, one_metrics, one_state = results['one']
   assert metrics.keys() == one_metrics.keys() == set(range(1, STEPS + 1))
   for step, row in one_metrics.items():
     for name in row.keys() - {'steps_per_sec', 'images_per_sec'}:
@@ -107,6 +108,16 @@ def test_equals_one_device(results, layout):
     state,
     one_state,
   )
+
+
+@pytest.mark.slow
+def test_starts_from_weights_that_are_split(results, tmp_path):
+  workdir, _, state = results['one']
+  changes = ['--config.mesh.fsdp=2', f'--config.init_from={workdir}']
+  changes += ['--config.learning_rate=0', '--config.num_steps=1']
+  run(tmp_path / 'run', 2, 1, changes)
+  now = read_state(tmp_path / 'run', 1)['params']
+  jax.tree.map(np.testing.assert_array_equal, now, state['params'])
 
 
 def test_large_arrays_are_split_over_fsdp_along_their_largest_axis():

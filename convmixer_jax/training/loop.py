@@ -12,7 +12,13 @@ from convmixer_jax import config as config_lib
 from convmixer_jax.data import augment, pipeline, sources
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import create_model
-from convmixer_jax.training import checkpoint, sharding, steps, workdir
+from convmixer_jax.training import (
+  checkpoint,
+  initialize,
+  sharding,
+  steps,
+  workdir,
+)
 from convmixer_jax.training import optimizer as optimizer_lib
 from convmixer_jax.training.metrics import EvalMetrics, empty_window
 from convmixer_jax.training.report import Reporter
@@ -52,6 +58,9 @@ def train_and_evaluate(
   num_steps = config_lib.num_train_steps(config, steps_per_epoch)
 
   model = create_model(config.model, train_source.num_classes, config.dtype)
+  with contextlib.closing(checkpoint.CheckpointReader(directory)) as reader:
+    is_new = not reader.steps()
+  start = initialize.load_start(config, model) if is_new else {}
   schedule = optimizer_lib.create_schedule(config, steps_per_epoch, num_steps)
   optimizer = optimizer_lib.create_optimizer(config, schedule)
   create_state = partial(steps.create_state, model, optimizer, config)
@@ -77,7 +86,9 @@ def train_and_evaluate(
       if is_first_process:
         print(f'Going on from step {first_step} of {num_steps}')
     else:
-      state = jax.jit(create_state, out_shardings=state_sharding)()
+      start = initialize.place_start(start, state_sharding)
+      state = jax.jit(create_state, out_shardings=state_sharding)(start)
+      del start
 
     reporter = Reporter(
       directory,

@@ -57,18 +57,38 @@ def create_optimizer(
   Weight decay goes to convolution and dense kernels, not to biases and
   BatchNorm, unless `config.decay_all`. Like PyTorch's AdamW it is multiplied
   with the learning rate.
+
+  With a `config.body_lr_scale` other than 1, all but the head have that times
+  the learning rate; with 0 they do not change, weight decay or not.
   """
-  adamw = optax.adamw(
-    schedule,
-    b1=config.adam_beta1,
-    b2=config.adam_beta2,
-    eps=config.adam_epsilon,
-    weight_decay=config.weight_decay,
-    mask=None if config.decay_all else decay_mask,
-  )
+
+  def adamw(schedule):
+    return optax.adamw(
+      schedule,
+      b1=config.adam_beta1,
+      b2=config.adam_beta2,
+      eps=config.adam_epsilon,
+      weight_decay=config.weight_decay,
+      mask=None if config.decay_all else decay_mask,
+    )
+
+  scale = config.body_lr_scale
+  if scale == 1:  # the state of the optimizer as it always was
+    optimizer = adamw(schedule)
+  else:
+    slower = adamw(lambda step: scale * schedule(step))
+    optimizer = optax.multi_transform(
+      {
+        'head': adamw(schedule),
+        'body': slower if scale else optax.set_to_zero(),
+      },
+      lambda params: {
+        name: 'head' if name == 'head' else 'body' for name in params
+      },
+    )
   if not config.clip_norm:
-    return adamw
-  return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+    return optimizer
+  return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
 
 
 def decay_mask(params: optax.Params) -> optax.Params:

@@ -47,11 +47,22 @@ def create_state(
   model: nn.Module,
   optimizer: optax.GradientTransformation,
   config: ml_collections.ConfigDict,
+  start: dict[str, Any] | None = None,
 ) -> TrainState:
-  """Initialises parameters, statistics and optimizer from `config.seed`."""
+  """Initialises parameters, statistics and optimizer from `config.seed`.
+
+  Args:
+    model: the network.
+    optimizer: of its parameters.
+    config: the whole config.
+    start: `params` and `batch_stats` of modules (`blocks`, `head`, ...) that
+      do not start from random numbers.
+  """
   rng = jax.random.fold_in(jax.random.key(config.seed), _INIT)
   size = config.dataset.image_size
   variables = model.init(rng, jnp.zeros((1, size, size, 3)), train=False)
+  if start:
+    variables = {name: variables[name] | start[name] for name in variables}
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=variables['params'],
@@ -75,13 +86,19 @@ def make_train_step(
 
   A step whose loss, gradient, update or BatchNorm statistics are not finite is
   skipped: of the state only `step` goes on. So what is finite stays finite.
+
+  With `config.body_lr_scale` = 0 all but the head is frozen: BatchNorm works
+  with its running statistics, as in evaluation, and does not update them.
   """
+  is_frozen = config.body_lr_scale == 0
 
   def loss_of_part(params, batch_stats, images, targets):
+    if is_frozen:  # the norms of the gradient are then those of the head
+      params = jax.lax.stop_gradient(params) | {'head': params['head']}
     logits, updated = model.apply(
       {'params': params, 'batch_stats': batch_stats},
       images,
-      train=True,
+      train=not is_frozen,
       mutable=['batch_stats'],
     )
     losses = optax.softmax_cross_entropy(logits, targets)

@@ -95,7 +95,7 @@ def read_class_names(workdir: epath.Path) -> tuple[str, ...] | None:
 def describe_run(
   workdir: epath.Path,
   config: ml_collections.ConfigDict,
-  class_names: Sequence[str],
+  class_names: Sequence[str] | None,
   overview: str,
 ) -> None:
   """Writes config, versions, labels and parameters' table into `workdir`.
@@ -107,7 +107,8 @@ def describe_run(
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / _CONFIG).write_text(_to_json(config) + '\n')
     (workdir / _VERSIONS).write_text(json.dumps(_versions(), indent=2) + '\n')
-    (workdir / _LABELS).write_text(json.dumps(class_names, indent=2) + '\n')
+    if class_names is not None:
+      (workdir / _LABELS).write_text(json.dumps(class_names, indent=2) + '\n')
     (workdir / 'parameters.txt').write_text(overview + '\n')
   except OSError as error:
     raise UserError(

@@ -1,0 +1,119 @@
+r"""Converts weights: timm's, the authors' and those of runs, into each other.
+
+  python -m convmixer_jax.tools.convert SOURCE DEST [--model=NAME]
+
+SOURCE is one of
+  hf://OWNER/NAME[@REVISION]   of the Hugging Face hub, such as timm's
+  FILE.safetensors             timm's names of tensors
+  FILE.pth.tar, .pth, .pt      timm's names or the authors'
+  WORKDIR                      of a run: its best checkpoint, else its newest
+  WORKDIR/checkpoints/STEP     of a run: this one
+
+DEST, which must not exist, is one of
+  FILE.safetensors             timm loads it: timm.create_model(...,
+                               checkpoint_path='FILE.safetensors')
+  DIRECTORY                    like that of a run, with one checkpoint of Orbax,
+                               DIRECTORY/checkpoints/0/state
+
+Both are read by config.init_from.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import ml_collections
+from absl import logging
+from clu import parameter_overview
+from etils import epath
+
+from convmixer_jax import weights
+from convmixer_jax.errors import UserError
+from convmixer_jax.tools import cli
+from convmixer_jax.tools.model_flag import MODEL
+from convmixer_jax.training import checkpoint, initialize, workdir
+from convmixer_jax.training.metrics import empty_window
+from convmixer_jax.training.steps import TrainState
+
+# How the released weights see images, for weights that do not tell.
+_IMAGENET = {
+  'mean': (0.485, 0.456, 0.406),
+  'std': (0.229, 0.224, 0.225),
+  'image_size': 224,
+  'eval_crop_fraction': 0.96,
+}
+
+
+def convert(source: str, dest: str, model: str | None = None) -> None:
+  """Converts weights, and prints what they are.
+
+  Args:
+    source: see above.
+    dest: see above.
+    model: see `weights.load`.
+
+  Raises:
+    UserError: the source cannot be read, or the destination exists or cannot be
+      written to.
+  """
+  path = workdir.absolute_path(dest)
+  is_file = path.suffix == '.safetensors'
+  if path.suffix in ('.pth', '.pt', '.tar', '.bin', '.npz'):
+    raise UserError(
+      f'{dest}: only FILE.safetensors or a directory can be written'
+    )
+  if path.exists():
+    raise UserError(f'{dest} is there already; remove it, or choose another')
+  loaded = initialize.load_weights(source, model)
+  if is_file:
+    weights.save(loaded, str(path))
+  else:
+    _save_run(loaded, path)
+  network = ', '.join(f'{key} {value}' for key, value in loaded.model.items())
+  print(f'{dest}: {network}, {loaded.num_classes} classes')
+
+
+def _save_run(loaded: weights.Weights, path: epath.Path) -> None:
+  """Writes what a run would leave that ended with these weights."""
+  known = {
+    key: value
+    for key in _IMAGENET
+    if (value := getattr(loaded, key)) is not None
+  }
+  if assumed := sorted(_IMAGENET.keys() - known.keys()):
+    logging.warning(
+      'the weights do not tell %s; noted are those of ImageNet',
+      ', '.join(assumed),
+    )
+  dataset = _IMAGENET | known
+  config = ml_collections.ConfigDict(
+    {
+      'dtype': 'float32',
+      'model': loaded.model,
+      'augment': {'eval_crop_fraction': dataset.pop('eval_crop_fraction')},
+      'dataset': {'name': ''} | dataset,
+    }
+  )
+  params = loaded.variables['params']
+  overview = parameter_overview.get_parameter_overview(
+    params, include_stats=False
+  )
+  workdir.describe_run(path, config, loaded.labels, overview)
+  checkpointer = checkpoint.Checkpointer(path, keep=1)
+  state = TrainState(jnp.int32(0), params, loaded.variables['batch_stats'], ())
+  checkpointer.save(state, empty_window())
+  checkpointer.close()
+
+
+def main(argv: Sequence[str]) -> None:
+  """Converts what the command line names."""
+  if len(argv) != 3:
+    raise UserError(
+      f'{len(argv) - 1} arguments are given, not SOURCE and DEST; such as: '
+      'python -m convmixer_jax.tools.convert hf://timm/convmixer_768_32.in1k '
+      'convmixer_768_32'
+    )
+  convert(argv[1], argv[2], MODEL.value)
+
+
+if __name__ == '__main__':
+  cli.run(main)
