@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import cifar10, default, digits, imagenet
+from configs import cifar10, default, digits, finetune, imagenet
 from convmixer_jax import config as config_lib
 from convmixer_jax.data import augment
 from convmixer_jax.errors import UserError
@@ -11,6 +11,7 @@ CONFIGS = {
   'default': default.get_config,
   'digits': digits.get_config,
   'cifar10': cifar10.get_config,
+  'finetune': finetune.get_config,
 } | {
   f'imagenet:{name}': lambda name=name: imagenet.get_config(name)
   for name in imagenet.VARIANTS
