@@ -11,14 +11,14 @@ import grain
 import jax
 import ml_collections
 import numpy as np
-from flax import linen as nn
 
 from convmixer_jax.data.augment import eval_transform
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
+from convmixer_jax.models import ConvMixer
 from convmixer_jax.trained import Trained
 from convmixer_jax.training import sharding
-from convmixer_jax.training.preprocess import normalize
+from convmixer_jax.training.steps import classify
 
 # Of the files in a folder; one that is named itself may have any.
 _EXTENSIONS = (
@@ -128,12 +128,12 @@ def _predict(
   variables: dict[str, Any],
   images: jax.Array,
   *,
-  model: nn.Module,
+  model: ConvMixer,
   config: ml_collections.ConfigDict,
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the best classes `[B, 5]`, or all, and their probabilities."""
-  images = normalize(images, config.dataset)
-  shares = jax.nn.softmax(model.apply(variables, images, train=False))
+  logits = classify(variables, images, model=model, config=config)
+  shares = jax.nn.softmax(logits)
   probabilities, best = jax.lax.top_k(shares, min(5, model.num_classes))
   return best, probabilities
 
