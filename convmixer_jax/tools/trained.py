@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from convmixer_jax.errors import UserError
+from convmixer_jax.tools.model_flag import MODEL
 
 if TYPE_CHECKING:
   from convmixer_jax.trained import Trained
@@ -19,13 +20,6 @@ _STEP = flags.DEFINE_string(
 _WEIGHTS = flags.DEFINE_string(
   'weights', None, 'hf://OWNER/NAME, a .safetensors or a .pth.tar file to take'
 )
-_MODEL = flags.DEFINE_string(
-  'model',
-  None,
-  'of the weights, if they do not tell: a name such as 768_32, or gelu or relu',
-)
-
-
 SIZE = flags.DEFINE_integer(
   'size',
   None,
@@ -51,11 +45,11 @@ def from_flags() -> 'Trained':
       f'--workdir=RUN or --weights=FILE says what network to take; {given}'
     )
   if _WORKDIR.value is not None:
-    if _MODEL.value is not None:
+    if MODEL.value is not None:
       raise UserError(
-        f'--model={_MODEL.value} is for --weights; a run knows its network'
+        f'--model={MODEL.value} is for --weights; a run knows its network'
       )
     return trained.from_run(_WORKDIR.value, _STEP.value)
   if _STEP.value is not None:
     raise UserError(f'--step={_STEP.value} is for --workdir; weights have none')
-  return trained.from_weights(_WEIGHTS.value, _MODEL.value)
+  return trained.from_weights(_WEIGHTS.value, MODEL.value)

@@ -181,6 +181,25 @@ def _mean_over_parts(gradient_of_part, state, images, targets, num_parts):
   return *means, batch_stats
 
 
+def classify(
+  variables: Any,
+  images: jax.Array,
+  *,
+  model: ConvMixer,
+  config: ml_collections.ConfigDict,
+) -> jax.Array:
+  """Returns the logits `[B, K]` in float32 of pixels, without training.
+
+  Args:
+    variables: `params` and `batch_stats`.
+    images: `[B, H, W, 3]` in uint8.
+    model: the network.
+    config: `config.dataset` has mean and standard deviation.
+  """
+  folded = fold(variables, *pixel_statistics(config.dataset))
+  return apply_folded(model, folded, images)
+
+
 def make_score_step(
   model: ConvMixer,
   config: ml_collections.ConfigDict,
@@ -204,8 +223,7 @@ def make_score_step(
   """
 
   def score(variables, batch):
-    folded = fold(variables, *pixel_statistics(config.dataset))
-    logits = apply_folded(model, folded, batch['image'])
+    logits = classify(variables, batch['image'], model=model, config=config)
     if outputs is not None:
       logits = logits[:, outputs]
     label, mask = batch['label'], batch['mask']
