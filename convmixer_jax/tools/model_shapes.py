@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from convmixer_jax.arithmetic import count_layers
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
@@ -47,9 +49,7 @@ def count_operations(shape: Shape) -> dict[str, float]:
   Returns:
     Those of `forward` and `train`, a whole batch.
   """
-  places = shape.batch_size * (shape.image_size // shape.patch_size) ** 2
-  patches = 2 * places * shape.patch_size**2 * 3 * shape.width
-  block = 2 * places * shape.width * (shape.kernel_size**2 + shape.width)
-  head = 2 * shape.batch_size * shape.width * shape.num_classes
-  forward = patches + shape.depth * block + head
-  return {'forward': forward, 'train': 3 * forward - patches}
+  layers = count_layers(shape, shape.image_size)
+  operations = [2 * shape.batch_size * layer.multiply_adds for layer in layers]
+  forward = sum(operations)
+  return {'forward': forward, 'train': 3 * forward - operations[0]}

@@ -1,0 +1,81 @@
+"""Parameters and multiplications of a ConvMixer, layer by layer."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Sizes(Protocol):
+  """What decides them: a `ConvMixer`, or anything with these attributes."""
+
+  width: int
+  depth: int
+  patch_size: int
+  kernel_size: int
+  num_classes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+  """A convolution or dense layer, with the BatchNorm that follows it.
+
+  Attributes:
+    name: 'patch embedding', 'depthwise 1', 'pointwise 1', ... or 'head'.
+    output: height, width and channels of what it gives for an image.
+    parameters: of the layer, and scale and bias of its BatchNorm.
+    multiply_adds: for an image. Only convolutions and products count, with the
+      zeros around the image; activations and BatchNorm do not.
+  """
+
+  name: str
+  output: tuple[int, int, int]
+  parameters: int
+  multiply_adds: int
+
+
+def count_layers(sizes: Sizes, image_size: int) -> list[Layer]:
+  """Returns the layers of a network in order.
+
+  Args:
+    sizes: the network.
+    image_size: side of the images, in pixels.
+  """
+  width, side = sizes.width, image_size // sizes.patch_size
+  output, places = (side, side, width), side**2
+
+  def convolution(name, fan_in):
+    weights = fan_in * width
+    return Layer(name, output, weights + 3 * width, places * weights)
+
+  layers = [convolution('patch embedding', 3 * sizes.patch_size**2)]
+  for block in range(1, sizes.depth + 1):
+    layers.append(convolution(f'depthwise {block}', sizes.kernel_size**2))
+    layers.append(convolution(f'pointwise {block}', width))
+  head = width * sizes.num_classes
+  outputs = (1, 1, sizes.num_classes)
+  layers.append(Layer('head', outputs, head + sizes.num_classes, head))
+  return layers
+
+
+def layer_table(layers: Sequence[Layer]) -> str:
+  """Lays the layers out as text, with their sums and shares."""
+  parameters = sum(layer.parameters for layer in layers)
+  multiply_adds = sum(layer.multiply_adds for layer in layers)
+
+  def line(name, output, own_parameters, own_multiply_adds):
+    return (
+      f'{name:<16}{output:>17}'
+      f'{own_parameters:>13,}{own_parameters / parameters:>8.1%}'
+      f'{own_multiply_adds:>16,}{own_multiply_adds / multiply_adds:>8.1%}'
+    )
+
+  lines = [
+    f'{"layer":<16}{"output":>17}{"parameters":>13}{"share":>8}'
+    f'{"multiply-adds":>16}{"share":>8}'
+  ]
+  for layer in layers:
+    output = ' x '.join(map(str, layer.output))
+    lines.append(
+      line(layer.name, output, layer.parameters, layer.multiply_adds)
+    )
+  return '\n'.join([*lines, line('all', '', parameters, multiply_adds)])
