@@ -135,6 +135,7 @@ class MixerBlock(nn.Module):
     x = norm(name='depthwise_bn')(y, residual=x, train=self.train)
     y, bias = PointwiseConv(name='pointwise')(x)
     x = norm(name='pointwise_bn')(y, bias, train=self.train)
+    self.sow('intermediates', 'output', x)
     return x, None
 
 
@@ -142,7 +143,9 @@ class ConvMixer(nn.Module):
   """ConvMixer-width/depth.
 
   The blocks' parameters are stacked along a leading axis `[depth, ...]`,
-  whether they run as a loop or unrolled, so a checkpoint serves both.
+  whether they run as a loop or unrolled, so a checkpoint serves both. With
+  `mutable=['intermediates']`, `apply` also returns the blocks' outputs,
+  `['blocks']['output'][0]`: `[depth, B, H, W, width]`.
 
   Attributes:
     width: channels of every layer ("h" in the paper).
@@ -215,7 +218,7 @@ class ConvMixer(nn.Module):
     )
     blocks = nn.scan(
       block,
-      variable_axes={'params': 0, 'batch_stats': 0},
+      variable_axes={'params': 0, 'batch_stats': 0, 'intermediates': 0},
       split_rngs={'params': True},
       length=self.depth,
       unroll=1 if self.scan else self.depth,

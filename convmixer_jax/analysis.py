@@ -1,0 +1,75 @@
+"""What a trained network has learnt, as arrays; `plots` draws them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convmixer_jax.models import ConvMixer
+
+MOST_KERNELS = 64  # of a layer that are shown
+
+
+def select_kernels(params: Mapping[str, Any]) -> dict[str, jax.Array]:
+  """Returns the weights that the paper pictures, of at most 64 channels.
+
+  Of wider networks, channels at even distances. To be jitted with replicated
+  results where parameters are split over devices: then only what is selected is
+  gathered.
+
+  Args:
+    params: of a `ConvMixer`.
+
+  Returns:
+    `patch_embedding` `[N, p, p, 3]` and `depthwise` `[depth, N, k, k]`.
+  """
+  patches = params['patch_embedding']['kernel']
+  depthwise = params['blocks']['depthwise']['kernel']
+  width = patches.shape[-1]
+  count = min(width, MOST_KERNELS)
+  channels = np.arange(count) * width // count
+  return {
+    'patch_embedding': jnp.moveaxis(patches[..., channels], -1, 0),
+    'depthwise': jnp.moveaxis(depthwise[..., channels], -1, 1),
+  }
+
+
+def effective_receptive_fields(
+  model: ConvMixer, variables: Mapping[str, Any], images: jax.Array
+) -> jax.Array:
+  """Returns how much the centre of each block's output heeds each pixel.
+
+  The gradient of the output at the centre, summed over its channels, with
+  respect to the image; its absolute value, averaged over images and colours
+  (Luo et al., arXiv 1701.04128). On a grid of even side, the centre is the
+  place below and to the right of the middle.
+
+  Args:
+    model: the network, evaluated with its running statistics.
+    variables: its `params` and `batch_stats`.
+    images: `[B, H, W, 3]`, normalised.
+
+  Returns:
+    `[depth, H, W]`, float32.
+  """
+
+  def centres(images):
+    _, state = model.apply(
+      variables, images, train=False, mutable=['intermediates']
+    )
+    (outputs,) = state['intermediates']['blocks']['output']
+    rows, columns = outputs.shape[2:4]
+    centre = outputs[:, :, rows // 2, columns // 2]
+    return centre.astype(jnp.float32).sum(axis=(1, 2))  # [depth]
+
+  @jax.jit
+  def gradients(images):
+    _, pull_back = jax.vjp(centres, images)
+    # One block after another: together they would need `depth` times the
+    # memory.
+    (by_block,) = jax.lax.map(pull_back, jnp.eye(model.depth))
+    return jnp.abs(by_block).mean(axis=(1, 4))
+
+  return gradients(jnp.asarray(images, jnp.float32))
