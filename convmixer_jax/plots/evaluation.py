@@ -1,6 +1,5 @@
-"""Pictures: the learning curves of a run, what a network confuses."""
+"""Pictures of an evaluation: what a network confuses."""
 
-import io
 import textwrap
 from collections.abc import Sequence
 
@@ -13,33 +12,6 @@ _MOST_NAMED = 30  # classes whose names and counts fit into a matrix
 _MOST_BARS = 25
 _LEAST_CELL = 1.5  # of a matrix, in points
 _NAME_LENGTH = 26  # characters
-
-
-def learning_curves(rows: list[dict[str, float]]) -> Figure:
-  """Draws loss, accuracy and learning rate against the epoch.
-
-  Args:
-    rows: of `metrics.csv`, as `metrics_table.read_table` gives them.
-  """
-  figure = Figure(figsize=(12, 3.6), layout='constrained')
-  panels = {
-    'loss': ('train_loss', 'eval_loss'),
-    'accuracy': ('train_accuracy', 'eval_accuracy', 'eval_accuracy_top5'),
-    'learning rate': ('learning_rate',),
-  }
-  for axes, (title, names) in zip(
-    figure.subplots(1, len(panels)), panels.items(), strict=True
-  ):
-    for name in names:
-      points = [(row['epoch'], row[name]) for row in rows if name in row]
-      if points:
-        marker = 'o' if name.startswith('eval') else None
-        axes.plot(*zip(*points, strict=True), label=name, marker=marker, ms=3)
-    axes.set(xlabel='epoch', title=title)
-    axes.grid(alpha=0.3)
-    if axes.lines:
-      axes.legend()
-  return figure
 
 
 def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
@@ -165,10 +137,3 @@ def wrong_pictures(
 
 def _shorten(name: str) -> str:
   return textwrap.shorten(name, _NAME_LENGTH, placeholder=' ...')
-
-
-def to_png(figure: Figure) -> bytes:
-  """Returns the picture as the bytes of a PNG file."""
-  file = io.BytesIO()
-  figure.savefig(file, format='png', dpi=120)
-  return file.getvalue()

@@ -1,0 +1,151 @@
+"""Pictures of a network: what it has learnt."""
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+_KERNEL_PIXELS, _GAP = 24, 3  # of a kernel in a grid, at least; between two
+_MOST_COLUMNS = 4  # of panels
+
+
+def kernel_grid(kernels: np.ndarray) -> np.ndarray:
+  """Lays kernels out side by side, each scaled by its largest weight.
+
+  Grey is a weight of 0, lighter is positive. The scale tells nothing of a
+  kernel's size beside its neighbours'.
+
+  Args:
+    kernels: `[N, k, k, C]`, of one channel or of red, green and blue.
+
+  Returns:
+    uint8 `[H, W, 3]`, as near to a square as N kernels can be.
+  """
+  count, size = kernels.shape[:2]
+  largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
+  scaled = kernels / np.where(largest == 0, 1, largest)
+  pixels = np.rint(127.5 + 127.5 * scaled).astype(np.uint8)
+  pixels = np.broadcast_to(pixels, (count, size, size, 3))
+  zoom = -(-_KERNEL_PIXELS // size)
+  pixels = pixels.repeat(zoom, axis=1).repeat(zoom, axis=2)
+
+  columns = math.ceil(math.sqrt(count))
+  rows = -(-count // columns)
+  step = size * zoom + _GAP
+  grid = np.full((rows * step + _GAP, columns * step + _GAP, 3), 255, np.uint8)
+  for number, kernel in enumerate(pixels):
+    top, left = (place * step + _GAP for place in divmod(number, columns))
+    grid[top : top + size * zoom, left : left + size * zoom] = kernel
+  return grid
+
+
+def patch_filters(
+  filters: np.ndarray, width: int, title: str = 'Patch embedding'
+) -> Figure:
+  """Draws the patch embedding's filters as small colour pictures.
+
+  Args:
+    filters: `[N, p, p, 3]`, as `analysis.select_kernels` gives them.
+    width: channels of the network, of which these are N.
+    title: what they are.
+  """
+  figure = Figure(figsize=(5, 5.4), layout='constrained')
+  axes = figure.subplots()
+  _show_grid(axes, filters)
+  figure.suptitle(
+    f'{title}: {_of(len(filters), width)}\n'
+    'each filter scaled by its largest weight; grey is 0',
+    fontsize='medium',
+  )
+  return figure
+
+
+def depthwise_kernels(
+  kernels: np.ndarray, width: int, title: str = 'Depthwise kernels'
+) -> Figure:
+  """Draws the depthwise kernels, a panel for each block.
+
+  Args:
+    kernels: `[depth, N, k, k]`, as `analysis.select_kernels` gives them.
+    width: channels of the network, of which these are N.
+    title: what they are.
+  """
+  figure, panels = _panels(len(kernels))
+  for axes, block, number in zip(panels, kernels, itertools.count(1)):
+    _show_grid(axes, block[..., None])
+    axes.set_title(f'block {number}')
+  figure.suptitle(
+    f'{title}: {_of(kernels.shape[1], width)}; each scaled by its '
+    'largest weight; grey is 0, white positive'
+  )
+  return figure
+
+
+def receptive_fields(fields: np.ndarray) -> Figure:
+  """Draws the effective receptive field of each block's centre.
+
+  Brightness is the square root of the gradient, each panel by itself.
+
+  Args:
+    fields: `[depth, H, W]`, as `analysis.effective_receptive_fields` gives
+      them.
+  """
+  figure, panels = _panels(len(fields))
+  for axes, field, number in zip(panels, fields, itertools.count(1)):
+    image = axes.imshow(np.sqrt(field / field.max()), cmap='magma', vmin=0)
+    axes.set_title(f'block {number}')
+    axes.set(xticks=[], yticks=[])
+  bar = figure.colorbar(image, ax=panels, shrink=0.8)
+  ticks = (0, 0.01, 0.1, 0.25, 0.5, 1)
+  bar.set_ticks([math.sqrt(tick) for tick in ticks], labels=map(str, ticks))
+  bar.set_label('gradient, of the largest')
+  figure.suptitle(
+    'Effective receptive field: gradient of the centre of a '
+    "block's output with respect to each pixel"
+  )
+  return figure
+
+
+def accuracy_by_size(accuracies: Mapping[int, float], trained: int) -> Figure:
+  """Draws the accuracy against the size of the images.
+
+  Args:
+    accuracies: by side of the images, in pixels.
+    trained: the side that the network was trained on.
+  """
+  figure = Figure(figsize=(6, 3.6), layout='constrained')
+  axes = figure.subplots()
+  axes.plot(accuracies.keys(), accuracies.values(), marker='o', ms=4)
+  axes.axvline(trained, color='grey', ls='--', label=f'trained on: {trained}')
+  axes.set(
+    xlabel='side of the images, in pixels',
+    ylabel='held-out accuracy',
+    xticks=list(accuracies),
+    ylim=(0, 1),
+  )
+  axes.grid(alpha=0.3)
+  axes.legend()
+  return figure
+
+
+def _panels(count):
+  columns = min(count, _MOST_COLUMNS)
+  rows = -(-count // columns)
+  figure = Figure(figsize=(3 * columns, 3 * rows + 0.6), layout='constrained')
+  panels = figure.subplots(rows, columns, squeeze=False).ravel()
+  for axes in panels[count:]:
+    axes.set_axis_off()
+  return figure, panels[:count]
+
+
+def _show_grid(axes, kernels):
+  axes.imshow(kernel_grid(kernels), interpolation='nearest')
+  axes.set_axis_off()
+
+
+def _of(count, width):
+  if count == width:
+    return f'all {width} channels'
+  return f'{count} of {width} channels, evenly spaced'

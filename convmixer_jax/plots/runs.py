@@ -1,0 +1,52 @@
+"""Pictures of runs: how they learn."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+
+def learning_curves(rows: list[dict[str, float]]) -> Figure:
+  """Draws loss, accuracy and learning rate against the epoch.
+
+  Args:
+    rows: of `metrics.csv`, as `metrics_table.read_table` gives them.
+  """
+  figure = Figure(figsize=(12, 3.6), layout='constrained')
+  panels = {
+    'loss': ('train_loss', 'eval_loss'),
+    'accuracy': ('train_accuracy', 'eval_accuracy', 'eval_accuracy_top5'),
+    'learning rate': ('learning_rate',),
+  }
+  for axes, (title, names) in zip(
+    figure.subplots(1, len(panels)), panels.items(), strict=True
+  ):
+    for name in names:
+      points = [(row['epoch'], row[name]) for row in rows if name in row]
+      if points:
+        marker = 'o' if name.startswith('eval') else None
+        axes.plot(*zip(*points, strict=True), label=name, marker=marker, ms=3)
+    axes.set(xlabel='epoch', title=title)
+    axes.grid(alpha=0.3)
+    if axes.lines:
+      axes.legend()
+  return figure
+
+
+def compare_runs(
+  runs: Mapping[str, Sequence[Mapping[str, float]]], metric: str
+) -> Figure:
+  """Draws one metric of several runs against the epoch.
+
+  Args:
+    runs: rows of `metrics.csv` by the name of the run.
+    metric: such as 'eval_accuracy'.
+  """
+  figure = Figure(figsize=(6, 3.6), layout='constrained')
+  axes = figure.subplots()
+  for name, rows in runs.items():
+    points = [(row['epoch'], row[metric]) for row in rows if metric in row]
+    axes.plot(*zip(*points, strict=True), label=name, marker='o', ms=3)
+  axes.set(xlabel='epoch', ylabel=metric)
+  axes.grid(alpha=0.3)
+  axes.legend()
+  return figure
