@@ -4,6 +4,7 @@ Each run is a `train.py` of its own: how many devices a CPU pretends to be must
 be known before JAX starts.
 """
 
+import io
 import os
 import pathlib
 import socket
@@ -16,8 +17,11 @@ import numpy as np
 import pytest
 from checkpoints import read_state
 from etils import epath
+from PIL import Image
+from tensorboard.backend.event_processing import event_accumulator
 
 from configs import default
+from convmixer_jax import analysis, plots
 from convmixer_jax.errors import UserError
 from convmixer_jax.training import sharding
 from convmixer_jax.training.metrics_table import read_table
@@ -80,6 +84,21 @@ def run(workdir, num_devices, num_processes, arguments):
     assert process.returncode == 0, output
 
 
+def read_pictures(workdir):
+  """Returns what TensorBoard shows of the last step, by name."""
+  events = event_accumulator.EventAccumulator(
+    str(workdir), size_guidance={'tensors': 0}
+  ).Reload()
+  pictures = {}
+  for name in events.Tags()['tensors']:
+    if name.startswith('weights/'):
+      last = events.Tensors(name)[-1]
+      assert last.step == STEPS
+      _, _, *files = last.tensor_proto.string_val  # width and height first
+      pictures[name] = [np.array(Image.open(io.BytesIO(f))) for f in files]
+  return pictures
+
+
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
   """Directory, metrics by step, and the final state, of each layout."""
@@ -107,6 +126,24 @@ def test_equals_one_device(results, layout):
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
     state,
     one_state,
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_tensorboard_has_the_pictures_of_the_weights(results, layout):
+  workdir, _, state = results[layout]
+  pictures = read_pictures(workdir)
+  kernels = jax.device_get(analysis.select_kernels(state['params']))
+  assert len(kernels['patch_embedding']) == 64  # of 128
+  assert pictures.keys() == {'weights/patch_embedding', 'weights/depthwise'}
+  np.testing.assert_array_equal(
+    pictures['weights/patch_embedding'],
+    [plots.kernel_grid(kernels['patch_embedding'])],
+  )
+  np.testing.assert_array_equal(
+    pictures['weights/depthwise'],
+    [plots.kernel_grid(block[..., None]) for block in kernels['depthwise']],
   )
 
 

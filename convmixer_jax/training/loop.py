@@ -8,6 +8,7 @@ import ml_collections
 from clu import parameter_overview, periodic_actions
 from jax.sharding import Mesh
 
+from convmixer_jax import analysis
 from convmixer_jax import config as config_lib
 from convmixer_jax.data import augment, pipeline, sources
 from convmixer_jax.errors import UserError
@@ -109,6 +110,9 @@ def train_and_evaluate(
       steps.make_eval_step(model, config),
       out_shardings=sharding.replicated(mesh),
     )
+    select_kernels = jax.jit(
+      analysis.select_kernels, out_shardings=sharding.replicated(mesh)
+    )
     profile = _create_profile(config, directory, first_step)
 
     batches = pipeline.train_batches(
@@ -137,6 +141,7 @@ def train_and_evaluate(
         if evaluates:
           results = evaluate(eval_step, state, eval_source, config, mesh)
           reporter.evaluation(step, results)
+          reporter.weights(step, select_kernels(state.params))
         checkpointer.save(state, window, results)
 
     if results is None:  # there was nothing left to do

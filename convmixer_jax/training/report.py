@@ -4,6 +4,7 @@ import sys
 import time
 
 import jax
+import numpy as np
 import tqdm
 from clu import metric_writers
 from etils import epath
@@ -101,6 +102,25 @@ class Reporter:
   def evaluation(self, step: int, values: dict[str, float]) -> None:
     """Reports what the held-out images gave."""
     self._write(step, values)
+
+  def weights(self, step: int, kernels: dict[str, jax.Array]) -> None:
+    """Writes the pictures of the weights to TensorBoard.
+
+    Args:
+      step: the step they are of.
+      kernels: as `analysis.select_kernels` gives them.
+    """
+    if not self._writes:
+      return
+    kernels = jax.device_get(kernels)
+    blocks = [
+      plots.kernel_grid(block[..., None]) for block in kernels['depthwise']
+    ]
+    images = {
+      'weights/patch_embedding': plots.kernel_grid(kernels['patch_embedding']),
+      'weights/depthwise': np.stack(blocks),
+    }
+    self._writer.write_images(step, images)
 
   def close(self) -> None:
     """Writes what is left, and draws the learning curves."""
