@@ -1,12 +1,13 @@
 # make demo   trains on digits and prints the held-out accuracy
 # make test   runs all tests
 # make lint   what CI checks first
+# make notebook   runs notebooks/explore.ipynb and stores what it shows
 # Each makes .venv and installs what it needs, once.
 
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: demo test lint format
+.PHONY: demo test lint format notebook
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python train.py --config=configs/digits.py --workdir=runs/demo
@@ -21,6 +22,9 @@ lint: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+notebook: $(VENV)/installed-dev
+	$(VENV)/bin/python tests/run_notebook.py notebooks/explore.ipynb
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

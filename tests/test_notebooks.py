@@ -1,0 +1,50 @@
+"""The notebook runs from top to bottom, and shows what is stored in it."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+TESTS = pathlib.Path(__file__).parent
+NOTEBOOK = TESTS.parent / 'notebooks' / 'explore.ipynb'
+
+
+def shown(path):
+  """Returns what each cell shows: nothing, text, a picture, a complaint."""
+  return [
+    [
+      output.get('name') or sorted(output['data'])
+      for output in cell.get('outputs', ())
+    ]
+    for cell in nbformat.read(path, as_version=4).cells
+  ]
+
+
+def test_outputs_are_stored_and_fit_to_be_shown():
+  text = NOTEBOOK.read_text()
+  assert len(text) < 1_000_000
+  stored = str(shown(NOTEBOOK))
+  assert stored.count('image/png') == 8
+  assert 'stderr' not in stored
+  for word in ('/home/', '/tmp/', 'site-packages', 'Warning', 'WARNING'):
+    assert word not in text
+
+
+@pytest.mark.slow
+def test_runs_from_top_to_bottom(tmp_path):
+  environment = os.environ | {  # as the commands set it for themselves
+    'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
+    'JAX_PLATFORMS': 'cpu',
+  }
+  done = subprocess.run(
+    [sys.executable, TESTS / 'run_notebook.py', NOTEBOOK, tmp_path / 'run'],
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  assert shown(tmp_path / 'run') == shown(NOTEBOOK)
