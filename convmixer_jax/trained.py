@@ -13,7 +13,7 @@ from convmixer_jax.data.class_names import (
 )
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer
-from convmixer_jax.runs import load_run
+from convmixer_jax.runs import Run, load_run
 
 # How the released weights were evaluated.
 _IMAGENET = {
@@ -39,6 +39,8 @@ class Trained:
     class_names: as the data set has them, such as 'n01440764', or None if
       nobody noted them.
     dataset: `config.dataset` of the run, None if it is not known.
+    run: the run it is of, None for weights.
+    step: of the run, None for weights.
   """
 
   name: str
@@ -50,6 +52,8 @@ class Trained:
   std: tuple[float, float, float]
   class_names: tuple[str, ...] | None
   dataset: ml_collections.ConfigDict | None
+  run: Run | None = None
+  step: int | None = None
 
   def labels(self) -> list[str]:
     """Returns a name for each output, for people to read; else its number."""
@@ -122,6 +126,8 @@ def from_run(workdir: str, step: str | None = None) -> Trained:
     std=dataset.std,
     class_names=run.class_names,
     dataset=dataset,
+    run=run,
+    step=step,
   )
 
 

@@ -106,7 +106,9 @@ def describe_run(
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / _CONFIG).write_text(_to_json(config) + '\n')
-    (workdir / _VERSIONS).write_text(json.dumps(_versions(), indent=2) + '\n')
+    (workdir / _VERSIONS).write_text(
+      json.dumps(package_versions(), indent=2) + '\n'
+    )
     if class_names is not None:
       (workdir / _LABELS).write_text(json.dumps(class_names, indent=2) + '\n')
     (workdir / 'parameters.txt').write_text(overview + '\n')
@@ -132,6 +134,7 @@ def _from_json(text: str) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(with_tuples(json.loads(text)))
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+  """Returns the versions of Python and of what a run depends on."""
   versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
   return {'python': platform.python_version()} | versions
