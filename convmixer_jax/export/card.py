@@ -1,0 +1,111 @@
+"""The card of an exported network: what goes in, what comes out, how good."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+
+from convmixer_jax.arithmetic import count_layers
+from convmixer_jax.trained import Trained
+from convmixer_jax.training.workdir import package_versions
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """A kind of file.
+
+  Attributes:
+    file: its name, in the directory of the card.
+    needs: the command that installs what loads it.
+    load: Python that computes `outputs` from `images`, in that directory.
+  """
+
+  file: str
+  needs: str
+  load: str
+
+
+def model_card(
+  network: Trained,
+  config: ml_collections.ConfigDict,
+  formats: Sequence[Format],
+  *,
+  probabilities: bool = False,
+) -> dict[str, Any]:
+  """Describes exported files.
+
+  Args:
+    network: what was exported.
+    config: what `network.eval_config` gave for it.
+    formats: of the files.
+    probabilities: whether the outputs are these, not logits.
+
+  Returns:
+    What can be written as JSON. `accuracy` and `training` are None for a
+    network that is of no run.
+  """
+  model, dataset = network.model, config.dataset
+  layers = count_layers(model, dataset.image_size)
+  side = dataset.image_size
+  return {
+    'name': network.name,
+    'size': {
+      'width': model.width,
+      'depth': model.depth,
+      'patch_size': model.patch_size,
+      'kernel_size': model.kernel_size,
+      'activation': model.activation,
+      'parameters': sum(layer.parameters for layer in layers),
+      'multiply_adds': sum(layer.multiply_adds for layer in layers),
+    },
+    'input': {
+      'shape': ['batch', side, side, 3],
+      'dtype': 'uint8',
+      'channels': 'red, green, blue, from 0 to 255',
+      'eval_crop_fraction': config.augment.eval_crop_fraction,
+      'resize': (
+        'so that the short side is floor(side / eval_crop_fraction), bicubic '
+        'with antialias; then the central square'
+      ),
+    },
+    'normalization': {
+      'mean': list(dataset.mean),
+      'std': list(dataset.std),
+      'of': 'pixels / 255, by channel; it is part of the file',
+    },
+    'output': {
+      'shape': ['batch', model.num_classes],
+      'dtype': 'float32',
+      'values': 'probabilities' if probabilities else 'logits',
+    },
+    'labels': network.labels(),
+    'accuracy': _accuracy(network),
+    'training': (
+      network.run and json.loads(network.run.config.to_json_best_effort())
+    ),
+    'versions': package_versions(),
+    'files': [dataclasses.asdict(kind) for kind in formats],
+  }
+
+
+def _accuracy(network: Trained) -> dict[str, Any] | None:
+  """What the run measured at this step on its held-out split, if it did."""
+  if network.run is None:
+    return None
+  rows = {row['step']: row for row in network.run.metrics}
+  measured = {
+    name: value
+    for name, value in rows.get(network.step, {}).items()
+    if name.startswith('eval_')
+  }
+  if not measured:
+    return None
+  dataset = network.run.config.dataset
+  return measured | {
+    'step': network.step,
+    'dataset': dataset.name,
+    'split': dataset.eval_split,
+    'image_size': dataset.image_size,
+  }
