@@ -16,7 +16,7 @@ from absl import logging
 
 from convmixer_jax.config import choose_variant
 from convmixer_jax.errors import UserError
-from convmixer_jax.models.convmixer import ACTIVATIONS
+from convmixer_jax.ops import ACTIVATIONS
 from convmixer_jax.variants import VARIANTS
 from convmixer_jax.weights import hub, layouts, records, torch_files
 
