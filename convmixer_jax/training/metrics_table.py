@@ -5,12 +5,13 @@ import io
 
 from etils import epath
 
+from convmixer_jax.training.workdir import write_whole
+
 
 class MetricsTable:
   """A table of numbers by step, kept in memory and on disk.
 
-  The file is written whole and then renamed, so it is never half a file, and
-  it works where nothing can be appended to (a bucket).
+  The whole file is written each time (see `write_whole`).
   """
 
   def __init__(self, path: epath.Path, columns: list[str], last_step: int):
@@ -35,9 +36,7 @@ class MetricsTable:
     writer = csv.DictWriter(text, self._columns, lineterminator='\n')
     writer.writeheader()
     writer.writerows(self._rows.values())
-    whole = self._path.parent / f'{self._path.name}.tmp'
-    whole.write_text(text.getvalue())
-    whole.replace(self._path)
+    write_whole(self._path, text.getvalue())
 
 
 def read_table(path: epath.Path) -> dict[int, dict[str, float]]:

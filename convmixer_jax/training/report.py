@@ -10,12 +10,14 @@ from clu import metric_writers
 from etils import epath
 
 from convmixer_jax import plots
+from convmixer_jax.errors import UserError
 from convmixer_jax.training.metrics import (
   EvalMetrics,
   TrainMetrics,
   empty_window,
 )
 from convmixer_jax.training.metrics_table import MetricsTable, read_table
+from convmixer_jax.training.workdir import write_whole
 
 _SHOWN = {
   'train_loss': '.4f',
@@ -130,7 +132,10 @@ class Reporter:
     self._writer.close()
     if rows := read_table(self._workdir / 'metrics.csv'):
       picture = plots.to_png(plots.learning_curves(list(rows.values())))
-      (self._workdir / 'curves.png').write_bytes(picture)
+      try:
+        write_whole(self._workdir / 'curves.png', picture)
+      except UserError as error:  # which must not hide another
+        print(f'curves.png was not written: {error}')
 
   def _take_in(self):
     if self._pending is None:

@@ -1,5 +1,6 @@
 """The directory of a run: what it holds, and whether it may be gone on with."""
 
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -12,6 +13,7 @@ from convmixer_jax.config import changed_keys, flatten
 from convmixer_jax.errors import UserError
 
 _CONFIG, _VERSIONS, _LABELS = 'config.json', 'versions.json', 'labels.json'
+_PARTIAL = '.tmp'
 _PACKAGES = (
   'clu',
   'flax',
@@ -44,7 +46,10 @@ def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
   """
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f'--workdir={workdir} is a file; give a directory')
-  if not workdir.exists() or not any(workdir.iterdir()):
+  if not workdir.exists():
+    return
+  # A process killed at its start may have left only half of the first file.
+  if {path.name for path in workdir.iterdir()} <= {_CONFIG + _PARTIAL}:
     return
   if not (workdir / _CONFIG).exists():
     raise UserError(
@@ -105,18 +110,44 @@ def describe_run(
   """
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / _CONFIG).write_text(_to_json(config) + '\n')
-    (workdir / _VERSIONS).write_text(
-      json.dumps(package_versions(), indent=2) + '\n'
-    )
-    if class_names is not None:
-      (workdir / _LABELS).write_text(json.dumps(class_names, indent=2) + '\n')
-    (workdir / 'parameters.txt').write_text(overview + '\n')
   except OSError as error:
-    raise UserError(
-      f'--workdir={workdir} cannot be written to ({error.strerror}); give '
-      'another directory'
-    ) from error
+    raise _cannot_be_written_to(workdir, error) from error
+  write_whole(workdir / _CONFIG, _to_json(config) + '\n')
+  write_whole(
+    workdir / _VERSIONS, json.dumps(package_versions(), indent=2) + '\n'
+  )
+  if class_names is not None:
+    write_whole(workdir / _LABELS, json.dumps(class_names, indent=2) + '\n')
+  write_whole(workdir / 'parameters.txt', overview + '\n')
+
+
+def write_whole(path: epath.Path, content: str | bytes) -> None:
+  """Writes a file of a run, which is never half a file, whatever happens.
+
+  It is written beside and then renamed, which also works where nothing can be
+  appended to (a bucket).
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  partial = path.with_name(path.name + _PARTIAL)
+  try:
+    if isinstance(content, str):
+      partial.write_text(content)
+    else:
+      partial.write_bytes(content)
+    partial.replace(path)
+  except OSError as error:
+    with contextlib.suppress(OSError):
+      partial.unlink()
+    raise _cannot_be_written_to(path.parent, error) from error
+
+
+def _cannot_be_written_to(workdir, error):
+  return UserError(
+    f'--workdir={workdir} cannot be written to ({error.strerror or error}); '
+    'make room or give another directory'
+  )
 
 
 def _to_json(config: ml_collections.ConfigDict) -> str:
