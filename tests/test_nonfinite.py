@@ -167,14 +167,12 @@ def run(small, tmp_path, monkeypatch):
 
 def checkpoints(config, directory):
   state, _ = create(config, 'loss')
-  checkpointer = checkpoint.Checkpointer(directory, 100)
-  found = {
-    step: checkpointer.restore(step, state, empty_window())
+  progress = checkpoint.Progress(empty_window())
+  return {
+    step: checkpoint.restore(directory, step, state, progress)
     for step in range(1, config.num_steps + 1)
     if (directory / 'checkpoints' / str(step)).exists()
   }
-  checkpointer.close()
-  return found
 
 
 @pytest.mark.slow
@@ -208,6 +206,15 @@ def test_too_many_in_a_row_stop_the_run(run, small, tmp_path, white):
   found = checkpoints(small, epath.Path(tmp_path / 'run'))
   assert max(found) >= last
   assert_finite(found)
+
+
+@pytest.mark.slow
+def test_steps_in_a_row_are_counted_over_a_restart(run, small):
+  small.max_nonfinite, small.num_steps = 3, 5
+  run({4, 5})
+  small.num_steps = 8
+  with pytest.raises(UserError, match='from step 4 to step 6;'):
+    run({4, 5, 6})
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
+from logging import getLogger
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -34,6 +35,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   def guarded(argv):
     logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)
     keep_compilations()
+    if not _DEBUG.value:  # libraries log what they raise, with a traceback
+      for name in ('absl', 'asyncio'):
+        getLogger(name).addFilter(lambda record: not record.exc_info)
     try:
       main(argv)
     except UserError as error:

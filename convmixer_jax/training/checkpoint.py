@@ -1,25 +1,55 @@
 """Checkpoints, by Orbax: written in the background, the last and the best."""
 
-from typing import Any
+import contextlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers
 
+from convmixer_jax.errors import UserError
+from convmixer_jax.training import checksums
 from convmixer_jax.training.steps import TrainState
 
 BEST_BY = 'eval_accuracy'
 _DIRECTORY = 'checkpoints'
+_UNFINISHED = ocp.path.atomicity.TMP_DIR_SUFFIX
+
+
+class Progress(NamedTuple):
+  """What the loop needs besides the state, to go on as if never stopped.
+
+  Attributes:
+    window: the sums of metrics not yet reported, a tree of scalars.
+    skipped_in_a_row: how many of the last steps were not finite.
+  """
+
+  window: Any
+  skipped_in_a_row: int = 0
+
+
+class _Manager(ocp.CheckpointManager):
+  def reached_preemption(self, step: int) -> bool:
+    """Leaves asking to the loop.
+
+    jax.distributed takes the number it is asked about for that of the process.
+    Orbax would ask, in the background, about steps of long ago.
+    """
+    del step
+    return False
 
 
 class Checkpointer:
-  """Saves and restores (state, progress) under `<workdir>/checkpoints/<step>`.
-
-  `state` is the `TrainState`; `progress` is what the loop needs besides to go
-  on as if it had never stopped: the sums of metrics not yet reported.
-  """
+  """Saves (state, progress) under `<workdir>/checkpoints/<step>`."""
 
   def __init__(self, workdir: epath.Path, keep: int):
     """Opens the directory.
@@ -27,7 +57,7 @@ class Checkpointer:
     Args:
       workdir: of the run.
       keep: how many of the last checkpoints to keep; the best by held-out
-        accuracy is kept besides.
+        accuracy is kept besides. One is deleted when the next is whole.
     """
 
     def accuracy(metrics):  # checkpoints between evaluations have no metrics
@@ -37,15 +67,21 @@ class Checkpointer:
       n=1, get_metric_fn=accuracy, keep_checkpoints_without_metrics=False
     )
     last = checkpoint_managers.LatestN(keep)
-    self._manager = ocp.CheckpointManager(
-      workdir / _DIRECTORY,
+    self._directory = workdir / _DIRECTORY
+    self._manager = _Manager(
+      self._directory,
       options=ocp.CheckpointManagerOptions(
         best_fn=accuracy,  # has the metrics written beside the state
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(
           [last, best]
         ),
+        cleanup_tmp_directories=True,  # of a process that was killed
+        async_options=ocp.AsyncOptions(
+          post_finalization_callback=self._write_checksums
+        ),
       ),
     )
+    self._saving = None  # the step that is being written
 
   def latest_step(self) -> int | None:
     """Returns the step of the newest checkpoint, or None."""
@@ -54,48 +90,59 @@ class Checkpointer:
   def save(
     self,
     state: TrainState,
-    progress: Any,
+    progress: Progress,
     metrics: dict[str, float] | None = None,
   ) -> None:
     """Starts writing; returns once the arrays are copied to the host.
 
     Args:
       state: the state after update `state.step`.
-      progress: a tree of scalars.
+      progress: of the loop.
       metrics: what evaluation found at this step, if there was one.
-    """
-    self._manager.save(
-      int(state.step),
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        progress=ocp.args.StandardSave(progress),
-      ),
-      metrics=metrics or {},
-    )
 
-  def restore(
-    self, step: int, state: TrainState, progress: Any
-  ) -> tuple[TrainState, Any]:
-    """Reads a checkpoint back.
-
-    Args:
-      step: one that was saved.
-      state: arrays or `jax.ShapeDtypeStruct`s with the shardings to restore to,
-        which need not be those that were saved.
-      progress: a tree like the one saved.
+    Raises:
+      UserError: the checkpoint before this could not be written.
     """
-    restored = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(state),
-        progress=ocp.args.StandardRestore(progress),
-      ),
-    )
-    return restored['state'], restored['progress']
+    with self._writing():
+      self._manager.wait_until_finished()
+      self._saving = int(state.step)
+      self._manager.save(
+        self._saving,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          progress=ocp.args.StandardSave(progress.window),
+          skipped=ocp.args.JsonSave({'in_a_row': progress.skipped_in_a_row}),
+        ),
+        metrics=metrics or {},
+      )
 
   def close(self) -> None:
-    """Waits until everything is written."""
-    self._manager.close()
+    """Waits until everything is written.
+
+    Raises:
+      UserError: the last checkpoint could not be.
+    """
+    with self._writing():
+      self._manager.close()
+
+  def _write_checksums(self):
+    """Adds them when all processes have written, before Orbax commits."""
+    final = self._directory / str(self._saving)
+    temporary = final.with_name(final.name + _UNFINISHED)
+    checksums.write(temporary if temporary.exists() else final)
+
+  @contextlib.contextmanager
+  def _writing(self):
+    try:
+      yield
+    except Exception as error:  # from the file system by way of Orbax: any
+      last = max(_steps(self._directory), default=None)
+      next_start = f'goes on from step {last}' if last else 'begins anew'
+      raise UserError(
+        f'the checkpoint of step {self._saving} could not be written to '
+        f'{self._directory} ({_in_short(error)}); the same command '
+        f'{next_start}, once it can be'
+      ) from error
 
 
 class CheckpointReader:
@@ -118,10 +165,7 @@ class CheckpointReader:
 
   def steps(self) -> list[int]:
     """Returns the steps there are whole checkpoints of, ascending."""
-    if not self._directory.exists():
-      return []
-    names = ocp.path.step.standard_name_format()
-    return sorted(found.step for found in names.find_all(self._directory))
+    return sorted(_steps(self._directory))
 
   def best_step(self) -> int | None:
     """Returns the step of the best held-out accuracy, None without any.
@@ -162,3 +206,140 @@ class CheckpointReader:
   def close(self) -> None:
     """Lets go of Orbax's threads."""
     self._reader.close()
+
+
+def restore_newest(
+  workdir: epath.Path, state: TrainState, progress: Progress
+) -> tuple[int, TrainState, Progress]:
+  """Reads the newest whole checkpoint of a run, on all processes.
+
+  Damaged ones that are newer are told of, and moved to `damaged-STEP`; to be
+  called before a `Checkpointer` is opened. Nothing is deleted.
+
+  Args:
+    workdir: of the run.
+    state: arrays or `jax.ShapeDtypeStruct`s with the shardings to restore to,
+      which need not be those that were saved.
+    progress: like the one saved.
+
+  Returns:
+    The step, and what was saved then; or 0 and the arguments, if nothing was.
+
+  Raises:
+    UserError: there are checkpoints, and all are damaged.
+  """
+  directory = workdir / _DIRECTORY
+  damaged: dict[int, str] = {}
+  is_first_process = jax.process_index() == 0
+  looks_whole = _look_whole(directory, damaged)
+  while step := _from_first_process(
+    next(looks_whole, 0) if is_first_process else 0
+  ):
+    error = None
+    try:
+      restored = restore(workdir, step, state, progress)
+    except Exception as caught:  # from a damaged file by way of Orbax: any
+      error = caught
+    if _in_all_processes(error is None):
+      break
+    damaged[step] = _in_short(error) if error else 'in another process'
+  if not step and _from_first_process(len(damaged)):
+    found = ', '.join(f'{step} ({what})' for step, what in damaged.items())
+    raise UserError(
+      f'no checkpoint in {directory} is whole: {found or "see process 0"}; put '
+      'a copy of one there, or give a new --workdir to begin anew'
+    )
+  if is_first_process:
+    damaged |= _with_unreadable_metrics(directory, step)
+    for number, what in damaged.items():
+      moved = _set_aside(directory / str(number))
+      print(
+        f'The checkpoint of step {number} is damaged ({what}): moved to {moved}'
+      )
+  _from_first_process(0)  # wait until they are moved
+  return (step, *restored) if step else (0, state, progress)
+
+
+def restore(
+  workdir: epath.Path, step: int, state: TrainState, progress: Progress
+) -> tuple[TrainState, Progress]:
+  """Reads the checkpoint of `step`; see `restore_newest`."""
+  path = workdir / _DIRECTORY / str(step)
+  items = {
+    'state': ocp.args.StandardRestore(state),
+    'progress': ocp.args.StandardRestore(progress.window),
+  }
+  if (path / 'skipped').exists():  # older ones have none
+    items['skipped'] = ocp.args.JsonRestore()
+  handler = ocp.CompositeCheckpointHandler()
+  with ocp.Checkpointer(handler) as reader:
+    found = reader.restore(path, args=ocp.args.Composite(**items))
+  skipped = found['skipped']['in_a_row'] if 'skipped' in items else 0
+  return found['state'], Progress(found['progress'], skipped)
+
+
+def _steps(directory: epath.Path) -> list[int]:
+  if not directory.exists():
+    return []
+  names = ocp.path.step.standard_name_format()
+  return [found.step for found in names.find_all(directory)]
+
+
+def _look_whole(
+  directory: epath.Path, damaged: dict[int, str]
+) -> Iterator[int]:
+  """Yields the steps that pass, the newest first; notes those that do not."""
+  for step in sorted(_steps(directory), reverse=True):
+    if what := checksums.find_damage(directory / str(step)):
+      damaged[step] = what
+    else:
+      yield step
+
+
+def _with_unreadable_metrics(
+  directory: epath.Path, before: int
+) -> dict[int, str]:
+  """Returns older checkpoints that Orbax would stumble over when it opens."""
+  damaged = {}
+  for step in _steps(directory):
+    path = directory / str(step)
+    if step >= before or not (path / 'metrics' / 'metrics').exists():
+      continue
+    what = checksums.find_damage(path, 'metrics/')
+    try:
+      json.loads((path / 'metrics' / 'metrics').read_text())
+    except ValueError as error:
+      what = f'metrics/metrics: {error}'
+    if what:
+      damaged[step] = what
+  return damaged
+
+
+def _set_aside(path: epath.Path) -> epath.Path:
+  for number in itertools.count():
+    suffix = f'.{number}' if number else ''
+    aside = path.with_name(f'damaged-{path.name}{suffix}')
+    if not aside.exists():
+      return path.rename(aside)
+
+
+def _from_first_process(value: int) -> int:
+  if jax.process_count() == 1:
+    return value
+  return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def _in_all_processes(value: bool) -> bool:
+  if jax.process_count() == 1:
+    return value
+  return bool(np.all(multihost_utils.process_allgather(np.asarray(value))))
+
+
+def _in_short(error: Exception) -> str:
+  """Returns what went wrong without where: the caller knows."""
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
+  text = ' '.join(str(error).split())
+  if code := re.search(r"os_error_code='(\d+)'", text):
+    return os.strerror(int(code[1]))
+  return f'{type(error).__name__}: {text[:200]}'

@@ -42,7 +42,8 @@ def train_and_evaluate(
 
   Raises:
     UserError: the config, the data or the directory are not as they should be;
-      nothing was written then. Or too many steps in a row were not finite.
+      nothing was written then. Or too many steps in a row were not finite, or
+      a checkpoint could not be written.
   """
   # Look at everything that can be wrong before anything is written.
   config_lib.validate(config)
@@ -77,23 +78,23 @@ def train_and_evaluate(
     print(overview)
 
   with contextlib.ExitStack() as stack:
+    first_step, state, progress = checkpoint.restore_newest(
+      directory,
+      sharding.with_sharding(abstract_state, state_sharding),
+      checkpoint.Progress(empty_window()),
+    )
     checkpointer = checkpoint.Checkpointer(directory, config.keep_checkpoints)
     stack.callback(checkpointer.close)
-    window = empty_window()
-    first_step = checkpointer.latest_step() or 0
-    if first_step:
-      target = sharding.with_sharding(abstract_state, state_sharding)
-      state, window = checkpointer.restore(first_step, target, window)
-      if is_first_process:
-        print(f'Going on from step {first_step} of {num_steps}')
-    else:
+    if not first_step:
       start = initialize.place_start(start, state_sharding)
       state = jax.jit(create_state, out_shardings=state_sharding)(start)
       del start
+    elif is_first_process:
+      print(f'Going on from step {first_step} of {num_steps}')
 
     reporter = Reporter(
       directory,
-      window,
+      *progress,
       first_step=first_step,
       num_steps=num_steps,
       steps_per_epoch=steps_per_epoch,
@@ -142,7 +143,8 @@ def train_and_evaluate(
           results = evaluate(eval_step, state, eval_source, config, mesh)
           reporter.evaluation(step, results)
           reporter.weights(step, select_kernels(state.params))
-        checkpointer.save(state, window, results)
+        skipped = len(reporter.skipped_in_a_row)
+        checkpointer.save(state, checkpoint.Progress(window, skipped), results)
 
     if results is None:  # there was nothing left to do
       results = evaluate(eval_step, state, eval_source, config, mesh)

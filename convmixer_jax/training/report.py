@@ -41,6 +41,7 @@ class Reporter:
     self,
     workdir: epath.Path,
     window: TrainMetrics,
+    skipped_in_a_row: int,
     *,
     first_step: int,
     num_steps: int,
@@ -53,6 +54,7 @@ class Reporter:
     Args:
       workdir: of the run.
       window: metrics of steps that were made but not yet reported.
+      skipped_in_a_row: how many of the steps made last were not finite.
       first_step: updates made before this start.
       num_steps: updates in the whole run.
       steps_per_epoch: updates in an epoch.
@@ -60,7 +62,10 @@ class Reporter:
       log_every_steps: how many steps a report sums up.
     """
     self._window = window
-    self.skipped_in_a_row: list[int] = []  # the last steps, if skipped
+    # The last steps, if skipped:
+    self.skipped_in_a_row = [
+      first_step - i for i in reversed(range(skipped_in_a_row))
+    ]
     self._pending = None  # (step, its metrics, still on the device)
     self._clock = None  # when the last step was known to be done
     self._seconds, self._steps = 0.0, 0  # timed since the last report
