@@ -1,8 +1,12 @@
 """Trains a ConvMixer: `python train.py --config=... --workdir=...`."""
 
+import signal
+import sys
+
 from absl import flags
 from ml_collections import config_flags
 
+from convmixer_jax.errors import Preempted
 from convmixer_jax.tools import cli
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -28,6 +32,8 @@ flags.mark_flags_as_required(['config', 'workdir'])
 def main(argv):
   """Trains, and prints the held-out accuracy as the last line."""
   del argv
+  # Until the loop looks to it, there is nothing to save.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(Preempted.EXIT_STATUS))
   import jax
 
   from convmixer_jax.training import loop

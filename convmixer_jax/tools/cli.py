@@ -13,7 +13,7 @@ from absl import app, flags, logging
 
 from convmixer_jax import config as config_lib
 from convmixer_jax.cache import keep_compilations
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import INTERRUPTED, Preempted, UserError
 from convmixer_jax.tools.allocator import tune_allocator
 
 _DEBUG = flags.DEFINE_bool(
@@ -25,7 +25,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   """Runs `main` on the positional arguments, after absl parsed the flags.
 
   A `UserError`, or flags that cannot be parsed, end the process with status 1
-  and one line on stderr; with `--debug`, with a traceback.
+  and one line on stderr; with `--debug`, with a traceback. `Preempted` and
+  Ctrl-C end it with statuses of their own.
   """
   tune_allocator()
   # TensorFlow, which writes TensorBoard's files, is to do so without a word.
@@ -44,6 +45,12 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
       if _DEBUG.value:
         raise
       exit_with(error)
+    except Preempted as stopped:
+      print(stopped, file=sys.stderr)
+      sys.exit(Preempted.EXIT_STATUS)
+    except KeyboardInterrupt:
+      print('interrupted', file=sys.stderr)
+      sys.exit(INTERRUPTED)
 
   app.run(guarded, flags_parser=_parse_flags)
 

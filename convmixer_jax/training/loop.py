@@ -16,6 +16,7 @@ from convmixer_jax.models import create_model
 from convmixer_jax.training import (
   checkpoint,
   initialize,
+  preemption,
   sharding,
   steps,
   workdir,
@@ -44,6 +45,7 @@ def train_and_evaluate(
     UserError: the config, the data or the directory are not as they should be;
       nothing was written then. Or too many steps in a row were not finite, or
       a checkpoint could not be written.
+    Preempted: by SIGTERM or SIGINT; see `preemption.Signals`.
   """
   # Look at everything that can be wrong before anything is written.
   config_lib.validate(config)
@@ -78,6 +80,7 @@ def train_and_evaluate(
     print(overview)
 
   with contextlib.ExitStack() as stack:
+    signals = stack.enter_context(preemption.Signals(directory))
     first_step, state, progress = checkpoint.restore_newest(
       directory,
       sharding.with_sharding(abstract_state, state_sharding),
@@ -125,14 +128,17 @@ def train_and_evaluate(
     )
     eval_every = config.eval_every_epochs * steps_per_epoch
     results = None
+    if signals.stop(0):
+      raise signals.preempted(first_step)
     for step in range(first_step + 1, num_steps + 1):
       batch = sharding.to_global(next(batches), mesh)
       state, metrics = train_step(state, batch)
       reporter.add(step, metrics)
       profile(step)
 
+      stops = signals.stop(step - first_step) and step < num_steps
       evaluates = step % eval_every == 0 or step == num_steps
-      saves = evaluates or step % config.checkpoint_every_steps == 0
+      saves = stops or evaluates or step % config.checkpoint_every_steps == 0
       if saves:
         window = reporter.flush()
       if len(reporter.skipped_in_a_row) >= config.max_nonfinite:
@@ -145,6 +151,8 @@ def train_and_evaluate(
           reporter.weights(step, select_kernels(state.params))
         skipped = len(reporter.skipped_in_a_row)
         checkpointer.save(state, checkpoint.Progress(window, skipped), results)
+      if stops:
+        raise signals.preempted(step)
 
     if results is None:  # there was nothing left to do
       results = evaluate(eval_step, state, eval_source, config, mesh)
