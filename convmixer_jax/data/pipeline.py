@@ -4,7 +4,10 @@ Batch n follows from (seed, n) alone: not from threads, processes or where the
 run was started. So resuming needs the step and nothing else.
 """
 
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from functools import partial
 
@@ -143,8 +146,24 @@ def _prefetch(
     grain.MultiprocessingOptions(
       num_workers=num_workers,
       per_worker_buffer_size=-(-config.prefetch // num_workers),
-    )
+    ),
+    worker_init_fn=_live_as_long_as_the_parent,
   )
+
+
+def _live_as_long_as_the_parent(*_: int) -> None:
+  """Keeps a worker from ending before the process it works for, or after.
+
+  Ctrl-C and Slurm signal all processes; the last step still needs its batch.
+  """
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+
+  def end_with_the_parent():
+    multiprocessing.parent_process().join()
+    os._exit(0)
+
+  threading.Thread(target=end_with_the_parent, daemon=True).start()
 
 
 def default_num_workers(source: Source, num_cores: int) -> int:
