@@ -1,0 +1,287 @@
+"""Kills a run again and again, and compares what is left with a quiet one.
+
+    python tests/torture.py --rounds=100
+
+A small network learns digits in two processes. In each round one of them, or
+both, is killed by SIGKILL at a random moment: while it starts, between two
+checkpoints, or with a checkpoint half written. Then the same command is given
+again. Now and then the fault is a SIGTERM or SIGINT to one of the processes,
+after which both must save and leave with the status of a preemption. A run that
+reaches its end is compared with one that nobody disturbed: the last state bit
+for bit, `metrics.csv` line for line but for the speeds. Then the next begins.
+"""
+
+import argparse
+import atexit
+import collections
+import csv
+import multiprocessing
+import operator
+import os
+import pathlib
+import random
+import runpy
+import signal
+import socket
+import sys
+import tempfile
+import time
+
+import jax
+import numpy as np
+from checkpoints import read_state
+
+ROOT = pathlib.Path(__file__).parents[1]
+NUM_STEPS = 60
+FLAGS = [
+  '--config=configs/digits.py',
+  f'--config.num_steps={NUM_STEPS}',  # an epoch is 22
+  '--config.batch_size=64',
+  '--config.model.width=8',
+  '--config.model.depth=1',
+  '--config.model.kernel_size=3',
+  '--config.mixup.mixup_alpha=0.5',
+  '--config.mixup.group_size=8',
+  '--config.eval_every_epochs=1',
+  '--config.log_every_steps=3',
+  '--config.checkpoint_every_steps=4',
+  '--config.input.num_threads=2',
+]
+PRELOADED = [
+  'clu.metric_writers.summary_writer',
+  'convmixer_jax.plots',
+  'convmixer_jax.tools.cli',
+  'convmixer_jax.training.loop',
+  'sklearn.datasets',
+]
+SPEEDS = ('steps_per_sec', 'images_per_sec')
+MOMENTS = ('start', 'steps', 'checkpoint', 'preemption')
+WEIGHTS = (2, 3, 4, 1)
+PREEMPTED = 75  # the exit status
+LEAVES_WITHIN = 3  # seconds for the process that was not killed
+STUCK_AFTER = 900  # seconds
+POLL = 0.02  # seconds
+
+
+class Failure(Exception):
+  """The run did not do what it promises."""
+
+
+def prepare(cache):
+  """Imports once what each process needs: nearly all of the time of a start."""
+  os.environ |= {
+    'GLIBC_TUNABLES': '',  # a forked process cannot be started anew
+    'JAX_COMPILATION_CACHE_DIR': str(cache),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PLATFORMS': 'cpu',
+    'PYTHONPATH': str(ROOT),
+    'TF_CPP_MIN_LOG_LEVEL': '2',
+    'TF_ENABLE_ONEDNN_OPTS': '0',
+    # Compiling is most of what is left of a start, and is not cached for
+    # process 1.
+    'XLA_FLAGS': '--xla_backend_optimization_level=0',
+  }
+  context = multiprocessing.get_context('forkserver')
+  context.set_forkserver_preload(PRELOADED)
+  return context
+
+
+def train(arguments, log):
+  """Is `python train.py ...`, in a process that was forked."""
+  file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+  os.dup2(file, 1)
+  os.dup2(file, 2)
+  os.chdir(ROOT)
+  sys.path.insert(0, str(ROOT))
+  sys.argv = ['train.py', *arguments]
+  try:
+    runpy.run_path('train.py', run_name='__main__')
+  finally:
+    atexit._run_exitfuncs()  # which multiprocessing leaves out
+
+
+class Job:
+  """Two processes of one run."""
+
+  def __init__(self, workdir, context):
+    with socket.socket() as free:
+      free.bind(('localhost', 0))
+      port = free.getsockname()[1]
+    self.workdir = workdir
+    self._logs = [
+      workdir.with_name(f'{workdir.name}.{port}.{i}.txt') for i in range(2)
+    ]
+    self.processes = []
+    for i, log in enumerate(self._logs):
+      arguments = [
+        *(f'--workdir={workdir}', *FLAGS, f'--process_id={i}'),
+        *(f'--coordinator_address=localhost:{port}', '--num_processes=2'),
+      ]
+      process = context.Process(target=train, args=(arguments, str(log)))
+      process.start()
+      self.processes.append(process)
+
+  def has_ended(self):
+    return not all(process.is_alive() for process in self.processes)
+
+  def wait_for_new(self, look, number):
+    """Returns whether so many were seen that were not there at the start."""
+    give_up = time.monotonic() + STUCK_AFTER
+    before, seen = look(), set()
+    while len(seen) < number:
+      if self.has_ended():
+        return False
+      if time.monotonic() > give_up:
+        self.wait(0)
+        raise Failure(f'stuck for {STUCK_AFTER} s\n{self.output()}')
+      time.sleep(POLL)
+      seen |= look() - before
+    return True
+
+  def wait(self, seconds=STUCK_AFTER):
+    """Returns the exit statuses, of processes killed if they do not leave."""
+    give_up = time.monotonic() + seconds
+    for process in self.processes:
+      process.join(max(give_up - time.monotonic(), 0))
+      process.kill()
+      process.join()
+    return [process.exitcode for process in self.processes]
+
+  def output(self):
+    return '\n'.join(log.read_text() for log in self._logs if log.exists())
+
+  def unfinished(self):
+    """Returns the checkpoints that are being written."""
+    return set(self.workdir.glob('checkpoints/*.orbax-checkpoint-tmp'))
+
+  def rows(self):
+    """Returns the lines of metrics.csv, which differ by speed if in nothing."""
+    path = self.workdir / 'metrics.csv'
+    return set(path.read_text().splitlines()) if path.exists() else set()
+
+
+def read_lines(workdir):
+  """Returns the rows of metrics.csv as they stand there, without speeds."""
+  with open(workdir / 'metrics.csv', newline='') as file:
+    return [
+      {name: text for name, text in row.items() if name not in SPEEDS}
+      for row in csv.DictReader(file)
+    ]
+
+
+def finish(job):
+  statuses = job.wait()
+  if statuses != [0, 0]:
+    raise Failure(f'ended with {statuses}\n{job.output()}')
+
+
+def compare(workdir, quiet):
+  """Returns how many arrays and rows differ.
+
+  Raises:
+    Failure: a step is missing, or there twice.
+  """
+  found, expected = read_state(workdir, NUM_STEPS), read_state(quiet, NUM_STEPS)
+  same = jax.tree.map(np.array_equal, found, expected)
+  differences = sum(not equal for equal in jax.tree.leaves(same))
+  found, expected = read_lines(workdir), read_lines(quiet)
+  steps = [row['step'] for row in found]
+  if steps != [row['step'] for row in expected]:
+    raise Failure(f'a step is missing or there twice: {steps}')
+  return differences + sum(map(operator.ne, found, expected))
+
+
+def disturb(job, rng, moment):
+  """Makes the fault; returns what it was, or None if the run was faster."""
+  if moment == 'start':
+    time.sleep(rng.uniform(0, 8))
+  elif moment == 'checkpoint':
+    if not job.wait_for_new(job.unfinished, rng.randint(1, 3)):
+      return None
+    time.sleep(rng.uniform(0, 0.3))
+  else:
+    if not job.wait_for_new(job.rows, rng.randint(1, 5)):
+      return None
+    time.sleep(rng.uniform(0, 1))
+  if job.has_ended():
+    return None
+  if moment == 'preemption':
+    victim = rng.randrange(2)
+    number = rng.choice([signal.SIGTERM, signal.SIGINT])
+    os.kill(job.processes[victim].pid, number)
+    statuses = job.wait()
+    if statuses == [0, 0]:  # it was at its last step
+      return None
+    if statuses != [PREEMPTED] * 2:
+      raise Failure(f'{number.name} ended in {statuses}\n{job.output()}')
+    return f'{number.name} to process {victim}'
+  victims = rng.choice([[0], [1], [0, 1]])
+  for i in victims:
+    job.processes[i].kill()
+  half = ', a checkpoint half written' if job.unfinished() else ''
+  statuses = job.wait(LEAVES_WITHIN)
+  names = ' and '.join(map(str, victims))
+  alone = ''
+  for i in {0, 1} - set(victims):
+    by_itself = statuses[i] != -signal.SIGKILL
+    alone = f'; process {i} left {"alone" if by_itself else "when killed"}'
+  return f'SIGKILL to process {names}{half}{alone}'
+
+
+def torture(moments, rng, directory):
+  """Makes a fault at each of `moments`; returns how many differences were."""
+  context = prepare(directory / 'cache')
+  quiet = directory / 'quiet'
+  finish(Job(quiet, context))
+  compared = differences = done = 0
+  counts = collections.Counter()
+  rounds = len(moments)
+  while True:
+    workdir = directory / f'run{compared}'
+    job = Job(workdir, context)
+    fault = None
+    if done < rounds:
+      fault = disturb(job, rng, moments[done])
+    if fault:
+      done += 1
+      counts[moments[done - 1]] += 1
+      counts['checkpoint half written'] += 'half written' in fault
+      steps = read_lines(workdir) if job.rows() else []
+      at = steps[-1]['step'] if steps else 0
+      print(
+        f'round {done}: {moments[done - 1]}, step {at}: {fault}', flush=True
+      )
+      continue
+    finish(job)
+    found = compare(workdir, quiet)
+    differences += found
+    compared += 1
+    print(f'run {compared} has ended: differences {found}', flush=True)
+    if done == rounds:
+      break
+  print(f'rounds: {rounds}')
+  print(f'faults survived: {done} ({dict(counts)})')
+  print(f'runs compared: {compared}')
+  print(f'differences: {differences}')
+  return differences
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--rounds', type=int, default=10)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument(
+    '--moments', nargs='+', choices=MOMENTS, help='of each round, not drawn'
+  )
+  arguments = parser.parse_args()
+  rng = random.Random(arguments.seed)
+  moments = rng.choices(MOMENTS, WEIGHTS, k=arguments.rounds)
+  with tempfile.TemporaryDirectory() as directory:
+    differences = torture(
+      arguments.moments or moments, rng, pathlib.Path(directory)
+    )
+  sys.exit(differences > 0)
+
+
+if __name__ == '__main__':
+  main()
