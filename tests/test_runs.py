@@ -132,7 +132,7 @@ def test_checkpoints_of_several_devices_are_read_on_one(trained_run, tmp_path):
 import jax, numpy as np
 from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
-from convmixer_jax.training.checkpoint import Checkpointer
+from convmixer_jax.training.checkpoint import Checkpointer, Progress
 from convmixer_jax.training.metrics import empty_window
 from convmixer_jax.training.steps import TrainState
 mesh = jax.make_mesh((4,), ('fsdp',))
@@ -141,7 +141,8 @@ kernel = jax.device_put(np.arange(32.).reshape(8, 4), split)
 params = {{'head': {{'kernel': kernel, 'bias': np.zeros(4)}}}}
 stats = {{'patch_bn': {{'mean': np.zeros(8)}}}}
 writer = Checkpointer(epath.Path({str(tmp_path)!r}), keep=1)
-writer.save(TrainState(np.int32(3), params, stats, ()), empty_window())
+progress = Progress(empty_window())
+writer.save(TrainState(np.int32(3), params, stats, ()), progress)
 writer.close()
 """
   environment = {

@@ -100,7 +100,7 @@ def _save_run(loaded: weights.Weights, path: epath.Path) -> None:
   workdir.describe_run(path, config, loaded.labels, overview)
   checkpointer = checkpoint.Checkpointer(path, keep=1)
   state = TrainState(jnp.int32(0), params, loaded.variables['batch_stats'], ())
-  checkpointer.save(state, empty_window())
+  checkpointer.save(state, checkpoint.Progress(empty_window()))
   checkpointer.close()
 
 
