@@ -138,6 +138,46 @@ def test_trains_as_timm(timm_case, scan, remat):
   assert_trees_close(gradients, timm_case['gradients'], rtol=2e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+  ('remat', 'of_a_block'),
+  [(False, 3), (True, 1)],  # input; both convolutions
+)
+@pytest.mark.parametrize('activation', ['gelu', 'relu'])
+def test_a_loop_over_blocks_keeps_no_more_than_it_needs(
+  remat, of_a_block, activation
+):
+  depth = 5
+  model = small_model(
+    depth=depth,
+    dtype=jnp.bfloat16,
+    activation=activation,
+    scan=True,
+    remat=remat,
+  )
+  images = jnp.zeros((4, 16, 16, 3))
+  variables = jax.eval_shape(lambda: init(model, images))
+
+  def backward(variables):
+    def forward(params):
+      return model.apply(
+        variables | {'params': params},
+        images,
+        train=True,
+        mutable=['batch_stats'],
+      )[0]
+
+    return jax.vjp(forward, variables['params'])[1]
+
+  kept = jax.eval_shape(backward, variables)
+  activation_size = 4 * 8 * 8 * 8  # [B, H, W, C]
+  of_blocks = [
+    array.dtype
+    for array in jax.tree.leaves(kept)
+    if array.size == depth * activation_size
+  ]
+  assert of_blocks == [jnp.bfloat16] * of_a_block
+
+
 @pytest.mark.parametrize('variant', imagenet.VARIANTS)
 def test_parameter_counts_are_the_published_ones(variant):
   config = imagenet.get_config(variant)

@@ -11,6 +11,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from convmixer_jax import ops
 from convmixer_jax.errors import UserError
@@ -132,8 +133,10 @@ class MixerBlock(nn.Module):
       norm_implementation(self.depthwise),
     )
     y = DepthwiseConv(self.kernel_size, self.depthwise, name='depthwise')(x)
+    y = checkpoint_name(y, ops.KEPT)
     x = norm(name='depthwise_bn')(y, residual=x, train=self.train)
     y, bias = PointwiseConv(name='pointwise')(x)
+    y = checkpoint_name(y, ops.KEPT)
     x = norm(name='pointwise_bn')(y, bias, train=self.train)
     self.sow('intermediates', 'output', x)
     return x, None
@@ -213,9 +216,14 @@ class ConvMixer(nn.Module):
       name='patch_bn',
     )(x, bias, train=train)
 
-    block = (
-      nn.remat(MixerBlock, prevent_cse=False) if self.remat else MixerBlock
-    )
+    block = MixerBlock
+    if self.remat or self.scan:
+      # Unrolled, XLA itself finds what is cheap to compute again; a loop keeps
+      # what autodiff says.
+      policy = jax.checkpoint_policies.save_only_these_names(
+        *([] if self.remat else [ops.KEPT])
+      )
+      block = nn.remat(MixerBlock, prevent_cse=False, policy=policy)
     blocks = nn.scan(
       block,
       variable_axes={'params': 0, 'batch_stats': 0, 'intermediates': 0},

@@ -6,6 +6,7 @@ from convmixer_jax.ops.linear import linear
 from convmixer_jax.ops.mix import mix
 from convmixer_jax.ops.norm import (
   ACTIVATIONS,
+  KEPT,
   activation_affine,
   activation_batch_norm,
   activation_mean,
@@ -14,6 +15,7 @@ from convmixer_jax.ops.norm import (
 __all__ = [
   'ACTIVATIONS',
   'IMPLEMENTATIONS',
+  'KEPT',
   'activation_affine',
   'activation_batch_norm',
   'activation_mean',

@@ -12,11 +12,13 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from convmixer_jax.ops import library, norm_native, norm_xla
 
 _MODULES = {'native': norm_native, 'xla': norm_xla}
 ACTIVATIONS = ('gelu', 'relu')
+KEPT = 'kept'  # name of what a loop over blocks keeps for the backward pass
 
 
 def activation_batch_norm(
@@ -134,6 +136,7 @@ def _batch_norm_forward(
     _per_group(sums, group_size) / (group_size * height * width), axis=1
   )
   var = jnp.maximum(mean_of_squares - lax.square(mean), 0.0)
+  mean, var = checkpoint_name((mean, var), KEPT)
   inverse = lax.rsqrt(var + epsilon)
   factor = inverse * scale
   y = _call(
