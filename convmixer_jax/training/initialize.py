@@ -13,6 +13,7 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer
 from convmixer_jax.runs import load_run
 from convmixer_jax.training import checkpoint
+from convmixer_jax.training.steps import TrainState
 from convmixer_jax.training.workdir import absolute_path
 
 _SHAPE = ('width', 'depth', 'patch_size', 'kernel_size')
@@ -82,25 +83,23 @@ def load_start(
   return {'params': params, 'batch_stats': loaded.variables['batch_stats']}
 
 
-def place_start(start: dict[str, Any], shardings: Any) -> dict[str, Any]:
+def place_start(start: dict[str, Any], state: TrainState) -> dict[str, Any]:
   """Puts `start` onto the devices.
 
   Args:
     start: from `load_start`.
-    shardings: a `TrainState` of those of the state.
+    state: shapes with their shardings, or arrays.
   """
 
-  def put(array, sharding):
+  def put(array, like):
     return jax.make_array_from_callback(
-      array.shape, sharding, array.__getitem__
+      array.shape, like.sharding, array.__getitem__
     )
 
   placed = {}
   for name, modules in start.items():
-    of_modules = {
-      module: getattr(shardings, name)[module] for module in modules
-    }
-    placed[name] = jax.tree.map(put, modules, of_modules)
+    like = {module: getattr(state, name)[module] for module in modules}
+    placed[name] = jax.tree.map(put, modules, like)
   return placed
 
 

@@ -1,7 +1,6 @@
 """The training run, from a config to a trained network."""
 
 import contextlib
-from functools import partial
 
 import jax
 import ml_collections
@@ -12,7 +11,6 @@ from convmixer_jax import analysis
 from convmixer_jax import config as config_lib
 from convmixer_jax.data import augment, pipeline, sources
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import create_model
 from convmixer_jax.training import (
   checkpoint,
   initialize,
@@ -21,7 +19,7 @@ from convmixer_jax.training import (
   steps,
   workdir,
 )
-from convmixer_jax.training import optimizer as optimizer_lib
+from convmixer_jax.training.assembly import assemble
 from convmixer_jax.training.metrics import EvalMetrics, empty_window
 from convmixer_jax.training.report import Reporter
 
@@ -61,20 +59,20 @@ def train_and_evaluate(
   steps_per_epoch = pipeline.steps_per_epoch(train_source, config.batch_size)
   num_steps = config_lib.num_train_steps(config, steps_per_epoch)
 
-  model = create_model(config.model, train_source.num_classes, config.dtype)
+  assembly = assemble(
+    config,
+    mesh,
+    num_classes=train_source.num_classes,
+    steps_per_epoch=steps_per_epoch,
+  )
   with contextlib.closing(checkpoint.CheckpointReader(directory)) as reader:
     is_new = not reader.steps()
-  start = initialize.load_start(config, model) if is_new else {}
-  schedule = optimizer_lib.create_schedule(config, steps_per_epoch, num_steps)
-  optimizer = optimizer_lib.create_optimizer(config, schedule)
-  create_state = partial(steps.create_state, model, optimizer, config)
-  abstract_state = jax.eval_shape(create_state)
-  state_sharding = sharding.state_sharding(mesh, abstract_state)
+  start = initialize.load_start(config, assembly.model) if is_new else {}
 
   is_first_process = jax.process_index() == 0
   if is_first_process:
     overview = parameter_overview.get_parameter_overview(
-      abstract_state.params, include_stats=False
+      assembly.state.params, include_stats=False
     )
     workdir.describe_run(directory, config, train_source.class_names, overview)
     print(overview)
@@ -83,14 +81,15 @@ def train_and_evaluate(
     signals = stack.enter_context(preemption.Signals(directory))
     first_step, state, progress = checkpoint.restore_newest(
       directory,
-      sharding.with_sharding(abstract_state, state_sharding),
+      assembly.state,
       checkpoint.Progress(empty_window()),
     )
     checkpointer = checkpoint.Checkpointer(directory, config.keep_checkpoints)
     stack.callback(checkpointer.close)
     if not first_step:
-      start = initialize.place_start(start, state_sharding)
-      state = jax.jit(create_state, out_shardings=state_sharding)(start)
+      state = assembly.create_state(
+        initialize.place_start(start, assembly.state)
+      )
       del start
     elif is_first_process:
       print(f'Going on from step {first_step} of {num_steps}')
@@ -105,15 +104,6 @@ def train_and_evaluate(
       log_every_steps=config.log_every_steps,
     )
     stack.callback(reporter.close)
-    train_step = jax.jit(
-      steps.make_train_step(model, optimizer, schedule, config),
-      donate_argnums=0,
-      out_shardings=(state_sharding, sharding.replicated(mesh)),
-    )
-    eval_step = jax.jit(
-      steps.make_eval_step(model, config),
-      out_shardings=sharding.replicated(mesh),
-    )
     select_kernels = jax.jit(
       analysis.select_kernels, out_shardings=sharding.replicated(mesh)
     )
@@ -132,7 +122,7 @@ def train_and_evaluate(
       raise signals.preempted(first_step)
     for step in range(first_step + 1, num_steps + 1):
       batch = sharding.to_global(next(batches), mesh)
-      state, metrics = train_step(state, batch)
+      state, metrics = assembly.train_step(state, batch)
       reporter.add(step, metrics)
       profile(step)
 
@@ -146,7 +136,9 @@ def train_and_evaluate(
       if saves:
         results = None
         if evaluates:
-          results = evaluate(eval_step, state, eval_source, config, mesh)
+          results = evaluate(
+            assembly.eval_step, state, eval_source, config, mesh
+          )
           reporter.evaluation(step, results)
           reporter.weights(step, select_kernels(state.params))
         skipped = len(reporter.skipped_in_a_row)
@@ -155,7 +147,7 @@ def train_and_evaluate(
         raise signals.preempted(step)
 
     if results is None:  # there was nothing left to do
-      results = evaluate(eval_step, state, eval_source, config, mesh)
+      results = evaluate(assembly.eval_step, state, eval_source, config, mesh)
   return results
 
 

@@ -3,6 +3,7 @@
 The batch is split over both axes; parameters and optimizer state over `fsdp`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,16 +16,21 @@ from convmixer_jax.errors import UserError
 _REPLICATE_BELOW = 2**14  # elements; splitting less saves nothing
 
 
-def create_mesh(config: ml_collections.ConfigDict) -> Mesh:
-  """Lays the devices of all processes out as `data` x `fsdp`.
+def create_mesh(
+  config: ml_collections.ConfigDict,
+  devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+  """Lays devices out as `data` x `fsdp`.
 
   Args:
     config: `config.mesh`; `data = -1` takes the devices that `fsdp` leaves.
+    devices: None for those of all processes.
 
   Raises:
     UserError: the product is not the number of devices.
   """
-  num_devices = jax.device_count()
+  devices = jax.devices() if devices is None else devices
+  num_devices = len(devices)
   data = config.data
   if data == -1:
     data = max(num_devices // config.fsdp, 1)
@@ -35,7 +41,10 @@ def create_mesh(config: ml_collections.ConfigDict) -> Mesh:
     )
   # Auto: the partitioner follows the shardings of the step's arguments.
   return jax.make_mesh(
-    (data, config.fsdp), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2
+    (data, config.fsdp),
+    ('data', 'fsdp'),
+    axis_types=(AxisType.Auto,) * 2,
+    devices=devices,
   )
 
 

@@ -1,0 +1,79 @@
+"""What a run computes: its state and its steps, laid out on a mesh.
+
+`loop.py` runs them; `tools/plan.py` compiles them for devices that are not
+there.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import ml_collections
+from jax.sharding import Mesh
+
+from convmixer_jax import config as config_lib
+from convmixer_jax.models import ConvMixer, create_model
+from convmixer_jax.training import optimizer as optimizer_lib
+from convmixer_jax.training import sharding, steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Assembly:
+  """Jitted functions, and what they work on.
+
+  Attributes:
+    model: the network.
+    state: shapes, dtypes and shardings of the `TrainState`.
+    create_state: returns the state of step 0, given what does not start from
+      random numbers, as `steps.create_state` wants it.
+    train_step: `steps.make_train_step`, its state donated.
+    eval_step: `steps.make_eval_step`.
+  """
+
+  model: ConvMixer
+  state: steps.TrainState
+  create_state: Callable
+  train_step: Callable
+  eval_step: Callable
+
+
+def assemble(
+  config: ml_collections.ConfigDict,
+  mesh: Mesh,
+  *,
+  num_classes: int,
+  steps_per_epoch: int,
+) -> Assembly:
+  """Builds network, optimizer and steps as `config` says.
+
+  Args:
+    config: the whole config.
+    mesh: the devices, from `sharding.create_mesh`.
+    num_classes: outputs of the head, which the data set decides.
+    steps_per_epoch: updates in an epoch, for the schedule.
+
+  Raises:
+    UserError: a field of `config.model` is out of range.
+  """
+  model = create_model(config.model, num_classes, config.dtype)
+  num_steps = config_lib.num_train_steps(config, steps_per_epoch)
+  schedule = optimizer_lib.create_schedule(config, steps_per_epoch, num_steps)
+  optimizer = optimizer_lib.create_optimizer(config, schedule)
+  create_state = partial(steps.create_state, model, optimizer, config)
+  shapes = jax.eval_shape(create_state)
+  state_sharding = sharding.state_sharding(mesh, shapes)
+  replicated = sharding.replicated(mesh)
+  return Assembly(
+    model=model,
+    state=sharding.with_sharding(shapes, state_sharding),
+    create_state=jax.jit(create_state, out_shardings=state_sharding),
+    train_step=jax.jit(
+      steps.make_train_step(model, optimizer, schedule, config),
+      donate_argnums=0,
+      out_shardings=(state_sharding, replicated),
+    ),
+    eval_step=jax.jit(
+      steps.make_eval_step(model, config), out_shardings=replicated
+    ),
+  )
