@@ -163,7 +163,7 @@ def check_batch_size(
     f'{config.accum_steps} accumulation steps',
   ]
   unit = num_devices * config.accum_steps
-  if config.mixup.group_size and _mixes(config):
+  if config.mixup.group_size and mixes(config):
     parts.append(f'mixup groups of {config.mixup.group_size}')
     unit = math.lcm(unit, config.mixup.group_size)
   if config.model.bn_group_size:
@@ -178,7 +178,8 @@ def check_batch_size(
     )
 
 
-def _mixes(config) -> bool:
+def mixes(config: ml_collections.ConfigDict) -> bool:
+  """Whether images are mixed by mixup or CutMix."""
   return config.mixup.mixup_alpha > 0 or config.mixup.cutmix_alpha > 0
 
 

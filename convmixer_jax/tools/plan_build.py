@@ -1,0 +1,157 @@
+"""From a config and devices to a plan: compiles its batch, and the largest."""
+
+import importlib.metadata
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+
+from convmixer_jax import config as config_lib
+from convmixer_jax.data.pipeline import steps_per_epoch
+from convmixer_jax.errors import UserError
+from convmixer_jax.tools import plan_compile, plan_report
+from convmixer_jax.tools.plan_chips import Chip
+from convmixer_jax.tools.plan_search import largest_that_fits
+from convmixer_jax.training import sharding
+
+_COMPILERS = ('libtpu', 'jax-cuda12-plugin', 'jax-cuda13-plugin')
+
+
+def make_plan(
+  config: ml_collections.ConfigDict,
+  chip: Chip,
+  devices: Sequence[Any],
+  *,
+  num_examples: int,
+  num_classes: int,
+  search: bool = True,
+) -> dict[str, Any]:
+  """Compiles the step of the config's batch and of the largest that fits.
+
+  Args:
+    config: the whole config. A batch that does not divide over the devices is
+      replaced by one group for each.
+    chip: what the devices are.
+    devices: from `plan_topology.describe_devices`, or real ones.
+    num_examples: training images.
+    num_classes: outputs of the head.
+    search: whether to look for the largest batch.
+
+  Returns:
+    What `plan_report.table` prints, JSON-serialisable. `steps` has the config's
+    batch, if it fits, and the largest, if it is another.
+
+  Raises:
+    UserError: a field of the config is out of range, or there are fewer images
+      than a batch takes.
+  """
+  if config.model.depthwise == 'native':
+    raise UserError(
+      "config.model.depthwise = 'native' is for CPUs; leave it out for what "
+      f'{chip.name} uses'
+    )
+  mesh = sharding.create_mesh(config.mesh, devices)
+  num_chips = len(devices)
+  unit = least_per_chip(config)
+  compiled, notes = {}, []
+
+  def measure(images_per_chip):
+    """Returns whether they fit, and the bytes they need."""
+    if images_per_chip not in compiled:
+      compiled[images_per_chip] = _compile(
+        _with_batch_size(config, images_per_chip * num_chips),
+        devices,
+        num_examples,
+        num_classes,
+      )
+    step = compiled[images_per_chip]
+    if isinstance(step, plan_compile.OutOfMemoryError):
+      return False, step.num_bytes
+    needed = sum(step.memory.values())
+    return needed <= chip.memory, needed
+
+  try:
+    config_lib.check_batch_size(config, num_chips)
+    first = config.batch_size // num_chips
+  except UserError as error:
+    first = unit
+    notes.append(f'{error}; planned for {first * num_chips}')
+  fits, needed = measure(first)
+  if not fits:
+    notes.append(
+      f'{first} images a chip do not fit: they need {needed / 2**30:.2f} GiB'
+    )
+  chosen = [first] if fits else []
+  largest = 'The largest batch was not looked for.'
+  if search:
+    most = max(num_examples // num_chips, unit)
+    found, too_large = largest_that_fits(
+      measure,
+      start=-(-first // unit) * unit,
+      unit=unit,
+      most=most,
+      capacity=chip.memory,
+    )
+    largest = plan_report.largest_sentence(found, too_large, unit)
+    chosen += [found] if found and found not in chosen else []
+  return {
+    'chip': {
+      'name': chip.name,
+      'flops': chip.flops,
+      'bandwidth': chip.bandwidth,
+      'memory': chip.memory,
+    },
+    'num_chips': num_chips,
+    'mesh': dict(mesh.shape),
+    'num_examples': num_examples,
+    'num_classes': num_classes,
+    'versions': _versions(),
+    'scan': config.model.scan,
+    'remat': config.model.remat,
+    'notes': notes,
+    'largest': largest,
+    'steps': [
+      plan_report.summarize(
+        config, compiled[b], chip, num_chips, num_examples, num_classes
+      )
+      for b in chosen
+    ],
+  }
+
+
+def least_per_chip(config: ml_collections.ConfigDict) -> int:
+  """Returns the fewest images with which no group straddles chips."""
+  mixed = (config_lib.mixes(config) and config.mixup.group_size) or 1
+  normalized = config.model.bn_group_size or 1
+  return math.lcm(mixed, normalized * config.accum_steps)
+
+
+def _with_batch_size(config, batch_size):
+  changed = config.copy_and_resolve_references()
+  changed.batch_size = batch_size
+  return changed
+
+
+def _compile(config, devices, num_examples, num_classes):
+  print(f'compiling for {config.batch_size} images', file=sys.stderr)
+  try:
+    return plan_compile.compile_step(
+      config,
+      devices,
+      num_classes=num_classes,
+      steps_per_epoch=steps_per_epoch(range(num_examples), config.batch_size),
+    )
+  except plan_compile.OutOfMemoryError as error:
+    return error
+
+
+def _versions():
+  versions = {}
+  for package in ('jax', *_COMPILERS):
+    try:
+      versions[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return versions

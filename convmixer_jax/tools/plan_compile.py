@@ -1,0 +1,131 @@
+"""Compiles the train step for devices that are not there, and measures it."""
+
+import dataclasses
+import math
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from convmixer_jax.tools import hlo, hlo_costs
+from convmixer_jax.training import sharding
+from convmixer_jax.training.assembly import assemble
+
+_UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
+
+
+class OutOfMemoryError(Exception):
+  """The compiler refused: the program needs more memory than there is.
+
+  Attributes:
+    num_bytes: what it needs, or infinity if that is not said.
+  """
+
+  def __init__(self, message: str):
+    super().__init__(message)
+    needed = re.search(r'\(([\d.]+)([KMGT]?)\) exceeds', message)
+    self.num_bytes = (
+      float(needed[1]) * _UNITS[needed[2]] if needed else math.inf
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledStep:
+  """What a compiled step tells of itself, per device.
+
+  Attributes:
+    batch_size: images of an update, over all devices.
+    memory: bytes by what they hold.
+    memory_traffic: see `hlo_costs.memory_traffic`.
+    collectives: see `hlo_costs.collectives`.
+    xla_flops: operations by XLA's count, which has the inside of a loop once;
+      None where it does not count.
+    compile_seconds: of lowering and compiling.
+  """
+
+  batch_size: int
+  memory: dict[str, int]
+  memory_traffic: int
+  collectives: list[hlo_costs.Collective]
+  xla_flops: float | None
+  compile_seconds: float
+
+
+def compile_step(
+  config: ml_collections.ConfigDict,
+  devices: Sequence[Any],
+  *,
+  num_classes: int,
+  steps_per_epoch: int,
+) -> CompiledStep:
+  """Compiles the step that `loop.py` would run, and measures it.
+
+  Args:
+    config: the whole config.
+    devices: from `plan_topology.describe_devices`, or real ones.
+    num_classes: outputs of the head.
+    steps_per_epoch: updates in an epoch, for the schedule.
+
+  Raises:
+    OutOfMemoryError: the compiler found that it cannot fit.
+    UserError: a field of the config is out of range.
+  """
+  mesh = sharding.create_mesh(config.mesh, devices)
+  assembly = assemble(
+    config, mesh, num_classes=num_classes, steps_per_epoch=steps_per_epoch
+  )
+  size, at = config.dataset.image_size, sharding.batch_sharding(mesh)
+  batch = {
+    'image': jax.ShapeDtypeStruct(
+      (config.batch_size, size, size, 3), jnp.uint8, sharding=at
+    ),
+    'label': jax.ShapeDtypeStruct((config.batch_size,), jnp.int32, sharding=at),
+  }
+  start = time.perf_counter()
+  try:
+    compiled = assembly.train_step.lower(assembly.state, batch).compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' in str(error):
+      raise OutOfMemoryError(str(error)) from error
+    raise
+  seconds = time.perf_counter() - start
+  module = hlo.parse(compiled.as_text())
+  costs = compiled.cost_analysis()
+  return CompiledStep(
+    batch_size=config.batch_size,
+    memory=_memory(compiled.memory_analysis(), assembly.state),
+    memory_traffic=hlo_costs.memory_traffic(module),
+    collectives=hlo_costs.collectives(module),
+    xla_flops=costs['flops'] if costs else None,
+    compile_seconds=seconds,
+  )
+
+
+def _memory(analysis, state):
+  """Splits what the compiler says by what it holds; see `CompiledStep`."""
+  parts = {
+    'parameters': _bytes_per_device(state.params),
+    'BatchNorm statistics': _bytes_per_device(state.batch_stats),
+    'optimizer': _bytes_per_device(state.opt_state),
+  }
+  parts['batch, padding'] = analysis.argument_size_in_bytes - sum(
+    parts.values()
+  )
+  parts['activations, temporaries'] = (
+    analysis.temp_size_in_bytes
+    + analysis.output_size_in_bytes
+    - analysis.alias_size_in_bytes
+  )
+  parts['program'] = analysis.generated_code_size_in_bytes
+  return parts
+
+
+def _bytes_per_device(tree):
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
+  )

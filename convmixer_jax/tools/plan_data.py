@@ -1,0 +1,50 @@
+"""How many images and classes there are, whether or not the data are there."""
+
+import ml_collections
+
+from convmixer_jax.data import builders, sources
+from convmixer_jax.errors import UserError
+
+_TRAIN_SPLITS = {'imagenet2012': (1_281_167, 1000), 'cifar10': (50_000, 10)}
+
+
+def data_size(
+  config: ml_collections.ConfigDict,
+  num_examples: int | None = None,
+  num_classes: int | None = None,
+) -> tuple[int, int]:
+  """Returns the numbers of training images and of classes.
+
+  Args:
+    config: `config.dataset`.
+    num_examples: overrides what is found.
+    num_classes: likewise.
+
+  Raises:
+    UserError: the set is neither known nor prepared, and the numbers were not
+      given.
+  """
+  if not (num_examples and num_classes):
+    found = _find(config)
+    num_examples = num_examples or found[0]
+    num_classes = num_classes or found[1]
+  return num_examples, num_classes
+
+
+def _find(config):
+  name, split = config.name, config.train_split
+  if name == 'digits':
+    source = sources.create_source(config, split)
+    return len(source), source.num_classes
+  if not config.data_dir and split == 'train' and name in _TRAIN_SPLITS:
+    return _TRAIN_SPLITS[name]
+  builder = builders.find_builder(name, config.data_dir)
+  if builders.is_prepared(builder):
+    source = sources.TfdsSource(name, split, config.data_dir)
+    return len(source), source.num_classes
+  if split == 'train' and name in _TRAIN_SPLITS:
+    return _TRAIN_SPLITS[name]
+  raise UserError(
+    f'data set {name!r}, split {split!r}, is not prepared in '
+    f'{builder.data_path.parent}; give --num_examples and --num_classes'
+  )
