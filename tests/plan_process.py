@@ -12,7 +12,7 @@ import sys
 import jax
 
 from configs import default
-from convmixer_jax.tools.plan_compile import compile_step
+from convmixer_jax.planning.compilation import compile_step
 
 NUM_CLASSES = 10
 LAYOUTS = {

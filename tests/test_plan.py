@@ -16,22 +16,22 @@ import pytest
 from configs import default, imagenet
 from convmixer_jax import config as config_lib
 from convmixer_jax.errors import UserError
-from convmixer_jax.tools import (
+from convmixer_jax.planning import (
+  build,
+  compilation,
   hlo,
   hlo_costs,
-  plan_build,
-  plan_compile,
-  plan_report,
-  plan_topology,
+  report,
+  topologies,
 )
-from convmixer_jax.tools.model_shapes import Shape, count_operations
-from convmixer_jax.tools.plan_chips import (
+from convmixer_jax.planning.chips import (
   CHIPS,
   gpu_target_config,
   parse_topology,
 )
-from convmixer_jax.tools.plan_data import data_size
-from convmixer_jax.tools.plan_search import largest_that_fits
+from convmixer_jax.planning.data import data_size
+from convmixer_jax.planning.search import largest_that_fits
+from convmixer_jax.tools.model_shapes import Shape, count_operations
 from convmixer_jax.training import sharding
 from convmixer_jax.training.assembly import assemble
 
@@ -246,8 +246,8 @@ def plan_of(monkeypatch):
   def compile_step(config, devices, **_):
     per_chip = config.batch_size // len(devices)
     if per_chip > 100:
-      raise plan_compile.OutOfMemoryError('temporaries (101G) exceeds (100G)')
-    return plan_compile.CompiledStep(
+      raise compilation.OutOfMemoryError('temporaries (101G) exceeds (100G)')
+    return compilation.CompiledStep(
       batch_size=config.batch_size,
       memory={'parameters': 2**30, 'activations': per_chip * 2**30},
       memory_traffic=per_chip * 10**9,
@@ -258,10 +258,10 @@ def plan_of(monkeypatch):
 
   mesh = jax.sharding.AbstractMesh((8, 1), ('data', 'fsdp'))
   monkeypatch.setattr(sharding, 'create_mesh', lambda *_: mesh)
-  monkeypatch.setattr(plan_compile, 'compile_step', compile_step)
+  monkeypatch.setattr(compilation, 'compile_step', compile_step)
 
   def make(config, **options):
-    return plan_build.make_plan(
+    return build.make_plan(
       config,
       CHIPS['v5p'],
       range(8),
@@ -286,7 +286,7 @@ def test_a_plan_has_the_batch_of_the_config_and_the_largest(plan_of):
   assert first['bound_seconds'] == first['traffic_seconds'] == seconds
   hours = first['num_steps'] * seconds / 3600
   np.testing.assert_allclose(first['chip_hours'], 8 * hours)
-  text = plan_report.table(plan | {'config': 'C', 'topology': 'v5p:2x2x2'})
+  text = report.table(plan | {'config': 'C', 'topology': 'v5p:2x2x2'})
   assert 'all-reduce f32' in text and '4 MB in 3' in text
   assert 'not a measurement' in text
   assert json.loads(json.dumps(plan)) == plan
@@ -308,7 +308,7 @@ def test_what_does_not_fit_is_said(plan_of):
   config.mixup.group_size = 128
   plan = plan_of(config)
   assert plan['steps'] == []
-  text = plan_report.table(plan | {'config': 'C', 'topology': 'v5p:2x2x2'})
+  text = report.table(plan | {'config': 'C', 'topology': 'v5p:2x2x2'})
   assert '128 images a chip do not fit: they need 101.00 GiB' in text
   assert 'No batch fits' in text
 
@@ -334,14 +334,14 @@ def test_kernels_for_cpus_are_refused(plan_of):
 def test_a_chip_gets_whole_groups(changes, images):
   config = imagenet.get_config()
   config.update_from_flattened_dict(changes)
-  assert plan_build.least_per_chip(config) == images
+  assert build.least_per_chip(config) == images
   config.batch_size = 10 * images
   config_lib.check_batch_size(config, 10)
 
 
 def test_operations_are_those_of_the_benchmark():
   config = imagenet.get_config('1024_20')
-  matrix, depthwise = plan_report.count_by_unit(config, 64, 1000)
+  matrix, depthwise = report.count_by_unit(config, 64, 1000)
   shape = Shape(1024, 20, 14, 9, batch_size=64)
   assert matrix + depthwise == count_operations(shape)['train']
   assert depthwise == 3 * 20 * (2 * 64 * 16**2 * 1024 * 9**2)
@@ -386,7 +386,7 @@ def test_a_missing_compiler_is_named_with_its_command(
 ):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(UserError, match=message):
-    plan_topology.describe_devices(topology, *parse_topology(topology))
+    topologies.describe_devices(topology, *parse_topology(topology))
 
 
 def test_data_that_are_not_there():
@@ -413,7 +413,7 @@ def test_a_tpu_that_is_not_there():
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-  not plan_topology.has_cuda_plugin(), reason='no CUDA plugin is installed'
+  not topologies.has_cuda_plugin(), reason='no CUDA plugin is installed'
 )
 def test_a_gpu_that_is_not_there():
   found = plan('h100:1x2', '--nosearch')

@@ -17,9 +17,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from convmixer_jax import config as config_lib
+from convmixer_jax.planning.chips import ENVIRONMENT, parse_topology
+from convmixer_jax.planning.data import data_size
 from convmixer_jax.tools import cli
-from convmixer_jax.tools.plan_chips import ENVIRONMENT, parse_topology
-from convmixer_jax.tools.plan_data import data_size
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'one of configs/, with its variant after a colon'
@@ -50,13 +50,13 @@ def main(argv: Sequence[str]) -> None:
     config.dataset, _NUM_EXAMPLES.value, _NUM_CLASSES.value
   )
   os.environ |= ENVIRONMENT  # before JAX starts
-  from convmixer_jax.tools import plan_build, plan_report, plan_topology
+  from convmixer_jax.planning import build, report, topologies
 
   name = config_flags.get_config_filename(flags.FLAGS['config'])
-  plan = plan_build.make_plan(
+  plan = build.make_plan(
     config,
     chip,
-    plan_topology.describe_devices(_TOPOLOGY.value, chip, layout),
+    topologies.describe_devices(_TOPOLOGY.value, chip, layout),
     num_examples=num_examples,
     num_classes=num_classes,
     search=_SEARCH.value,
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
   if _OUTPUT.value:
     text = json.dumps(plan, indent=2) + '\n'
     pathlib.Path(_OUTPUT.value).write_text(text)
-  print(plan_report.table(plan))
+  print(report.table(plan))
 
 
 if __name__ == '__main__':

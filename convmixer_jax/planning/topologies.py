@@ -8,7 +8,7 @@ import jax
 from jax.experimental import topologies
 
 from convmixer_jax.errors import UserError
-from convmixer_jax.tools.plan_chips import (
+from convmixer_jax.planning.chips import (
   Chip,
   gpu_target_config,
   unknown_topology,

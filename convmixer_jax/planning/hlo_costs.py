@@ -7,7 +7,7 @@ no collectives, takes VMEM for HBM, and is missing on NVIDIA ahead of time.
 import dataclasses
 from collections import Counter
 
-from convmixer_jax.tools.hlo import Module
+from convmixer_jax.planning.hlo import Module
 
 _COLLECTIVES = (
   'all-reduce',

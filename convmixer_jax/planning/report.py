@@ -12,9 +12,9 @@ from typing import Any
 import ml_collections
 
 from convmixer_jax.config import num_train_steps
+from convmixer_jax.planning.chips import Chip
+from convmixer_jax.planning.compilation import CompiledStep
 from convmixer_jax.tools.model_shapes import Shape, count_operations
-from convmixer_jax.tools.plan_chips import Chip
-from convmixer_jax.tools.plan_compile import CompiledStep
 
 _GIB, _LABEL_WIDTH, _COLUMN_WIDTH = 2**30, 38, 16
 

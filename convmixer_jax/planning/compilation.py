@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from convmixer_jax.tools import hlo, hlo_costs
+from convmixer_jax.planning import hlo, hlo_costs
 from convmixer_jax.training import sharding
 from convmixer_jax.training.assembly import assemble
 
@@ -66,7 +66,7 @@ def compile_step(
 
   Args:
     config: the whole config.
-    devices: from `plan_topology.describe_devices`, or real ones.
+    devices: from `topologies.describe_devices`, or real ones.
     num_classes: outputs of the head.
     steps_per_epoch: updates in an epoch, for the schedule.
 

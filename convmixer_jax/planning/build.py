@@ -11,9 +11,9 @@ import ml_collections
 from convmixer_jax import config as config_lib
 from convmixer_jax.data.pipeline import steps_per_epoch
 from convmixer_jax.errors import UserError
-from convmixer_jax.tools import plan_compile, plan_report
-from convmixer_jax.tools.plan_chips import Chip
-from convmixer_jax.tools.plan_search import largest_that_fits
+from convmixer_jax.planning import compilation, report
+from convmixer_jax.planning.chips import Chip
+from convmixer_jax.planning.search import largest_that_fits
 from convmixer_jax.training import sharding
 
 _COMPILERS = ('libtpu', 'jax-cuda12-plugin', 'jax-cuda13-plugin')
@@ -34,13 +34,13 @@ def make_plan(
     config: the whole config. A batch that does not divide over the devices is
       replaced by one group for each.
     chip: what the devices are.
-    devices: from `plan_topology.describe_devices`, or real ones.
+    devices: from `topologies.describe_devices`, or real ones.
     num_examples: training images.
     num_classes: outputs of the head.
     search: whether to look for the largest batch.
 
   Returns:
-    What `plan_report.table` prints, JSON-serialisable. `steps` has the config's
+    What `report.table` prints, JSON-serialisable. `steps` has the config's
     batch, if it fits, and the largest, if it is another.
 
   Raises:
@@ -67,7 +67,7 @@ def make_plan(
         num_classes,
       )
     step = compiled[images_per_chip]
-    if isinstance(step, plan_compile.OutOfMemoryError):
+    if isinstance(step, compilation.OutOfMemoryError):
       return False, step.num_bytes
     needed = sum(step.memory.values())
     return needed <= chip.memory, needed
@@ -94,7 +94,7 @@ def make_plan(
       most=most,
       capacity=chip.memory,
     )
-    largest = plan_report.largest_sentence(found, too_large, unit)
+    largest = report.largest_sentence(found, too_large, unit)
     chosen += [found] if found and found not in chosen else []
   return {
     'chip': {
@@ -113,7 +113,7 @@ def make_plan(
     'notes': notes,
     'largest': largest,
     'steps': [
-      plan_report.summarize(
+      report.summarize(
         config, compiled[b], chip, num_chips, num_examples, num_classes
       )
       for b in chosen
@@ -137,13 +137,13 @@ def _with_batch_size(config, batch_size):
 def _compile(config, devices, num_examples, num_classes):
   print(f'compiling for {config.batch_size} images', file=sys.stderr)
   try:
-    return plan_compile.compile_step(
+    return compilation.compile_step(
       config,
       devices,
       num_classes=num_classes,
       steps_per_epoch=steps_per_epoch(range(num_examples), config.batch_size),
     )
-  except plan_compile.OutOfMemoryError as error:
+  except compilation.OutOfMemoryError as error:
     return error
 
 
