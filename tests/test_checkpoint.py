@@ -242,7 +242,7 @@ def test_a_read_only_disk(small_disk, config):
   remount = ['mount', '-o', 'remount,ro', str(small_disk)]
   subprocess.run(remount, check=True)
   with pytest.raises(UserError, match='Read-only file system'):
-    describe_run(epath.Path(small_disk), config, 'table')
+    describe_run(epath.Path(small_disk), config, None, 'table')
   assert_newest(small_disk, 1)
 
 

@@ -9,7 +9,7 @@ from etils import epath
 from configs import default
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer
-from convmixer_jax.training import checkpoint, loop, steps
+from convmixer_jax.training import assembly, checkpoint, loop, steps
 from convmixer_jax.training import optimizer as optimizer_lib
 from convmixer_jax.training.metrics import empty_window
 from convmixer_jax.training.metrics_table import read_table
@@ -154,7 +154,7 @@ def run(small, tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop.pipeline, 'train_batches', batches)
     monkeypatch.setattr(
-      loop,
+      assembly,
       'create_model',
       lambda config, num_classes, _: Poisoned(
         **config, num_classes=num_classes

@@ -49,6 +49,6 @@ def test_a_process_killed_at_its_start_leaves_a_new_directory(config, tmp_path):
   """Before there is a config, there is nothing to refuse."""
   (tmp_path / 'config.json.tmp').write_text('{"seed')
   workdir.check_workdir(epath.Path(tmp_path), config)
-  workdir.describe_run(epath.Path(tmp_path), config, 'table')
+  workdir.describe_run(epath.Path(tmp_path), config, None, 'table')
   names = {path.name for path in tmp_path.iterdir()}
   assert names == {'config.json', 'versions.json', 'parameters.txt'}

@@ -159,6 +159,7 @@ class CheckpointReader:
       ocp.CompositeCheckpointHandler(
         state=ocp.PyTreeCheckpointHandler(),
         progress=ocp.StandardCheckpointHandler(),
+        skipped=ocp.JsonCheckpointHandler(),
         metrics=ocp.JsonCheckpointHandler(filename='metrics'),
       )
     )
