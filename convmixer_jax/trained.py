@@ -16,7 +16,7 @@ from convmixer_jax.models import ConvMixer
 from convmixer_jax.runs import Run, load_run
 
 # How the released weights were evaluated.
-_IMAGENET = {
+IMAGENET_INPUT = {
   'image_size': 224,
   'eval_crop_fraction': 0.96,
   'mean': (0.485, 0.456, 0.406),
@@ -150,7 +150,7 @@ def from_weights(source: str, model: str | None = None) -> Trained:
     class_names = imagenets
   known = {
     key: default if getattr(loaded, key) is None else getattr(loaded, key)
-    for key, default in _IMAGENET.items()
+    for key, default in IMAGENET_INPUT.items()
   }
   return Trained(
     name=f'{_size(network)} of {source}',

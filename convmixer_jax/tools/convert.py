@@ -30,17 +30,10 @@ from convmixer_jax import weights
 from convmixer_jax.errors import UserError
 from convmixer_jax.tools import cli
 from convmixer_jax.tools.model_flag import MODEL
+from convmixer_jax.trained import IMAGENET_INPUT
 from convmixer_jax.training import checkpoint, initialize, workdir
 from convmixer_jax.training.metrics import empty_window
 from convmixer_jax.training.steps import TrainState
-
-# How the released weights see images, for weights that do not tell.
-_IMAGENET = {
-  'mean': (0.485, 0.456, 0.406),
-  'std': (0.229, 0.224, 0.225),
-  'image_size': 224,
-  'eval_crop_fraction': 0.96,
-}
 
 
 def convert(source: str, dest: str, model: str | None = None) -> None:
@@ -76,15 +69,15 @@ def _save_run(loaded: weights.Weights, path: epath.Path) -> None:
   """Writes what a run would leave that ended with these weights."""
   known = {
     key: value
-    for key in _IMAGENET
+    for key in IMAGENET_INPUT
     if (value := getattr(loaded, key)) is not None
   }
-  if assumed := sorted(_IMAGENET.keys() - known.keys()):
+  if assumed := sorted(IMAGENET_INPUT.keys() - known.keys()):
     logging.warning(
       'the weights do not tell %s; noted are those of ImageNet',
       ', '.join(assumed),
     )
-  dataset = _IMAGENET | known
+  dataset = IMAGENET_INPUT | known
   config = ml_collections.ConfigDict(
     {
       'dtype': 'float32',
