@@ -50,10 +50,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.augment.flip = 0.5  # probability
   config.augment.rand_augment = ml_collections.ConfigDict()
   config.augment.rand_augment.num_ops = 0  # per image; 0: off
-  config.augment.rand_augment.magnitude = 9.0  # of 10
+  config.augment.rand_augment.dialect = 'timm'  # or 'torchvision'
+  config.augment.rand_augment.magnitude = 9.0  # of 10; torchvision: of 30
   config.augment.rand_augment.magnitude_std = 0.5
   config.augment.rand_augment.probability = 0.5  # of each operation drawn
-  config.augment.rand_augment.increasing = True  # strength with magnitude
+  config.augment.rand_augment.increasing = True  # timm's `inc1`
   config.augment.rand_augment.fill = (124, 116, 104)  # where nothing is left
   config.augment.eval_crop_fraction = 1.0  # of the resized image's side
 

@@ -30,7 +30,12 @@ FREE_TO_CHANGE = (
 )
 
 # What runs did that were started before these were in the config.
-_ADDED = {'init_from': '', 'new_head': False, 'body_lr_scale': 1.0}
+_ADDED = {
+  'init_from': '',
+  'new_head': False,
+  'body_lr_scale': 1.0,
+  'augment.rand_augment.dialect': 'timm',
+}
 
 _CHOICES = {
   'dtype': ('float32', 'bfloat16'),

@@ -8,6 +8,7 @@ from convmixer_jax.data import affine
 
 FILL = (124, 116, 104)
 RESAMPLE = {
+  'nearest': Image.Resampling.NEAREST,
   'bilinear': Image.Resampling.BILINEAR,
   'bicubic': Image.Resampling.BICUBIC,
 }

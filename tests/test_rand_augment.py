@@ -1,4 +1,4 @@
-"""RandAugment: pixels against timm's, draws against their exact laws."""
+"""RandAugment: pixels against timm's and torchvision's, draws against laws."""
 
 import hashlib
 import pathlib
@@ -9,14 +9,21 @@ import pytest
 from scipy import stats
 
 from convmixer_jax.data import rand_augment
+from convmixer_jax.data.dialects import DIALECTS, Draw
 
-FIXTURE = pathlib.Path(__file__).parent / 'fixtures/timm_rand_augment.npz'
+FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
 FILL = (124, 116, 104)
 
 
 @pytest.fixture(scope='module')
 def timm():
-  with np.load(FIXTURE) as arrays:
+  with np.load(FIXTURES / 'timm_rand_augment.npz') as arrays:
+    return dict(arrays)
+
+
+@pytest.fixture(scope='module')
+def torchvision():
+  with np.load(FIXTURES / 'torchvision_rand_augment.npz') as arrays:
     return dict(arrays)
 
 
@@ -24,6 +31,7 @@ def config(**changes):
   return ml_collections.ConfigDict(
     {
       'num_ops': 2,
+      'dialect': 'timm',
       'magnitude': 9.0,
       'magnitude_std': 0.5,
       'probability': 0.5,
@@ -34,38 +42,77 @@ def config(**changes):
   )
 
 
-def apply(timm, key):
+def apply_as_timm(key, images):
   name, image, magnitude, negate, resample, increasing = key.split('/')
-  draw = rand_augment.Draw(name, float(magnitude), negate == 'True', resample)
+  draw = Draw(name, float(magnitude), negate == 'True', resample)
   return rand_augment.apply_operation(
-    timm[f'image/{image}'], draw, increasing == 'True', FILL
+    images[f'image/{image}'], draw, increasing == 'True', FILL, 'timm'
   )
 
 
-@pytest.mark.parametrize('name', rand_augment.OPERATIONS)
-def test_operation_equals_timm(timm, name):
-  whole = [key for key in timm if key.startswith(f'result/{name}/')]
+def apply_as_torchvision(key, images):
+  name, image, magnitude, negate = key.split('/')
+  draw = Draw(name, float(magnitude), negate == 'True', 'nearest')
+  return rand_augment.apply_operation(
+    images[f'image/{image}'], draw, True, (0, 0, 0), 'torchvision'
+  )
+
+
+def check_operation(name, stored, images, apply):
+  whole = [key for key in stored if key.startswith(f'result/{name}/')]
   assert whole
   for key in whole:  # shows by how much, where digests only tell that
-    np.testing.assert_array_equal(apply(timm, key[7:]), timm[key], key)
-  stored = zip(timm['keys'], timm['digests'], strict=True)
+    np.testing.assert_array_equal(apply(key[7:], images), stored[key], key)
   differ = [
     key
-    for key, digest in stored
+    for key, digest in zip(stored['keys'], stored['digests'], strict=True)
     if key.startswith(f'{name}/')
-    and hashlib.sha256(apply(timm, key).tobytes()).hexdigest()[:16] != digest
+    and hashlib.sha256(apply(key, images).tobytes()).hexdigest()[:16] != digest
   ]
   assert not differ
+
+
+@pytest.mark.parametrize('name', DIALECTS['timm'].operations)
+def test_operation_equals_timm(timm, name):
+  check_operation(name, timm, timm, apply_as_timm)
+
+
+@pytest.mark.parametrize('name', DIALECTS['torchvision'].operations)
+def test_operation_equals_torchvision(timm, torchvision, name):
+  check_operation(name, torchvision, timm, apply_as_torchvision)
+
+
+def test_torchvision_draws_evenly_at_its_own_interpolation():
+  settings = config(
+    dialect='torchvision', magnitude=12.0, magnitude_std=0.0, probability=1.0
+  )
+  rng = np.random.default_rng(0)
+  images = [
+    rand_augment.draw_operations(settings, 'random', rng) for _ in range(5000)
+  ]
+  assert {len(image) for image in images} == {2}
+  draws = [draw for image in images for draw in image]
+  assert {(draw.magnitude, draw.resample) for draw in draws} == {
+    (12.0, 'nearest')
+  }
+  names = [draw.operation for draw in draws]
+  of_each = [names.count(name) for name in DIALECTS['torchvision'].operations]
+  assert len(of_each) == 14 and sum(of_each) == len(draws)
+  assert stats.chisquare(of_each).pvalue > 1e-3
+  negated = sum(draw.negate for draw in draws)
+  assert stats.binomtest(negated, len(draws)).pvalue > 1e-3
 
 
 def test_operations_leave_their_input_alone(timm):
   image = timm['image/small']
   before = image.copy()
-  for name in rand_augment.OPERATIONS:
-    draw = rand_augment.Draw(name, 8.0, False, 'bilinear')
-    out = rand_augment.apply_operation(image, draw, True, FILL)
-    assert out.shape == image.shape and out.dtype == np.uint8
-    np.testing.assert_array_equal(image, before)
+  for dialect, (operations, _, resample) in DIALECTS.items():
+    for name in operations:
+      draw = Draw(name, 8.0, False, resample or 'bilinear')
+      out = rand_augment.apply_operation(image, draw, True, FILL, dialect)
+      assert out.shape == image.shape and out.dtype == np.uint8
+      assert not np.shares_memory(out, image)
+      np.testing.assert_array_equal(image, before)
 
 
 def test_draws_follow_timms_laws():
@@ -88,7 +135,7 @@ def test_draws_follow_timms_laws():
   assert p_value([same, lengths[2] - same], [1 / 15, 14 / 15]) > 1e-3
   of_each = [
     sum(draw.operation == name for draw in draws)
-    for name in rand_augment.OPERATIONS
+    for name in DIALECTS['timm'].operations
   ]
   assert len(of_each) == 15
   assert p_value(of_each, [1 / 15] * 15) > 1e-3

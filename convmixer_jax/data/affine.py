@@ -4,7 +4,7 @@ A shear or a translation moves each row (or column) by an amount of its own,
 so it interpolates along one axis only: a few passes over float32 arrays. The
 few results whose float32 error could cut them to another integer are computed
 again in Pillow's order of double-precision operations. Rotation, which moves
-pixels along both axes, and small images are left to Pillow.
+pixels along both axes, small images and the nearest pixel are left to Pillow.
 """
 
 import functools
@@ -19,6 +19,7 @@ cv2.setNumThreads(0)
 
 Colour = tuple[int, int, int]
 _RESAMPLE = {
+  'nearest': Image.Resampling.NEAREST,
   'bilinear': Image.Resampling.BILINEAR,
   'bicubic': Image.Resampling.BICUBIC,
 }
@@ -36,7 +37,7 @@ def rotate(
   Args:
     image: uint8 `[H, W, 3]`.
     degrees: the angle.
-    resample: 'bilinear' or 'bicubic'.
+    resample: 'nearest', 'bilinear' or 'bicubic'.
     fill: the colour of what comes in from outside the image.
 
   Returns:
@@ -52,7 +53,7 @@ def shear_x(
   image: np.ndarray, factor: float, resample: str, fill: Colour
 ) -> np.ndarray:
   """Takes the value at (x, y) from (x + factor y, y); see `rotate`."""
-  if _is_small(image):
+  if _suits_pillow(image, resample):
     return _by_pillow(image, (1, factor, 0, 0, 1, 0), resample, fill)
   return _shear_rows(image, factor, resample, fill)
 
@@ -61,7 +62,7 @@ def shear_y(
   image: np.ndarray, factor: float, resample: str, fill: Colour
 ) -> np.ndarray:
   """Takes the value at (x, y) from (x, y + factor x); see `rotate`."""
-  if _is_small(image):
+  if _suits_pillow(image, resample):
     return _by_pillow(image, (1, 0, 0, factor, 1, 0), resample, fill)
   columns = cv2.transpose(image)
   return cv2.transpose(_shear_rows(columns, factor, resample, fill))
@@ -72,7 +73,7 @@ def translate_x(
 ) -> np.ndarray:
   """Takes the value at (x, y) from (x + fraction W, y); see `rotate`."""
   offset = fraction * image.shape[1]
-  if _is_small(image):
+  if _suits_pillow(image, resample):
     return _by_pillow(image, (1, 0, offset, 0, 1, 0), resample, fill)
   return _translate_rows(image, offset, resample, fill)
 
@@ -82,14 +83,14 @@ def translate_y(
 ) -> np.ndarray:
   """Takes the value at (x, y) from (x, y + fraction H); see `rotate`."""
   offset = fraction * image.shape[0]
-  if _is_small(image):
+  if _suits_pillow(image, resample):
     return _by_pillow(image, (1, 0, 0, 0, 1, offset), resample, fill)
   columns = cv2.transpose(image)
   return cv2.transpose(_translate_rows(columns, offset, resample, fill))
 
 
-def _is_small(image):
-  return image.shape[0] * image.shape[1] <= _SMALL
+def _suits_pillow(image, resample):
+  return resample == 'nearest' or image.shape[0] * image.shape[1] <= _SMALL
 
 
 def _by_pillow(image, matrix, resample, fill):

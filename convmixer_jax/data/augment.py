@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from convmixer_jax.data import rand_augment as rand_augment_lib
+from convmixer_jax.data.dialects import DIALECTS
 from convmixer_jax.data.resize import resize
 from convmixer_jax.errors import UserError
 
@@ -163,15 +164,27 @@ def validate(config: ml_collections.ConfigDict) -> None:
   fraction = config.eval_crop_fraction
   _check(config, 'eval_crop_fraction', 0 < fraction <= 1, 'in (0, 1]')
   ops = config.rand_augment
+  _check(
+    config,
+    'rand_augment.dialect',
+    ops.dialect in DIALECTS,
+    f'one of {tuple(DIALECTS)}',
+  )
+  max_magnitude = DIALECTS[ops.dialect].max_magnitude
   for field, fits, wanted in (
     ('num_ops', ops.num_ops >= 0, 'at least 0'),
     (
       'magnitude',
-      0 <= ops.magnitude <= rand_augment_lib.MAX_MAGNITUDE,
-      f'from 0 to {rand_augment_lib.MAX_MAGNITUDE:g}',
+      0 <= ops.magnitude <= max_magnitude,
+      f'from 0 to {max_magnitude:g}',
     ),
     ('magnitude_std', ops.magnitude_std >= 0, 'at least 0'),
     ('probability', 0 <= ops.probability <= 1, 'a probability, 0 to 1'),
+    (
+      'increasing',
+      ops.increasing or ops.dialect == 'timm',
+      f'True, as it always is with the dialect {ops.dialect!r}',
+    ),
     (
       'fill',
       len(ops.fill) == 3 and all(0 <= value <= 255 for value in ops.fill),
