@@ -48,12 +48,13 @@ def _backward(saved, g):
 
 @jax.jit  # outside of one, layouts belong to arrays
 def _transposed(matrix):
-  """Transposes in memory on a CPU, where XLA multiplies bfloat16 only so.
+  """Transposes; on a CPU bfloat16 in memory, as XLA multiplies it only so.
 
-  Reading a matrix across, it converts to float32 first: half as fast. On
-  several devices the partitioner would gather what has its layout set.
+  Reading a matrix across, it converts bfloat16 to float32 first: half as fast;
+  float32 is as fast across. On several devices the partitioner would gather
+  what has its layout set.
   """
-  if jax.device_count() > 1:
+  if jax.device_count() > 1 or matrix.dtype == jnp.float32:
     return matrix.T
 
   def in_memory(matrix):
