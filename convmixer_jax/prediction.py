@@ -16,9 +16,10 @@ from convmixer_jax.data.augment import eval_transform
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer
+from convmixer_jax.models.folding import apply_folded, fold, unstack_blocks
 from convmixer_jax.trained import Trained
 from convmixer_jax.training import sharding
-from convmixer_jax.training.steps import classify
+from convmixer_jax.training.preprocess import pixel_statistics
 
 # Of the files in a folder; one that is named itself may have any.
 _EXTENSIONS = (
@@ -96,10 +97,11 @@ def predict_files(
   config = trained.eval_config(min(batch_size, len(paths)), image_size)
   mesh = sharding.create_mesh(config.mesh)
   everywhere = sharding.replicated(mesh)
-  variables = jax.device_put(trained.variables, everywhere)
+  folded = jax.jit(
+    partial(_fold, model=trained.model, config=config), out_shardings=everywhere
+  )(jax.device_put(trained.variables, everywhere))
   predict = jax.jit(
-    partial(_predict, model=trained.model, config=config),
-    out_shardings=everywhere,
+    partial(_predict, model=trained.model), out_shardings=everywhere
   )
   images = grain.MapDataset.source(paths).map(partial(_read, config=config))
   options = grain.ReadOptions(os.cpu_count(), 2 * config.batch_size)
@@ -112,7 +114,7 @@ def predict_files(
       if image is not None:
         batch[place] = image
     batch = sharding.to_global({'image': batch}, mesh)['image']
-    best, probabilities = jax.device_get(predict(variables, batch))
+    best, probabilities = jax.device_get(predict(folded, batch))
     for place, (path, image, error) in enumerate(read):
       if image is None:
         yield Prediction(path, error=error)
@@ -124,16 +126,16 @@ def predict_files(
         )
 
 
+def _fold(variables, *, model, config):
+  folded = fold(variables, *pixel_statistics(config.dataset))
+  return folded if model.scan else unstack_blocks(folded)
+
+
 def _predict(
-  variables: dict[str, Any],
-  images: jax.Array,
-  *,
-  model: ConvMixer,
-  config: ml_collections.ConfigDict,
+  folded: dict[str, Any], images: jax.Array, *, model: ConvMixer
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the best classes `[B, 5]`, or all, and their probabilities."""
-  logits = classify(variables, images, model=model, config=config)
-  shares = jax.nn.softmax(logits)
+  shares = jax.nn.softmax(apply_folded(model, folded, images))
   probabilities, best = jax.lax.top_k(shares, min(5, model.num_classes))
   return best, probabilities
 

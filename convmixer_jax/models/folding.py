@@ -84,14 +84,28 @@ def fold(
   }
 
 
+def unstack_blocks(folded: dict[str, Any]) -> dict[str, Any]:
+  """Returns what `fold` did, with `blocks` as a list of one dict a block.
+
+  To take a block out of the stack copies its weights. This does it once, where
+  a network is applied to many batches.
+  """
+  depth = len(folded['blocks']['pointwise_bias'])
+  blocks = [
+    {name: stack[number] for name, stack in folded['blocks'].items()}
+    for number in range(depth)
+  ]
+  return folded | {'blocks': blocks}
+
+
 def apply_folded(
-  model: ConvMixer, folded: dict[str, dict[str, jax.Array]], images: jax.Array
+  model: ConvMixer, folded: dict[str, Any], images: jax.Array
 ) -> jax.Array:
   """Classifies images as `model.apply(variables, images, train=False)` does.
 
   Args:
     model: tells patch size, activation, dtype, and how to compute.
-    folded: of `fold`.
+    folded: of `fold` or `unstack_blocks`. Unstacked blocks are never a loop.
     images: `[B, H, W, 3]`, any dtype, as `fold` was told.
 
   Returns:
@@ -114,12 +128,17 @@ def apply_folded(
   patches = to_patches(images.astype(model.dtype), model.patch_size)
   kernel = patch['kernel'].reshape(patches.shape[-1], -1)
   product = ops.linear(patches, kernel), *(patch[name] for name in _NORM)
-  (last, bias, *_), _ = lax.scan(
-    mix_and_multiply,
-    product,
-    folded['blocks'],
-    unroll=1 if model.scan else model.depth,
-  )
+  if isinstance(folded['blocks'], list):
+    for block in folded['blocks']:
+      product, _ = mix_and_multiply(product, block)
+  else:
+    product, _ = lax.scan(
+      mix_and_multiply,
+      product,
+      folded['blocks'],
+      unroll=1 if model.scan else model.depth,
+    )
+  last, bias, *_ = product
   pooled = ops.activation_mean(
     last,
     bias,
