@@ -17,9 +17,10 @@ _WORKDIR = flags.DEFINE_string(
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
-  False,
+  None,
   'train on all hosts of the Cloud TPU slice, or the Slurm, Open MPI or '
-  'Kubernetes job, that this process is part of',
+  'Kubernetes job, that this process is part of; by itself where srun or '
+  'mpirun started several',
 )
 _COORDINATOR = flags.DEFINE_string(
   'coordinator_address', None, 'elsewhere: host:port of process 0'
@@ -36,12 +37,14 @@ def main(argv):
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(Preempted.EXIT_STATUS))
   import jax
 
-  from convmixer_jax.training import loop
+  from convmixer_jax.training import cluster, loop
 
-  if _DISTRIBUTED.value or _COORDINATOR.value:
-    jax.distributed.initialize(
-      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
-    )
+  cluster.join(
+    _DISTRIBUTED.value,
+    _COORDINATOR.value,
+    _NUM_PROCESSES.value,
+    _PROCESS_ID.value,
+  )
   results = loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
   if jax.process_index() == 0:
     print(f'eval_accuracy = {results["eval_accuracy"]:.4f}')

@@ -1,0 +1,135 @@
+"""Joins this process to the others of its run, however they were started."""
+
+import os
+import pathlib
+import re
+import sys
+from typing import TextIO
+
+import jax
+from absl import logging
+
+from convmixer_jax.errors import UserError
+
+
+def join(
+  distributed: bool | None,
+  coordinator_address: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+) -> None:
+  """Connects to the other processes, if there are any.
+
+  From then on, each line of the output begins with the number of the process,
+  from 0, and how many there are: `[1/2]`.
+
+  Args:
+    distributed: True: as the Cloud TPU slice, or the Slurm, Open MPI or
+      Kubernetes job has them. False: there are none. None: there are if an
+      address is given, or the environment tells of several.
+    coordinator_address: host:port of process 0; None to find it.
+    num_processes: None to find it, as `process_id`.
+    process_id: of this process.
+
+  Raises:
+    UserError: they are not found, or one did not come.
+  """
+  if coordinator_address is None and (num_processes, process_id) != (None,) * 2:
+    raise UserError(
+      '--num_processes and --process_id are nothing without '
+      '--coordinator_address; give host:port of process 0'
+    )
+  if distributed is None:
+    distributed = coordinator_address is not None or _started_with_others()
+  if not distributed:
+    return
+  if coordinator_address is not None:  # JAX knows Open MPI below 5 only
+    if num_processes is None:
+      num_processes = _number('OMPI_COMM_WORLD_SIZE')
+    if process_id is None:
+      process_id = _number('OMPI_COMM_WORLD_RANK')
+  try:
+    jax.distributed.initialize(
+      coordinator_address,
+      num_processes,
+      process_id,
+      local_device_ids=_all_gpus_of_this_host(),
+    )
+  except ValueError as error:
+    raise UserError(
+      f'the other processes are not known ({error}): neither Cloud TPU nor '
+      'Slurm, Open MPI or Kubernetes told of them; give --coordinator_address, '
+      '--num_processes and --process_id'
+    ) from error
+  except RuntimeError as error:
+    raise UserError(
+      f'the processes did not find together ({error}); start all of them, with '
+      'an address of process 0 that each can reach'
+    ) from error
+  _number_lines()
+
+
+def _started_with_others() -> bool:
+  """Whether the environment tells of several, each started with this command.
+
+  The tasks of a Slurm allocation count only if `srun` started them. A pod of
+  Kubernetes cannot know, nor can a Cloud TPU VM without asking for metadata.
+  """
+  if 'SLURM_STEP_NODELIST' in os.environ and (_number('SLURM_NTASKS') or 1) > 1:
+    return True
+  if (_number('OMPI_COMM_WORLD_SIZE') or 1) > 1:
+    return True
+  return ',' in os.environ.get('TPU_WORKER_HOSTNAMES', '')
+
+
+def _all_gpus_of_this_host() -> list[int] | None:
+  """Returns the GPUs' numbers if Slurm or Open MPI started one process a host.
+
+  JAX would give it one GPU, as if there were a process for each.
+  """
+  per_host = os.environ.get('SLURM_STEP_TASKS_PER_NODE')  # such as 1(x2)
+  alone = per_host and re.fullmatch(r'1(\(x\d+\))?', per_host)
+  if not alone and _number('OMPI_COMM_WORLD_LOCAL_SIZE') != 1:
+    return None
+  if 'JAX_LOCAL_DEVICE_IDS' in os.environ:
+    return None
+  visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+  if visible is None:
+    number = len(list(pathlib.Path('/dev').glob('nvidia[0-9]*')))
+  else:
+    number = len(list(filter(None, visible.split(','))))
+  return list(range(number)) or None
+
+
+def _number(variable: str) -> int | None:
+  text = os.environ.get(variable, '')
+  return int(text) if text.isdigit() else None
+
+
+class _Numbered:
+  """A text stream whose lines begin with the number of the process."""
+
+  def __init__(self, stream: TextIO, prefix: str):
+    self._stream, self._prefix = stream, prefix
+    self._at_start = True
+
+  def write(self, text: str) -> int:
+    """Writes, with the number at the start of each line."""
+    if not text:
+      return 0
+    ends = text.endswith('\n')
+    lines = text.removesuffix('\n').replace('\n', f'\n{self._prefix}')
+    lines = self._prefix + lines if self._at_start else lines
+    self._stream.write(lines + '\n' * ends)
+    self._at_start = ends
+    return len(text)
+
+  def __getattr__(self, name):
+    return getattr(self._stream, name)
+
+
+def _number_lines() -> None:
+  prefix = f'[{jax.process_index()}/{jax.process_count()}] '
+  sys.stdout = _Numbered(sys.stdout, prefix)
+  sys.stderr = _Numbered(sys.stderr, prefix)
+  logging.get_absl_handler().python_handler.setStream(sys.stderr)
