@@ -95,5 +95,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.checkpoint_every_steps = 1000  # besides one at the end
   config.keep_checkpoints = 2  # the last ones; the best is kept besides
   config.max_nonfinite = 10  # steps skipped in a row that end the run
+  config.hang_timeout = 600  # seconds without a step that end several processes
   config.profile = False  # a trace of 5 steps, for TensorBoard
   return config

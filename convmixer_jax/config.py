@@ -26,6 +26,7 @@ FREE_TO_CHANGE = (
   'checkpoint_every_steps',
   'keep_checkpoints',
   'max_nonfinite',
+  'hang_timeout',
   'profile',
 )
 
@@ -52,6 +53,7 @@ _AT_LEAST_ONE = (
   'checkpoint_every_steps',
   'keep_checkpoints',
   'max_nonfinite',
+  'hang_timeout',
 )
 _NOT_NEGATIVE = (
   'seed',

@@ -13,6 +13,7 @@ from convmixer_jax.data import augment, pipeline, sources
 from convmixer_jax.errors import UserError
 from convmixer_jax.training import (
   checkpoint,
+  hosts,
   initialize,
   preemption,
   sharding,
@@ -22,6 +23,7 @@ from convmixer_jax.training import (
 from convmixer_jax.training.assembly import assemble
 from convmixer_jax.training.metrics import EvalMetrics, empty_window
 from convmixer_jax.training.report import Reporter
+from convmixer_jax.training.watchdog import PATIENCE, Watchdog
 
 _PROFILE_AFTER, _PROFILE_STEPS = 10, 5
 
@@ -46,28 +48,39 @@ def train_and_evaluate(
     Preempted: by SIGTERM or SIGINT; see `preemption.Signals`.
   """
   # Look at everything that can be wrong before anything is written.
-  config_lib.validate(config)
-  augment.validate(config.augment)
-  mesh = sharding.create_mesh(config.mesh)
-  config_lib.check_batch_size(config, mesh.size)
-  directory = workdir.absolute_path(workdir_path)
-  workdir.check_workdir(directory, config)
-  train_source = sources.create_source(
-    config.dataset, config.dataset.train_split
-  )
-  eval_source = sources.create_source(config.dataset, config.dataset.eval_split)
-  steps_per_epoch = pipeline.steps_per_epoch(train_source, config.batch_size)
-  num_steps = config_lib.num_train_steps(config, steps_per_epoch)
+  with hosts.agreement() as facts:
+    config_lib.validate(config)
+    augment.validate(config.augment)
+    mesh = sharding.create_mesh(config.mesh)
+    config_lib.check_batch_size(config, mesh.size)
+    directory = workdir.absolute_path(workdir_path)
+    workdir.check_workdir(directory, config)
+    train_source = sources.create_source(
+      config.dataset, config.dataset.train_split
+    )
+    eval_source = sources.create_source(
+      config.dataset, config.dataset.eval_split
+    )
+    steps_per_epoch = pipeline.steps_per_epoch(train_source, config.batch_size)
+    num_steps = config_lib.num_train_steps(config, steps_per_epoch)
 
-  assembly = assemble(
-    config,
-    mesh,
-    num_classes=train_source.num_classes,
-    steps_per_epoch=steps_per_epoch,
-  )
-  with contextlib.closing(checkpoint.CheckpointReader(directory)) as reader:
-    is_new = not reader.steps()
-  start = initialize.load_start(config, assembly.model) if is_new else {}
+    assembly = assemble(
+      config,
+      mesh,
+      num_classes=train_source.num_classes,
+      steps_per_epoch=steps_per_epoch,
+    )
+    with contextlib.closing(checkpoint.CheckpointReader(directory)) as reader:
+      saved_steps = reader.steps()
+    start = {}
+    if not saved_steps:
+      start = initialize.load_start(config, assembly.model)
+    facts |= hosts.find_facts(
+      config,
+      directory,
+      saved_steps,
+      {'train_split': train_source, 'eval_split': eval_source},
+    )
 
   is_first_process = jax.process_index() == 0
   if is_first_process:
@@ -118,6 +131,8 @@ def train_and_evaluate(
     )
     eval_every = config.eval_every_epochs * steps_per_epoch
     results = None
+    watchdog = stack.enter_context(Watchdog(config.hang_timeout, directory))
+    watchdog.expect('the first step', PATIENCE)
     if signals.stop(0):
       raise signals.preempted(first_step)
     for step in range(first_step + 1, num_steps + 1):
@@ -130,6 +145,7 @@ def train_and_evaluate(
       evaluates = step % eval_every == 0 or step == num_steps
       saves = stops or evaluates or step % config.checkpoint_every_steps == 0
       if saves:
+        watchdog.expect(f'what follows step {step}', PATIENCE)
         window = reporter.flush()
       if len(reporter.skipped_in_a_row) >= config.max_nonfinite:
         raise _nonfinite_error(reporter, checkpointer, directory)
@@ -145,7 +161,10 @@ def train_and_evaluate(
         checkpointer.save(state, checkpoint.Progress(window, skipped), results)
       if stops:
         raise signals.preempted(step)
+      if step > first_step + 1:
+        watchdog.expect(f'step {step + 1}')
 
+    watchdog.expect('the end', PATIENCE)
     if results is None:  # there was nothing left to do
       results = evaluate(assembly.eval_step, state, eval_source, config, mesh)
   return results
