@@ -5,6 +5,7 @@ be known before JAX starts.
 """
 
 import io
+import math
 import os
 import pathlib
 import socket
@@ -20,10 +21,11 @@ from etils import epath
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
-from configs import default
+from configs import default, imagenet
 from convmixer_jax import analysis, plots
 from convmixer_jax.errors import UserError
 from convmixer_jax.training import sharding
+from convmixer_jax.training.assembly import assemble
 from convmixer_jax.training.metrics_table import read_table
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -174,6 +176,35 @@ def test_large_arrays_are_split_over_fsdp_along_their_largest_axis():
     'small': (),
     'step': (),
   }
+
+
+@pytest.mark.parametrize('fsdp', [2, 8])
+def test_fsdp_divides_the_state_of_the_largest_network(fsdp):
+  config = imagenet.get_config('1536_20')
+  state = assemble(
+    config,
+    sharding.create_mesh(default.get_config().mesh),
+    num_classes=1000,
+    steps_per_epoch=2000,
+  ).state
+
+  def num_bytes(mesh):
+    tree = {'params': state.params, 'opt_state': state.opt_state}
+    sharded = sharding.with_sharding(tree, sharding.state_sharding(mesh, tree))
+    return {
+      name: sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(part)
+      )
+      for name, part in sharded.items()
+    }
+
+  names = 'data', 'fsdp'
+  whole = num_bytes(jax.sharding.AbstractMesh((8, 1), names))
+  split = num_bytes(jax.sharding.AbstractMesh((8 // fsdp, fsdp), names))
+  assert whole['params'] == 4 * 51_625_960  # as published
+  for name, size in whole.items():
+    assert size / fsdp <= split[name] < 1.01 * size / fsdp
 
 
 def test_a_mesh_that_does_not_fit_the_devices_is_refused():
