@@ -12,26 +12,22 @@ for bit, `metrics.csv` line for line but for the speeds. Then the next begins.
 """
 
 import argparse
-import atexit
 import collections
 import csv
-import multiprocessing
 import operator
 import os
 import pathlib
 import random
-import runpy
 import signal
-import socket
 import sys
 import tempfile
 import time
 
 import jax
+import jobs
 import numpy as np
 from checkpoints import read_state
 
-ROOT = pathlib.Path(__file__).parents[1]
 NUM_STEPS = 60
 FLAGS = [
   '--config=configs/digits.py',
@@ -47,19 +43,11 @@ FLAGS = [
   '--config.checkpoint_every_steps=4',
   '--config.input.num_threads=2',
 ]
-PRELOADED = [
-  'clu.metric_writers.summary_writer',
-  'convmixer_jax.plots',
-  'convmixer_jax.tools.cli',
-  'convmixer_jax.training.loop',
-  'sklearn.datasets',
-]
 SPEEDS = ('steps_per_sec', 'images_per_sec')
 MOMENTS = ('start', 'steps', 'checkpoint', 'preemption')
 WEIGHTS = (2, 3, 4, 1)
 PREEMPTED = 75  # the exit status
 LEAVES_WITHIN = 3  # seconds for the process that was not killed
-STUCK_AFTER = 900  # seconds
 POLL = 0.02  # seconds
 
 
@@ -67,97 +55,32 @@ class Failure(Exception):
   """The run did not do what it promises."""
 
 
-def prepare(cache):
-  """Imports once what each process needs: nearly all of the time of a start."""
-  os.environ |= {
-    'GLIBC_TUNABLES': '',  # a forked process cannot be started anew
-    'JAX_COMPILATION_CACHE_DIR': str(cache),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'JAX_PLATFORMS': 'cpu',
-    'PYTHONPATH': str(ROOT),
-    'TF_CPP_MIN_LOG_LEVEL': '2',
-    'TF_ENABLE_ONEDNN_OPTS': '0',
-    # Compiling is most of what is left of a start, and is not cached for
-    # process 1.
-    'XLA_FLAGS': '--xla_backend_optimization_level=0',
-  }
-  context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload(PRELOADED)
-  return context
-
-
-def train(arguments, log):
-  """Is `python train.py ...`, in a process that was forked."""
-  file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-  os.dup2(file, 1)
-  os.dup2(file, 2)
-  os.chdir(ROOT)
-  sys.path.insert(0, str(ROOT))
-  sys.argv = ['train.py', *arguments]
-  try:
-    runpy.run_path('train.py', run_name='__main__')
-  finally:
-    atexit._run_exitfuncs()  # which multiprocessing leaves out
-
-
-class Job:
+class Job(jobs.Job):
   """Two processes of one run."""
 
   def __init__(self, workdir, context):
-    with socket.socket() as free:
-      free.bind(('localhost', 0))
-      port = free.getsockname()[1]
-    self.workdir = workdir
-    self._logs = [
-      workdir.with_name(f'{workdir.name}.{port}.{i}.txt') for i in range(2)
-    ]
-    self.processes = []
-    for i, log in enumerate(self._logs):
-      arguments = [
-        *(f'--workdir={workdir}', *FLAGS, f'--process_id={i}'),
-        *(f'--coordinator_address=localhost:{port}', '--num_processes=2'),
-      ]
-      process = context.Process(target=train, args=(arguments, str(log)))
-      process.start()
-      self.processes.append(process)
+    super().__init__(context, workdir, FLAGS, num_processes=2)
 
   def has_ended(self):
     return not all(process.is_alive() for process in self.processes)
 
   def wait_for_new(self, look, number):
     """Returns whether so many were seen that were not there at the start."""
-    give_up = time.monotonic() + STUCK_AFTER
+    give_up = time.monotonic() + jobs.STUCK_AFTER
     before, seen = look(), set()
     while len(seen) < number:
       if self.has_ended():
         return False
       if time.monotonic() > give_up:
         self.wait(0)
-        raise Failure(f'stuck for {STUCK_AFTER} s\n{self.output()}')
+        raise Failure(f'stuck for {jobs.STUCK_AFTER} s\n{self.output()}')
       time.sleep(POLL)
       seen |= look() - before
     return True
 
-  def wait(self, seconds=STUCK_AFTER):
-    """Returns the exit statuses, of processes killed if they do not leave."""
-    give_up = time.monotonic() + seconds
-    for process in self.processes:
-      process.join(max(give_up - time.monotonic(), 0))
-      process.kill()
-      process.join()
-    return [process.exitcode for process in self.processes]
-
-  def output(self):
-    return '\n'.join(log.read_text() for log in self._logs if log.exists())
-
   def unfinished(self):
     """Returns the checkpoints that are being written."""
     return set(self.workdir.glob('checkpoints/*.orbax-checkpoint-tmp'))
-
-  def rows(self):
-    """Returns the lines of metrics.csv, which differ by speed if in nothing."""
-    path = self.workdir / 'metrics.csv'
-    return set(path.read_text().splitlines()) if path.exists() else set()
 
 
 def read_lines(workdir):
@@ -167,12 +90,6 @@ def read_lines(workdir):
       {name: text for name, text in row.items() if name not in SPEEDS}
       for row in csv.DictReader(file)
     ]
-
-
-def finish(job):
-  statuses = job.wait()
-  if statuses != [0, 0]:
-    raise Failure(f'ended with {statuses}\n{job.output()}')
 
 
 def compare(workdir, quiet):
@@ -230,9 +147,9 @@ def disturb(job, rng, moment):
 
 def torture(moments, rng, directory):
   """Makes a fault at each of `moments`; returns how many differences were."""
-  context = prepare(directory / 'cache')
+  context = jobs.prepare(directory / 'cache')
   quiet = directory / 'quiet'
-  finish(Job(quiet, context))
+  Job(quiet, context).finish()
   compared = differences = done = 0
   counts = collections.Counter()
   rounds = len(moments)
@@ -252,7 +169,7 @@ def torture(moments, rng, directory):
         f'round {done}: {moments[done - 1]}, step {at}: {fault}', flush=True
       )
       continue
-    finish(job)
+    job.finish()
     found = compare(workdir, quiet)
     differences += found
     compared += 1

@@ -19,6 +19,7 @@ from orbax.checkpoint import checkpoint_managers
 from convmixer_jax.errors import UserError
 from convmixer_jax.training import checksums
 from convmixer_jax.training.steps import TrainState
+from convmixer_jax.training.watchdog import lost_others
 
 BEST_BY = 'eval_accuracy'
 _DIRECTORY = 'checkpoints'
@@ -136,6 +137,8 @@ class Checkpointer:
     try:
       yield
     except Exception as error:  # from the file system by way of Orbax: any
+      if lost_others(error):
+        raise
       last = max(_steps(self._directory), default=None)
       next_start = f'goes on from step {last}' if last else 'begins anew'
       raise UserError(

@@ -11,6 +11,8 @@ from absl import logging
 
 from convmixer_jax.errors import UserError
 
+_HEARTBEAT_TIMEOUT = 60  # seconds without a sign of life from a process
+
 
 def join(
   distributed: bool | None,
@@ -21,7 +23,9 @@ def join(
   """Connects to the other processes, if there are any.
 
   From then on, each line of the output begins with the number of the process,
-  from 0, and how many there are: `[1/2]`.
+  from 0, and how many there are: `[1/2]`. JAX ends all processes a minute after
+  one died or was frozen, where no collective has failed before; see
+  `watchdog.py` for one that hangs.
 
   Args:
     distributed: True: as the Cloud TPU slice, or the Slurm, Open MPI or
@@ -54,6 +58,7 @@ def join(
       num_processes,
       process_id,
       local_device_ids=_all_gpus_of_this_host(),
+      heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT,
     )
   except ValueError as error:
     raise UserError(

@@ -23,11 +23,13 @@ import convmixer_jax
 from convmixer_jax.config import flatten
 from convmixer_jax.data.sources import Source
 from convmixer_jax.errors import UserError
+from convmixer_jax.training.watchdog import PATIENCE, Watchdog
 from convmixer_jax.training.workdir import package_versions
 
 # What a host may have its own values of: how it gets at the same images.
 _OWN = ('config.dataset.data_dir', 'config.dataset.cache_mib', 'config.input.')
 _SHOWN = 5  # differences in a message
+_HANG_TIMEOUT = 600  # seconds, as long as that of the config is not known
 _ABSENT = 'none'
 
 
@@ -52,13 +54,14 @@ def agreement() -> Iterator[dict[str, Any]]:
   try:
     yield facts
   except Exception as error:
-    _exchange({'error': str(error) or type(error).__name__})
+    _exchange({'error': str(error) or type(error).__name__}, _HANG_TIMEOUT)
     raise
   found = _exchange(
     {
       'host': socket.gethostname(),
       'facts': {name: str(value) for name, value in facts.items()},
-    }
+    },
+    facts.get('config.hang_timeout', _HANG_TIMEOUT),
   )
   for number, other in enumerate(found):
     if 'error' in other:
@@ -141,12 +144,16 @@ def _check_devices() -> None:
     )
 
 
-def _exchange(mine: dict[str, Any]) -> list[dict[str, Any]]:
+def _exchange(
+  mine: dict[str, Any], hang_timeout: float
+) -> list[dict[str, Any]]:
   """Returns what each process gave, in their order."""
   content = np.frombuffer(json.dumps(mine).encode(), np.uint8)
-  sizes = multihost_utils.process_allgather(np.int32(len(content)))
-  padded = np.pad(content, (0, max(sizes) - len(content)))
-  gathered = multihost_utils.process_allgather(padded)
+  with Watchdog(hang_timeout) as watchdog:
+    watchdog.expect('the other processes to begin', PATIENCE)
+    sizes = multihost_utils.process_allgather(np.int32(len(content)))
+    padded = np.pad(content, (0, max(sizes) - len(content)))
+    gathered = multihost_utils.process_allgather(padded)
   return [
     json.loads(row[:size].tobytes())
     for row, size in zip(gathered, sizes, strict=True)

@@ -83,14 +83,20 @@ def train_and_evaluate(
     )
 
   is_first_process = jax.process_index() == 0
-  if is_first_process:
-    overview = parameter_overview.get_parameter_overview(
-      assembly.state.params, include_stats=False
-    )
-    workdir.describe_run(directory, config, train_source.class_names, overview)
-    print(overview)
+  overview = parameter_overview.get_parameter_overview(
+    assembly.state.params, include_stats=False
+  )
+  with hosts.agreement():  # that it can be written to
+    if is_first_process:
+      class_names = train_source.class_names
+      workdir.describe_run(directory, config, class_names, overview)
+      print(overview)
 
-  with contextlib.ExitStack() as stack:
+  with (
+    contextlib.ExitStack() as stack,
+    Watchdog(config.hang_timeout) as watchdog,  # the first to see an error
+  ):
+    watchdog.expect('the first step', PATIENCE)
     signals = stack.enter_context(preemption.Signals(directory))
     first_step, state, progress = checkpoint.restore_newest(
       directory,
@@ -131,8 +137,6 @@ def train_and_evaluate(
     )
     eval_every = config.eval_every_epochs * steps_per_epoch
     results = None
-    watchdog = stack.enter_context(Watchdog(config.hang_timeout, directory))
-    watchdog.expect('the first step', PATIENCE)
     if signals.stop(0):
       raise signals.preempted(first_step)
     for step in range(first_step + 1, num_steps + 1):

@@ -17,7 +17,8 @@ class Signals:
   """Notes SIGTERM and SIGINT (Ctrl-C) while it is entered as a context.
 
   A second SIGINT ends the process at once, with status `INTERRUPTED`. An error
-  after a signal is taken for its consequence, such as a host that is gone.
+  after a signal is taken for its consequence, such as a reader of images that
+  it ended.
 
   A thread takes the signals in: a handler of Python's would have to wait until
   XLA has compiled, or until a collective ends.

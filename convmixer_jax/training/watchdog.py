@@ -4,31 +4,29 @@ import os
 import sys
 import threading
 import time
+from typing import NoReturn
 
 import jax
-from etils import epath
 
 EXIT_STATUS = 76  # EX_PROTOCOL of sysexits.h: the other side does not answer
 PATIENCE = 10  # times as long: compiling, evaluating, saving
 
 
 class Watchdog:
-  """Ends the process when what is expected takes too long.
+  """Ends the process when what is expected takes too long, or others are gone.
 
-  While it is entered as a context, and if there are several processes. A host
-  that died is noticed by jax.distributed, which gets no more signs of life from
-  it; one that hangs may go on to give them.
+  While it is entered as a context, and if there are several processes. It ends
+  without a goodbye: to close a checkpoint or jax.distributed is to wait for the
+  others.
   """
 
-  def __init__(self, seconds: float, workdir: epath.Path):
+  def __init__(self, seconds: float):
     """Expects nothing yet.
 
     Args:
       seconds: `config.hang_timeout`.
-      workdir: of the run, for the message.
     """
     self._seconds = seconds
-    self._workdir = workdir
     self._expected = None
     self._ended = threading.Event()
     self._thread = None
@@ -39,10 +37,13 @@ class Watchdog:
       self._thread.start()
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, kind, error, traceback):
     self._ended.set()
     if self._thread:
       self._thread.join()
+    if lost_others(error):
+      short = ' '.join(str(error).split())[:200]
+      _leave(f'another process seems to be gone ({short})')
 
   def expect(self, what: str, patience: int = 1) -> None:
     """Says what comes next, and that all before has come.
@@ -60,11 +61,26 @@ class Watchdog:
         continue
       what, seconds, deadline = self._expected
       if time.monotonic() > deadline:
-        print(
-          f'error: waited {seconds:g} s for {what} (config.hang_timeout = '
-          f'{self._seconds:g}); a process hangs or is gone; the same command '
-          f'goes on from the last checkpoint in {self._workdir}',
-          file=sys.stderr,
-          flush=True,
+        _leave(
+          f'waited {seconds:g} s for {what} (config.hang_timeout = '
+          f'{self._seconds:g}); another process hangs'
         )
-        os._exit(EXIT_STATUS)
+
+
+def lost_others(error: BaseException | None) -> bool:
+  """Whether it is what a process gets that computes with one that is gone."""
+  if jax.process_count() == 1:
+    return False
+  if isinstance(error, jax.errors.JaxRuntimeError):
+    return 'RESOURCE_EXHAUSTED' not in str(error)
+  return 'Gloo' in str(error)  # CPUs' collectives, by way of a ValueError
+
+
+def _leave(why: str) -> NoReturn:
+  sys.stdout.flush()
+  print(
+    f'error: {why}; the same command goes on from the last checkpoint',
+    file=sys.stderr,
+    flush=True,
+  )
+  os._exit(EXIT_STATUS)
