@@ -1,19 +1,16 @@
 """Several devices and several processes give what one device gives.
 
 Each run is a `train.py` of its own: how many devices a CPU pretends to be must
-be known before JAX starts.
+be known before JAX starts. And what one layout saved, another goes on with.
 """
 
 import io
 import math
-import os
-import pathlib
-import socket
-import subprocess
-import sys
+import shutil
 
 import jax
 import jax.numpy as jnp
+import jobs
 import numpy as np
 import pytest
 from checkpoints import read_state
@@ -28,12 +25,12 @@ from convmixer_jax.training import sharding
 from convmixer_jax.training.assembly import assemble
 from convmixer_jax.training.metrics_table import read_table
 
-ROOT = pathlib.Path(__file__).parents[1]
-STEPS = 4
+STEPS = 6
 # Wide enough for fsdp to split the pointwise kernels, [2, 128, 128].
 FLAGS = [
   '--config=configs/digits.py',
   f'--config.num_steps={STEPS}',
+  f'--config.checkpoint_every_steps={STEPS // 2}',
   '--config.batch_size=64',
   '--config.model.width=128',
   '--config.model.depth=2',
@@ -44,46 +41,30 @@ FLAGS = [
   '--config.log_every_steps=1',
   '--config.learning_rate=0.001',
 ]
-LAYOUTS = {
-  'one': (1, 1, []),
-  'data=8': (8, 1, []),
-  'data=4 x fsdp=2': (8, 1, ['--config.mesh.fsdp=2']),
-  'two processes': (1, 2, []),
+LAYOUTS = {  # devices of each process, processes, fsdp
+  'one': (1, 1, 1),
+  'two processes': (1, 2, 2),
+  'fsdp=4': (4, 1, 4),
+  'data=8': (8, 1, 1),
+  'data=4 x fsdp=2': (8, 1, 2),
 }
 
 
-def start(workdir, num_devices, arguments):
-  environment = os.environ | {
-    'XLA_FLAGS': f'--xla_force_host_platform_device_count={num_devices}',
-    'JAX_COMPILATION_CACHE_DIR': '',
-  }
-  return subprocess.Popen(
-    [sys.executable, 'train.py', f'--workdir={workdir}', *FLAGS, *arguments],
-    cwd=ROOT,
-    env=environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-  )
+@pytest.fixture(scope='module')
+def run(job_context):
+  """Runs a layout in a directory."""
 
+  def run(workdir, layout, *flags):
+    num_devices, num_processes, fsdp = LAYOUTS[layout]
+    jobs.Job(
+      job_context,
+      workdir,
+      [*FLAGS, f'--config.mesh.fsdp={fsdp}', *flags],
+      num_processes,
+      num_devices,
+    ).finish()
 
-def run(workdir, num_devices, num_processes, arguments):
-  processes = []
-  if num_processes > 1:
-    with socket.socket() as free:
-      free.bind(('localhost', 0))
-      port = free.getsockname()[1]
-    arguments = [
-      *arguments,
-      f'--coordinator_address=localhost:{port}',
-      f'--num_processes={num_processes}',
-    ]
-  for i in range(num_processes):
-    of_process = [f'--process_id={i}'] if num_processes > 1 else []
-    processes.append(start(workdir, num_devices, arguments + of_process))
-  for process in processes:
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+  return run
 
 
 def read_pictures(workdir):
@@ -102,15 +83,28 @@ def read_pictures(workdir):
 
 
 @pytest.fixture(scope='module')
-def results(tmp_path_factory):
+def results(run, tmp_path_factory):
   """Directory, metrics by step, and the final state, of each layout."""
+  directory = tmp_path_factory.mktemp('runs')
   found = {}
-  for name, layout in LAYOUTS.items():
-    workdir = tmp_path_factory.mktemp('run')
-    run(workdir, *layout)
-    metrics = read_table(epath.Path(workdir) / 'metrics.csv')
-    found[name] = workdir, metrics, read_state(workdir, STEPS)
+  for number, layout in enumerate(LAYOUTS):
+    workdir = directory / str(number)
+    run(workdir, layout)
+    found[layout] = workdir, read_metrics(workdir), read_state(workdir, STEPS)
   return found
+
+
+def read_metrics(workdir):
+  return read_table(epath.Path(workdir) / 'metrics.csv')
+
+
+def assert_close(metrics, expected):
+  assert metrics.keys() == expected.keys()
+  for step, row in expected.items():
+    for name in row.keys() - {'steps_per_sec', 'images_per_sec'}:
+      np.testing.assert_allclose(
+        metrics[step][name], row[name], rtol=1e-4, err_msg=f'{name} at {step}'
+      )
 
 
 @pytest.mark.slow
@@ -118,17 +112,34 @@ def results(tmp_path_factory):
 def test_equals_one_device(results, layout):
   _, metrics, state = results[layout]
   _, one_metrics, one_state = results['one']
-  assert metrics.keys() == one_metrics.keys() == set(range(1, STEPS + 1))
-  for step, row in one_metrics.items():
-    for name in row.keys() - {'steps_per_sec', 'images_per_sec'}:
-      np.testing.assert_allclose(
-        metrics[step][name], row[name], rtol=1e-4, err_msg=f'{name} at {step}'
-      )
+  assert list(metrics) == list(range(1, STEPS + 1))
+  assert_close(metrics, one_metrics)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
     state,
     one_state,
   )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('saved_by', 'layout'),
+  [
+    ('one', 'two processes'),
+    ('two processes', 'fsdp=4'),
+    ('fsdp=4', 'data=4 x fsdp=2'),
+    ('data=4 x fsdp=2', 'one'),
+  ],
+)
+def test_goes_on_with_other_devices(results, run, tmp_path, saved_by, layout):
+  workdir = tmp_path / 'run'
+  shutil.copytree(results[saved_by][0], workdir)
+  shutil.rmtree(workdir / 'checkpoints' / str(STEPS))
+  (workdir / 'metrics.csv').unlink()
+  run(workdir, layout)
+  _, expected, _ = results['one']
+  rest = {step: row for step, row in expected.items() if step > STEPS // 2}
+  assert_close(read_metrics(workdir), rest)
 
 
 @pytest.mark.slow
@@ -150,11 +161,10 @@ def test_tensorboard_has_the_pictures_of_the_weights(results, layout):
 
 
 @pytest.mark.slow
-def test_starts_from_weights_that_are_split(results, tmp_path):
+def test_starts_from_weights_that_are_split(results, run, tmp_path):
   workdir, _, state = results['one']
-  changes = ['--config.mesh.fsdp=2', f'--config.init_from={workdir}']
-  changes += ['--config.learning_rate=0', '--config.num_steps=1']
-  run(tmp_path / 'run', 2, 1, changes)
+  changes = [f'--config.init_from={workdir}', '--config.num_steps=1']
+  run(tmp_path / 'run', 'fsdp=4', *changes, '--config.learning_rate=0')
   now = read_state(tmp_path / 'run', 1)['params']
   jax.tree.map(np.testing.assert_array_equal, now, state['params'])
 
