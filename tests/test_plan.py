@@ -413,6 +413,19 @@ def test_a_tpu_that_is_not_there():
 
 @pytest.mark.slow
 @pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is None, reason='libtpu is not installed'
+)
+def test_fsdp_gathers_parameters_and_scatters_gradients():
+  """On CPUs, XLA reduces gradients whole and then slices them."""
+  fsdp = '--config.mesh.fsdp=8', '--config.model.width=128'
+  found = plan('v5e:2x4', '--nosearch', *fsdp)
+  assert found.returncode == 0, found.stderr
+  assert 'all-gather f32' in found.stdout
+  assert 'reduce-scatter f32' in found.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
   not topologies.has_cuda_plugin(), reason='no CUDA plugin is installed'
 )
 def test_a_gpu_that_is_not_there():
@@ -426,9 +439,9 @@ def plan(topology, *flags):
   return subprocess.run(
     [
       *(sys.executable, '-m', 'convmixer_jax.tools.plan'),
-      *('--config=configs/digits.py', f'--topology={topology}', *flags),
+      *('--config=configs/digits.py', f'--topology={topology}'),
       *('--config.model.width=8', '--config.model.scan=True'),
-      *('--config.batch_size=16', '--config.augment.flip=0.5'),
+      *('--config.batch_size=16', '--config.augment.flip=0.5', *flags),
     ],
     cwd=ROOT,
     capture_output=True,
