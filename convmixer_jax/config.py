@@ -1,7 +1,10 @@
 """What every config must hold: checked once, before anything is built."""
 
 import difflib
+import functools
 import math
+import pathlib
+import runpy
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +41,13 @@ _ADDED = {
   'augment.rand_augment.dialect': 'timm',
 }
 
+_KINDS = {
+  bool: 'True or False',
+  int: 'a whole number',
+  float: 'a finite number',
+  str: 'a string',
+  type(None): 'a string or None',
+}
 _CHOICES = {
   'dtype': ('float32', 'bfloat16'),
   'schedule': ('paper', 'cosine', 'constant'),
@@ -73,7 +83,6 @@ _NOT_NEGATIVE = (
 )
 _BELOW_ONE = ('label_smoothing', 'adam_beta1', 'adam_beta2')
 _PROBABILITIES = ('erasing.probability', 'mixup.switch_probability')
-_POSITIVE_RANGES = ('erasing.area', 'erasing.aspect')
 
 
 def choose_variant(
@@ -106,12 +115,14 @@ def nearest_key(config: ml_collections.ConfigDict, key: str) -> str:
 def validate(config: ml_collections.ConfigDict) -> None:
   """Checks each value by itself and against the others.
 
-  Fields of the network and of the host's augmentation are checked by their
+  Keys and types are compared with those of configs/default.py. The ranges of
+  the network's fields and of the host's augmentation are checked by their
   owners (`models.create_model`, `data.augment.validate`).
 
   Raises:
     UserError: names the field, its value and what it may be.
   """
+  _check_types(config)
   values = flatten(config)
 
   def refuse(key, what):
@@ -132,12 +143,14 @@ def validate(config: ml_collections.ConfigDict) -> None:
   for key in _PROBABILITIES:
     if not 0 <= values[key] <= 1:
       refuse(key, 'a probability, from 0 to 1')
-  for key in _POSITIVE_RANGES:
-    if not (len(values[key]) == 2 and 0 < values[key][0] <= values[key][1]):
+  for key in ('erasing.area', 'erasing.aspect'):
+    if not 0 < values[key][0] <= values[key][1]:
       refuse(key, 'a pair (low, high) with 0 < low <= high')
-  for key in ('dataset.mean', 'dataset.std'):
-    if len(values[key]) != 3:
-      refuse(key, 'three numbers, one for each of red, green and blue')
+  if config.erasing.area[1] > 1:
+    refuse('erasing.area', 'a share of the image, at most 1')
+  for key in ('dataset.name', 'dataset.train_split', 'dataset.eval_split'):
+    if not values[key]:
+      refuse(key, 'a name; see configs/default.py')
   if min(config.dataset.std) <= 0:
     refuse('dataset.std', 'positive')
   if config.mesh.data < 1 and config.mesh.data != -1:
@@ -151,10 +164,72 @@ def validate(config: ml_collections.ConfigDict) -> None:
       'config.new_head = True, and config.init_from names no weights to put it '
       'on; name some, or start from random numbers with config.new_head = False'
     )
+  if config.warmup_epochs and config.schedule == 'paper':
+    raise UserError(
+      f'config.warmup_epochs = {config.warmup_epochs} is not for '
+      "config.schedule = 'paper', which has a rise of its own; leave it at 0, "
+      "or choose 'cosine' or 'constant'"
+    )
   if not config.num_epochs and not config.num_steps:
     raise UserError(
       'config.num_epochs = 0 and config.num_steps = 0; set one of them'
     )
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+  """Returns the flattened default config; {} where the package is alone."""
+  path = pathlib.Path(__file__).parents[1] / 'configs' / 'default.py'
+  if not path.exists():
+    return {}
+  return flatten(runpy.run_path(str(path))['get_config']())
+
+
+def _check_types(config):
+  """Raises UserError unless keys and types are those of configs/default.py."""
+  defaults, values = _defaults(), flatten(config)
+  if not defaults:
+    return
+  for key in values:
+    if key not in defaults:
+      (nearest,) = difflib.get_close_matches(key, defaults, n=1, cutoff=0.0)
+      raise UserError(
+        f'config.{key} is no key of configs/default.py; did you mean '
+        f'config.{nearest}?'
+      )
+  for key, default in defaults.items():
+    if key not in values:
+      raise UserError(
+        f'config.{key} is missing; add it, as configs/default.py has it: '
+        f'{default!r}'
+      )
+    if not _is_like(values[key], default):
+      raise UserError(
+        f'config.{key} = {values[key]!r} is not {describe_kind(default)}'
+      )
+
+
+def describe_kind(default: Any) -> str:
+  """Returns in words what values a key takes that has this default."""
+  if isinstance(default, tuple):
+    kind = f'{len(default)} values, each {_KINDS[type(default[0])]}'
+  else:
+    kind = _KINDS.get(type(default), f'a {type(default).__name__}')
+  return f'{kind}, such as {default!r}'
+
+
+def _is_like(value, default):
+  if isinstance(default, tuple):
+    return (
+      isinstance(value, (tuple, list))
+      and len(value) == len(default)
+      and all(map(_is_like, value, default))
+    )
+  if default is None:  # a placeholder for a string
+    return value is None or isinstance(value, str)
+  if isinstance(default, float):
+    return type(value) in (int, float) and math.isfinite(value)
+  return type(value) is type(default)  # so that True is not 1
 
 
 def check_batch_size(

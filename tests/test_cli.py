@@ -35,7 +35,7 @@ def train(*arguments, workdir):
     ),
     (
       ['--config=configs/digits.py', '--config.batch_size=many'],
-      'flag --config.batch_size=many: invalid literal for int()',
+      '--config.batch_size=many is not a whole number, such as 128',
     ),
     (['--config=configs/digits.py', '--confg=1'], "command line flag 'confg'"),
     (

@@ -62,7 +62,7 @@ def test_an_unknown_variant_is_refused_with_the_list():
     ('label_smoothing', 1.0, 'config.label_smoothing = 1.0 is not at least 0'),
     ('erasing.probability', 1.5, 'config.erasing.probability = 1.5 is not a'),
     ('erasing.area', (0.5, 0.1), r'config.erasing.area = \(0.5, 0.1\) is not'),
-    ('dataset.mean', (0.5,), 'config.dataset.mean = .* is not three numbers'),
+    ('dataset.mean', (0.5,), 'dataset.mean = .* is not 3 values, each'),
     ('dataset.std', (0.5, 0.5, 0.0), 'config.dataset.std = .* is not positive'),
     ('mesh.data', 0, 'config.mesh.data = 0 is not at least 1, or -1'),
     ('mesh.fsdp', 0, 'config.mesh.fsdp = 0 is not at least 1'),

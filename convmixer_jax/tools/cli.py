@@ -3,12 +3,15 @@
 import inspect
 import itertools
 import os
+import re
 import runpy
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from logging import getLogger
 from typing import NoReturn
 
+import ml_collections
 from absl import app, flags, logging
 
 from convmixer_jax import config as config_lib
@@ -57,8 +60,17 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 def _parse_flags(argv):
   try:
-    _check_config_flags(argv[1:])
-    return flags.FLAGS(argv)
+    known = _check_config_flags(argv[1:])
+    try:
+      return flags.FLAGS(argv)
+    except flags.IllegalFlagValueError as error:
+      given = re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error))
+      if not given or given[1] not in known:
+        raise
+      raise UserError(
+        f'--config.{given[1]}={given[2]} is not '
+        f'{config_lib.describe_kind(known[given[1]])}'
+      ) from error
   except (UserError, flags.Error) as error:
     if '--debug' in argv:
       raise
@@ -66,23 +78,26 @@ def _parse_flags(argv):
 
 
 def _check_config_flags(arguments):
-  """Checks `--config` and its overrides, which absl would refuse at length."""
+  """Checks `--config` and its overrides, which absl would refuse at length.
+
+  Returns the config's leaves by dotted key.
+  """
   given = {}
   for name, following in itertools.zip_longest(arguments, arguments[1:]):
     if name.startswith('--config'):
       name, _, value = name.removeprefix('--').partition('=')
       given[name] = value or following
   if 'config' not in given:
-    return
+    return {}
   path, _, variant = given.pop('config').partition(':')
   if not os.path.isfile(path):
     raise UserError(f'--config={path} is no file; configs/ has some')
-  get_config = runpy.run_path(path).get('get_config')
-  if get_config is None:
-    raise UserError(f'--config={path} defines no get_config()')
-  if variant and not inspect.signature(get_config).parameters:
-    raise UserError(f'--config={path}:{variant}: {path} has no variants')
-  config = get_config(variant) if variant else get_config()
+  config = _load_config(path, variant)
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise UserError(
+      f'get_config() of --config={path} returns {config!r}; return a '
+      'ConfigDict, as in configs/default.py'
+    )
   known = config_lib.flatten(config)
   for name in given:
     key = name.removeprefix('config.')
@@ -91,6 +106,36 @@ def _check_config_flags(arguments):
         f'--{name}: there is no such key in {path}; did you mean '
         f'--config.{config_lib.nearest_key(config, key)}?'
       )
+  return known
+
+
+def _load_config(path, variant):
+  """Runs a config file, in which anything may go wrong."""
+  try:
+    get_config = runpy.run_path(path).get('get_config')
+    if get_config is None:
+      raise UserError(
+        f'--config={path} defines no get_config(); see configs/default.py'
+      )
+    if variant and not inspect.signature(get_config).parameters:
+      raise UserError(
+        f'--config={path}:{variant}: {path} has no variants; leave out '
+        f':{variant}'
+      )
+    return get_config(variant) if variant else get_config()
+  except UserError:
+    raise
+  except Exception as error:
+    lines = [
+      frame.lineno
+      for frame in traceback.extract_tb(error.__traceback__)
+      if frame.filename == path
+    ]
+    line = lines[-1] if lines else getattr(error, 'lineno', 1)
+    raise UserError(
+      f'--config={path} fails in line {line} ({type(error).__name__}: '
+      f'{error}); mend it; --debug shows more'
+    ) from error
 
 
 def exit_with(error: Exception | str) -> NoReturn:

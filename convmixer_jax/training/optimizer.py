@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from convmixer_jax.errors import UserError
+
 
 def create_schedule(
   config: ml_collections.ConfigDict, steps_per_epoch: int, num_steps: int
@@ -21,6 +23,9 @@ def create_schedule(
     config: the whole config.
     steps_per_epoch: updates in an epoch.
     num_steps: updates in the whole run.
+
+  Raises:
+    UserError: the run ends before the warm-up does.
   """
   peak = config.learning_rate
   if config.schedule == 'paper':
@@ -35,6 +40,12 @@ def create_schedule(
       step + 1.0, jnp.array(turns, jnp.float32), jnp.array(rates, jnp.float32)
     )
   warmup_steps = round(config.warmup_epochs * steps_per_epoch)
+  if warmup_steps >= num_steps:
+    raise UserError(
+      f'config.warmup_epochs = {config.warmup_epochs} takes {warmup_steps} '
+      f'steps, and the run has {num_steps}; warm up for less, or train for '
+      'longer'
+    )
   if config.schedule == 'cosine':
     return optax.warmup_cosine_decay_schedule(
       init_value=0.0 if warmup_steps else peak,
