@@ -1,5 +1,6 @@
 """Finds the TFDS builder of a data set, prepared or not."""
 
+import json
 import os
 
 from convmixer_jax.errors import UserError
@@ -13,7 +14,8 @@ def find_builder(name: str, data_dir: str | None):
     data_dir: where TFDS keeps its sets; None or '' for TFDS's default.
 
   Raises:
-    UserError: TFDS knows no such set, config or version.
+    UserError: TFDS knows no such set, config or version, or its files are
+      damaged.
   """
   import tensorflow_datasets as tfds
 
@@ -29,11 +31,15 @@ def find_builder(name: str, data_dir: str | None):
       f'{name!r} is not digits nor a data set of TFDS; '
       'https://www.tensorflow.org/datasets/catalog lists them'
     ) from error
+  except json.JSONDecodeError as error:
+    raise _unopened(name, error) from error
   except (ValueError, AssertionError) as error:  # its config or version
     reason = ' '.join(str(error).split()).rpartition('}": ')[-1]
     known = ', '.join(_configs(name))
     reason += f' {known}' if known and known not in reason else ''
     raise UserError(f'{name!r}: {reason}') from error
+  except Exception as error:  # from a damaged file by way of TFDS: any
+    raise _unopened(name, error) from error
 
 
 def is_prepared(builder) -> bool:
@@ -45,6 +51,13 @@ def has_array_record(builder) -> bool:
   """Whether the set is there as array_record."""
   formats = {f.value for f in builder.info.available_file_formats()}
   return is_prepared(builder) and 'array_record' in formats
+
+
+def _unopened(name, error):
+  reason = ' '.join(str(error).split()) or type(error).__name__
+  return UserError(
+    f'{name!r} cannot be opened ({reason[:200]}); mend it, or prepare it again'
+  )
 
 
 def _configs(name):

@@ -18,6 +18,7 @@ _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
 # Bit depth and colour type: grey, RGB, palette, grey + alpha, RGB + alpha.
 _PNG_EIGHT_BIT = ((8, 0), (8, 2), (8, 3), (8, 4), (8, 6))
+_DEEP_MODES = ('I', 'F')  # how Pillow's begin that have more than 8 bits
 
 
 def decode_image(data: bytes, where: str) -> np.ndarray:
@@ -35,7 +36,8 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
     uint8 `[H, W, 3]`, RGB.
 
   Raises:
-    UserError: `data` is no image, or is broken or truncated.
+    UserError: `data` is no image, or is broken or truncated, or grey with more
+      than 8 bits, of which Pillow would make white.
   """
   if _opencv_agrees(data):
     image = cv2.imdecode(np.frombuffer(data, np.uint8), _CV2_FLAGS)
@@ -43,6 +45,8 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
       return image
   try:
     with Image.open(io.BytesIO(data)) as file:
+      if file.mode.startswith(_DEEP_MODES):
+        raise ValueError(f'mode {file.mode!r}, grey with more than 8 bits')
       return np.array(file.convert('RGB'))
   except Exception as e:  # codecs raise many kinds: name the record in all
     reason = 'not an image that Pillow knows'

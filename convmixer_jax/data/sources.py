@@ -17,6 +17,7 @@ from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
 
 _DIGITS_TEST_EVERY = 5  # of each class, in the set's own order
+_LEAST_SIDE = 2  # pixels; a single one is a placeholder, not a picture
 
 
 class Example(TypedDict):
@@ -69,8 +70,9 @@ class TfdsSource:
 
   Raises:
     UserError: on construction, if the set is not prepared as array_record, has
-      no such split or no images with labels; on reading, if an image cannot be
-      decoded.
+      no such split, no images in it, or none of 8 bits with labels; on reading,
+      if a record is damaged, its image cannot be decoded or is of one pixel, or
+      its label is out of range.
   """
 
   def __init__(
@@ -92,37 +94,64 @@ class TfdsSource:
     if not {'image', label} <= set(features):
       raise UserError(
         f'config.dataset.name = {name!r} has the features '
-        f'{", ".join(features)}; needed are image and {label}'
+        f'{", ".join(features)}; needed are image and {label}: choose a set of '
+        'images with labels'
       )
+    _check_pixels(name, features['image'])
     classes = features[label]
     self._has_several = isinstance(classes, tfds.features.Sequence)
     if self._has_several:
       classes = classes.feature
-    if not isinstance(classes, tfds.features.ClassLabel):
+    is_label = isinstance(classes, tfds.features.ClassLabel)
+    if not is_label or not classes.num_classes:
       raise UserError(
-        f'config.dataset.name = {name!r}: its feature {label} names no classes'
+        f'config.dataset.name = {name!r}: its feature {label} names no '
+        "classes; choose a set with TFDS's ClassLabel"
       )
     self.class_names = tuple(classes.names)
     self.num_classes = len(self.class_names)
     try:
-      self._records = builder.as_data_source(
-        split, decoders={'image': tfds.decode.SkipDecoding()}
-      )
+      num_images = builder.info.splits[split].num_examples
     except (ValueError, KeyError) as error:
       splits = ', '.join(builder.info.splits)
       raise UserError(
         f'{name!r} has no split {split!r}; there are {splits}, and slices of '
         "them such as 'train[:10%]'"
       ) from error
+    if num_images <= 0:  # less, in train[5:3]
+      raise UserError(
+        f'{name!r} has no images in split {split!r}; choose another'
+      )
+    self._records = builder.as_data_source(
+      split, decoders={'image': tfds.decode.SkipDecoding()}
+    )
 
   def __len__(self) -> int:
     return len(self._records)
 
   def __getitem__(self, index: int) -> Example:
-    record = self._records[index]
     where = f'{index} of {self._name} {self._split}'
+    try:
+      record = self._records[index]
+    except Exception as error:  # from a damaged file by way of TFDS: any
+      reason = ' '.join(str(error).split()) or type(error).__name__
+      raise UserError(
+        f'cannot read record {where} ({reason[:200]}); prepare the set again'
+      ) from error
     image = decode_image(record['image'], where=where)
+    if min(image.shape[:2]) < _LEAST_SIDE:
+      height, width = image.shape[:2]
+      raise UserError(
+        f'image {where} is {height} x {width} pixels, too small to be a '
+        'picture; replace it or leave it out of the data set'
+      )
     label = record[self._label]
+    if not all(0 <= one < self.num_classes for one in np.ravel(label)):
+      raise UserError(
+        f'the label of image {where} is {label}, not from 0 to '
+        f'{self.num_classes - 1}; mend it, leave the image out, or choose '
+        'another split'
+      )
     if self._has_several:
       several = np.zeros(self.num_classes, np.int32)
       several[label] = 1
@@ -143,16 +172,32 @@ def create_source(
     label: the feature of a TFDS set that holds the label.
 
   Raises:
-    UserError: see `TfdsSource`; or the split is empty.
+    UserError: see `TfdsSource`.
   """
   if config.name == 'digits':
     return _digits(split)
   source = TfdsSource(config.name, split, config.data_dir, label)
-  if not len(source):
-    raise UserError(f'{config.name!r} has no images in split {split!r}')
   if len(source) * source[0]['image'].nbytes <= config.cache_mib * 2**20:
     return _in_memory(source)
   return source
+
+
+def _check_pixels(name, feature):
+  """Raises UserError unless a feature is of images that become 8-bit RGB."""
+  import tensorflow_datasets as tfds
+
+  what = None
+  if not isinstance(feature, tfds.features.Image):
+    what = f'a feature image that is no Image but a {type(feature).__name__}'
+  elif feature.np_dtype != np.uint8:
+    what = f'images of {np.dtype(feature.np_dtype).name}'
+  elif feature.shape[-1] not in (None, 1, 3):
+    what = f'images of {feature.shape[-1]} channels'
+  if what:
+    raise UserError(
+      f'config.dataset.name = {name!r} has {what}; needed are images of uint8 '
+      'with 1 or 3 channels: convert them, or choose another set'
+    )
 
 
 def _digits(split: str) -> InMemorySource:
