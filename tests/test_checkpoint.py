@@ -238,12 +238,21 @@ def test_a_full_disk(small_disk):
 
 
 def test_a_read_only_disk(small_disk, config):
+  def remount(option):
+    command = ['mount', '-o', f'remount,{option}', str(small_disk)]
+    subprocess.run(command, check=True)
+
   save(small_disk, [1])
-  remount = ['mount', '-o', 'remount,ro', str(small_disk)]
-  subprocess.run(remount, check=True)
+  remount('ro')
   with pytest.raises(UserError, match='Read-only file system'):
     describe_run(epath.Path(small_disk), config, None, 'table')
   assert_newest(small_disk, 1)
+  remount('rw')
+  save(small_disk, [2])
+  flip(kernel_file(small_disk / 'checkpoints/2'))
+  remount('ro')
+  with pytest.raises(UserError, match=r'/2 is damaged and .* \(Read-only file'):
+    newest(small_disk)
 
 
 @in_threads

@@ -88,13 +88,13 @@ def test_what_is_wrong_is_listed_by_the_names_of_the_file(tensors, rename):
     f'{name("stem.2.running_var")}, {name("blocks.1.1.bias")}; surplus: '
     f'fc.weight; misshapen: {name("blocks.0.0.fn.0.weight")} (4, 4, 3, 3) '
     f'instead of (4, 1, 3, 3); not of floating point: {name("head.bias")} '
-    '(int64)'
+    '(int64); give weights of a ConvMixer'
   )
 
 
 def test_a_long_list_is_cut(tensors):
   named = {k: v for k, v in tensors.items() if not k.startswith('blocks.0')}
-  with pytest.raises(UserError, match=r'missing: blocks.0.* and 4 more$'):
+  with pytest.raises(UserError, match=r'missing: blocks.0.* and 4 more; '):
     layouts.recognise(named, 'x')
 
 

@@ -17,6 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from convmixer_jax import config as config_lib
+from convmixer_jax.errors import UserError
 from convmixer_jax.planning.chips import ENVIRONMENT, parse_topology
 from convmixer_jax.planning.data import data_size
 from convmixer_jax.tools import cli
@@ -46,6 +47,12 @@ def main(argv: Sequence[str]) -> None:
   config = _CONFIG.value
   config_lib.validate(config)
   chip, layout = parse_topology(_TOPOLOGY.value)
+  output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+  if output and (not output.parent.is_dir() or output.is_dir()):
+    raise UserError(
+      f'--output={output} is no place for a file; give one in a directory that '
+      'is there'
+    )
   num_examples, num_classes = data_size(
     config.dataset, _NUM_EXAMPLES.value, _NUM_CLASSES.value
   )
@@ -62,9 +69,9 @@ def main(argv: Sequence[str]) -> None:
     search=_SEARCH.value,
   )
   plan = {'config': name, 'topology': _TOPOLOGY.value} | plan
-  if _OUTPUT.value:
+  if output:
     text = json.dumps(plan, indent=2) + '\n'
-    pathlib.Path(_OUTPUT.value).write_text(text)
+    output.write_text(text)
   print(report.table(plan))
 
 

@@ -178,8 +178,11 @@ class CheckpointReader:
     """
     found = {}
     for step in self.steps():
+      path = self._directory / str(step)
+      if not (path / 'metrics').exists():  # another program's
+        continue
       args = ocp.args.Composite(metrics=ocp.args.JsonRestore())
-      metrics = self._reader.restore(self._directory / str(step), args=args)
+      metrics = self._reader.restore(path, args=args)
       if BEST_BY in metrics['metrics']:
         found[step] = metrics['metrics'][BEST_BY]
     return max(found, key=lambda step: (found[step], step), default=None)
@@ -189,10 +192,25 @@ class CheckpointReader:
 
     Args:
       step: one of `steps()`.
+
+    Raises:
+      UserError: it is damaged, or another program's.
     """
     path = self._directory / str(step)
+    try:
+      _check_is_ours(path)
+      return self._read_variables(path)
+    except Exception as error:  # from a file by way of Orbax: any
+      raise UserError(
+        f'{path} is damaged or no checkpoint of ours ({_in_short(error)}); '
+        'choose another step or run'
+      ) from error
+
+  def _read_variables(self, path):
     here = SingleDeviceSharding(jax.local_devices()[0])
     saved = self._reader.metadata(path).item_metadata['state']
+    if 'head' not in saved['params']:
+      raise UserError('its network has no head')
     target = jax.tree.map(
       lambda array: jax.ShapeDtypeStruct(
         array.shape, array.dtype, sharding=here
@@ -250,8 +268,9 @@ def restore_newest(
   if not step and _from_first_process(len(damaged)):
     found = ', '.join(f'{step} ({what})' for step, what in damaged.items())
     raise UserError(
-      f'no checkpoint in {directory} is whole: {found or "see process 0"}; put '
-      'a copy of one there, or give a new --workdir to begin anew'
+      f'no checkpoint in {directory} is whole and of this run: '
+      f'{found or "see process 0"}; put a copy of one there, or give a new '
+      '--workdir to begin anew'
     )
   if is_first_process:
     damaged |= _with_unreadable_metrics(directory, step)
@@ -269,6 +288,7 @@ def restore(
 ) -> tuple[TrainState, Progress]:
   """Reads the checkpoint of `step`; see `restore_newest`."""
   path = workdir / _DIRECTORY / str(step)
+  _check_is_ours(path)
   items = {
     'state': ocp.args.StandardRestore(state),
     'progress': ocp.args.StandardRestore(progress.window),
@@ -282,9 +302,18 @@ def restore(
   return found['state'], Progress(found['progress'], skipped)
 
 
+def _check_is_ours(path: epath.Path) -> None:
+  if not (path / 'state').is_dir():
+    raise UserError('it has no state, so another program may have written it')
+
+
 def _steps(directory: epath.Path) -> list[int]:
   if not directory.exists():
     return []
+  if not directory.is_dir():
+    raise UserError(
+      f'{directory} is a file, not a directory of checkpoints; move it away'
+    )
   names = ocp.path.step.standard_name_format()
   return [found.step for found in names.find_all(directory)]
 
@@ -324,7 +353,13 @@ def _set_aside(path: epath.Path) -> epath.Path:
     suffix = f'.{number}' if number else ''
     aside = path.with_name(f'damaged-{path.name}{suffix}')
     if not aside.exists():
-      return path.rename(aside)
+      try:
+        return path.rename(aside)
+      except OSError as error:
+        raise UserError(
+          f'{path} is damaged and cannot be moved to {aside.name} '
+          f'({_in_short(error)}); make the directory writable'
+        ) from error
 
 
 def _from_first_process(value: int) -> int:
@@ -341,6 +376,8 @@ def _in_all_processes(value: bool) -> bool:
 
 def _in_short(error: Exception) -> str:
   """Returns what went wrong without where: the caller knows."""
+  if isinstance(error, UserError):
+    return str(error)
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
   text = ' '.join(str(error).split())

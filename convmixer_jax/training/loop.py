@@ -22,6 +22,7 @@ from convmixer_jax.training import (
 )
 from convmixer_jax.training.assembly import assemble
 from convmixer_jax.training.metrics import EvalMetrics, empty_window
+from convmixer_jax.training.metrics_table import read_table
 from convmixer_jax.training.report import Reporter
 from convmixer_jax.training.watchdog import PATIENCE, Watchdog
 
@@ -75,22 +76,13 @@ def train_and_evaluate(
     start = {}
     if not saved_steps:
       start = initialize.load_start(config, assembly.model)
+    read_table(directory / 'metrics.csv')  # is refused if it is another's
     facts |= hosts.find_facts(
       config,
       directory,
       saved_steps,
       {'train_split': train_source, 'eval_split': eval_source},
     )
-
-  is_first_process = jax.process_index() == 0
-  overview = parameter_overview.get_parameter_overview(
-    assembly.state.params, include_stats=False
-  )
-  with hosts.agreement():  # that it can be written to
-    if is_first_process:
-      class_names = train_source.class_names
-      workdir.describe_run(directory, config, class_names, overview)
-      print(overview)
 
   with (
     contextlib.ExitStack() as stack,
@@ -103,6 +95,15 @@ def train_and_evaluate(
       assembly.state,
       checkpoint.Progress(empty_window()),
     )
+    is_first_process = jax.process_index() == 0
+    overview = parameter_overview.get_parameter_overview(
+      assembly.state.params, include_stats=False
+    )
+    with hosts.agreement():  # that it can be written to
+      if is_first_process:
+        class_names = train_source.class_names
+        workdir.describe_run(directory, config, class_names, overview)
+        print(overview)
     checkpointer = checkpoint.Checkpointer(directory, config.keep_checkpoints)
     stack.callback(checkpointer.close)
     if not first_step:

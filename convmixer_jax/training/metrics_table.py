@@ -5,6 +5,7 @@ import io
 
 from etils import epath
 
+from convmixer_jax.errors import UserError
 from convmixer_jax.training.workdir import write_whole
 
 
@@ -40,12 +41,22 @@ class MetricsTable:
 
 
 def read_table(path: epath.Path) -> dict[int, dict[str, float]]:
-  """Returns the rows by step; a row lacks the columns it has no value for."""
+  """Returns the rows by step; a row lacks the columns it has no value for.
+
+  Raises:
+    UserError: the file is something else.
+  """
   if not path.exists():
     return {}
-  rows = csv.DictReader(io.StringIO(path.read_text()))
-  return {
-    int(row['step']): {'step': int(row['step'])}
-    | {k: float(v) for k, v in row.items() if k != 'step' and v}
-    for row in rows
-  }
+  try:
+    rows = csv.DictReader(io.StringIO(path.read_text()))
+    return {
+      int(row['step']): {'step': int(row['step'])}
+      | {k: float(v) for k, v in row.items() if k != 'step' and v}
+      for row in rows
+    }
+  except (LookupError, OSError, TypeError, ValueError) as error:
+    raise UserError(
+      f'{path} is no table of metrics of a run ({type(error).__name__}: '
+      f'{error}); mend it, or move it away'
+    ) from error

@@ -14,6 +14,12 @@ from convmixer_jax.errors import UserError
 
 _CONFIG, _VERSIONS, _LABELS = 'config.json', 'versions.json', 'labels.json'
 _PARTIAL = '.tmp'
+_IN_ALL_CONFIGS = {  # also in those of converted weights
+  'augment.eval_crop_fraction',
+  'dataset.image_size',
+  'dtype',
+  'model.width',
+}
 _PACKAGES = (
   'clu',
   'flax',
@@ -31,7 +37,13 @@ _PACKAGES = (
 
 
 def absolute_path(path: str) -> epath.Path:
-  """Returns the path Orbax wants: absolute, or a bucket's as it was given."""
+  """Returns the path Orbax wants: absolute, or a bucket's as it was given.
+
+  Raises:
+    UserError: it is empty, as of a variable that the shell does not know.
+  """
+  if not path:
+    raise UserError('the name of a directory is empty; give one, as in runs/1')
   if '://' in path:
     return epath.Path(path)
   return epath.Path(path).expanduser().resolve()
@@ -82,8 +94,8 @@ def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
     )
   try:
     config = _from_json(path.read_text())
-    if not {'model', 'dataset', 'augment'} <= set(config):
-      raise ValueError('it has no model, dataset and augment')
+    if missing := _IN_ALL_CONFIGS - flatten(config).keys():
+      raise ValueError(f'it has no {", ".join(sorted(missing))}')
   except (ValueError, AttributeError, TypeError) as error:
     raise UserError(
       f'{path} is not a config of ours ({error}); give another directory'
@@ -94,7 +106,15 @@ def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
 def read_class_names(workdir: epath.Path) -> tuple[str, ...] | None:
   """Returns the names of the classes, None for runs that did not note them."""
   path = workdir / _LABELS
-  return tuple(json.loads(path.read_text())) if path.exists() else None
+  if not path.exists():
+    return None
+  try:
+    return tuple(map(str, json.loads(path.read_text())))
+  except (ValueError, TypeError) as error:
+    raise UserError(
+      f'{path} is no list of names ({error}); bring back the one that train.py '
+      'wrote, or remove it'
+    ) from error
 
 
 def describe_run(

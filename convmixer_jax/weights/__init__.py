@@ -133,7 +133,9 @@ def save(weights: Weights, path: str) -> None:
     )
     os.replace(part, path)
   except (OSError, safetensors.SafetensorError) as error:
-    raise UserError(f'{path} cannot be written ({error})') from error
+    raise UserError(
+      f'{path} cannot be written ({error}); choose another place'
+    ) from error
 
 
 def _claimed(model):

@@ -224,7 +224,7 @@ def _compare(tensors, expected, source):
   if problems:
     raise UserError(
       f'{source} is no ConvMixer as timm or its authors lay it out; '
-      f'{"; ".join(problems)}'
+      f'{"; ".join(problems)}; give weights of a ConvMixer'
     )
 
 
