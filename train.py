@@ -32,7 +32,7 @@ flags.mark_flags_as_required(['config', 'workdir'])
 
 def main(argv):
   """Trains, and prints the held-out accuracy as the last line."""
-  del argv
+  cli.refuse_arguments(argv)
   # Until the loop looks to it, there is nothing to save.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(Preempted.EXIT_STATUS))
   import jax

@@ -84,7 +84,7 @@ def _check_config_flags(arguments):
   """
   given = {}
   for name, following in itertools.zip_longest(arguments, arguments[1:]):
-    if name.startswith('--config'):
+    if name.startswith(('--config', '--noconfig.')):
       name, _, value = name.removeprefix('--').partition('=')
       given[name] = value or following
   if 'config' not in given:
@@ -100,7 +100,7 @@ def _check_config_flags(arguments):
     )
   known = config_lib.flatten(config)
   for name in given:
-    key = name.removeprefix('config.')
+    key = name.removeprefix('no').removeprefix('config.')
     if key not in known:
       raise UserError(
         f'--{name}: there is no such key in {path}; did you mean '
@@ -136,6 +136,12 @@ def _load_config(path, variant):
       f'--config={path} fails in line {line} ({type(error).__name__}: '
       f'{error}); mend it; --debug shows more'
     ) from error
+
+
+def refuse_arguments(argv: Sequence[str]) -> None:
+  """Raises UserError if there is more than flags, as in `config.seed=1`."""
+  if len(argv) > 1:
+    raise UserError(f'{argv[1]!r} is no flag; flags begin with --')
 
 
 def exit_with(error: Exception | str) -> NoReturn:

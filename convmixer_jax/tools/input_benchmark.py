@@ -231,7 +231,7 @@ def read_dataset(name: str, data_dir: str | None) -> list[bytes]:
 
 def main(argv: Sequence[str]) -> None:
   """Measures, prints the table, and writes the figures if asked to."""
-  del argv
+  cli.refuse_arguments(argv)
   if (_FOLDER.value is None) == (_DATASET.value is None):
     raise UserError('give the images: one of --folder and --dataset')
   if _FOLDER.value is not None:

@@ -267,7 +267,7 @@ def choose_shapes(
 
 def main(argv: Sequence[str]) -> None:
   """Measures, prints the table, and writes the figures if asked to."""
-  del argv
+  cli.refuse_arguments(argv)
   shapes = choose_shapes(_SHAPES.value, _DEPTH.value)
   rounds = ROUNDS.value or _ROUNDS
   for result in run(shapes, timm_python=TIMM_PYTHON.value, rounds=rounds):

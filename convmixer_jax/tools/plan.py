@@ -43,7 +43,7 @@ flags.mark_flags_as_required(['config', 'topology'])
 
 def main(argv: Sequence[str]) -> None:
   """Makes the plan, prints it, and writes the figures if asked to."""
-  del argv
+  cli.refuse_arguments(argv)
   config = _CONFIG.value
   config_lib.validate(config)
   chip, layout = parse_topology(_TOPOLOGY.value)
