@@ -1,0 +1,61 @@
+"""Runs commands as `python` would, in forks of a process that has imported JAX.
+
+Each is a process of its own, with status and streams of its own, but starts in
+a tenth of a second.
+"""
+
+import multiprocessing
+import os
+import pathlib
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parents[1]
+# What takes long to import, and defines no flags that commands define too.
+_PRELOADED = (
+  'pytest',
+  'sklearn.datasets',
+  'tensorflow_datasets',
+  'convmixer_jax.export',
+  'convmixer_jax.tools.cli',
+  'convmixer_jax.training.loop',
+)
+_TIMEOUT = 300  # seconds
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess:
+  """Runs `python train.py ...` or `python -m convmixer_jax.tools.NAME ...`.
+
+  Args:
+    arguments: the path of the program, or the name of the module; and its own.
+  """
+  context = multiprocessing.get_context('forkserver')
+  context.set_forkserver_preload(list(_PRELOADED))
+  with tempfile.TemporaryDirectory() as directory:
+    streams = [os.path.join(directory, name) for name in ('out', 'err')]
+    process = context.Process(target=_run, args=(arguments, streams))
+    process.start()
+    process.join()
+    texts = [pathlib.Path(stream).read_text() for stream in streams]
+  return subprocess.CompletedProcess(arguments, process.exitcode, *texts)
+
+
+def _run(arguments, streams):
+  signal.alarm(_TIMEOUT)
+  for number, path in enumerate(streams, start=1):
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+  sys.stdout, sys.stderr = (
+    open(number, 'w', buffering=1, closefd=False)  # noqa: SIM115
+    for number in (1, 2)
+  )
+  os.environ['GLIBC_TUNABLES'] = ''  # a fork cannot be started anew
+  os.chdir(ROOT)
+  sys.path.insert(0, str(ROOT))
+  sys.argv = list(arguments)
+  if arguments[0].endswith('.py'):
+    runpy.run_path(arguments[0], run_name='__main__')
+  else:
+    runpy.run_module(arguments[0], run_name='__main__', alter_sys=True)

@@ -1,0 +1,83 @@
+"""Bad input: one line that says what, where and what to do; nothing written.
+
+What one function alone refuses is tested beside that function; here are the
+commands as they are typed, from the flags to the exit status.
+"""
+
+import re
+
+import commands
+import pytest
+import tiny_sets
+from bad_input import CASES, SMALL, TINY, train
+from tiny_archives import jpeg
+
+
+def run(arguments, tmp_path):
+  return commands.run(
+    [text.replace('TMP', str(tmp_path)) for text in arguments]
+  )
+
+
+def written(directory):
+  return {
+    path: (path.stat().st_size, path.stat().st_mtime_ns)
+    for path in directory.rglob('*')
+  }
+
+
+@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+def test_is_refused_in_one_line(case, tmp_path):
+  case.set_up(tmp_path)
+  before = written(tmp_path)
+  done = run(case.arguments, tmp_path)
+  message = re.escape(case.message.replace('TMP', str(tmp_path)))
+  expected = f'error: {message}\n'.replace(re.escape('...'), '.+')
+  assert re.fullmatch(expected, done.stderr), done.stderr
+  assert (done.returncode, done.stdout) == (1, '')
+  assert written(tmp_path) == before
+
+
+def test_debug_shows_where_in_the_data(tmp_path):
+  case = next(case for case in CASES if case.name == 'a truncated JPEG')
+  case.set_up(tmp_path)
+  done = run([*case.arguments, '--debug'], tmp_path)
+  assert done.returncode == 1 and 'Traceback' in done.stderr
+  assert 'decode.py' in done.stderr and 'Truncated File Read' in done.stderr
+
+
+# What a run of a set finds that is too large to be looked through before.
+STORED = (
+  *train(*TINY, *SMALL, '--config.dataset.cache_mib=0'),
+  '--config.num_steps=4',
+  '--config.checkpoint_every_steps=1',
+)
+
+
+def test_a_run_stops_at_a_bad_record_and_goes_on_when_it_is_mended(tmp_path):
+  bad = tiny_sets.encode(tiny_sets.noise()), 3
+  # Read for the second batch: an epoch has two.
+  tiny_sets.write_set(tmp_path / 'data', tiny_sets.examples(changed={6: bad}))
+  arguments = [*STORED, '--config.input.num_workers=0']
+  done = run(arguments, tmp_path)
+  assert done.stderr == (
+    'error: the label of image 6 of tiny train is 3, not from 0 to 2; mend it, '
+    'leave the image out, or choose another split\n'
+  )
+  assert done.returncode == 1
+  tiny_sets.write_set(tmp_path / 'data')
+  done = run(arguments, tmp_path)
+  assert (done.returncode, done.stderr) == (0, '')
+  assert '\nGoing on from step 1 of 4\n' in done.stdout
+  assert done.stdout.splitlines()[-1].startswith('eval_accuracy = ')
+
+
+def test_a_bad_record_that_a_worker_process_reads(tmp_path):
+  bad = jpeg()[:-30], 1
+  tiny_sets.write_set(tmp_path / 'data', tiny_sets.examples(changed={5: bad}))
+  done = run([*STORED, '--config.input.num_workers=1'], tmp_path)
+  assert done.stderr == (
+    'error: cannot decode image 5 of tiny train: Truncated File Read '
+    f'({len(bad[0])} bytes); replace the file or leave it out of the data set\n'
+  )
+  assert done.returncode == 1
