@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from checkpoints import read_state
@@ -50,6 +51,7 @@ def send_at(monkeypatch):
       for batch in make(*args, **kwargs):
         if next(asked) == at:
           os.kill(os.getpid(), number)
+          time.sleep(0.5)  # for the thread that takes it in
         yield batch
 
     monkeypatch.setattr(pipeline, name, batches)
