@@ -5,8 +5,9 @@
 
 The variant after the colon is width_depth, then what differs from patch 7 and
 kernel 9. Published top-1 at 224: 1536_20 81.37 % (150 epochs), 768_32 80.16 %
-(300 epochs), 1024_20 76.94 %. Batch 640 is the authors' 10 GPUs of 64 images;
-the README has the flags for other numbers of devices.
+(300 epochs), 1024_20 76.94 %. Batch 640 is the authors' 10 GPUs of 64 images,
+which is also what a TPU v5e holds of 1536_20 and 768_32 (results/plan); the
+README has the flags for other numbers of devices.
 """
 
 import ml_collections
