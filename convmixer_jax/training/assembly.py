@@ -64,16 +64,21 @@ def assemble(
   shapes = jax.eval_shape(create_state)
   state_sharding = sharding.state_sharding(mesh, shapes)
   replicated = sharding.replicated(mesh)
+  gather = sharding.create_gather(mesh, shapes.params)
+  evaluate = steps.make_eval_step(model, config)
   return Assembly(
     model=model,
     state=sharding.with_sharding(shapes, state_sharding),
     create_state=jax.jit(create_state, out_shardings=state_sharding),
     train_step=jax.jit(
-      steps.make_train_step(model, optimizer, schedule, config),
+      steps.make_train_step(model, optimizer, schedule, config, gather),
       donate_argnums=0,
       out_shardings=(state_sharding, replicated),
     ),
     eval_step=jax.jit(
-      steps.make_eval_step(model, config), out_shardings=replicated
+      lambda state, batch: evaluate(
+        state.replace(params=gather(state.params)), batch
+      ),
+      out_shardings=replicated,
     ),
   )

@@ -1,9 +1,10 @@
 """Which device holds what: a mesh of `data` x `fsdp`.
 
-The batch is split over both axes; parameters and optimizer state over `fsdp`.
+The batch is split over both axes; parameters and optimizer state over `fsdp`,
+and gathered where they are used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -80,6 +81,32 @@ def state_sharding(mesh: Mesh, state: Any) -> Any:
     return NamedSharding(mesh, PartitionSpec(*spec))
 
   return jax.tree.map(of, state)
+
+
+def create_gather(mesh: Mesh, params: Any) -> Callable[[Any], Any]:
+  """Returns a function that puts whole parameters on every device, for use.
+
+  The gradient goes back to where they came from: each device gets the sum of
+  its own part. Without it, the partitioner may split activations by channels,
+  as the parameters are, and move those between devices instead.
+
+  Args:
+    mesh: from `create_mesh`.
+    params: the parameters, or their shapes.
+  """
+  if mesh.shape['fsdp'] == 1:
+    return lambda params: params
+  everywhere, split = replicated(mesh), state_sharding(mesh, params)
+
+  @jax.custom_vjp
+  def gather(params):
+    return jax.lax.with_sharding_constraint(params, everywhere)
+
+  gather.defvjp(
+    lambda params: (gather(params), None),
+    lambda _, g: (jax.lax.with_sharding_constraint(g, split),),
+  )
+  return gather
 
 
 def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -76,6 +76,7 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   schedule: optax.Schedule,
   config: ml_collections.ConfigDict,
+  gather: Callable[[Any], Any] = lambda params: params,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, TrainMetrics]]:
   """Returns the update of one batch, to be jitted with the state donated.
 
@@ -89,10 +90,14 @@ def make_train_step(
 
   With `config.body_lr_scale` = 0 all but the head is frozen: BatchNorm works
   with its running statistics, as in evaluation, and does not update them.
+
+  `gather` is what the parameters go through before use; see
+  `sharding.create_gather`.
   """
   is_frozen = config.body_lr_scale == 0
 
   def loss_of_part(params, batch_stats, images, targets):
+    params = gather(params)
     if is_frozen:  # the norms of the gradient are then those of the head
       params = jax.lax.stop_gradient(params) | {'head': params['head']}
     logits, updated = model.apply(
