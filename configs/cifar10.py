@@ -3,7 +3,7 @@ r"""ConvMixer-256/8 on CIFAR-10.
     python -m convmixer_jax.tools.prepare cifar10
     python train.py --config=configs/cifar10.py --workdir=runs/cifar10
 
-A first look, on 2 CPU cores in 2.5 minutes, eval_accuracy 0.627:
+A first look, on 2 CPU cores in 1.5 minutes, eval_accuracy 0.636:
 
     python train.py --config=configs/cifar10.py --workdir=runs/cifar10_64_4 \
       --config.model.width=64 --config.model.depth=4 --config.num_epochs=2
