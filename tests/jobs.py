@@ -48,6 +48,8 @@ def prepare(cache):
   }
   context = multiprocessing.get_context('forkserver')
   context.set_forkserver_preload(PRELOADED)
+  # There is one for all; what `commands` began has another environment.
+  forkserver._forkserver._stop()
   with mock.patch.dict(os.environ, environment):
     forkserver.ensure_running()
   return context
