@@ -4,7 +4,6 @@ Each is a process of its own, with status and streams of its own, but starts in
 a tenth of a second.
 """
 
-import multiprocessing
 import os
 import pathlib
 import runpy
@@ -13,16 +12,8 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).parents[1]
-# What takes long to import, and defines no flags that commands define too.
-_PRELOADED = (
-  'pytest',
-  'sklearn.datasets',
-  'tensorflow_datasets',
-  'convmixer_jax.export',
-  'convmixer_jax.tools.cli',
-  'convmixer_jax.training.loop',
-)
+import forks
+
 _TIMEOUT = 300  # seconds
 
 
@@ -32,11 +23,9 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess:
   Args:
     arguments: the path of the program, or the name of the module; and its own.
   """
-  context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload(list(_PRELOADED))
   with tempfile.TemporaryDirectory() as directory:
     streams = [os.path.join(directory, name) for name in ('out', 'err')]
-    process = context.Process(target=_run, args=(arguments, streams))
+    process = forks.context().Process(target=_run, args=(arguments, streams))
     process.start()
     process.join()
     texts = [pathlib.Path(stream).read_text() for stream in streams]
@@ -51,9 +40,8 @@ def _run(arguments, streams):
     open(number, 'w', buffering=1, closefd=False)  # noqa: SIM115
     for number in (1, 2)
   )
-  os.environ['GLIBC_TUNABLES'] = ''  # a fork cannot be started anew
-  os.chdir(ROOT)
-  sys.path.insert(0, str(ROOT))
+  os.chdir(forks.ROOT)
+  sys.path.insert(0, str(forks.ROOT))
   sys.argv = list(arguments)
   if arguments[0].endswith('.py'):
     runpy.run_path(arguments[0], run_name='__main__')

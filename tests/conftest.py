@@ -3,7 +3,6 @@
 import pathlib
 
 import jax
-import jobs
 import ml_collections
 import pytest
 from tiny_archives import write_train_tar, write_validation_tar
@@ -17,12 +16,6 @@ def compilation_cache(tmp_path_factory):
   directory = str(tmp_path_factory.mktemp('compilation_cache'))
   jax.config.update('jax_compilation_cache_dir', directory)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-
-
-@pytest.fixture(scope='session')
-def job_context(tmp_path_factory):
-  """What a `jobs.Job` of any test starts its processes with."""
-  return jobs.prepare(tmp_path_factory.mktemp('job_cache'))
 
 
 @pytest.fixture

@@ -1,58 +1,17 @@
-"""Runs of `train.py` in one or several processes, each started in a moment.
-
-What each has to import, nearly all of the time of a start, is imported once.
-"""
+"""Runs of `train.py` in one or several processes, each started in a moment."""
 
 import atexit
 import importlib.metadata
-import multiprocessing
 import os
-import pathlib
 import runpy
 import socket
 import sys
 import time
-from multiprocessing import forkserver
-from unittest import mock
 
+import forks
 import jax
 
-ROOT = pathlib.Path(__file__).parents[1]
-PRELOADED = [
-  'clu.metric_writers.summary_writer',
-  'convmixer_jax.plots',
-  'convmixer_jax.tools.cli',
-  'convmixer_jax.training.loop',
-  'sklearn.datasets',
-]
 STUCK_AFTER = 900  # seconds
-
-
-def prepare(cache):
-  """Returns what `Job` starts processes with.
-
-  Args:
-    cache: directory for compiled programs.
-  """
-  environment = {
-    'GLIBC_TUNABLES': '',  # a forked process cannot be started anew
-    'JAX_COMPILATION_CACHE_DIR': str(cache),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'JAX_PLATFORMS': 'cpu',
-    'PYTHONPATH': str(ROOT),
-    'TF_CPP_MIN_LOG_LEVEL': '2',
-    'TF_ENABLE_ONEDNN_OPTS': '0',
-    # Compiling is most of what is left of a start, and is not cached for
-    # process 1.
-    'XLA_FLAGS': '--xla_backend_optimization_level=0',
-  }
-  context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload(PRELOADED)
-  # There is one for all; what `commands` began has another environment.
-  forkserver._forkserver._stop()
-  with mock.patch.dict(os.environ, environment):
-    forkserver.ensure_running()
-  return context
 
 
 def train(arguments, log, num_devices, versions):
@@ -67,8 +26,8 @@ def train(arguments, log, num_devices, versions):
   file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
   os.dup2(file, 1)
   os.dup2(file, 2)
-  os.chdir(ROOT)
-  sys.path.insert(0, str(ROOT))
+  os.chdir(forks.ROOT)
+  sys.path.insert(0, str(forks.ROOT))
   sys.argv = ['train.py', *arguments]
   jax.config.update('jax_num_cpu_devices', num_devices)
   find = importlib.metadata.version
@@ -84,7 +43,6 @@ class Job:
 
   def __init__(
     self,
-    context,
     workdir,
     flags,
     num_processes=1,
@@ -95,7 +53,6 @@ class Job:
     """Starts them.
 
     Args:
-      context: from `prepare`.
       workdir: of the run; the outputs go beside it.
       flags: of all processes.
       num_processes: one, or several that find each other.
@@ -121,7 +78,7 @@ class Job:
         arguments += flags_of_last
         versions |= versions_of_last
       log = workdir.with_name(f'{workdir.name}.{port}.{i}.txt')
-      process = context.Process(
+      process = forks.context().Process(
         target=train, args=(arguments, str(log), num_devices, versions)
       )
       process.start()

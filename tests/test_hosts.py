@@ -106,9 +106,8 @@ def error_lines(outputs):
 
 
 @pytest.mark.slow
-def test_what_differs_is_refused_by_all(job_context, tmp_path):
+def test_what_differs_is_refused_by_all(tmp_path):
   job = jobs.Job(
-    job_context,
     tmp_path / 'run',
     FLAGS,
     num_processes=2,
@@ -126,9 +125,8 @@ def test_what_differs_is_refused_by_all(job_context, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_stops_one_stops_all(job_context, tmp_path):
+def test_what_stops_one_stops_all(tmp_path):
   job = jobs.Job(
-    job_context,
     tmp_path / 'run',
     FLAGS,
     num_processes=2,
@@ -150,9 +148,9 @@ def test_what_stops_one_stops_all(job_context, tmp_path):
   ],
 )
 def test_a_process_that_hangs_or_dies_ends_the_others(
-  job_context, tmp_path, number, message
+  tmp_path, number, message
 ):
-  job = jobs.Job(job_context, tmp_path / 'run', FLAGS, num_processes=2)
+  job = jobs.Job(tmp_path / 'run', FLAGS, num_processes=2)
   first, second = job.processes
   while len(job.rows()) < 4:
     assert first.is_alive(), job.outputs()

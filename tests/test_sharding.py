@@ -5,7 +5,6 @@ be known before JAX starts. And what one layout saved, another goes on with.
 """
 
 import io
-import math
 import shutil
 
 import jax
@@ -50,21 +49,15 @@ LAYOUTS = {  # devices of each process, processes, fsdp
 }
 
 
-@pytest.fixture(scope='module')
-def run(job_context):
+def run(workdir, layout, *flags):
   """Runs a layout in a directory."""
-
-  def run(workdir, layout, *flags):
-    num_devices, num_processes, fsdp = LAYOUTS[layout]
-    jobs.Job(
-      job_context,
-      workdir,
-      [*FLAGS, f'--config.mesh.fsdp={fsdp}', *flags],
-      num_processes,
-      num_devices,
-    ).finish()
-
-  return run
+  num_devices, num_processes, fsdp = LAYOUTS[layout]
+  jobs.Job(
+    workdir,
+    [*FLAGS, f'--config.mesh.fsdp={fsdp}', *flags],
+    num_processes,
+    num_devices,
+  ).finish()
 
 
 def read_pictures(workdir):
@@ -83,7 +76,7 @@ def read_pictures(workdir):
 
 
 @pytest.fixture(scope='module')
-def results(run, tmp_path_factory):
+def results(tmp_path_factory):
   """Directory, metrics by step, and the final state, of each layout."""
   directory = tmp_path_factory.mktemp('runs')
   found = {}
@@ -131,7 +124,7 @@ def test_equals_one_device(results, layout):
     ('data=4 x fsdp=2', 'one'),
   ],
 )
-def test_goes_on_with_other_devices(results, run, tmp_path, saved_by, layout):
+def test_goes_on_with_other_devices(results, tmp_path, saved_by, layout):
   workdir = tmp_path / 'run'
   shutil.copytree(results[saved_by][0], workdir)
   shutil.rmtree(workdir / 'checkpoints' / str(STEPS))
@@ -161,7 +154,7 @@ def test_tensorboard_has_the_pictures_of_the_weights(results, layout):
 
 
 @pytest.mark.slow
-def test_starts_from_weights_that_are_split(results, run, tmp_path):
+def test_starts_from_weights_that_are_split(results, tmp_path):
   workdir, _, state = results['one']
   changes = [f'--config.init_from={workdir}', '--config.num_steps=1']
   run(tmp_path / 'run', 'fsdp=4', *changes, '--config.learning_rate=0')
@@ -202,11 +195,7 @@ def test_fsdp_divides_the_state_of_the_largest_network(fsdp):
     tree = {'params': state.params, 'opt_state': state.opt_state}
     sharded = sharding.with_sharding(tree, sharding.state_sharding(mesh, tree))
     return {
-      name: sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(part)
-      )
-      for name, part in sharded.items()
+      name: sharding.bytes_per_device(part) for name, part in sharded.items()
     }
 
   names = 'data', 'fsdp'

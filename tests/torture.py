@@ -58,8 +58,8 @@ class Failure(Exception):
 class Job(jobs.Job):
   """Two processes of one run."""
 
-  def __init__(self, workdir, context):
-    super().__init__(context, workdir, FLAGS, num_processes=2)
+  def __init__(self, workdir):
+    super().__init__(workdir, FLAGS, num_processes=2)
 
   def has_ended(self):
     return not all(process.is_alive() for process in self.processes)
@@ -147,15 +147,14 @@ def disturb(job, rng, moment):
 
 def torture(moments, rng, directory):
   """Makes a fault at each of `moments`; returns how many differences were."""
-  context = jobs.prepare(directory / 'cache')
   quiet = directory / 'quiet'
-  Job(quiet, context).finish()
+  Job(quiet).finish()
   compared = differences = done = 0
   counts = collections.Counter()
   rounds = len(moments)
   while True:
     workdir = directory / f'run{compared}'
-    job = Job(workdir, context)
+    job = Job(workdir)
     fault = None
     if done < rounds:
       fault = disturb(job, rng, moments[done])
