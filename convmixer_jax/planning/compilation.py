@@ -108,9 +108,9 @@ def compile_step(
 def _memory(analysis, state):
   """Splits what the compiler says by what it holds; see `CompiledStep`."""
   parts = {
-    'parameters': _bytes_per_device(state.params),
-    'BatchNorm statistics': _bytes_per_device(state.batch_stats),
-    'optimizer': _bytes_per_device(state.opt_state),
+    'parameters': sharding.bytes_per_device(state.params),
+    'BatchNorm statistics': sharding.bytes_per_device(state.batch_stats),
+    'optimizer': sharding.bytes_per_device(state.opt_state),
   }
   parts['batch, padding'] = analysis.argument_size_in_bytes - sum(
     parts.values()
@@ -122,10 +122,3 @@ def _memory(analysis, state):
   )
   parts['program'] = analysis.generated_code_size_in_bytes
   return parts
-
-
-def _bytes_per_device(tree):
-  return sum(
-    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-    for leaf in jax.tree.leaves(tree)
-  )

@@ -64,7 +64,7 @@ def assemble(
   shapes = jax.eval_shape(create_state)
   state_sharding = sharding.state_sharding(mesh, shapes)
   replicated = sharding.replicated(mesh)
-  gather = sharding.create_gather(mesh, shapes.params)
+  gather = sharding.create_gather(mesh, state_sharding.params)
   evaluate = steps.make_eval_step(model, config)
   return Assembly(
     model=model,

@@ -4,6 +4,7 @@ The batch is split over both axes; parameters and optimizer state over `fsdp`,
 and gathered where they are used.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -83,7 +84,7 @@ def state_sharding(mesh: Mesh, state: Any) -> Any:
   return jax.tree.map(of, state)
 
 
-def create_gather(mesh: Mesh, params: Any) -> Callable[[Any], Any]:
+def create_gather(mesh: Mesh, split: Any) -> Callable[[Any], Any]:
   """Returns a function that puts whole parameters on every device, for use.
 
   The gradient goes back to where they came from: each device gets the sum of
@@ -92,11 +93,11 @@ def create_gather(mesh: Mesh, params: Any) -> Callable[[Any], Any]:
 
   Args:
     mesh: from `create_mesh`.
-    params: the parameters, or their shapes.
+    split: how the parameters lie, from `state_sharding`.
   """
   if mesh.shape['fsdp'] == 1:
     return lambda params: params
-  everywhere, split = replicated(mesh), state_sharding(mesh, params)
+  everywhere = replicated(mesh)
 
   @jax.custom_vjp
   def gather(params):
@@ -126,4 +127,12 @@ def with_sharding(shapes: Any, shardings: Any) -> Any:
     ),
     shapes,
     shardings,
+  )
+
+
+def bytes_per_device(tree: Any) -> int:
+  """Returns what arrays, or shapes, with shardings take on each device."""
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
   )
