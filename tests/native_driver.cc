@@ -9,6 +9,7 @@
 
 #include "correlate.h"
 #include "correlate_kernel.h"
+#include "linear.h"
 #include "norm.h"
 #include "tasks.h"
 
@@ -190,9 +191,50 @@ void CheckNorm(const Shape& s) {
   }
 }
 
+// Multiplies with a kernel and with its transpose.
+void CheckLinear(const Matrices& m) {
+  const auto x = Make<float>(m.rows * m.inner, 1);
+  const auto kernel = Make<float>(m.inner * m.columns, 2);
+  std::vector<float> turned(kernel.size());
+  for (int64_t i = 0; i < m.inner; ++i) {
+    for (int64_t c = 0; c < m.columns; ++c) {
+      turned[c * m.inner + i] = kernel[i * m.columns + c];
+    }
+  }
+  for (const bool transposed : {false, true}) {
+    std::vector<float> packed(m.inner * m.vectors() * kLanes);
+    std::vector<float> y(m.rows * m.columns);
+    {
+      Threads threads;
+      RunAll<PackWorker>(threads, {m, transposed,
+                                   (transposed ? turned : kernel).data(),
+                                   packed.data()});
+    }
+    {
+      Threads threads;
+      RunAll<MultiplyWorker>(threads, {m, threads.num_threads(), x.data(),
+                                       packed.data(), y.data()});
+    }
+    for (int64_t at = 0; at < static_cast<int64_t>(y.size()); ++at) {
+      const int64_t row = at / m.columns, c = at % m.columns;
+      float expected = 0;
+      for (int64_t i = 0; i < m.inner; ++i) {
+        expected += x[row * m.inner + i] * kernel[i * m.columns + c];
+      }
+      Compare("linear", {1, 1, m.rows, m.columns}, y[at], expected, 0);
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
+  for (const Matrices& m : {Matrices{1, 1, 1}, Matrices{7, 5, 17},
+                            Matrices{64, 12, 48}, Matrices{301, 33, 100},
+                            Matrices{9, 0, 3}, Matrices{0, 4, 4},
+                            Matrices{20, 100000, 2}}) {
+    CheckLinear(m);
+  }
   for (const Shape& s : {Shape{1, 1, 1, 1}, Shape{3, 5, 7, 19},
                          Shape{2, 16, 16, 64}, Shape{1, 3, 33, 130},
                          Shape{5, 17, 2, 70}, Shape{0, 4, 4, 4},

@@ -1,46 +1,124 @@
 """The pointwise product, against NumPy and autodiff in float32."""
 
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from convmixer_jax import ops
+from convmixer_jax.ops import library
+
+PRINT_COLLECTIVES = """
+import json, re
+import jax, jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from convmixer_jax import ops
+
+mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
+images = NamedSharding(mesh, P('data'))
+x, g = (jax.device_put(jnp.ones((8, 3, 2, c)), images) for c in (5, 7))
+kernel = jax.device_put(jnp.ones((5, 7)), NamedSharding(mesh, P()))
+
+def run(x, kernel, g):
+  y, pull = jax.vjp(ops.linear, x, kernel)
+  return y, *pull(g)
+
+compiled = jax.jit(run).lower(x, kernel, g).compile()
+text = compiled.as_text()
+collective = r' = (\\S+) (all-\\w+|collective-\\w+)(?:-start)?\\('
+print(json.dumps({
+  'collectives': re.findall(collective, text),
+  'foreign': text.count('custom_call_target="convmixer_linear"'),
+  'sums': [float(array.sum()) for array in compiled(x, kernel, g)],
+}))
+"""
 
 
-@pytest.fixture
-def operands():
-  rng = np.random.default_rng(0)
-  shapes = (2, 3, 5, 7), (7, 4)
-  return [jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes]
+@pytest.fixture(params=['native', 'xla', None])
+def implementation(request):
+  if request.param == 'native' and not library.is_available('linear'):
+    pytest.skip('the native kernels need a C++ compiler')
+  return request.param
 
 
-def plain(x, kernel):
-  return jnp.einsum('...i,io->...o', x, kernel)
+def draw(seed, *shape):
+  rng = np.random.default_rng(seed)
+  return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
 
-def test_forward_and_gradients(operands):
-  weights = np.random.default_rng(1).normal(size=(2, 3, 5, 4))
+@pytest.mark.parametrize(
+  'shape, columns',
+  [
+    ((2, 3, 5, 7), 4),  # narrower than a vector
+    ((2, 7, 9, 33), 100),  # whole panels of columns, and a part of one
+    ((1, 1, 1, 1), 1),
+    ((4, 8, 8, 64), 48),
+    ((0, 2, 2, 4), 3),
+    ((5, 7), 4),  # no images
+    ((7,), 4),
+  ],
+)
+def test_forward_and_gradients(shape, columns, implementation):
+  x, kernel = draw(0, *shape), draw(1, shape[-1], columns)
+  weights = np.asarray(draw(2, *shape[:-1], columns))
+  linear = partial(ops.linear, implementation=implementation)
+  y, pull = jax.jit(partial(jax.vjp, linear))(x, kernel)
+  dx, dkernel = pull(jnp.asarray(weights))
+  x, kernel = np.float64(x), np.float64(kernel)
+  np.testing.assert_allclose(y, x @ kernel, 1e-5, 1e-5)
+  np.testing.assert_allclose(dx, weights @ kernel.T, 1e-5, 1e-5)
+  rows = x.reshape(-1, shape[-1]), weights.reshape(-1, columns)
+  expected = rows[0].T @ rows[1]
+  np.testing.assert_allclose(dkernel, expected, 1e-5, 1e-5)
 
-  def scalar(function):
-    return lambda *args: jnp.sum(function(*args) * weights)
 
-  np.testing.assert_allclose(ops.linear(*operands), plain(*operands), 1e-5)
-  ours = jax.grad(scalar(ops.linear), (0, 1))(*operands)
-  theirs = jax.grad(scalar(plain), (0, 1))(*operands)
-  for a, b in zip(ours, theirs, strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+def test_what_is_not_a_number_stays_in_its_row(implementation):
+  x = draw(0, 1, 2, 2, 5).at[0, 1, 0, 3].set(jnp.nan)
+  y = ops.linear(x, draw(1, 5, 7), implementation=implementation)
+  expected = np.zeros((1, 2, 2, 7), bool)
+  expected[0, 1, 0] = True
+  np.testing.assert_array_equal(jnp.isnan(y), expected)
 
 
-def test_bfloat16_sums_and_reduces_in_float32():
-  x = jnp.ones((4096, 8), jnp.bfloat16)
+def test_bfloat16_sums_and_reduces_in_float32(implementation):
+  x = jnp.ones((4, 32, 32, 8), jnp.bfloat16)
   kernel = jnp.ones((8, 2))
 
   def loss(x, kernel):
-    return jnp.sum(ops.linear(x, kernel).astype(jnp.float32))
+    y = ops.linear(x, kernel, implementation=implementation)
+    return jnp.sum(y.astype(jnp.float32))
 
   dx, dkernel = jax.grad(loss, (0, 1))(x, kernel)
   assert dx.dtype == jnp.bfloat16
   assert dkernel.dtype == jnp.float32
   # Summed in bfloat16, 4,096 ones stop growing at 256.
   np.testing.assert_array_equal(dkernel, np.full((8, 2), 4096.0))
+
+
+def test_sharded_images_stay_where_they_are():
+  done = subprocess.run(
+    [sys.executable, '-c', PRINT_COLLECTIVES],
+    env={
+      **os.environ,
+      'PYTHONPATH': str(pathlib.Path(__file__).parents[1]),
+      'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
+      'JAX_PLATFORMS': 'cpu',
+    },
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads(done.stdout)
+  ((shape, kind),) = found['collectives']  # of the kernel's gradient
+  assert shape.startswith('f32[5,7]')
+  assert kind == 'all-reduce'
+  assert found['foreign'] == 2 * library.is_available('linear')
+  assert found['sums'] == [8 * 6 * 7 * 5, 8 * 6 * 5 * 7, 5 * 7 * 48]

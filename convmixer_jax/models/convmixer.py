@@ -37,6 +37,7 @@ class PatchEmbedding(nn.Module):
 
   width: int
   patch_size: int
+  implementation: str | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -49,7 +50,12 @@ class PatchEmbedding(nn.Module):
     init = uniform_init(p * p * channels)
     kernel = self.param('kernel', init, (p, p, channels, self.width))
     bias = self.param('bias', init, (self.width,))
-    return ops.linear(to_patches(x, p), kernel.reshape(-1, self.width)), bias
+    y = ops.linear(
+      to_patches(x, p),
+      kernel.reshape(-1, self.width),
+      implementation=self.implementation,
+    )
+    return y, bias
 
 
 def to_patches(images: jax.Array, p: int) -> jax.Array:
@@ -83,6 +89,8 @@ class DepthwiseConv(nn.Module):
 class PointwiseConv(nn.Module):
   """A 1 x 1 convolution that keeps the number of channels."""
 
+  implementation: str | None = None
+
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Maps `[B, H, W, C]` to the same shape.
@@ -91,7 +99,7 @@ class PointwiseConv(nn.Module):
       The product, and the bias `[C]` that is yet to be added.
     """
     kernel, bias = _dense_params(self, x.shape[-1], x.shape[-1])
-    return ops.linear(x, kernel), bias
+    return ops.linear(x, kernel, implementation=self.implementation), bias
 
 
 class Dense(nn.Module):
@@ -126,16 +134,14 @@ class MixerBlock(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
     """Maps `[B, H, W, C]` to the same shape; the pair is what `scan` wants."""
+    around = implementation_around(self.depthwise)
     norm = partial(
-      ActivationBatchNorm,
-      self.activation,
-      self.bn_group_size,
-      norm_implementation(self.depthwise),
+      ActivationBatchNorm, self.activation, self.bn_group_size, around
     )
     y = DepthwiseConv(self.kernel_size, self.depthwise, name='depthwise')(x)
     y = checkpoint_name(y, ops.KEPT)
     x = norm(name='depthwise_bn')(y, residual=x, train=self.train)
-    y, bias = PointwiseConv(name='pointwise')(x)
+    y, bias = PointwiseConv(around, name='pointwise')(x)
     y = checkpoint_name(y, ops.KEPT)
     x = norm(name='pointwise_bn')(y, bias, train=self.train)
     self.sow('intermediates', 'output', x)
@@ -206,13 +212,14 @@ class ConvMixer(nn.Module):
         'larger image'
       )
     x = images.astype(self.dtype)
+    around = implementation_around(self.depthwise)
     x, bias = PatchEmbedding(
-      self.width, self.patch_size, name='patch_embedding'
+      self.width, self.patch_size, around, name='patch_embedding'
     )(x)
     x = ActivationBatchNorm(
       self.activation,
       self.bn_group_size,
-      norm_implementation(self.depthwise),
+      around,
       name='patch_bn',
     )(x, bias, train=train)
 
@@ -245,8 +252,8 @@ class ConvMixer(nn.Module):
     return Dense(self.num_classes, name='head')(pooled)
 
 
-def norm_implementation(depthwise: str | None) -> str | None:
-  """Returns the implementation of BatchNorm that goes with a convolution's."""
+def implementation_around(depthwise: str | None) -> str | None:
+  """Returns the implementation of all else that goes with a convolution's."""
   return 'xla' if depthwise in ('shift', 'xla') else depthwise
 
 

@@ -9,6 +9,7 @@
 - The last BatchNorm goes into the head, for a mean over space is linear.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from convmixer_jax import ops
 from convmixer_jax.models.batch_norm import running_affine
 from convmixer_jax.models.convmixer import (
   ConvMixer,
-  norm_implementation,
+  implementation_around,
   to_patches,
 )
 
@@ -111,6 +112,8 @@ def apply_folded(
   Returns:
     Logits `[B, classes]`, float32.
   """
+  around = implementation_around(model.depthwise)
+  linear = partial(ops.linear, implementation=around)
 
   def mix_and_multiply(product, block):
     y = ops.mix(
@@ -122,12 +125,12 @@ def apply_folded(
       implementation=model.depthwise,
     )
     norm = tuple(block[f'pointwise_{name}'] for name in _NORM)
-    return (ops.linear(y, block['pointwise_kernel']), *norm), None
+    return (linear(y, block['pointwise_kernel']), *norm), None
 
   patch, head = folded['patch'], folded['head']
   patches = to_patches(images.astype(model.dtype), model.patch_size)
   kernel = patch['kernel'].reshape(patches.shape[-1], -1)
-  product = ops.linear(patches, kernel), *(patch[name] for name in _NORM)
+  product = linear(patches, kernel), *(patch[name] for name in _NORM)
   if isinstance(folded['blocks'], list):
     for block in folded['blocks']:
       product, _ = mix_and_multiply(product, block)
@@ -143,9 +146,9 @@ def apply_folded(
     last,
     bias,
     activation=model.activation,
-    implementation=norm_implementation(model.depthwise),
+    implementation=around,
   )
-  return ops.linear(pooled, head['kernel']) + head['bias']
+  return linear(pooled, head['kernel']) + head['bias']
 
 
 def _product(subscripts, *operands):

@@ -10,6 +10,7 @@ from convmixer_jax.ops.build import build
 
 _FUNCTIONS = {
   'depthwise': ('correlate', 'correlate_kernel', 'mix'),
+  'linear': ('linear',),
   'norm': ('moments', 'products', 'affine', 'affine_residual', 'gradient'),
 }
 
@@ -28,7 +29,7 @@ def load(source: str, kernel_size: int | None = None) -> None:
   """Makes the functions of a source known to XLA, compiling it if need be.
 
   Args:
-    source: 'depthwise' or 'norm'.
+    source: 'depthwise', 'linear' or 'norm'.
     kernel_size: of 'depthwise', which is compiled for each.
 
   Raises:
