@@ -161,26 +161,34 @@ def test_bfloat16_keeps_what_is_not_a_number():
 @needs_compiler
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  'size, sanitizers',
-  # Size 13 has more columns than fit into the registers at once.
-  [(4, 'address,undefined'), (13, 'address,undefined'), (4, 'thread')],
+  'driver, flags, sanitizers',
+  [
+    ('depthwise', ['-DKERNEL_SIZE=4'], 'address,undefined'),
+    # Has more columns than fit into the registers at once.
+    ('depthwise', ['-DKERNEL_SIZE=13'], 'address,undefined'),
+    ('depthwise', ['-DKERNEL_SIZE=4'], 'thread'),
+    ('dense', [], 'address,undefined'),
+    ('dense', [], 'thread'),
+  ],
 )
-def test_kernels_are_clean_under_sanitizers(size, sanitizers, tmp_path):
+def test_kernels_are_clean_under_sanitizers(
+  driver, flags, sanitizers, tmp_path
+):
   x86 = platform.machine().lower() in ('x86_64', 'amd64')
   # Without AVX there are fewer and narrower registers.
   for target in ['native', 'x86-64'] if x86 else [None]:
-    program = tmp_path / f'driver_{target}'
+    program = tmp_path / f'{driver}_{target}'
     made = subprocess.run(
       [
         *build._compiler(),
-        *['-std=c++17', '-O1', '-g', '-Wall', '-Wextra', '-Werror'],
+        *['-std=c++17', '-O0', '-g', '-Wall', '-Wextra', '-Werror'],
         *([f'-march={target}'] if target else []),
         f'-fsanitize={sanitizers}',
         '-fno-sanitize-recover=all',
         '-pthread',
-        f'-DKERNEL_SIZE={size}',
+        *flags,
         f'-I{build._SOURCE_DIR}',
-        str(ROOT / 'tests/native_driver.cc'),
+        str(ROOT / f'tests/{driver}_driver.cc'),
         *['-o', str(program)],
       ],
       capture_output=True,

@@ -140,7 +140,8 @@ class MultiplyWorker {
       });
       Unroll<rows>([&](auto r) INLINE {
         const float value = x[r * inner + i];
-        Unroll<vectors>([&](auto v) INLINE { sums[r][v] += value * kernel[v]; });
+        Unroll<vectors>(
+            [&](auto v) INLINE { sums[r][v] += value * kernel[v]; });
       });
     }
     float* y = a_.y + row * columns + panel * kPanel;

@@ -1,0 +1,119 @@
+// Runs the kernels of norm.h and linear.h on odd shapes; exits with 1 when they
+// are wrong.
+
+#include "linear.h"
+#include "native_driver.h"
+#include "norm.h"
+#include "tasks.h"
+
+namespace {
+
+// Runs the kernels of norm.h, with and without what is optional. Sums of whole
+// images are compared, which finds a value left out or taken twice.
+template <typename T>
+void CheckNorm(const Images& s) {
+  const std::vector<int64_t> sizes{s.batch, s.positions, s.channels};
+  const int64_t size = s.batch * s.positions * s.channels;
+  const auto x = Make<T>(size, 1);
+  const auto g = Make<T>(size, 2);
+  std::vector<float> bias(s.channels, 0.125f), one(s.batch * s.channels, 1.0f);
+  std::vector<float> zero(one.size()), moments(2 * one.size());
+  std::vector<float> products(2 * one.size()), sums(one.size());
+  std::vector<T> y(x.size()), y_residual(x.size()), dx(x.size());
+  {
+    Threads threads;
+    RunAll<SumsWorker<T, Relu, false>>(
+        threads, {s, x.data(), bias.data(), nullptr, moments.data()});
+    RunAll<SumsWorker<T, Relu, true>>(
+        threads, {s, x.data(), bias.data(), g.data(), products.data()});
+    RunAll<AffineWorker<T, Relu, false>>(
+        threads, {s, x.data(), bias.data(), one.data(), zero.data(),
+                  nullptr, y.data()});
+    RunAll<AffineWorker<T, Gelu, true>>(
+        threads, {s, x.data(), bias.data(), zero.data(), one.data(),
+                  g.data(), y_residual.data()});
+    RunAll<GradientWorker<T, Relu>>(
+        threads, {s, x.data(), bias.data(), g.data(), zero.data(),
+                  zero.data(), one.data(), dx.data(), sums.data()});
+  }
+  std::vector<float> expected(moments.size());
+  std::vector<float> expected_products(moments.size());
+  std::vector<float> expected_sums(sums.size());
+  const float tolerance = sizeof(T) == 2 ? 1 / 256.0f : 0;
+  for (int64_t at = 0; at < static_cast<int64_t>(x.size()); ++at) {
+    const int64_t c = at % s.channels, b = at / (s.positions * s.channels);
+    const int64_t first = 2 * b * s.channels + c, second = first + s.channels;
+    const float a = std::max(Value(x[at]) + 0.125f, 0.0f);
+    expected[first] += a;
+    expected[second] += a * a;
+    expected_products[first] += Value(g[at]);
+    expected_products[second] += Value(g[at]) * a;
+    expected_sums[b * s.channels + c] += a > 0;
+    Compare("affine", sizes, Value(y[at]), a, tolerance);
+    Compare("affine_residual", sizes, Value(y_residual[at]), 1 + Value(g[at]),
+            tolerance);
+    Compare("gradient", sizes, Value(dx[at]), a > 0, 0);
+  }
+  for (size_t at = 0; at < moments.size(); ++at) {
+    Compare("moments", sizes, moments[at], expected[at], 0);
+    Compare("products", sizes, products[at], expected_products[at], 0);
+  }
+  for (size_t at = 0; at < sums.size(); ++at) {
+    Compare("gradient's sums", sizes, sums[at], expected_sums[at], 0);
+  }
+}
+
+// Multiplies with a kernel and with its transpose.
+void CheckLinear(const Matrices& m) {
+  const std::vector<int64_t> sizes{m.rows, m.inner, m.columns};
+  const auto x = Make<float>(m.rows * m.inner, 1);
+  const auto kernel = Make<float>(m.inner * m.columns, 2);
+  std::vector<float> turned(kernel.size());
+  for (int64_t i = 0; i < m.inner; ++i) {
+    for (int64_t c = 0; c < m.columns; ++c) {
+      turned[c * m.inner + i] = kernel[i * m.columns + c];
+    }
+  }
+  for (const bool transposed : {false, true}) {
+    std::vector<float> packed(m.inner * m.vectors() * kLanes);
+    std::vector<float> y(m.rows * m.columns);
+    {
+      Threads threads;
+      RunAll<PackWorker>(threads, {m, transposed,
+                                   (transposed ? turned : kernel).data(),
+                                   packed.data()});
+    }
+    {
+      Threads threads;
+      RunAll<MultiplyWorker>(threads, {m, threads.num_threads(), x.data(),
+                                       packed.data(), y.data()});
+    }
+    for (int64_t at = 0; at < static_cast<int64_t>(y.size()); ++at) {
+      const int64_t row = at / m.columns, c = at % m.columns;
+      float expected = 0;
+      for (int64_t i = 0; i < m.inner; ++i) {
+        expected += x[row * m.inner + i] * kernel[i * m.columns + c];
+      }
+      Compare("linear", sizes, y[at], expected, 0);
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  for (const Images& s :
+       {Images{1, 1, 1}, Images{3, 35, 19}, Images{2, 256, 64},
+        Images{1, 99, 130}, Images{5, 34, 70}, Images{0, 16, 4},
+        Images{2, 9, 300}}) {
+    CheckNorm<float>(s);
+    CheckNorm<BFloat16>(s);
+  }
+  for (const Matrices& m : {Matrices{1, 1, 1}, Matrices{7, 5, 17},
+                            Matrices{64, 12, 48}, Matrices{301, 33, 100},
+                            Matrices{9, 0, 3}, Matrices{0, 4, 4},
+                            Matrices{20, 100000, 2}}) {
+    CheckLinear(m);
+  }
+  return wrong != 0;
+}

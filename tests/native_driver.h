@@ -1,0 +1,70 @@
+// What the programs that check the CPU kernels against plain loops have in
+// common. tests/test_native.py compiles them with sanitizers.
+
+#ifndef CONVMIXER_JAX_TESTS_NATIVE_DRIVER_H_
+#define CONVMIXER_JAX_TESTS_NATIVE_DRIVER_H_
+
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "vectors.h"
+
+namespace {
+
+// Starts a thread for each task it is given.
+class Threads {
+ public:
+  ~Threads() {
+    for (auto& thread : threads_) thread.join();
+  }
+  int64_t num_threads() const { return 3; }
+  void Schedule(std::function<void()> f) { threads_.emplace_back(f); }
+
+ private:
+  std::vector<std::thread> threads_;
+};
+
+float Value(float x) { return x; }
+float Value(BFloat16 x) {
+  const uint32_t bits = uint32_t{x.bits} << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+void Set(float value, float* x) { *x = value; }
+void Set(float value, BFloat16* x) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  x->bits = bits >> 16;
+}
+
+// Multiples of 1/8 no larger than 1: exact in bfloat16, and so are their sums
+// in float32. No room to spare, so that an access beside the array shows.
+template <typename T>
+std::vector<T> Make(int64_t size, uint32_t seed) {
+  std::vector<T> values(size);
+  for (auto& value : values) {
+    seed = seed * 1664525 + 1013904223;
+    Set((static_cast<int>(seed >> 28) - 8) / 8.0f, &value);
+  }
+  return values;
+}
+
+int64_t wrong = 0;
+
+void Compare(const char* what, const std::vector<int64_t>& sizes, float found,
+             float expected, float tolerance) {
+  if (std::abs(found - expected) <= tolerance * std::abs(expected)) return;
+  if (++wrong >= 5) return;
+  std::printf("%s [", what);
+  for (const int64_t size : sizes) std::printf(" %d", static_cast<int>(size));
+  std::printf(" ]: %g instead of %g\n", found, expected);
+}
+
+}  // namespace
+
+#endif  // CONVMIXER_JAX_TESTS_NATIVE_DRIVER_H_
