@@ -13,7 +13,8 @@ demo: $(VENV)/installed
 	$(VENV)/bin/python train.py --config=configs/digits.py --workdir=runs/demo
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest --durations=10
+	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 \
+	  --dist=loadfile --durations=10
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
