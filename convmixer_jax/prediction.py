@@ -16,7 +16,7 @@ from convmixer_jax.data.augment import eval_transform
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer
-from convmixer_jax.models.folding import apply_folded, fold, unstack_blocks
+from convmixer_jax.models.folding import apply_folded, fold, prepare
 from convmixer_jax.trained import Trained
 from convmixer_jax.training import sharding
 from convmixer_jax.training.preprocess import pixel_statistics
@@ -128,7 +128,7 @@ def predict_files(
 
 def _fold(variables, *, model, config):
   folded = fold(variables, *pixel_statistics(config.dataset))
-  return folded if model.scan else unstack_blocks(folded)
+  return folded if model.scan else prepare(model, folded)
 
 
 def _predict(

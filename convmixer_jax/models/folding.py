@@ -85,17 +85,22 @@ def fold(
   }
 
 
-def unstack_blocks(folded: dict[str, Any]) -> dict[str, Any]:
-  """Returns what `fold` did, with `blocks` as a list of one dict a block.
+def prepare(model: ConvMixer, folded: dict[str, Any]) -> dict[str, Any]:
+  """Returns what `fold` did, laid out for many batches.
 
-  To take a block out of the stack copies its weights. This does it once, where
-  a network is applied to many batches.
+  `blocks` becomes a list of one dict a block: to take one out of a stack copies
+  its weights. The pointwise kernels are packed, on a CPU.
   """
+  around = implementation_around(model.depthwise)
   depth = len(folded['blocks']['pointwise_bias'])
   blocks = [
     {name: stack[number] for name, stack in folded['blocks'].items()}
     for number in range(depth)
   ]
+  for block in blocks:
+    block['pointwise_kernel'] = ops.pack(
+      block['pointwise_kernel'], model.dtype, around
+    )
   return folded | {'blocks': blocks}
 
 
@@ -106,7 +111,7 @@ def apply_folded(
 
   Args:
     model: tells patch size, activation, dtype, and how to compute.
-    folded: of `fold` or `unstack_blocks`. Unstacked blocks are never a loop.
+    folded: of `fold`, or of `prepare`, whose blocks are never a loop.
     images: `[B, H, W, 3]`, any dtype, as `fold` was told.
 
   Returns:

@@ -2,7 +2,7 @@
 
 from convmixer_jax.ops.depthwise import IMPLEMENTATIONS, depthwise_conv
 from convmixer_jax.ops.gelu import gelu
-from convmixer_jax.ops.linear import linear
+from convmixer_jax.ops.linear import linear, pack
 from convmixer_jax.ops.mix import mix
 from convmixer_jax.ops.norm import (
   ACTIVATIONS,
@@ -23,4 +23,5 @@ __all__ = [
   'gelu',
   'linear',
   'mix',
+  'pack',
 ]

@@ -10,7 +10,7 @@ from convmixer_jax.ops.build import build
 
 _FUNCTIONS = {
   'depthwise': ('correlate', 'correlate_kernel', 'mix'),
-  'linear': ('linear',),
+  'linear': ('pack', 'multiply'),
   'norm': ('moments', 'products', 'affine', 'affine_residual', 'gradient'),
 }
 

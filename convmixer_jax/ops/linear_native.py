@@ -1,4 +1,7 @@
-"""The pointwise product by the C++ kernels in csrc/linear.h: for CPUs."""
+"""The pointwise product by the C++ kernels in csrc/linear.h: for CPUs.
+
+In float32. Sharded images stay where they are; the kernel is needed whole.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -13,53 +16,89 @@ _LANES = 16
 
 
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Computes `x @ kernel` of x `[B, H, W, I]` and kernel `[I, O]`, float32.
+  """Computes `x @ kernel` of x `[B, H, W, I]` and kernel `[I, O]`.
 
   Raises:
     RuntimeError: the kernels cannot be compiled.
   """
-  library.load('linear')
-  return _product(x, kernel)
+  return multiply(x, pack(kernel), kernel.shape[1])
 
 
 def transposed_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Computes `x @ kernel.T` of x `[B, H, W, I]` and kernel `[O, I]`, float32.
+  """Computes `x @ kernel.T` of x `[B, H, W, I]` and kernel `[O, I]`.
 
   Raises:
     RuntimeError: the kernels cannot be compiled.
   """
   library.load('linear')
-  return _transposed_product(x, kernel)
+  return _multiply(x, _pack(kernel, True), kernel.shape[0])
 
 
-def _partitioned(transposed, rule):
-  """Wraps the kernel so that each device multiplies its own images."""
+def pack(kernel: jax.Array) -> jax.Array:
+  """Returns the kernel `[I, O]` in the order of its use, as one row.
 
-  def here(x, kernel):
-    columns = kernel.shape[0 if transposed else 1]
-    room = x.shape[-1] * -(-columns // _LANES) * _LANES
-    y, _ = jax.ffi.ffi_call(
-      library.target('linear'),
-      (
-        jax.ShapeDtypeStruct((*x.shape[:-1], columns), jnp.float32),
-        jax.ShapeDtypeStruct((room,), jnp.float32),
-      ),
-    )(x, kernel, transposed=transposed)
-    return y
-
-  def partition(mesh, arguments, result):
-    batch = arguments[0].sharding.spec[0]
-    images = NamedSharding(mesh, P(batch, None, None, None))
-    return mesh, here, images, (images, NamedSharding(mesh, P(None, None)))
-
-  wrapped = custom_partitioning(here)
-  wrapped.def_partition(
-    partition,
-    sharding_rule=rule,
-    need_replication_factors=('h', 'w', 'i', 'o'),
-  )
-  return wrapped
+  Raises:
+    RuntimeError: the kernels cannot be compiled.
+  """
+  library.load('linear')
+  return _pack(kernel, False)
 
 
-_product = _partitioned(False, 'b h w i, i o -> b h w o')
-_transposed_product = _partitioned(True, 'b h w i, o i -> b h w o')
+def multiply(x: jax.Array, packed: jax.Array, columns: int) -> jax.Array:
+  """Computes `x @ kernel` of x `[B, H, W, I]` and what `pack` made.
+
+  Args:
+    x: the images.
+    packed: the kernel.
+    columns: O, of the kernel.
+
+  Raises:
+    RuntimeError: the kernels cannot be compiled.
+  """
+  library.load('linear')
+  return _multiply(x, packed, columns)
+
+
+def _pack_here(kernel, transposed):
+  inner, columns = kernel.T.shape if transposed else kernel.shape
+  room = inner * -(-columns // _LANES) * _LANES
+  return jax.ffi.ffi_call(
+    library.target('pack'), jax.ShapeDtypeStruct((room,), jnp.float32)
+  )(kernel, transposed=transposed)
+
+
+def _multiply_here(x, packed, columns):
+  return jax.ffi.ffi_call(
+    library.target('multiply'),
+    jax.ShapeDtypeStruct((*x.shape[:-1], columns), jnp.float32),
+  )(x, packed)
+
+
+def _partition_pack(transposed, mesh, arguments, result):
+  kernel, packed = (NamedSharding(mesh, P(*[None] * n)) for n in (2, 1))
+  return mesh, lambda a: _pack_here(a, transposed), packed, (kernel,)
+
+
+def _partition_multiply(columns, mesh, arguments, result):
+  batch = arguments[0].sharding.spec[0]
+  images = NamedSharding(mesh, P(batch, None, None, None))
+  packed = NamedSharding(mesh, P(None))
+
+  def run(x, packed):
+    return _multiply_here(x, packed, columns)
+
+  return mesh, run, images, (images, packed)
+
+
+_pack = custom_partitioning(_pack_here, static_argnums=(1,))
+_pack.def_partition(
+  _partition_pack,
+  sharding_rule='i o -> p',
+  need_replication_factors=('i', 'o', 'p'),
+)
+_multiply = custom_partitioning(_multiply_here, static_argnums=(2,))
+_multiply.def_partition(
+  _partition_multiply,
+  sharding_rule='b h w i, p -> b h w o',
+  need_replication_factors=('h', 'w', 'i', 'p', 'o'),
+)

@@ -19,7 +19,7 @@ import ml_collections
 import numpy as np
 
 from convmixer_jax.models import ConvMixer
-from convmixer_jax.models.folding import apply_folded, fold, unstack_blocks
+from convmixer_jax.models.folding import apply_folded, fold, prepare
 from convmixer_jax.ops import library
 from convmixer_jax.tools.model_worker import MATMUL_SIZE, serve
 from convmixer_jax.tools.plain_flax import PlainConvMixer
@@ -80,7 +80,7 @@ def create(name: str, shape: dict[str, int | str]):
   weights = {'params': state.params, 'batch_stats': state.batch_stats}
   forward_step = jax.jit(partial(model.apply, train=False))
   if name == 'project':
-    weights = unstack_blocks(fold(weights))
+    weights = prepare(model, fold(weights))
     forward_step = jax.jit(partial(apply_folded, model))
   weights = jax.tree.map(jnp.copy, weights)  # train_step donates its own
 

@@ -1,4 +1,4 @@
-// The product of linear.h as XLA calls it.
+// The kernels of linear.h as XLA calls them.
 
 #include "linear.h"
 
@@ -7,40 +7,57 @@
 
 namespace {
 
-// x [B, H, W, inner], kernel [inner, columns], or if transposed its transpose;
-// y [B, H, W, columns]; packed has room for the kernel, columns filled up to
-// whole Vecs.
-ffi::Error Linear(ffi::ThreadPool pool, ffi::AnyBuffer x,
-                  ffi::AnyBuffer kernel, ffi::Result<ffi::AnyBuffer> y,
-                  ffi::Result<ffi::AnyBuffer> packed, bool transposed) {
-  const auto d = x.dimensions(), k = kernel.dimensions();
-  if (d.size() != 4 || k.size() != 2) {
-    return Invalid("linear: x is not [B, H, W, C], or the kernel no matrix");
+// Whether a buffer has room for a packed kernel.
+bool HasRoom(const ffi::AnyBuffer& packed, const Matrices& shape) {
+  return packed.element_type() == ffi::F32 &&
+         static_cast<int64_t>(packed.element_count()) >=
+             shape.inner * shape.vectors() * kLanes;
+}
+
+// kernel [inner, columns], or if transposed [columns, inner].
+ffi::Error Pack(ffi::ThreadPool pool, ffi::AnyBuffer kernel,
+                ffi::Result<ffi::AnyBuffer> packed, bool transposed) {
+  const auto d = kernel.dimensions();
+  if (d.size() != 2) return Invalid("pack: the kernel is no matrix");
+  const Matrices shape{0, d[transposed ? 1 : 0], d[transposed ? 0 : 1]};
+  if (kernel.element_type() != ffi::F32 || !HasRoom(*packed, shape)) {
+    return Invalid("pack: the operands do not fit");
   }
-  const Matrices shape{d[0] * d[1] * d[2], d[3], k[transposed ? 0 : 1]};
-  const int64_t room = shape.inner * shape.vectors() * kLanes;
-  if (x.element_type() != ffi::F32 || kernel.element_type() != ffi::F32 ||
-      k[transposed ? 1 : 0] != shape.inner ||
-      !Is(*y, ffi::F32, {d[0], d[1], d[2], shape.columns}) ||
-      packed->element_type() != ffi::F32 ||
-      static_cast<int64_t>(packed->element_count()) < room) {
-    return Invalid("linear: the operands do not fit x");
+  RunAll<PackWorker>(pool, {shape, transposed, Data<float>(kernel),
+                            static_cast<float*>(packed->untyped_data())});
+  return ffi::Error::Success();
+}
+
+// x [B, H, W, inner], y [B, H, W, columns].
+ffi::Error Multiply(ffi::ThreadPool pool, ffi::AnyBuffer x,
+                    ffi::AnyBuffer packed, ffi::Result<ffi::AnyBuffer> y) {
+  const auto d = x.dimensions(), e = y->dimensions();
+  if (d.size() != 4 || e.size() != 4) {
+    return Invalid("multiply: x or y is not [B, H, W, C]");
   }
-  float* const panels = static_cast<float*>(packed->untyped_data());
-  RunAll<PackWorker>(pool, {shape, transposed, Data<float>(kernel), panels});
-  RunAll<MultiplyWorker>(pool, {shape, pool.num_threads(), Data<float>(x),
-                                panels,
-                                static_cast<float*>(y->untyped_data())});
+  const Matrices shape{d[0] * d[1] * d[2], d[3], e[3]};
+  if (!Is(x, ffi::F32, {d[0], d[1], d[2], d[3]}) ||
+      !Is(*y, ffi::F32, {d[0], d[1], d[2], e[3]}) || !HasRoom(packed, shape)) {
+    return Invalid("multiply: the operands do not fit x");
+  }
+  RunAll<MultiplyWorker>(
+      pool, {shape, pool.num_threads(), Data<float>(x), Data<float>(packed),
+             static_cast<float*>(y->untyped_data())});
   return ffi::Error::Success();
 }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_linear, Linear,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_pack, Pack,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<bool>("transposed"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_multiply, Multiply,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Attr<bool>("transposed"));
+                                  .Ret<ffi::AnyBuffer>());
