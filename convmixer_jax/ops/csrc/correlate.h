@@ -112,8 +112,8 @@ class CorrelateWorker {
       T* y = a_.y + at + h * shape.row();
       PrefetchRow<true>(y, shape, block);
       ring_.Advance(h + kSize - 1 - a_.low, besides_);
-      for (int64_t w = 0; w < shape.width; w += kColumns) {
-        for (int v = 0; v < block.vectors; ++v) {
+      for (int v = 0; v < block.vectors; ++v) {
+        for (int64_t w = 0; w < shape.width; w += kColumns) {
           WriteColumns(h, w, v, block.lanes(v), y + v * kLanes);
         }
       }
