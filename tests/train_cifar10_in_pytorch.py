@@ -2,7 +2,7 @@
 
     pip install torch torchvision timm==1.0.31     # in another environment
     python tests/train_cifar10_in_pytorch.py --torch_python=ENV/bin/python \
-        --data_dir=DIR --width=64 --depth=4 --num_epochs=5 --stop_after=2
+        --data_dir=DIR --width=64 --depth=4 --num_epochs=10
 
 To hold beside the log of train.py: network, augmentation, optimizer and
 schedule are timm's, torchvision's and PyTorch's own, in float32.
@@ -33,7 +33,7 @@ def write_images(data_dir, path):
   np.savez(path, **arrays)
 
 
-def train(path, width, depth, num_epochs, stop_after):
+def train(path, width, depth, num_epochs):
   """Trains; prints a line after each epoch."""
   import torch
   from PIL import Image
@@ -76,7 +76,7 @@ def train(path, width, depth, num_epochs, stop_after):
   network = network.to(memory_format=torch.channels_last)
   optimizer = torch.optim.AdamW(network.parameters(), PEAK, weight_decay=0.005)
   turns = [0, num_epochs * 2 // 5, num_epochs * 4 // 5, num_epochs]
-  for epoch in range(stop_after):
+  for epoch in range(num_epochs):
     network.train()
     losses, correct = [], []
     for step, (images, labels) in enumerate(loader, start=1):
@@ -112,13 +112,11 @@ def main():
   parser.add_argument('--width', type=int, default=256)
   parser.add_argument('--depth', type=int, default=8)
   parser.add_argument('--num_epochs', type=int, default=25)
-  parser.add_argument('--stop_after', type=int, help='so many epochs')
   parser.add_argument('--images', type=pathlib.Path, help=argparse.SUPPRESS)
   arguments = parser.parse_args()
   sizes = arguments.width, arguments.depth, arguments.num_epochs
   if arguments.images:
-    stop_after = arguments.stop_after or arguments.num_epochs
-    train(arguments.images, *sizes, stop_after)
+    train(arguments.images, *sizes)
     return
   with tempfile.TemporaryDirectory() as directory:
     images = pathlib.Path(directory) / 'images.npz'
