@@ -1,7 +1,9 @@
 """What many tests start from: a config of a network that trains in seconds."""
 
 import pathlib
+from collections.abc import Iterator
 
+import forks
 import jax
 import ml_collections
 import pytest
@@ -11,11 +13,13 @@ from configs import default
 
 
 @pytest.fixture(scope='session', autouse=True)
-def compilation_cache(tmp_path_factory):
+def compilation_cache(tmp_path_factory) -> Iterator[None]:
   """Lets runs of the same network within the tests compile it once."""
   directory = str(tmp_path_factory.mktemp('compilation_cache'))
   jax.config.update('jax_compilation_cache_dir', directory)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  yield
+  forks.clean()
 
 
 @pytest.fixture

@@ -26,13 +26,14 @@ _PRELOADED = [
   'sklearn.datasets',
   'tensorflow_datasets',
 ]
+_directories = []  # of what they compiled
 
 
 @functools.cache
 def context() -> BaseContext:
   """Starts that process, once for all; returns what makes others from it."""
   cache = tempfile.mkdtemp()
-  atexit.register(shutil.rmtree, cache, ignore_errors=True)
+  _directories.append(cache)
   environment = {
     'GLIBC_TUNABLES': '',  # a forked process cannot be started anew
     'JAX_COMPILATION_CACHE_DIR': cache,
@@ -50,3 +51,10 @@ def context() -> BaseContext:
   with mock.patch.dict(os.environ, environment):
     forkserver.ensure_running()
   return made
+
+
+@atexit.register
+def clean() -> None:
+  """Deletes what was compiled. Workers of pytest end without `atexit`."""
+  while _directories:
+    shutil.rmtree(_directories.pop(), ignore_errors=True)
