@@ -1,9 +1,6 @@
 """What is looked at: the kernels shown, and the effective receptive field."""
 
-import os
-import subprocess
-import sys
-
+import devices
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,18 +74,7 @@ assert sizes, compiled
 for size in sizes:
   assert '160' not in size and '64' in size, sizes
 """
-  environment = os.environ | {
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-    'JAX_PLATFORMS': 'cpu',
-  }
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    env=environment,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
+  devices.run(code, 8)
 
 
 def test_receptive_fields_are_the_slopes_of_the_centres():

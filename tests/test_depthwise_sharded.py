@@ -1,15 +1,9 @@
-"""depthwise_conv on a batch sharded over devices: partitioned, not gathered.
-
-The XLA flag that makes one CPU several devices must be set before JAX starts,
-so each case runs in a process of its own.
-"""
+"""depthwise_conv on a batch sharded over devices: partitioned, not gathered."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
+import math
 
+import devices
 import pytest
 
 from convmixer_jax.ops import IMPLEMENTATIONS, library
@@ -76,9 +70,6 @@ def run(implementation, mesh, shape, dtype='bfloat16', sharded_channels=None):
     'depthwise', shape[-1]
   ):
     pytest.skip('the native kernels need a C++ compiler')
-  devices = 1
-  for count in mesh.values():
-    devices *= count
   case = dict(
     implementation=implementation,
     mesh=mesh,
@@ -86,34 +77,22 @@ def run(implementation, mesh, shape, dtype='bfloat16', sharded_channels=None):
     dtype=dtype,
     sharded_channels=sharded_channels,
   )
-  done = subprocess.run(
-    [sys.executable, '-c', SCRIPT, json.dumps(case)],
-    env={
-      **os.environ,
-      'PYTHONPATH': str(pathlib.Path(__file__).parents[1]),
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
-      'JAX_PLATFORMS': 'cpu',
-    },
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
-  return json.loads(done.stdout)
+  count = math.prod(mesh.values())
+  return json.loads(devices.run(SCRIPT, count, json.dumps(case)))
 
 
 @pytest.mark.parametrize('implementation', [None, *IMPLEMENTATIONS])
 @pytest.mark.parametrize(
-  'devices, shape', [(8, (16, 8, 8, 40, 3)), (2, (6, 5, 7, 33, 4))]
+  'num_devices, shape', [(8, (16, 8, 8, 40, 3)), (2, (6, 5, 7, 33, 4))]
 )
-def test_a_sharded_batch_stays_where_it_is(implementation, devices, shape):
-  found = run(implementation, {'data': devices}, shape)
+def test_a_sharded_batch_stays_where_it_is(implementation, num_devices, shape):
+  found = run(implementation, {'data': num_devices}, shape)
   assert found['gathers'] == []
   # The one thing that travels is the sum of the parameters' gradients.
   (reduction,) = found['reductions']
   assert 'bf16' not in reduction
   assert 'f32' in reduction
-  assert found['shards'][:2] == [shape[0] // devices] * 2
+  assert found['shards'][:2] == [shape[0] // num_devices] * 2
   assert max(found['errors']) < 2**-7
   assert max(found['errors'][2:]) < 1e-5
   if implementation == 'native':

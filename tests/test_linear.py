@@ -1,12 +1,9 @@
 """The pointwise product, against NumPy and autodiff in float32."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 from functools import partial
 
+import devices
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,20 +112,7 @@ def test_bfloat16_sums_and_reduces_in_float32(implementation):
 
 
 def test_sharded_images_stay_where_they_are():
-  done = subprocess.run(
-    [sys.executable, '-c', PRINT_COLLECTIVES],
-    env={
-      **os.environ,
-      'PYTHONPATH': str(pathlib.Path(__file__).parents[1]),
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
-      'JAX_PLATFORMS': 'cpu',
-    },
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
-  found = json.loads(done.stdout)
+  found = json.loads(devices.run(PRINT_COLLECTIVES, 4))
   ((shape, kind),) = found['collectives']  # of the kernel's gradient
   assert shape.startswith('f32[5,7]')
   assert kind == 'all-reduce'

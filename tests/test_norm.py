@@ -5,11 +5,8 @@ Each implementation: `None` is the platform's default.
 
 import json
 import math
-import os
-import pathlib
-import subprocess
-import sys
 
+import devices
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -257,20 +254,8 @@ print(json.dumps(found))
 def test_a_sharded_batch_stays_where_it_is(implementation):
   if implementation == 'native' and not library.is_available('norm'):
     pytest.skip('the native kernels need a C++ compiler')
-  done = subprocess.run(
-    [sys.executable, '-c', SHARDED, implementation],
-    env=os.environ
-    | {
-      'PYTHONPATH': str(pathlib.Path(__file__).parents[1]),
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-      'JAX_PLATFORMS': 'cpu',
-    },
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
-  groups, whole = json.loads(done.stdout).values()
+  printed = devices.run(SHARDED, 8, implementation)
+  groups, whole = json.loads(printed).values()
   for found in (groups, whole):
     assert found['moved'] == []
     assert found['rows'] == 2

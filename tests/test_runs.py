@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 
+import devices
 import jax
 import numpy as np
 import pytest
@@ -145,11 +146,7 @@ progress = Progress(empty_window())
 writer.save(TrainState(np.int32(3), params, stats, ()), progress)
 writer.close()
 """
-  environment = {
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
-    'JAX_PLATFORMS': 'cpu',
-  }
-  subprocess.run([sys.executable, '-c', code], env=environment, check=True)
+  devices.run(code, 4)
   model, variables = convmixer_jax.load_run(tmp_path).restore()
   assert model.num_classes == 4
   kernel = variables['params']['head']['kernel']
