@@ -16,9 +16,8 @@ import sys
 import tempfile
 
 import numpy as np
+from train_cifar10_in_pytorch import MEAN, PEAK, STD, create_parser
 
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
-PEAK = 0.05
 NUM_EPOCHS, STEPS_PER_EPOCH = 10, 97
 PRINTED = (1, 2, 3, 5, 10, 20, 40, 60, 80)
 
@@ -98,11 +97,7 @@ def train_in_pytorch(path, width, depth):
 
 
 def main():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--torch_python', help='that has PyTorch and timm')
-  parser.add_argument('--data_dir', help='of TFDS, with cifar10')
-  parser.add_argument('--width', type=int, default=256)
-  parser.add_argument('--depth', type=int, default=8)
+  parser = create_parser(__doc__.splitlines()[0])
   parser.add_argument('--num_steps', type=int, default=97)
   parser.add_argument('--arrays', help=argparse.SUPPRESS)
   arguments = parser.parse_args()

@@ -105,12 +105,18 @@ def train(path, width, depth, num_epochs):
     )
 
 
-def main():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def create_parser(description):
+  """Returns the flags that all comparisons with PyTorch have."""
+  parser = argparse.ArgumentParser(description=description)
   parser.add_argument('--torch_python', help='that has PyTorch and timm')
   parser.add_argument('--data_dir', help='of TFDS, with cifar10')
   parser.add_argument('--width', type=int, default=256)
   parser.add_argument('--depth', type=int, default=8)
+  return parser
+
+
+def main():
+  parser = create_parser(__doc__.splitlines()[0])
   parser.add_argument('--num_epochs', type=int, default=25)
   parser.add_argument('--images', type=pathlib.Path, help=argparse.SUPPRESS)
   arguments = parser.parse_args()
