@@ -17,7 +17,6 @@ from unittest import mock
 ROOT = pathlib.Path(__file__).parents[1]
 # What takes long to import, and defines no flags that commands define too.
 _PRELOADED = [
-  'clu.metric_writers.summary_writer',
   'convmixer_jax.export',
   'convmixer_jax.plots',
   'convmixer_jax.tools.cli',
@@ -40,8 +39,6 @@ def context() -> BaseContext:
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_PLATFORMS': 'cpu',
     'PYTHONPATH': str(ROOT),
-    'TF_CPP_MIN_LOG_LEVEL': '2',
-    'TF_ENABLE_ONEDNN_OPTS': '0',
     # Compiling is most of what is left of a start, and is not cached for
     # the second of two processes.
     'XLA_FLAGS': '--xla_backend_optimization_level=0',

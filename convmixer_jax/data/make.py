@@ -20,6 +20,20 @@ _DOWNLOAD_ERRORS = ('DownloadError', 'NonMatchingChecksumError')  # of TFDS
 _LONGEST_REASON = 400  # characters
 
 
+def require_tensorflow() -> None:
+  """Raises UserError unless TensorFlow, by which TFDS makes sets, is there."""
+  # TFDS imports it when it needs it; it must not log what is not an error.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+  try:
+    import tensorflow  # noqa: F401
+  except ImportError as error:
+    raise UserError(
+      'making or converting a data set needs TensorFlow, which reading one does '
+      'not; install it with: pip install -r requirements-prepare.txt'
+    ) from error
+
+
 def make(builder, manual_dir: str) -> None:
   """Makes the set of a TFDS builder; prints what it does.
 

@@ -32,9 +32,6 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   Ctrl-C end it with statuses of their own.
   """
   tune_allocator()
-  # TensorFlow, which writes TensorBoard's files, is to do so without a word.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
   def guarded(argv):
     logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)

@@ -21,6 +21,8 @@ It may be stopped at any moment. TFDS writes to a directory `incomplete.*` and
 renames it at the end; the next call deletes what a killed one has left, and
 starts anew. A conversion goes on with the file at which it stopped.
 
+Making and converting need TensorFlow: pip install -r requirements-prepare.txt
+
 An archive that cannot be downloaded from here may be put into the manual_dir
 under its own name, such as cifar-10-binary.tar.gz; TFDS verifies its checksum.
 """
@@ -75,6 +77,7 @@ def prepare(
     if convert.forget_deleted_tfrecord(builder):
       print('Its tfrecord files are gone: array_record is now its only format')
   else:
+    make.require_tensorflow()
     with disk.locked(builder.data_path.parent):
       builder = find_builder(name, data_dir)  # another run may just have ended
       disk.remove_incomplete(builder.data_path)

@@ -4,7 +4,7 @@ import contextlib
 
 import jax
 import ml_collections
-from clu import parameter_overview, periodic_actions
+from clu import parameter_overview
 from jax.sharding import Mesh
 
 from convmixer_jax import analysis
@@ -23,10 +23,9 @@ from convmixer_jax.training import (
 from convmixer_jax.training.assembly import assemble
 from convmixer_jax.training.metrics import EvalMetrics, empty_window
 from convmixer_jax.training.metrics_table import read_table
+from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
 from convmixer_jax.training.watchdog import PATIENCE, Watchdog
-
-_PROFILE_AFTER, _PROFILE_STEPS = 10, 5
 
 
 def train_and_evaluate(
@@ -117,17 +116,17 @@ def train_and_evaluate(
     reporter = Reporter(
       directory,
       *progress,
+      config,
       first_step=first_step,
       num_steps=num_steps,
       steps_per_epoch=steps_per_epoch,
-      batch_size=config.batch_size,
-      log_every_steps=config.log_every_steps,
     )
     stack.callback(reporter.close)
     select_kernels = jax.jit(
       analysis.select_kernels, out_shardings=sharding.replicated(mesh)
     )
-    profile = _create_profile(config, directory, first_step)
+    if config.profile:
+      profile = stack.enter_context(Profile(directory, first_step))
 
     batches = pipeline.train_batches(
       train_source,
@@ -144,7 +143,8 @@ def train_and_evaluate(
       batch = sharding.to_global(next(batches), mesh)
       state, metrics = assembly.train_step(state, batch)
       reporter.add(step, metrics)
-      profile(step)
+      if config.profile:
+        profile(step)
 
       stops = signals.stop(step - first_step) and step < num_steps
       evaluates = step % eval_every == 0 or step == num_steps
@@ -220,16 +220,4 @@ def _nonfinite_error(reporter, checkpointer, directory):
     f'{steps_in_a_row[-1]}; the last good checkpoint {kept}; lower '
     'config.learning_rate in a new --workdir, or go on with a larger '
     'config.max_nonfinite'
-  )
-
-
-def _create_profile(config, directory, first_step):
-  if not config.profile:
-    return lambda step: None
-  return periodic_actions.Profile(
-    logdir=str(directory),
-    num_profile_steps=_PROFILE_STEPS,
-    profile_duration_ms=0,
-    first_profile=first_step + _PROFILE_AFTER,
-    every_secs=None,
   )

@@ -1,12 +1,12 @@
-"""Tells how a run is going: the terminal, TensorBoard, `metrics.csv`."""
+"""Reports on a run: to the terminal, TensorBoard and `metrics.csv`."""
 
+import concurrent.futures
 import sys
 import time
 
 import jax
-import numpy as np
+import ml_collections
 import tqdm
-from clu import metric_writers
 from etils import epath
 
 from convmixer_jax import plots
@@ -17,6 +17,7 @@ from convmixer_jax.training.metrics import (
   empty_window,
 )
 from convmixer_jax.training.metrics_table import MetricsTable, read_table
+from convmixer_jax.training.tensorboard import TensorBoardWriter
 from convmixer_jax.training.workdir import write_whole
 
 _SHOWN = {
@@ -42,12 +43,11 @@ class Reporter:
     workdir: epath.Path,
     window: TrainMetrics,
     skipped_in_a_row: int,
+    config: ml_collections.ConfigDict,
     *,
     first_step: int,
     num_steps: int,
     steps_per_epoch: int,
-    batch_size: int,
-    log_every_steps: int,
   ):
     """Opens the table and the writers, in the first process only.
 
@@ -55,11 +55,10 @@ class Reporter:
       workdir: of the run.
       window: metrics of steps that were made but not yet reported.
       skipped_in_a_row: how many of the steps made last were not finite.
+      config: the whole config.
       first_step: updates made before this start.
       num_steps: updates in the whole run.
       steps_per_epoch: updates in an epoch.
-      batch_size: images in an update.
-      log_every_steps: how many steps a report sums up.
     """
     self._window = window
     # The last steps, if skipped:
@@ -71,8 +70,8 @@ class Reporter:
     self._seconds, self._steps = 0.0, 0  # timed since the last report
     self._num_steps = num_steps
     self._steps_per_epoch = steps_per_epoch
-    self._batch_size = batch_size
-    self._log_every_steps = log_every_steps
+    self._batch_size = config.batch_size
+    self._log_every_steps = config.log_every_steps
     self._writes = jax.process_index() == 0
     if not self._writes:
       return
@@ -80,9 +79,10 @@ class Reporter:
     names = [*TrainMetrics.__annotations__, *EvalMetrics.__annotations__]
     columns = ['epoch', *names, 'steps_per_sec', 'images_per_sec']
     self._table = MetricsTable(workdir / 'metrics.csv', columns, first_step)
-    self._writer = metric_writers.AsyncWriter(
-      metric_writers.SummaryWriter(str(workdir))
-    )
+    self._writer = TensorBoardWriter(workdir, first_step)
+    self._writer.config(config, list(EvalMetrics.__annotations__))
+    self._drawing = concurrent.futures.ThreadPoolExecutor(1)
+    self._drawn = None  # the pictures that are being drawn
     self._bar = tqdm.tqdm(
       total=num_steps,
       initial=first_step,
@@ -119,21 +119,18 @@ class Reporter:
     """
     if not self._writes:
       return
-    kernels = jax.device_get(kernels)
-    blocks = [
-      plots.kernel_grid(block[..., None]) for block in kernels['depthwise']
-    ]
-    images = {
-      'weights/patch_embedding': plots.kernel_grid(kernels['patch_embedding']),
-      'weights/depthwise': np.stack(blocks),
-    }
-    self._writer.write_images(step, images)
+    self._wait_for_pictures()
+    self._drawn = self._drawing.submit(
+      self._draw, step, jax.device_get(kernels)
+    )
 
   def close(self) -> None:
     """Writes what is left, and draws the learning curves."""
     if not self._writes:
       return
     self._bar.close()
+    self._wait_for_pictures()
+    self._drawing.shutdown()
     self._writer.close()
     if rows := read_table(self._workdir / 'metrics.csv'):
       picture = plots.to_png(plots.learning_curves(list(rows.values())))
@@ -141,6 +138,19 @@ class Reporter:
         write_whole(self._workdir / 'curves.png', picture)
       except UserError as error:  # which must not hide another
         print(f'curves.png was not written: {error}')
+
+  def _draw(self, step, kernels):
+    images = {
+      'weights/patch_embedding': plots.kernel_grid(kernels['patch_embedding'])
+    } | {
+      f'weights/depthwise_{i:02}': plots.kernel_grid(block[..., None])
+      for i, block in enumerate(kernels['depthwise'])
+    }
+    self._writer.images(step, images)
+
+  def _wait_for_pictures(self):
+    if self._drawn:
+      self._drawn.result()
 
   def _take_in(self):
     if self._pending is None:
@@ -175,7 +185,7 @@ class Reporter:
       return
     values = {name: float(value) for name, value in values.items()}
     epoch = step / self._steps_per_epoch
-    self._writer.write_scalars(step, values)
+    self._writer.scalars(step, values)
     self._table.write(step, {'epoch': round(epoch, 3)} | values)
     shown = '  '.join(
       f'{name} {values[name]:{style}}'

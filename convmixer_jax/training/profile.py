@@ -1,0 +1,58 @@
+"""A trace of a few steps, for TensorBoard's profile plugin or Perfetto."""
+
+import pathlib
+import tempfile
+
+import jax
+from etils import epath
+
+from convmixer_jax.training.workdir import write_whole
+
+_SKIPPED_STEPS, _TRACED_STEPS = 10, 5
+
+
+class Profile:
+  """Traces 5 steps, after the 10 that compile and warm up.
+
+  Use it in a `with`, which ends a trace that is still being taken.
+
+  Raises:
+    UserError: the trace cannot be written.
+  """
+
+  def __init__(self, workdir: epath.Path, first_step: int):
+    """Traces nothing yet.
+
+    Args:
+      workdir: of the run; each process writes its trace there.
+      first_step: updates made before this start.
+    """
+    self._workdir = workdir
+    self._start = first_step + _SKIPPED_STEPS
+    self._directory = None  # of the trace, as long as one is being taken
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    if self._directory:
+      self._stop()
+
+  def __call__(self, step: int) -> None:
+    """Takes note that `step` was dispatched."""
+    if step == self._start:
+      # The profiler writes local files only.
+      self._directory = tempfile.TemporaryDirectory()
+      jax.profiler.start_trace(self._directory.name)
+    elif self._directory and step == self._start + _TRACED_STEPS:
+      self._stop()
+
+  def _stop(self):
+    jax.profiler.stop_trace()
+    with self._directory as directory:
+      for path in pathlib.Path(directory).rglob('*'):
+        if path.is_file():
+          target = self._workdir / path.relative_to(directory)
+          target.parent.mkdir(parents=True, exist_ok=True)
+          write_whole(target, path.read_bytes())
+    self._directory = None
