@@ -1,11 +1,11 @@
 """The notebook runs from top to bottom, and shows what is stored in it."""
 
-import os
 import pathlib
 import subprocess
 import sys
 
 import nbformat
+import no_tensorflow
 import pytest
 
 TESTS = pathlib.Path(__file__).parent
@@ -35,9 +35,9 @@ def test_outputs_are_stored_and_fit_to_be_shown():
 
 @pytest.mark.slow
 def test_runs_from_top_to_bottom(tmp_path):
-  environment = os.environ | {  # as the commands set it for themselves
+  environment = no_tensorflow.environment(tmp_path) | {
+    # As the commands set it for themselves.
     'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
-    'JAX_PLATFORMS': 'cpu',
   }
   done = subprocess.run(
     [sys.executable, TESTS / 'run_notebook.py', NOTEBOOK, tmp_path / 'run'],

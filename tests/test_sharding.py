@@ -63,15 +63,14 @@ def run(workdir, layout, *flags):
 def read_pictures(workdir):
   """Returns what TensorBoard shows of the last step, by name."""
   events = event_accumulator.EventAccumulator(
-    str(workdir), size_guidance={'tensors': 0}
+    str(workdir), size_guidance={'images': 0}
   ).Reload()
   pictures = {}
-  for name in events.Tags()['tensors']:
-    if name.startswith('weights/'):
-      last = events.Tensors(name)[-1]
-      assert last.step == STEPS
-      _, _, *files = last.tensor_proto.string_val  # width and height first
-      pictures[name] = [np.array(Image.open(io.BytesIO(f))) for f in files]
+  for name in events.Tags()['images']:
+    last = events.Images(name)[-1]
+    assert last.step == STEPS
+    file = io.BytesIO(last.encoded_image_string)
+    pictures[name] = np.array(Image.open(file))
   return pictures
 
 
@@ -142,15 +141,14 @@ def test_tensorboard_has_the_pictures_of_the_weights(results, layout):
   pictures = read_pictures(workdir)
   kernels = jax.device_get(analysis.select_kernels(state['params']))
   assert len(kernels['patch_embedding']) == 64  # of 128
-  assert pictures.keys() == {'weights/patch_embedding', 'weights/depthwise'}
-  np.testing.assert_array_equal(
-    pictures['weights/patch_embedding'],
-    [plots.kernel_grid(kernels['patch_embedding'])],
-  )
-  np.testing.assert_array_equal(
-    pictures['weights/depthwise'],
-    [plots.kernel_grid(block[..., None]) for block in kernels['depthwise']],
-  )
+  expected = {
+    'weights/patch_embedding': plots.kernel_grid(kernels['patch_embedding'])
+  }
+  for i, block in enumerate(kernels['depthwise']):
+    expected[f'weights/depthwise_{i:02}'] = plots.kernel_grid(block[..., None])
+  assert pictures.keys() == expected.keys()
+  for name, picture in expected.items():
+    np.testing.assert_array_equal(pictures[name], picture, err_msg=name)
 
 
 @pytest.mark.slow

@@ -29,8 +29,8 @@ def require_tensorflow() -> None:
     import tensorflow  # noqa: F401
   except ImportError as error:
     raise UserError(
-      'making or converting a data set needs TensorFlow, which reading one does '
-      'not; install it with: pip install -r requirements-prepare.txt'
+      'making or converting a data set needs TensorFlow, which reading one '
+      'does not; install it with: pip install -r requirements-prepare.txt'
     ) from error
 
 

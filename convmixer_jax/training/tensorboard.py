@@ -31,6 +31,8 @@ class TensorBoardWriter:
       str(workdir),
       purge_step=first_step + 1 if first_step else None,
       flush_secs=_FLUSH_SECONDS,
+      # Its name has the time in seconds only, in which another may start.
+      filename_suffix=f'.{first_step}',
     )
     self._session_end = None
 
