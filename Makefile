@@ -1,20 +1,27 @@
 # make demo   trains on digits and prints the held-out accuracy
-# make test   runs all tests
+# make test   runs all tests; make quick-test, those that take a moment
 # make lint   what CI checks first
 # make notebook   runs notebooks/explore.ipynb and stores what it shows
-# Each makes .venv and installs what it needs, once.
+# Each makes .venv and installs what it needs, once. For another Python:
+# make test PYTHON=python3.12 VENV=.venv-3.12
 
 PYTHON ?= python3
 VENV := .venv
+WORKDIR := runs/demo
 
-.PHONY: demo test lint format notebook
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 \
+  --dist=loadfile --durations=10
+
+.PHONY: demo test quick-test lint format notebook
 
 demo: $(VENV)/installed
-	$(VENV)/bin/python train.py --config=configs/digits.py --workdir=runs/demo
+	$(VENV)/bin/python train.py --config=configs/digits.py --workdir=$(WORKDIR)
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 \
-	  --dist=loadfile --durations=10
+	$(PYTEST)
+
+quick-test: $(VENV)/installed-dev
+	$(PYTEST) -m 'not slow'
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
@@ -32,10 +39,18 @@ $(VENV)/bin/python:
 	  { echo 'Python 3.11 or newer is needed: make PYTHON=python3.11'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: requirements.txt | $(VENV)/bin/python
+.PHONY: same-python
+same-python: | $(VENV)/bin/python
+	@[ '$(origin PYTHON)' = file ] || \
+	  [ "$$($(PYTHON) -V)" = "$$($(VENV)/bin/python -V)" ] || \
+	  { echo 'PYTHON=$(PYTHON), but $(VENV) has another; give VENV=.venv-NAME'; \
+	  exit 1; }
+
+$(VENV)/installed: requirements.txt | same-python
 	$(VENV)/bin/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+$(VENV)/installed-dev: requirements-dev.txt requirements-prepare.txt \
+  $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet -r requirements-dev.txt
 	touch $@

@@ -32,6 +32,7 @@ _PACKAGES = (
   'optax',
   'orbax-checkpoint',
   'pillow',
+  'tensorboardX',
   'tensorflow-datasets',
 )
 
