@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import plan_process
 import pytest
+from jax.experimental.pallas import tpu
 
 from configs import default, imagenet
 from convmixer_jax import config as config_lib
@@ -357,12 +358,11 @@ def test_an_unknown_topology_is_refused_with_those_there_are(topology):
 
 
 def test_tpus_have_what_jax_says_of_them():
-  tpu_info = pytest.importorskip('jax._src.pallas.mosaic.tpu_info')
-  for version in tpu_info.ChipVersion:
+  for version in tpu.ChipVersion:
     if version.value in CHIPS:
       chip = CHIPS[version.value]
       cores = version.num_physical_tensor_cores_per_chip
-      info = tpu_info._get_tpu_info_impl(version, cores)
+      info = tpu.get_tpu_info_for_chip(version, 1)  # of one core
       assert chip.flops == pytest.approx(
         cores * info.bf16_ops_per_second, rel=0.02
       )
