@@ -5,6 +5,7 @@ The functions have the interface every implementation has (`norm.py`).
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from convmixer_jax.ops.gelu import gelu
 
@@ -13,8 +14,8 @@ _ACTIVATIONS = {'gelu': gelu, 'relu': jax.nn.relu}
 
 def sums(
   x: jax.Array, bias: jax.Array, g: jax.Array | None, activation: str
-) -> jax.Array:
-  """Sums over each image: of (a, a^2), or given `g` of (g, g a).
+) -> tuple[jax.Array, jax.Array]:
+  """Sums over each image: of a and a^2, or given `g` of g and g a.
 
   a is activation(x + bias), here and below.
 
@@ -25,11 +26,29 @@ def sums(
     activation: 'gelu' or 'relu'.
 
   Returns:
-    `[B, 2, C]`, float32.
+    Both `[B, C]`, float32.
   """
   a = _activated(x, bias, activation)
   first = a if g is None else g.astype(jnp.float32)
-  return jnp.stack([first.sum((1, 2)), (first * a).sum((1, 2))], axis=1)
+  return lax.platform_dependent(
+    first, first * a, cuda=_sum_together, default=_sum_each
+  )
+
+
+def _sum_each(*arrays):
+  return tuple(array.sum((1, 2)) for array in arrays)
+
+
+def _sum_together(*arrays):
+  # As one reduction, for XLA:GPU does not always fuse two that read the same.
+  return tuple(
+    lax.reduce(
+      arrays,
+      (jnp.float32(0),) * len(arrays),
+      lambda totals, values: tuple(map(jnp.add, totals, values)),
+      (1, 2),
+    )
+  )
 
 
 def affine(
@@ -57,7 +76,11 @@ def affine(
   y = a * factor[:, None, None] + shift[:, None, None]
   if residual is not None:
     y += residual.astype(jnp.float32)
-  return y.astype(x.dtype)
+  # XLA:GPU else also writes y in float32, for the block after the next
+  # convolution to read as its residual.
+  return lax.platform_dependent(
+    y.astype(x.dtype), cuda=lax.optimization_barrier, default=lambda y: y
+  )
 
 
 def gradient(
