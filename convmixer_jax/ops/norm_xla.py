@@ -31,7 +31,7 @@ def sums(
   a = _activated(x, bias, activation)
   first = a if g is None else g.astype(jnp.float32)
   return lax.platform_dependent(
-    first, first * a, cuda=_sum_together, default=_sum_each
+    first, first * a, cuda=sum_together, default=_sum_each
   )
 
 
@@ -39,8 +39,11 @@ def _sum_each(*arrays):
   return tuple(array.sum((1, 2)) for array in arrays)
 
 
-def _sum_together(*arrays):
-  # As one reduction, for XLA:GPU does not always fuse two that read the same.
+def sum_together(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+  """Sums each `[B, H, W, C]` over space, to `[B, C]`, in one reduction.
+
+  XLA:GPU does not always fuse two reductions that read the same.
+  """
   return tuple(
     lax.reduce(
       arrays,
