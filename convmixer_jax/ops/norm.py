@@ -95,8 +95,8 @@ def activation_mean(
   Returns:
     `[B, C]`, float32.
   """
-  sum_a, _ = _call('sums', implementation, x, bias, None, activation)
-  return sum_a / (x.shape[1] * x.shape[2])
+  sums = _call('sums', implementation, x, bias, None, activation)
+  return sums[:, 0] / (x.shape[1] * x.shape[2])
 
 
 def _call(function: str, implementation: str | None, *operands):
@@ -132,9 +132,8 @@ def _batch_norm_forward(
 ):  # fmt: skip
   batch, height, width, _ = x.shape
   sums = _call('sums', implementation, x, bias, None, activation)
-  mean, mean_of_squares = (
-    _per_group(array, group_size) / (group_size * height * width)
-    for array in sums
+  mean, mean_of_squares = jnp.unstack(
+    _per_group(sums, group_size) / (group_size * height * width), axis=1
   )
   var = jnp.maximum(mean_of_squares - lax.square(mean), 0.0)
   mean, var = checkpoint_name((mean, var), KEPT)
@@ -164,7 +163,7 @@ def _batch_norm_backward(
   batch, height, width, _ = x.shape
   count = group_size * height * width
   sums = _call('sums', implementation, x, bias, g, activation)
-  sum_g, sum_ga = (_per_group(array, group_size) for array in sums)
+  sum_g, sum_ga = jnp.unstack(_per_group(sums, group_size), axis=1)
   sum_gn = (sum_ga - mean * sum_g) * inverse
   p = scale * inverse
   q = -p * inverse * sum_gn / count
@@ -208,14 +207,13 @@ def _affine_forward(*arguments):
 
 def _affine_backward(activation, implementation, saved, g):
   x, bias, factor, has_residual = saved
-  sum_g, sum_ga = _call('sums', implementation, x, bias, g, activation)
+  sums = _call('sums', implementation, x, bias, g, activation).sum(0)
   rows = jnp.broadcast_to(factor, (x.shape[0], *factor.shape))
   zeros = jnp.zeros_like(rows)
   dx, sum_dx = _call(
     'gradient', implementation, x, bias, g, rows, zeros, zeros, activation
   )
-  residual = g if has_residual else None
-  return dx, sum_dx.sum(0), sum_ga.sum(0), sum_g.sum(0), residual
+  return dx, sum_dx.sum(0), sums[1], sums[0], g if has_residual else None
 
 
 _affine.defvjp(_affine_forward, _affine_backward)

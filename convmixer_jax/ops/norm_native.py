@@ -17,14 +17,12 @@ from convmixer_jax.ops import library
 
 def sums(
   x: jax.Array, bias: jax.Array, g: jax.Array | None, activation: str
-) -> tuple[jax.Array, jax.Array]:
-  """Sums over each image: of a and a^2, or given `g` of g and g a."""
+) -> jax.Array:
+  """Sums over each image: of (a, a^2), or given `g` of (g, g a)."""
   library.load('norm')
   if g is None:
-    pair = _moments(x, bias, activation)
-  else:
-    pair = _products(x, bias, g, activation)
-  return pair[:, 0], pair[:, 1]
+    return _moments(x, bias, activation)
+  return _products(x, bias, g, activation)
 
 
 def affine(

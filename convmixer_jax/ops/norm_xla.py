@@ -14,8 +14,8 @@ _ACTIVATIONS = {'gelu': gelu, 'relu': jax.nn.relu}
 
 def sums(
   x: jax.Array, bias: jax.Array, g: jax.Array | None, activation: str
-) -> tuple[jax.Array, jax.Array]:
-  """Sums over each image: of a and a^2, or given `g` of g and g a.
+) -> jax.Array:
+  """Sums over each image: of (a, a^2), or given `g` of (g, g a).
 
   a is activation(x + bias), here and below.
 
@@ -26,7 +26,7 @@ def sums(
     activation: 'gelu' or 'relu'.
 
   Returns:
-    Both `[B, C]`, float32.
+    `[B, 2, C]`, float32.
   """
   a = _activated(x, bias, activation)
   first = a if g is None else g.astype(jnp.float32)
@@ -35,23 +35,23 @@ def sums(
   )
 
 
-def _sum_each(*arrays):
-  return tuple(array.sum((1, 2)) for array in arrays)
+def _sum_each(first, second):
+  return jnp.stack([first.sum((1, 2)), second.sum((1, 2))], axis=1)
 
 
-def sum_together(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-  """Sums each `[B, H, W, C]` over space, to `[B, C]`, in one reduction.
+def sum_together(first: jax.Array, second: jax.Array) -> jax.Array:
+  """Sums two `[B, H, W, C]` over space, to `[B, 2, C]`, in one reduction.
 
   XLA:GPU does not always fuse two reductions that read the same.
   """
-  return tuple(
-    lax.reduce(
-      arrays,
-      (jnp.float32(0),) * len(arrays),
-      lambda totals, values: tuple(map(jnp.add, totals, values)),
-      (1, 2),
-    )
+  zero = jnp.float32(0)
+  sums = lax.reduce(
+    (first, second),
+    (zero, zero),
+    lambda totals, values: tuple(map(jnp.add, totals, values)),
+    (1, 2),
   )
+  return jnp.stack(sums, axis=1)
 
 
 def affine(
