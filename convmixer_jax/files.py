@@ -23,6 +23,7 @@ from convmixer_jax.errors import UserError
 _TIME_LIMIT = 25  # seconds for `check_access`
 _RETRY_FOR = 10  # seconds, of these, for each of the clients
 _REQUEST_TIMEOUT = 60  # seconds for a request of gcsfs, which has no limit
+_SECONDS_BETWEEN_WRITES = 10
 PARTIAL = '.tmp'  # ends the name of a local file that `write` writes
 _ACCESS_CHECK = '.access-check-'
 _ROLES = 'Storage Object User and Storage Legacy Bucket Reader'
@@ -153,6 +154,15 @@ def write(path: epath.Path, content: str | bytes) -> None:
     raise
 
 
+def seconds_between_writes(path: epath.Path) -> float:
+  """Returns how long to wait before a file is written again.
+
+  Google limits writes of the same object to one a second, and each takes a
+  tenth of a second of the caller's time.
+  """
+  return _SECONDS_BETWEEN_WRITES if is_in_bucket(path) else 0.0
+
+
 def download(path: epath.Path, directory: str) -> str:
   """Copies a file out of a bucket, for libraries that read local files only.
 
@@ -242,6 +252,8 @@ def _explain(error, bucket):
       'there are no valid Google credentials; run gcloud auth '
       f'application-default login ({text})'
     )
+  if 'Project was not passed' in text:
+    return 'no Google Cloud project is chosen; set GOOGLE_CLOUD_PROJECT'
   if re.match('404|NOT_FOUND', text):
     return f'there is no bucket {bucket}; create it, or correct the name'
   if re.match('40[13]|PERMISSION_DENIED|UNAUTHENTICATED|Forbidden', text):
