@@ -15,14 +15,16 @@ import shutil
 import threading
 import uuid
 from collections.abc import Iterator
+from logging import CRITICAL, getLogger
 
+from absl import logging
 from etils import epath
 
 from convmixer_jax.errors import UserError
 
 _TIME_LIMIT = 25  # seconds for `check_access`
 _RETRY_FOR = 10  # seconds, of these, for each of the clients
-_REQUEST_TIMEOUT = 60  # seconds for a request of gcsfs, which has no limit
+_SILENCE_TIMEOUT = 60  # seconds that gcsfs waits for a server, else for ever
 _SECONDS_BETWEEN_WRITES = 10
 PARTIAL = '.tmp'  # ends the name of a local file that `write` writes
 _ACCESS_CHECK = '.access-check-'
@@ -192,11 +194,17 @@ def _configure_clients() -> None:
   os.environ.setdefault('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
   if emulator := os.environ.get('STORAGE_EMULATOR_HOST'):
     os.environ.setdefault('TENSORSTORE_GCS_HTTP_URL', emulator)
+  if logging.get_verbosity() < logging.INFO:  # not with --debug
+    for name in ('gcsfs', 'google', 'urllib3'):  # they report each retry
+      getLogger(name).setLevel(CRITICAL)
+  import aiohttp
   import fsspec
 
   fsspec.config.conf.setdefault('gs', {}).update(
     use_listings_cache=False,  # other processes change the directories
-    requests_timeout=_REQUEST_TIMEOUT,
+    requests_timeout=aiohttp.ClientTimeout(
+      sock_connect=_SILENCE_TIMEOUT, sock_read=_SILENCE_TIMEOUT
+    ),
   )
 
 

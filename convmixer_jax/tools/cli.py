@@ -8,7 +8,7 @@ import runpy
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from logging import CRITICAL, getLogger
+from logging import getLogger
 from typing import NoReturn
 
 import ml_collections
@@ -39,8 +39,6 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     if not _DEBUG.value:  # libraries log what they raise, with a traceback
       for name in ('absl', 'asyncio'):
         getLogger(name).addFilter(lambda record: not record.exc_info)
-      for name in ('gcsfs', 'google', 'urllib3'):  # report each retry
-        getLogger(name).setLevel(CRITICAL)
     try:
       main(argv)
     except UserError as error:

@@ -34,6 +34,10 @@ class MetricsTable:
     self._next_store = 0.0
     self._is_stored = True
 
+  def rows(self) -> list[dict[str, float]]:
+    """Returns the rows, in the order they were written."""
+    return list(self._rows.values())
+
   def write(self, step: int, values: dict[str, float]) -> None:
     """Adds values to the row of `step`, and soon the row to the file."""
     row = self._rows.setdefault(step, {'step': step})

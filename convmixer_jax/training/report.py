@@ -16,7 +16,7 @@ from convmixer_jax.training.metrics import (
   TrainMetrics,
   empty_window,
 )
-from convmixer_jax.training.metrics_table import MetricsTable, read_table
+from convmixer_jax.training.metrics_table import MetricsTable
 from convmixer_jax.training.tensorboard import TensorBoardWriter
 from convmixer_jax.training.workdir import write_whole
 
@@ -138,8 +138,8 @@ class Reporter:
     self._writer.close()
     try:
       self._table.store()
-      if rows := read_table(self._workdir / 'metrics.csv'):
-        picture = plots.to_png(plots.learning_curves(list(rows.values())))
+      if rows := self._table.rows():
+        picture = plots.to_png(plots.learning_curves(rows))
         write_whole(self._workdir / 'curves.png', picture)
     except UserError as error:  # which must not hide another
       print(f'curves.png was not written: {error}')
