@@ -141,8 +141,6 @@ def write(path: epath.Path, content: str | bytes) -> None:
   if is_in_bucket(path):
     try:
       path.write_bytes(content)
-    except OSError:
-      raise
     except Exception as error:  # of gcsfs, aiohttp, google-auth
       raise OSError(one_line(error)) from error
     return
