@@ -1,18 +1,13 @@
-"""Runs in a bucket: what is written there, read from there, and refused."""
+"""Runs in a bucket: what is written there, and read from there."""
 
-import contextlib
 import csv
-import http.server
 import io
 import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
 
 import buckets
 import commands
@@ -46,7 +41,12 @@ FLAGS = [
   '--config.input.num_threads=2',
 ]
 SPEEDS = ('steps_per_sec', 'images_per_sec')
-TOLD_WITHIN = 90  # seconds with the start of the command; libraries take 120
+
+
+def complaints(done):
+  """Returns the lines of stderr, without Orbax's that the machine is slow."""
+  lines = done.stderr.splitlines()
+  return [line for line in lines if 'Waiting for previous save' not in line]
 
 
 @pytest.fixture(scope='module')
@@ -61,7 +61,7 @@ def run(bucket):
 
   def run(*arguments):
     done = commands.run(list(arguments), bucket.environment)
-    assert (done.returncode, done.stderr) == (0, ''), done
+    assert (done.returncode, complaints(done)) == (0, []), done
     return done.stdout
 
   return run
@@ -72,14 +72,27 @@ def local(tmp_path_factory):
   """The directory of the same run on this machine, never disturbed."""
   directory = tmp_path_factory.mktemp('local') / 'run'
   done = commands.run(['train.py', f'--workdir={directory}', *FLAGS])
-  assert (done.returncode, done.stderr) == (0, '')
+  assert (done.returncode, complaints(done)) == (0, [])
   return directory
 
 
 @pytest.fixture(scope='module')
-def finished(run):
-  """The name of a run that reached its end."""
-  run('train.py', '--workdir=gs://bucket/finished', *FLAGS)
+def finished(bucket):
+  """The name of a run that reached its end and printed nothing to stderr.
+
+  It is not forked: libraries have their say when Python exits.
+  """
+  done = subprocess.run(
+    [sys.executable, 'train.py', '--workdir=gs://bucket/finished', *FLAGS],
+    env=os.environ
+    | bucket.environment
+    | {'GLIBC_TUNABLES': '', 'JAX_PLATFORMS': 'cpu'},
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert (done.returncode, complaints(done)) == (0, []), done
   return 'finished'
 
 
@@ -273,91 +286,3 @@ def test_two_processes_write_and_one_resumes(bucket, run, tmp_path):
   assert len(events) == 1  # of the first process
   output = run('train.py', *flags)
   assert f'Going on from step {NUM_STEPS // 2} of {NUM_STEPS}\n' in output
-
-
-@contextlib.contextmanager
-def answer_with_status(status):
-  """Answers every request with an error."""
-
-  class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-      content = json.dumps({'error': {'code': status, 'message': 'No.'}})
-      self.send_response(status)
-      self.send_header('Content-Length', str(len(content)))
-      self.end_headers()
-      self.wfile.write(content.encode())
-
-    def log_message(self, *_):
-      pass
-
-  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
-    threading.Thread(target=server.serve_forever).start()
-    yield server.server_address[1]
-    server.shutdown()
-
-
-@contextlib.contextmanager
-def accept_and_never_answer():
-  """Takes connections, as a firewall does that drops what it is sent."""
-  with socket.create_server(('127.0.0.1', 0)) as server:
-    yield server.getsockname()[1]
-
-
-@contextlib.contextmanager
-def refuse_connections():
-  yield buckets.free_port()
-
-
-@pytest.mark.parametrize(
-  ('serve', 'message'),
-  [
-    (
-      lambda: answer_with_status(404),
-      'there is no bucket gs://bucket; create it, or correct the name',
-    ),
-    (
-      lambda: answer_with_status(403),
-      'access to gs://bucket is denied; the account needs the roles Storage ',
-    ),
-    (refuse_connections, 'gs://bucket cannot be reached (ConnectionError: '),
-    (accept_and_never_answer, 'gs://bucket '),
-  ],
-  ids=['missing', 'forbidden', 'refused', 'silent'],
-)
-@pytest.mark.parametrize('tool', ['train', 'evaluate'])
-def test_a_bucket_of_no_use_is_one_line(serve, message, tool):
-  arguments = {
-    'train': ['train.py', *FLAGS],
-    'evaluate': ['convmixer_jax.tools.evaluate'],
-  }[tool]
-  with serve() as port:
-    started = time.monotonic()
-    done = commands.run(
-      [*arguments, '--workdir=gs://bucket/run'],
-      {'STORAGE_EMULATOR_HOST': f'http://127.0.0.1:{port}'},
-    )
-    seconds = time.monotonic() - started
-  assert (done.returncode, done.stdout) == (1, '')
-  assert done.stderr.startswith(f'error: gs://bucket/run: {message}')
-  assert done.stderr.count('\n') == 1
-  assert seconds < TOLD_WITHIN
-
-
-def test_a_tensorflow_that_is_installed_is_not_used(bucket, tmp_path):
-  (tmp_path / 'tensorflow.py').write_text('raise SystemExit("imported")')
-  code = """
-from convmixer_jax import files
-path = files.absolute_path('gs://bucket/beside-tensorflow')
-files.write(path, 'text')
-print(path.read_text())
-"""
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    env=os.environ
-    | bucket.environment
-    | {'PYTHONPATH': os.pathsep.join([str(tmp_path), str(ROOT)])},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert (done.returncode, done.stdout) == (0, 'text\n'), done.stderr

@@ -19,6 +19,7 @@ def gcsfs_is_installed(monkeypatch):
     'find_spec',
     lambda name: True if name == 'gcsfs' else find_spec(name),
   )
+  monkeypatch.setattr(files, '_configure_clients', lambda: None)
 
 
 def test_absolute_path(tmp_path, monkeypatch, gcsfs_is_installed):
