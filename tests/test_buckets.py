@@ -11,6 +11,7 @@ import sys
 
 import buckets
 import commands
+import forks
 import jax
 import jobs
 import numpy as np
@@ -86,7 +87,11 @@ def finished(bucket):
     [sys.executable, 'train.py', '--workdir=gs://bucket/finished', *FLAGS],
     env=os.environ
     | bucket.environment
-    | {'GLIBC_TUNABLES': '', 'JAX_PLATFORMS': 'cpu'},
+    | {
+      'GLIBC_TUNABLES': '',
+      'JAX_PLATFORMS': 'cpu',
+      'XLA_FLAGS': forks.XLA_FLAGS,  # those of the run it is compared with
+    },
     cwd=ROOT,
     capture_output=True,
     text=True,
