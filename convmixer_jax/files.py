@@ -23,7 +23,7 @@ from etils import epath
 from convmixer_jax.errors import UserError
 
 _TIME_LIMIT = 25  # seconds for `check_access`
-_RETRY_FOR = 10  # seconds, of these, for each of the clients
+_RETRY_FOR = 10  # seconds, of these, for each request
 _SILENCE_TIMEOUT = 60  # seconds that gcsfs waits for a server, else for ever
 _SECONDS_BETWEEN_WRITES = 10
 PARTIAL = '.tmp'  # ends the name of a local file that `write` writes
@@ -104,7 +104,8 @@ def check_access(path: epath.Path, writes: bool = False) -> None:
   threading.Thread(target=probe, daemon=True).start()
   bucket = '/'.join(str(path).split('/', 3)[:3])
   try:
-    error = outcome.get(timeout=_TIME_LIMIT)
+    with _without_stderr():
+      error = outcome.get(timeout=_TIME_LIMIT)
   except queue.Empty:
     raise UserError(
       f'{path}: {bucket} did not answer within {_TIME_LIMIT} s; check the '
@@ -223,22 +224,21 @@ def _probe(path, writes):
       'context': {'gcs_request_retries': {'max_retries': 3}},
     }
   ).result()
-  with _without_stderr():
-    store.read(name).result()
+  store.read(name).result(_RETRY_FOR)
   if not writes:
     path.exists()
     return
-  store.write(name, b'').result()
+  store.write(name, b'').result(_RETRY_FOR)
   try:
     if not (path / name).exists():
       raise OSError('a file that was written there does not exist')
   finally:
-    store.write(name, None).result()  # deletes it
+    store.write(name, None).result(_RETRY_FOR)  # deletes it
 
 
 @contextlib.contextmanager
 def _without_stderr():
-  """Keeps TensorStore from printing where it found its credentials."""
+  """Keeps TensorStore from printing where it looked for credentials."""
   kept = os.dup(2)
   with open(os.devnull, 'w') as nowhere:
     os.dup2(nowhere.fileno(), 2)

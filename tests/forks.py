@@ -25,9 +25,6 @@ _PRELOADED = [
   'sklearn.datasets',
   'tensorflow_datasets',
 ]
-# Compiling is most of what is left of a start, and is not cached for the second
-# of two processes.
-XLA_FLAGS = '--xla_backend_optimization_level=0'
 _directories = []  # of what they compiled
 
 
@@ -42,7 +39,9 @@ def context() -> BaseContext:
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_PLATFORMS': 'cpu',
     'PYTHONPATH': str(ROOT),
-    'XLA_FLAGS': XLA_FLAGS,
+    # Compiling is most of what is left of a start, and is not cached for
+    # the second of two processes.
+    'XLA_FLAGS': '--xla_backend_optimization_level=0',
   }
   made = multiprocessing.get_context('forkserver')
   made.set_forkserver_preload(_PRELOADED)

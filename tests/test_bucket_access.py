@@ -92,6 +92,20 @@ def test_a_bucket_of_no_use_is_one_line(serve, message, tool):
   assert seconds < TOLD_WITHIN
 
 
+def test_arrays_that_cannot_be_stored_are_one_line():
+  """TensorStore has a client of its own."""
+  with buckets.serve() as bucket, accept_and_never_answer() as port:
+    done = commands.run(
+      ['train.py', '--config=configs/digits.py', '--workdir=gs://bucket/run'],
+      bucket.environment
+      | {'TENSORSTORE_GCS_HTTP_URL': f'http://127.0.0.1:{port}'},
+    )
+    assert bucket.names() == []
+  assert (done.returncode, done.stdout) == (1, '')
+  assert done.stderr.startswith('error: gs://bucket/run: gs://bucket cannot be')
+  assert done.stderr.count('\n') == 1
+
+
 def test_a_tensorflow_that_is_installed_is_not_used(tmp_path):
   (tmp_path / 'tensorflow.py').write_text('raise SystemExit("imported")')
   code = """

@@ -11,7 +11,6 @@ import sys
 
 import buckets
 import commands
-import forks
 import jax
 import jobs
 import numpy as np
@@ -90,7 +89,7 @@ def finished(bucket):
     | {
       'GLIBC_TUNABLES': '',
       'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': forks.XLA_FLAGS,  # those of the run it is compared with
+      'XLA_FLAGS': '--xla_backend_optimization_level=0',  # as in forks.py
     },
     cwd=ROOT,
     capture_output=True,
