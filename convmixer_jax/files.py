@@ -194,7 +194,8 @@ def _configure_clients() -> None:
   if emulator := os.environ.get('STORAGE_EMULATOR_HOST'):
     os.environ.setdefault('TENSORSTORE_GCS_HTTP_URL', emulator)
   if logging.get_verbosity() < logging.INFO:  # not with --debug
-    for name in ('gcsfs', 'google', 'urllib3'):  # they report each retry
+    # They report each retry.
+    for name in ('fsspec', 'gcsfs', 'google', 'urllib3'):
       getLogger(name).setLevel(CRITICAL)
   import aiohttp
   import fsspec
