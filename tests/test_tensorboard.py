@@ -115,7 +115,6 @@ def test_events_in_a_bucket_continue_in_another_file(tmp_path, monkeypatch):
   for record in records:
     file.write(record)
     file.flush()
-  file.close()
   contents = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
   assert contents == [b''.join(records[i : i + 2]) for i in (0, 2, 4)]
 

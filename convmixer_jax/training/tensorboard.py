@@ -50,7 +50,7 @@ class _BucketFile:
         self._uploaded = 0
 
   def close(self) -> None:
-    self.flush()
+    """Does nothing: tensorboardX flushes before."""
 
 
 class _BucketFiles:
