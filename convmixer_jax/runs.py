@@ -7,6 +7,7 @@ from typing import Any, Literal
 import ml_collections
 from etils import epath
 
+from convmixer_jax import files
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer, create_model
 from convmixer_jax.training import checkpoint
@@ -101,9 +102,10 @@ def load_run(workdir: str) -> Run:
     workdir: of `train.py` or `train_and_evaluate`; local, or in a bucket.
 
   Raises:
-    UserError: it is no directory of a run.
+    UserError: it is no directory of a run, or in a bucket that cannot be read.
   """
-  directory = workdir_lib.absolute_path(str(workdir))
+  directory = files.absolute_path(str(workdir))
+  files.check_access(directory)
   config = workdir_lib.read_config(directory)
   rows = read_table(directory / 'metrics.csv')
   class_names = workdir_lib.read_class_names(directory)

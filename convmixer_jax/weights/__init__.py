@@ -6,14 +6,18 @@ model = models.ConvMixer(**loaded.model, num_classes=loaded.num_classes)
 logits = model.apply(loaded.variables, images, train=False)
 """
 
+import contextlib
 import dataclasses
 import os
+import tempfile
 from typing import Any
 
 import safetensors
 import safetensors.numpy
 from absl import logging
+from etils import epath
 
+from convmixer_jax import files
 from convmixer_jax.config import choose_variant
 from convmixer_jax.errors import UserError
 from convmixer_jax.ops import ACTIVATIONS
@@ -83,15 +87,19 @@ def read(source: str) -> Weights:
   Args:
     source: `hf://owner/name[@revision]`; a safetensors file; a file of PyTorch
       (`.pth.tar`, `.pth`, `.pt`, `.bin`), with timm's names or the authors'; or
-      a directory with `model.safetensors`. Runs of ours are read by
-      `training.initialize`.
+      a directory with `model.safetensors`; local, or in a bucket. Runs of ours
+      are read by `training.initialize`.
 
   Raises:
     UserError: there is no such file or repository, it is damaged, or its
       tensors are not those of a ConvMixer (which are missing, surplus or
       misshapen).
   """
-  path = _find_file(source)
+  with contextlib.ExitStack() as stack:
+    return _read_file(_find_file(source, stack), source)
+
+
+def _read_file(path, source):
   record = {}
   if path.endswith('.safetensors'):
     tensors, record = _read_safetensors(path)
@@ -126,12 +134,11 @@ def save(weights: Weights, path: str) -> None:
     for key in records.KEYS
     if (value := getattr(weights, key, weights.model.get(key))) is not None
   }
-  part = f'{path}.part'
   try:
-    safetensors.numpy.save_file(
-      layouts.to_timm(weights.variables), part, records.to_header(record)
+    content = safetensors.numpy.save(
+      layouts.to_timm(weights.variables), records.to_header(record)
     )
-    os.replace(part, path)
+    files.write(epath.Path(path), content)
   except (OSError, safetensors.SafetensorError) as error:
     raise UserError(
       f'{path} cannot be written ({error}); choose another place'
@@ -147,18 +154,28 @@ def _claimed(model):
   return choose_variant(VARIANTS, model, 'ConvMixer')
 
 
-def _find_file(source):
+def _find_file(source, stack):
+  """Returns the path of a local file, which may last as long as `stack`."""
   if source.startswith(hub.PREFIX):
     return hub.download(source)
-  path = os.path.expanduser(source)
-  if os.path.isdir(path):
-    path = os.path.join(path, 'model.safetensors')
-  if not os.path.isfile(path):
+  path = epath.Path(os.path.expanduser(source))
+  if '://' in source:
+    path = files.absolute_path(source)
+    files.check_access(path)
+  if path.is_dir():
+    path = path / 'model.safetensors'
+  if not path.exists() or path.is_dir():
     raise UserError(
       f'{source}: there is no file {path}; give a file of weights or '
       'hf://owner/name'
     )
-  return path
+  if files.is_in_bucket(path):
+    directory = stack.enter_context(tempfile.TemporaryDirectory())
+    config = path.with_name(hub.CONFIG)
+    if config.exists():
+      files.download(config, directory)
+    return files.download(path, directory)
+  return str(path)
 
 
 def _read_safetensors(path):
