@@ -15,6 +15,7 @@ import pytest
 
 from configs import default, imagenet
 from convmixer_jax import config as config_lib
+from convmixer_jax.benchmarks.model_shapes import Shape, count_operations
 from convmixer_jax.errors import UserError
 from convmixer_jax.planning import (
   build,
@@ -31,7 +32,6 @@ from convmixer_jax.planning.chips import (
 )
 from convmixer_jax.planning.data import data_size
 from convmixer_jax.planning.search import largest_that_fits
-from convmixer_jax.tools.model_shapes import Shape, count_operations
 from convmixer_jax.training import sharding
 from convmixer_jax.training.assembly import assemble
 

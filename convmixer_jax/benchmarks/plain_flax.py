@@ -1,4 +1,4 @@
-"""ConvMixer as one would write it in Flax, for `model_benchmark`."""
+"""ConvMixer as one would write it in Flax, for `benchmarks.model`."""
 
 import flax.linen as nn
 import jax

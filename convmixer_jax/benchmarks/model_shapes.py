@@ -1,4 +1,4 @@
-"""The networks that `model_benchmark` measures, and their operations."""
+"""The networks that `benchmarks.model` measures, and their operations."""
 
 import dataclasses
 

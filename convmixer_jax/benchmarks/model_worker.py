@@ -1,4 +1,4 @@
-"""The loop of a process that does steps on request, for `model_benchmark`.
+"""The loop of a process that does steps on request, for `benchmarks.model`.
 
 Needs only the standard library, so that another Python can import it. Standard
 input has a line of JSON with the network and the batch, then lines such as

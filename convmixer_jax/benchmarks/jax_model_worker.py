@@ -1,6 +1,6 @@
-"""Does steps of this project's network or of plain Flax, for `model_benchmark`.
+"""Does steps of this project's network or plain Flax, for `benchmarks.model`.
 
-  python -m convmixer_jax.tools.jax_model_worker project|plain_flax
+  python -m convmixer_jax.benchmarks.jax_model_worker project|plain_flax
 
 The training step is `training.steps.make_train_step` for both, so that the
 network is all that differs: normalisation of the uint8 batch, forward, cross
@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, serve
+from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
 from convmixer_jax.models import ConvMixer
 from convmixer_jax.models.folding import apply_folded, fold, prepare
 from convmixer_jax.ops import library
-from convmixer_jax.tools.model_worker import MATMUL_SIZE, serve
-from convmixer_jax.tools.plain_flax import PlainConvMixer
 from convmixer_jax.training import steps
 from convmixer_jax.training.optimizer import create_optimizer, create_schedule
 

@@ -1,12 +1,12 @@
-"""A process of its own for each of those that `model_benchmark` compares."""
+"""A process of its own for each of those that `benchmarks.model` compares."""
 
 import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from convmixer_jax.tools.model_shapes import Shape
-from convmixer_jax.tools.worker_process import WorkerProcess
+from convmixer_jax.benchmarks.model_shapes import Shape
+from convmixer_jax.benchmarks.worker_process import WorkerProcess
 
 
 class Contender:

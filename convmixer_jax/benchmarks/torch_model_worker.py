@@ -1,4 +1,4 @@
-"""Does steps of timm's ConvMixer in PyTorch, for `model_benchmark`.
+"""Does steps of timm's ConvMixer in PyTorch, for `benchmarks.model`.
 
 Runs under another Python, by path, with `eager` or `compile` as the argument;
 needs only PyTorch and timm. The training step is forward, cross entropy,
