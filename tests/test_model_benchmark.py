@@ -19,18 +19,20 @@ from convmixer_jax.benchmarks.model_shapes import (
 )
 from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import ConvMixer
+from convmixer_jax.models import DTYPES, ConvMixer
 
 TINY = Shape(8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2)
 
 FAKE_WORKER = """
 import json, sys
 json.loads(sys.stdin.readline())
-cost = {'compile': 1.0, 'step': 0.25, 'peak': 100.0}
-print(json.dumps({'about': {}, 'costs': dict.fromkeys(
-    ('matmul', 'forward', 'train'), cost)}), flush=True)
+print(json.dumps({'about': {}}), flush=True)
 for line in sys.stdin:
   kind, count = line.split()
+  if kind == 'first':
+    cost = {'compile': 1.0, 'step': 0.25, 'peak': 100.0}
+    print(json.dumps(cost), flush=True)
+    continue
   seconds = SECONDS * int(count)
   print(json.dumps({'wall': seconds, 'cpu': 2 * seconds}), flush=True)
 """
@@ -39,7 +41,7 @@ for line in sys.stdin:
 def network(cls, shape):
   sizes = dataclasses.asdict(shape)
   del sizes['image_size'], sizes['batch_size']
-  return cls(**sizes)
+  return cls(**sizes | {'dtype': DTYPES[shape.dtype]})
 
 
 def fake_command(seconds):

@@ -20,7 +20,7 @@ import numpy as np
 
 from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, serve
 from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
-from convmixer_jax.models import ConvMixer
+from convmixer_jax.models import DTYPES, ConvMixer
 from convmixer_jax.models.folding import apply_folded, fold, prepare
 from convmixer_jax.ops import library
 from convmixer_jax.training import steps
@@ -67,7 +67,8 @@ def create(name: str, shape: dict[str, int | str]):
   image_size, batch_size = shape.pop('image_size'), shape.pop('batch_size')
   # Done once a machine, so it is no part of compiling a step.
   library.is_available('depthwise', shape['kernel_size'])
-  model = _NETWORKS[name](**shape)
+  dtype = DTYPES[shape.pop('dtype')]
+  model = _NETWORKS[name](**shape, dtype=dtype)
   config = _config(image_size)
   schedule = create_schedule(config, steps_per_epoch=1, num_steps=1)
   optimizer = create_optimizer(config, schedule)
@@ -104,6 +105,9 @@ def create(name: str, shape: dict[str, int | str]):
     for _ in range(count):
       state, metrics = train_step(state, batch)
     jax.block_until_ready((state, metrics))
+    return lambda: (
+      {'loss': float(metrics.train_loss.compute())} | _device_peak()
+    )
 
   def matmul(count):
     for _ in range(count):
@@ -112,7 +116,16 @@ def create(name: str, shape: dict[str, int | str]):
 
   versions = {name: metadata.version(name) for name in ('jax', 'flax', 'optax')}
   kinds = {'matmul': matmul, 'forward': forward, 'train': train}
-  return kinds, {'versions': versions}
+  about = {'versions': versions, 'device': jax.devices()[0].device_kind}
+  return kinds, about
+
+
+def _device_peak():
+  """The most memory of the device that was in use so far, where it says so."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  if 'peak_bytes_in_use' not in stats:
+    return {}
+  return {'device_peak': stats['peak_bytes_in_use'] / 2**20}
 
 
 if __name__ == '__main__':
