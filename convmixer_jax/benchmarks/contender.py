@@ -53,15 +53,19 @@ class Contender:
       self.about = self._ask(json.dumps(dataclasses.asdict(shape)))['about']
       for kind in kinds:
         self.prepare(kind)
-    except (OSError, ValueError) as error:  # ValueError: it died, no JSON
+    except (OSError, ValueError) as error:
       self.missing = f'{command[0]} cannot run it ({error})'
 
   def __enter__(self):
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *error):
     if self._process:
-      self._process.close()
+      self._process.__exit__(*error)
+
+  def kill(self) -> None:
+    """Kills the process, which has nothing more to do."""
+    self._process.kill()
 
   @property
   def seconds_left(self) -> float:

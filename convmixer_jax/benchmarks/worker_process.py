@@ -62,17 +62,24 @@ class WorkerProcess:
     Raises:
       OSError: the answer is an `error`, or the process takes no request.
       TimeoutError: there was no answer within `seconds`.
-      ValueError: the process died; it gave no JSON.
+      ValueError: the process died, or gave no JSON.
     """
     self._process.stdin.write(request)
     self._process.stdin.flush()
-    answer = json.loads(self._next_line(seconds))
+    line = self._next_line(seconds)
+    if not line:
+      raise ValueError('it ended without an answer')
+    answer = json.loads(line)
     if 'error' in answer:
       raise OSError(answer['error'])
     return answer
 
-  def answers(self, seconds: float) -> Iterator[dict[str, Any]]:
-    """Yields answers until the process ends, `seconds` after this at most.
+  def stream(self, request: bytes, seconds: float) -> Iterator[dict[str, Any]]:
+    """Sends the only request, and yields answers until the process ends.
+
+    Args:
+      request: what is written to its standard input, which then ends.
+      seconds: how long it may take in all.
 
     Raises:
       OSError: an answer is an `error`, or the process failed.
@@ -80,6 +87,7 @@ class WorkerProcess:
       ValueError: an answer is not JSON.
     """
     deadline = time.monotonic() + seconds
+    self._process.stdin.write(request)
     self._process.stdin.close()
     while line := self._next_line(max(deadline - time.monotonic(), 0.0)):
       answer = json.loads(line)
@@ -88,7 +96,7 @@ class WorkerProcess:
       yield answer
     status = self._process.wait()
     if status:
-      raise OSError(f'ended with status {status}')
+      raise OSError(f'it ended with status {status}')
 
   def _next_line(self, seconds):
     try:
