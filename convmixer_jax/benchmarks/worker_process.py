@@ -51,6 +51,14 @@ class WorkerProcess:
     self._reader = threading.Thread(target=self._read, daemon=True)
     self._reader.start()
 
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, *_):
+    if kind is not None:
+      self.kill()
+    self.close()
+
   def _read(self):
     for line in self._process.stdout:
       self._lines.put(line)

@@ -45,8 +45,13 @@ def train_cifar10(session: Session) -> None:
   request = {'config': changes, 'limit': _SECONDS_FOR_INPUT}
   command = session.jax_command('input_pass')
   try:
-    for row in session.stream(command, request, 3 * _SECONDS_FOR_INPUT, on_cpu):
-      rows.add('cifar10', **row)
+    session.stream(
+      command,
+      request,
+      3 * _SECONDS_FOR_INPUT,
+      lambda row: rows.add('cifar10', **row),
+      on_cpu,
+    )
   except (OSError, ValueError) as error:
     rows.add('cifar10', part='input alone', missing=str(error))
   _train(session, changes, data['about'])

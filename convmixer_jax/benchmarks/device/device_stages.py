@@ -1,6 +1,7 @@
 """The stages that look at the device and at single operations."""
 
 import dataclasses
+import functools
 import itertools
 import os
 import shutil
@@ -33,8 +34,11 @@ def find_platform(session: Session) -> None:
     OSError: JAX does not start.
   """
   command = session.jax_command('ceilings')
-  for row in session.stream(command, None, 60.0):
+
+  def receive(row):
     session.platform = row['platform']
+
+  session.stream(command, None, 60.0, receive)
 
 
 def measure_machine(session: Session) -> None:
@@ -50,9 +54,12 @@ def measure_machine(session: Session) -> None:
   # The rest depends on what it says: it may use more than its share.
   seconds = max(session.budget.left('machine'), 60.0)
   command = session.jax_command('ceilings')
-  for row in session.stream(command, request, seconds):
+
+  def receive(row):
     session.platform = row.get('platform', session.platform)
     rows.add('machine', **row)
+
+  session.stream(command, request, seconds, receive)
 
 
 def read_nvidia_smi(session: Session) -> list[dict[str, str]]:
@@ -86,8 +93,8 @@ def check_correctness(session: Session) -> None:
     'limit': 0.8 * seconds,
   }
   command = session.jax_command('correctness')
-  for row in session.stream(command, request, seconds):
-    session.rows.add('correctness', **row)
+  add = functools.partial(session.rows.add, 'correctness')
+  session.stream(command, request, seconds, lambda row: add(**row))
   if custom_kernels() and session.platform == 'gpu':
     _run_sanitizer(session)
 
@@ -159,18 +166,17 @@ def _time_variants(
     # A case that was begun is to end before the process is killed.
     'limit': 0.75 * seconds,
   }
-  sizes = {
-    str(shape): shape.least_bytes for shape in session.settings.depthwise
-  }
+  sizes = {str(s): s.least_bytes for s in session.settings.depthwise}
+
+  def receive(row):
+    row |= {'variant': renamed} if renamed else {}
+    if 'microseconds' in row:
+      row['gb_per_sec'] = sizes[row['depthwise']] / row['microseconds'] / 1e3
+    session.rows.add('depthwise', **row)
+
+  variables = session.environment(**environment)
   try:
-    for row in session.stream(
-      command, request, seconds, session.environment(**environment)
-    ):
-      row |= {'variant': renamed} if renamed else {}
-      if 'microseconds' in row:
-        size = sizes[row['depthwise']]
-        row['gb_per_sec'] = size / row['microseconds'] / 1e3
-      session.rows.add('depthwise', **row)
+    session.stream(command, request, seconds, receive, variables)
   except (OSError, ValueError) as error:
     session.rows.add('depthwise', variant=name, missing=str(error))
 

@@ -16,7 +16,7 @@ def results(rows: Sequence[Row]) -> str:
     '# Benchmark of a device',
     _machine(_of(rows, 'machine')),
     _correctness(_of(rows, 'correctness')),
-    _depthwise(_of(rows, 'depthwise'), _ceiling(rows, 'gb_per_sec')),
+    _depthwise(_of(rows, 'depthwise'), _copy_rate(_of(rows, 'machine'))),
     *(_models(_of(rows, 'models'), kind) for kind in _KINDS),
     _cifar10(_of(rows, 'cifar10')),
     _tests(_of(rows, 'tests')),
@@ -29,9 +29,9 @@ def _of(rows, stage):
   return [row for row in rows if row['stage'] == stage]
 
 
-def _ceiling(rows, name):
-  values = [row[name] for row in rows if name in row]
-  return values[-1] if values else None
+def _copy_rate(rows):
+  rates = [row['gb_per_sec'] for row in rows if 'gb_per_sec' in row]
+  return rates[-1] if rates else None
 
 
 def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
@@ -81,11 +81,11 @@ def _correctness(rows):
   said = f'{len(checked) - len(failed)} of {len(checked)} outputs are right.'
   worst: dict[tuple[str, ...], Row] = {}
   for row in checked:
-    if 'error' not in row:
+    if 'relative_error' not in row:
       continue
     keys = ('check', 'implementation', 'dtype', 'output')
     key = tuple(row[name] for name in keys)
-    if key not in worst or not row['error'] <= worst[key]['error']:
+    if key not in worst or _size(row) > _size(worst[key]):
       worst[key] = row
   groups: dict[tuple[str, ...], list[Row]] = {}
   for key, row in worst.items():
@@ -93,7 +93,7 @@ def _correctness(rows):
   lines = [
     (
       *key,
-      ', '.join(f'{row["output"]} {row["error"]:.1e}' for row in group),
+      ', '.join(f'{row["output"]} {_size(row):.1e}' for row in group),
       f'{group[0]["limit"]:.0e}',
       'yes' if all(row['passed'] for row in group) else '**no**',
     )
@@ -111,6 +111,12 @@ def _correctness(rows):
   return '\n\n'.join(
     ['## Correctness', said, table(header, lines), '\n'.join(notes)]
   ).strip()
+
+
+def _size(row):
+  """Returns the error; None stands for one that is not finite."""
+  error = row['relative_error']
+  return math.inf if error is None else error
 
 
 def _depthwise(rows, gb_per_sec):

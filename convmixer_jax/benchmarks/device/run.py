@@ -131,9 +131,10 @@ def find_faults(rows: Rows) -> list[str]:
       names = ('implementation', 'dtype', 'shape', 'output', 'note')
       details = ', '.join(str(row[name]) for name in names if name in row)
       wrong.append(f'{what} ({details})')
-    ours = row.get('contender', 'this project') == 'this project'
+    name = row.get('contender') or row.get('variant') or 'this project'
+    ours = not name.startswith(('PyTorch', 'plain Flax', 'lax'))
     if row.get('finite') is False and ours:
-      wrong.append(f'{row["stage"]}: not finite')
+      wrong.append(f'{row["stage"]}: {name} is not finite')
   return wrong
 
 

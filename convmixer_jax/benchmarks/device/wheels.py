@@ -184,6 +184,4 @@ def _download(directory, name, version, python_version):
         return new[0]
       new[0].unlink()
   reason = (done.stderr.strip().splitlines() or ['without a message'])[-1]
-  raise UserError(
-    f'{wanted}: there is no wheel of it for that machine: {reason}'
-  )
+  raise UserError(f'{wanted} has no wheel for that machine: {reason}')
