@@ -151,31 +151,6 @@ QUICK = Settings(
     'batch_size': 64,
     'log_every_steps': 2,
   },
-  cifar10_epochs=25,
-  cifar10_images=0,
-)
-
-QUICK = Settings(
-  copy_mib=16,
-  product_size=256,
-  checks=(DepthwiseShape(2, 6, 24, 5), DepthwiseShape(2, 5, 8, 4)),
-  depthwise=(DepthwiseShape(2, 8, 64, 5),),
-  turn_seconds=0.01,
-  networks={
-    '16/2, kernel 9': Shape(16, 2, 7, 9, 'relu', 10, 28, 4, 'bfloat16'),
-    '16/2, kernel 5': Shape(16, 2, 2, 5, 'gelu', 10, 16, 8, 'bfloat16'),
-  },
-  compiled=('16/2, kernel 5',),
-  steps=2,
-  limits=_LIMITS,
-  least_seconds=3.0,
-  cifar10=(
-    '--config.model.width=16',
-    '--config.model.depth=2',
-    '--config.batch_size=64',
-    '--config.log_every_steps=4',
-    '--config.dataset.image_size=32',
-  ),
   cifar10_epochs=2,
   cifar10_images=40,
 )
