@@ -193,7 +193,7 @@ def run_tests(session: Session) -> None:
     session.rows.add('tests', missing=reason)
     return
   command = [
-    *session.python('-m', 'pytest', '-m', 'gpu', '-q', '-W', 'default'),
+    *session.python('-m', 'pytest', '-m', 'gpu', '-v', '-W', 'default'),
     *('-p', 'no:cacheprovider', str(tests)),
   ]
   output = session.run(command, min(session.budget.left('tests'), 60.0))
