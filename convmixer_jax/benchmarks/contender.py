@@ -53,6 +53,8 @@ class Contender:
       self.about = self._ask(json.dumps(dataclasses.asdict(shape)))['about']
       for kind in kinds:
         self.prepare(kind)
+    except TimeoutError:
+      self.missing = f'killed after {seconds:.0f} s, while it started'
     except (OSError, ValueError) as error:
       self.missing = f'{command[0]} cannot run it ({error})'
 

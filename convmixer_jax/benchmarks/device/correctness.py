@@ -35,17 +35,23 @@ def run_over_nan(
     function: of the arrays, not jitted.
     *arrays: its arguments.
   """
-  # XLA puts an output where a donated argument of its shape and dtype was.
-  donating = jax.jit(
-    lambda buffers, *arrays: function(*arrays),
-    donate_argnums=0,
-    keep_unused=True,
-  )
   shapes = jax.eval_shape(function, *arrays)
   buffers = jax.tree.map(
     lambda shape: jnp.full(shape.shape, jnp.nan, shape.dtype), shapes
   )
-  return donating(buffers, *arrays)
+  return into_donated(function)(buffers, *arrays)
+
+
+def into_donated(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Jits a function, which gets its outputs' buffers as the first argument.
+
+  XLA puts an output where a donated argument of its shape and dtype was.
+  """
+  return jax.jit(
+    lambda buffers, *arrays: function(*arrays),
+    donate_argnums=0,
+    keep_unused=True,
+  )
 
 
 def relative_error(

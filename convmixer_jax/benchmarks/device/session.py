@@ -147,6 +147,8 @@ class Session:
       if not isinstance(error, subprocess.TimeoutExpired):
         raise
     reader.join(1.0)
+    if not reader.is_alive():  # else a descendant holds the pipe
+      process.stdout.close()
     output.seconds = time.monotonic() - start
     return output
 
