@@ -65,8 +65,9 @@ def create(name: str, shape: dict[str, int | str]):
   """
   shape = dict(shape)
   image_size, batch_size = shape.pop('image_size'), shape.pop('batch_size')
-  # Done once a machine, so it is no part of compiling a step.
-  library.is_available('depthwise', shape['kernel_size'])
+  if jax.default_backend() == 'cpu':
+    # Done once a machine, so it is no part of compiling a step.
+    library.is_available('depthwise', shape['kernel_size'])
   dtype = DTYPES[shape.pop('dtype')]
   model = _NETWORKS[name](**shape, dtype=dtype)
   config = _config(image_size)

@@ -57,16 +57,18 @@ def create(name: str, shape: dict[str, int | str]):
     enabled=shape['dtype'] == 'bfloat16',
   )
 
-  def logits_of(images):
+  def compute_logits(images):
     with mixed_precision():
       return network(images)
 
-  def loss_of(images):
-    logits = logits_of(images).float()
+  def compute_loss(images):
+    logits = compute_logits(images).float()
     return torch.nn.functional.cross_entropy(logits, labels)
 
+  logits_of, loss_of = compute_logits, compute_loss
   if name == 'compile':
-    loss_of, logits_of = torch.compile(loss_of), torch.compile(logits_of)
+    logits_of = torch.compile(compute_logits)
+    loss_of = torch.compile(compute_loss)
 
   def wait():
     if device.type == 'cuda':

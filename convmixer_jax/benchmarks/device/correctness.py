@@ -8,10 +8,11 @@ random numbers. Outputs go into buffers full of NaN: one that is not written in
 whole has an error of NaN, and does not pass.
 """
 
+import itertools
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,8 +37,11 @@ def run_over_nan(
     *arrays: its arguments.
   """
   shapes = jax.eval_shape(function, *arrays)
-  buffers = jax.tree.map(
-    lambda shape: jnp.full(shape.shape, jnp.nan, shape.dtype), shapes
+  # From the host, for nothing is to be compiled for it.
+  buffers = jax.device_put(
+    jax.tree.map(
+      lambda shape: np.full(shape.shape, np.nan, shape.dtype), shapes
+    )
   )
   return into_donated(function)(buffers, *arrays)
 
@@ -54,40 +58,64 @@ def into_donated(function: Callable[..., Any]) -> Callable[..., Any]:
   )
 
 
-def relative_error(
-  result: jax.Array, reference: np.ndarray | jax.Array
-) -> float:
-  """Returns ||result - reference|| / ||reference||.
-
-  It is computed in float64 on the host if the reference is there, else in
-  float32 on the device.
-  """
-  if isinstance(reference, jax.Array):
-    return float(_relative_error_on_device(result, reference))
+def relative_error(result: jax.Array, reference: np.ndarray) -> float:
+  """Returns ||result - reference|| / ||reference||, computed in float64."""
   difference = np.asarray(result, np.float64) - reference
   return float(np.linalg.norm(difference) / np.linalg.norm(reference))
 
 
 @jax.jit
-def _relative_error_on_device(result, reference):
-  difference = result.astype(jnp.float32) - reference
-  squares = (jnp.sum(jnp.square(a)) for a in (difference, reference))
-  return jnp.sqrt(next(squares) / next(squares))
+def _relative_errors_on_device(results, references):
+  def norm(array):
+    return jnp.sqrt(jnp.sum(jnp.square(array)))
+
+  return {
+    name: norm(results[name].astype(jnp.float32) - reference) / norm(reference)
+    for name, reference in references.items()
+  }
+
+
+def relative_errors(
+  results: dict[str, jax.Array], references: dict[str, np.ndarray | jax.Array]
+) -> dict[str, float]:
+  """Returns the relative errors by name.
+
+  They are computed on the device, in float32, where the references are there.
+  """
+  if all(isinstance(array, jax.Array) for array in references.values()):
+    errors = jax.device_get(_relative_errors_on_device(results, references))
+    return {name: float(error) for name, error in errors.items()}
+  return {
+    name: relative_error(result, references[name])
+    for name, result in results.items()
+  }
 
 
 def compare(
-  check: operations.Check, dtype: str, rng: np.random.Generator
+  check: operations.Check,
+  dtype: str,
+  rng: np.random.Generator,
+  implementations: Sequence[str | None] | None = None,
 ) -> Iterator[dict[str, Any]]:
-  """Yields a row for each output of each implementation."""
+  """Yields a row for each output of each implementation.
+
+  Args:
+    check: the operation, and its reference.
+    dtype: of the images.
+    rng: draws the inputs.
+    implementations: those to compare; None: all of the check.
+  """
   arrays = operations.draw(check, jnp.dtype(dtype), rng)
   if check.on_host:
     wide = [np.asarray(array, np.float64) for array in arrays]
-    reference = check.reference(*wide)
+    references = check.reference(*wide)
   else:
-    wide = [array.astype(jnp.float32) for array in arrays]
-    reference = jax.jit(check.reference)(*wide)
-    del wide
-  for implementation in check.implementations:
+    references = jax.jit(
+      lambda *arrays: check.reference(
+        *(array.astype(jnp.float32) for array in arrays)
+      )
+    )(*arrays)
+  for implementation in implementations or check.implementations:
     row = {
       'check': check.operation,
       'shape': check.shape,
@@ -100,10 +128,7 @@ def compare(
       precision = 'highest' if dtype == 'float32' else None
       with jax.default_matmul_precision(precision):
         outputs = run_over_nan(partial(check.run, implementation), *arrays)
-      errors = {
-        name: relative_error(output, reference[name])
-        for name, output in outputs.items()
-      }
+      errors = relative_errors(outputs, references)
       del outputs
     except Exception as error:  # of the compiler or the device
       yield row | {'output': 'all', 'missing': streaming.describe(error)}
@@ -123,22 +148,22 @@ def _work(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     [DepthwiseShape(**fields) for fields in request['depthwise']],
   )
   rng = np.random.default_rng(secrets.randbits(64))
-  # First what training computes; the large shapes are those that are timed.
-  pairs = [
-    (dtype, check)
-    for dtype in ('bfloat16', 'float32')
-    for check in checks
-    if check.on_host or dtype == 'bfloat16'
-  ]
-  for dtype, check in pairs:
+  # First what training computes, on the large shapes too: they are those that
+  # are timed. Last what takes seconds to compile.
+  for slow, dtype, check in itertools.product(
+    (False, True), ('bfloat16', 'float32'), checks
+  ):
+    names = [n for n in check.implementations if (n == 'shift') == slow]
+    if not names or (dtype == 'float32' and not check.on_host):
+      continue
     if time.monotonic() - start < request['limit']:
-      yield from compare(check, dtype, rng)
+      yield from compare(check, dtype, rng, names)
     else:
       yield {
         'check': check.operation,
         'shape': check.shape,
         'dtype': dtype,
-        'output': 'all',
+        'implementation': ', '.join(name or 'default' for name in names),
         'missing': 'no time was left',
       }
 

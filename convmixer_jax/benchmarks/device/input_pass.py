@@ -1,8 +1,8 @@
-"""Makes an epoch of batches of CIFAR-10 without a device, to time the input.
+"""Makes batches of CIFAR-10 without a device, to time the input alone.
 
 A program: it answers one request, a line of JSON with `config`, what is other
-than in configs/cifar10.py by dotted key, and the `limit` in seconds after which
-it makes no other batch.
+than in configs/cifar10.py by dotted key, and `seconds`, about how long batches
+are counted.
 """
 
 import itertools
@@ -14,8 +14,6 @@ from configs import cifar10
 from convmixer_jax.benchmarks.device import streaming
 from convmixer_jax.data import pipeline, sources
 
-_FIRST = 2  # batches that are not timed: the processes start
-
 
 def _work(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
   config = cifar10.get_config()
@@ -24,27 +22,21 @@ def _work(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
   source = sources.create_source(config.dataset, config.dataset.train_split)
   opened = time.perf_counter()
   batches = pipeline.train_batches(source, config)
-  for _ in range(_FIRST):
-    next(batches)
+  next(batches)
   first = time.perf_counter()
-  count, now = 0, first
-  steps = pipeline.steps_per_epoch(source, config.batch_size)
-  # What was made ahead while the first was taken, is not to count.
-  ahead = config.input.prefetch
-  for _ in itertools.islice(batches, ahead):
+  # What was made ahead does not count.
+  for _ in itertools.islice(batches, config.input.prefetch):
     pass
-  first_timed = time.perf_counter()
-  for _ in itertools.islice(batches, steps):
+  count, begin = 0, time.perf_counter()
+  while (now := time.perf_counter()) - begin < request['seconds'] or not count:
+    next(batches)
     count += 1
-    now = time.perf_counter()
-    if now - start > request['limit']:
-      break
   yield {
     'part': 'input alone',
     'images': len(source),
     'open_seconds': opened - start,
-    'first_batches_seconds': first - opened,
-    'images_per_sec': count * config.batch_size / (now - first_timed),
+    'first_batch_seconds': first - opened,
+    'images_per_sec': count * config.batch_size / (now - begin),
   }
 
 

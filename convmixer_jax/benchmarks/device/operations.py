@@ -225,10 +225,21 @@ def draw(
   Those that are images have the dtype; the others are float32, as parameters
   are, but have values that the dtype holds where the operation rounds them.
   """
-  arrays = []
-  for number, size in enumerate(check.sizes):
-    array = jnp.asarray(rng.standard_normal(size, np.float32))
-    if number in check.rounded:
-      array = array.astype(dtype)
-    arrays.append(array if len(size) == 4 else array.astype(jnp.float32))
-  return arrays
+
+  def give_dtype(arrays):
+    for number, array in enumerate(arrays):
+      if number in check.rounded:
+        array = array.astype(dtype)
+      yield array if array.ndim == 4 else array.astype(np.float32)
+
+  if check.on_host:  # small: nothing is to be compiled for it
+    arrays = [rng.standard_normal(size, np.float32) for size in check.sizes]
+    return jax.device_put(list(give_dtype(arrays)))
+
+  @jax.jit
+  def draw_all(key):
+    keys = jax.random.split(key, len(check.sizes))
+    arrays = map(jax.random.normal, keys, check.sizes)
+    return list(give_dtype(arrays))
+
+  return draw_all(jax.random.key(rng.integers(2**32)))

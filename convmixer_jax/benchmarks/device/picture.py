@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from convmixer_jax.benchmarks.device.rows import Row
 
@@ -53,6 +54,8 @@ def _bars(axes, names, values, contenders):
     axes.text((value or 0.0) + 0.02 * highest, place, text, va='center', size=8)
   axes.set_yticks(places, names, fontsize=8)
   axes.set_xlim(0, 1.25 * highest)
+  axes.xaxis.set_major_locator(MaxNLocator(4))
+  axes.xaxis.set_major_formatter(StrMethodFormatter('{x:,.0f}'))
   axes.invert_yaxis()
   axes.tick_params(axis='x', labelsize=8)
   axes.spines[['top', 'right']].set_visible(False)
