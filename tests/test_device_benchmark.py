@@ -36,6 +36,7 @@ from convmixer_jax.benchmarks.device.settings import (
 )
 from convmixer_jax.benchmarks.model_shapes import Shape
 from convmixer_jax.benchmarks.worker_process import WorkerProcess
+from convmixer_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = Shape(8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2)
@@ -325,6 +326,14 @@ def test_products_can_be_lowered_for_cuda(variant, product):
 def test_depthwise_moves_two_images_worth_of_bytes():
   shape = DepthwiseShape(64, 32, 768, 7)
   assert shape.least_bytes == 2 * 64 * 32 * 32 * 768 * 2
+
+
+def test_stages_are_chosen_in_their_order():
+  chosen = run.choose_stages(['tests', 'models', 'machine'], ['machine'])
+  assert chosen == ['models', 'tests']
+  assert run.choose_stages([], ['cifar10'])[-1] == 'tests'
+  with pytest.raises(UserError, match="no stage 'model'; there are machine"):
+    run.choose_stages(['model'], [])
 
 
 def test_faults_are_those_of_this_project():

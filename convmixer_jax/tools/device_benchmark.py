@@ -54,20 +54,6 @@ _PYTHON_VERSION = flags.DEFINE_string(
 _SIGTERM_STATUS = 143  # the exit status that a shell gives to SIGTERM
 
 
-def choose_stages(only: Sequence[str], skip: Sequence[str]) -> list[str]:
-  """Returns the stages to run, in their order.
-
-  Raises:
-    UserError: a name is unknown.
-  """
-  for name in [*only, *skip]:
-    if name not in STAGES:
-      raise UserError(
-        f'there is no stage {name!r}; there are {", ".join(STAGES)}'
-      )
-  return [name for name in only or STAGES if name not in skip]
-
-
 def main(argv: Sequence[str]) -> None:
   """Runs the stages; status 1 if something of this project is wrong."""
   cli.refuse_arguments(argv)
@@ -80,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
     return
   if OUTPUT.value is None:
     raise UserError('give a directory for the results: --output=DIR')
-  stages = choose_stages(_ONLY.value, _SKIP.value)
+  stages = run.choose_stages(_ONLY.value, _SKIP.value)
   directory = pathlib.Path(OUTPUT.value)
   try:
     wrong = run.run(

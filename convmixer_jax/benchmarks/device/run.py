@@ -20,6 +20,7 @@ from convmixer_jax.benchmarks.device.rows import Rows
 from convmixer_jax.benchmarks.device.session import Session
 from convmixer_jax.benchmarks.device.settings import STAGES, Settings
 from convmixer_jax.benchmarks.device.streaming import describe
+from convmixer_jax.errors import UserError
 
 _FUNCTIONS: dict[str, Callable[[Session], None]] = {
   'machine': device_stages.measure_machine,
@@ -29,6 +30,22 @@ _FUNCTIONS: dict[str, Callable[[Session], None]] = {
   'cifar10': cifar10_stage.train_cifar10,
   'tests': device_stages.run_tests,
 }
+
+
+def choose_stages(only: Sequence[str], skip: Sequence[str]) -> list[str]:
+  """Returns the stages to run, in their order.
+
+  Raises:
+    UserError: a name is unknown.
+  """
+  for name in [*only, *skip]:
+    if name not in STAGES:
+      raise UserError(
+        f'there is no stage {name!r}; there are {", ".join(STAGES)}'
+      )
+  return [
+    name for name in STAGES if name not in skip and (name in only or not only)
+  ]
 
 
 class Terminated(BaseException):

@@ -92,6 +92,8 @@ def read_installed(path: str | None) -> dict[str, str]:
         'name'
       )
     versions[canonicalize_name(match[1])] = match[2] or ''
+  if not versions:
+    raise UserError(f'--installed={path} names no package')
   return versions
 
 
