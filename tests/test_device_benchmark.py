@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from convmixer_jax.benchmarks.contender import Contender
 from convmixer_jax.benchmarks.device import (
   cifar10_stage,
   correctness,
@@ -170,6 +171,19 @@ def test_sigterm_leaves_rows_and_tables_and_no_process(tmp_path, monkeypatch):
   assert 'some device' in (tmp_path / 'results.md').read_text()
   rows = (tmp_path / 'rows.jsonl').read_text().splitlines()
   assert 'Terminated' in json.loads(rows[-1])['missing']
+  wait_until_dead(pids)
+
+
+def test_contender_that_starts_is_killed_on_an_interruption(monkeypatch):
+  pids = []
+
+  def interrupt(self, request, seconds):
+    pids.append(self._process.pid)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(WorkerProcess, 'ask', interrupt)
+  with pytest.raises(KeyboardInterrupt):
+    Contender(python(HANGS), TINY)
   wait_until_dead(pids)
 
 

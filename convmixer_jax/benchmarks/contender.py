@@ -57,6 +57,10 @@ class Contender:
       self.missing = f'killed after {seconds:.0f} s, while it started'
     except (OSError, ValueError) as error:
       self.missing = f'{command[0]} cannot run it ({error})'
+    except BaseException:
+      if self._process:  # nobody will enter the `with`
+        self._process.kill()
+      raise
 
   def __enter__(self):
     return self

@@ -139,8 +139,8 @@ class Session:
         self.log.flush()
 
     reader = threading.Thread(target=read, daemon=True)
-    reader.start()
     try:
+      reader.start()
       output.status = process.wait(seconds)
     except BaseException as error:
       kill_tree(process)
