@@ -60,6 +60,7 @@ class Contender:
     except BaseException:
       if self._process:  # nobody will enter the `with`
         self._process.kill()
+        self._process.close()
       raise
 
   def __enter__(self):

@@ -142,10 +142,10 @@ QUICK = Settings(
   depthwise=(DepthwiseShape(2, 8, 64, 5),),
   turn_seconds=0.01,
   networks={
-    '16/2, kernel 9': Shape(16, 2, 7, 9, 'relu', 10, 28, 4, 'bfloat16'),
-    '16/2, kernel 5': Shape(16, 2, 2, 5, 'gelu', 10, 16, 8, 'bfloat16'),
+    '16/1, kernel 9': Shape(16, 1, 7, 9, 'relu', 10, 28, 4, 'bfloat16'),
+    '16/1, kernel 5': Shape(16, 1, 2, 5, 'gelu', 10, 16, 8, 'bfloat16'),
   },
-  compiled=('16/2, kernel 5',),
+  compiled=('16/1, kernel 5',),
   steps=2,
   limits=_LIMITS,
   least_seconds=3.0,
