@@ -209,6 +209,24 @@ def test_stages_without_time_are_skipped_and_say_so(tmp_path, monkeypatch):
   assert 'no time was left' in (tmp_path / 'results.md').read_text()
 
 
+def test_full_benchmark_ends_where_there_is_only_a_cpu(tmp_path, monkeypatch):
+  def find_cpu(session):
+    session.platform = 'cpu'
+
+  monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu)
+  (wrong,) = run.run(FULL, tmp_path, stages=['machine', 'models'])
+  assert 'JAX sees no accelerator' in wrong
+  assert len((tmp_path / 'rows.jsonl').read_text().splitlines()) == 2
+
+
+def test_a_table_that_fails_does_not_cost_the_stages(tmp_path, monkeypatch):
+  monkeypatch.setattr(run.report, 'results', lambda rows: rows['no such'])
+  monkeypatch.setitem(run._FUNCTIONS, 'machine', lambda session: None)
+  run.run(QUICK, tmp_path, stages=['machine'])
+  rows = (tmp_path / 'rows.jsonl').read_text()
+  assert 'results: TypeError' in rows
+
+
 def test_budget_passes_on_what_a_stage_leaves():
   budget = Budget(1000.0, {'first': 1, 'second': 3})
   assert budget.left('first') == pytest.approx(250, abs=50)

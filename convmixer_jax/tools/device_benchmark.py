@@ -82,7 +82,9 @@ def main(argv: Sequence[str]) -> None:
     sys.exit(_SIGTERM_STATUS)
   except KeyboardInterrupt:
     sys.exit(INTERRUPTED)
-  print((directory / 'results.md').read_text())
+  results = directory / 'results.md'
+  if results.exists():
+    print(results.read_text())
   if wrong:
     raise UserError(f'{len(wrong)} wrong: {"; ".join(wrong)}; see {directory}')
 

@@ -48,6 +48,12 @@ def choose_stages(only: Sequence[str], skip: Sequence[str]) -> list[str]:
   ]
 
 
+_NO_ACCELERATOR = (
+  'JAX sees no accelerator, only a CPU; install its plugin for one, or give '
+  '--quick'
+)
+
+
 class Terminated(BaseException):
   """SIGTERM came."""
 
@@ -106,6 +112,9 @@ def run(
       for stage in shares:
         _run_stage(session, stage)
         write_results(session)
+        if session.platform == 'cpu' and not settings.on_cpu:
+          rows.add('run', fault=_NO_ACCELERATOR)
+          break
     except (KeyboardInterrupt, Terminated) as error:
       rows.add('run', missing=f'the rest: {type(error).__name__}')
       write_results(session)
@@ -129,6 +138,13 @@ def _run_stage(session, stage):
 
 def write_results(session: Session) -> None:
   """Writes tables and picture of the rows there are."""
+  try:
+    _write_results(session)
+  except Exception as error:  # must not cost the stages that are left
+    session.rows.add('run', missing=f'results: {describe(error)}')
+
+
+def _write_results(session):
   rows = session.rows.all
   (session.directory / 'results.md').write_text(report.results(rows))
   devices = [row['device'] for row in rows if 'device' in row]
@@ -141,7 +157,7 @@ def write_results(session: Session) -> None:
 
 def find_faults(rows: Rows) -> list[str]:
   """Returns what of this project is wrong, a line each."""
-  wrong = []
+  wrong = [row['fault'] for row in rows.all if 'fault' in row]
   for row in rows.all:
     if row.get('passed') is False:
       what = row.get('check') or 'tests marked gpu'

@@ -51,6 +51,7 @@ class Settings:
   """Sizes, counts and limits.
 
   Attributes:
+    on_cpu: whether it may run where there is no accelerator.
     copy_mib: of the array that is copied.
     product_size: of the square matrices that are multiplied.
     checks: depthwise shapes that are compared with float64 on the host.
@@ -70,6 +71,7 @@ class Settings:
       which a fifth are held out; 0: only real images will do.
   """
 
+  on_cpu: bool
   copy_mib: int
   product_size: int
   checks: Sequence[DepthwiseShape]
@@ -104,6 +106,7 @@ _LIMITS = {
 }
 
 FULL = Settings(
+  on_cpu=False,
   copy_mib=1024,
   product_size=8192,
   checks=(
@@ -136,6 +139,7 @@ FULL = Settings(
 )
 
 QUICK = Settings(
+  on_cpu=True,
   copy_mib=16,
   product_size=256,
   checks=(DepthwiseShape(2, 6, 24, 5), DepthwiseShape(2, 5, 8, 4)),
