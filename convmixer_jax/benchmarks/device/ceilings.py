@@ -1,7 +1,8 @@
 """Reports the device and measures its ceilings: copying, and products.
 
-A program: it answers one request, a line of JSON with `copy_mib` and
-`product_size`; with null it only reports the device.
+A program: it answers one request, a line of JSON with `copy_mib`,
+`product_size`, and `on_cpu`, whether they are measured where there is no
+accelerator too; with null it only reports the device.
 """
 
 import platform
@@ -30,7 +31,9 @@ def _work(request: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
     'versions': {name: metadata.version(name) for name in _PACKAGES}
     | {'python': platform.python_version()},
   }
-  if request is None:
+  if request is None or (
+    jax.default_backend() == 'cpu' and not request['on_cpu']
+  ):
     return
   rng = jax.random.key(0)
   count = request['copy_mib'] * 2**19

@@ -50,6 +50,7 @@ def measure_machine(session: Session) -> None:
   request = {
     'copy_mib': settings.copy_mib,
     'product_size': settings.product_size,
+    'on_cpu': settings.on_cpu,
   }
   # The rest depends on what it says: it may use more than its share.
   seconds = max(session.budget.left('machine'), 60.0)
