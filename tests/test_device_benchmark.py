@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from convmixer_jax import ops
 from convmixer_jax.benchmarks.contender import Contender
 from convmixer_jax.benchmarks.device import (
   cifar10_stage,
@@ -69,7 +70,7 @@ def session(tmp_path):
   budget = Budget(600.0, {'models': 0.5, 'cifar10': 0.5})
   session = Session(
     settings=dataclasses.replace(
-      QUICK, networks={'tiny': TINY}, least_seconds=0.0
+      QUICK, networks={'tiny': TINY}, least_contender_seconds=0.0
     ),
     rows=Rows(tmp_path / 'rows.jsonl', budget.used),
     budget=budget,
@@ -283,6 +284,27 @@ def test_nvidia_smi_is_read(session, tmp_path, monkeypatch):
   program.write_text('#!/bin/sh\necho "no devices were found"\nexit 6\n')
   (row,) = device_stages.read_nvidia_smi(session)
   assert 'status 6: no devices were found' in row['missing']
+
+
+def test_new_implementations_are_taken_for_kernels_for_gpus(monkeypatch):
+  assert set(operations.PLAIN) <= set(ops.IMPLEMENTATIONS)
+  assert operations.implementations('gpu')[0] is None
+  assert 'native' not in operations.implementations('gpu')
+  names = (*operations.PLAIN, 'new')
+  monkeypatch.setattr(operations.ops, 'IMPLEMENTATIONS', names)
+  assert operations.custom_kernels('gpu') == ['new']
+  assert operations.implementations('gpu') == [None, 'shift', 'xla', 'new']
+  assert operations.implementations('tpu') == [None, 'shift']
+  assert 'new' not in operations.implementations('cpu')
+
+
+def test_starting_a_run_does_not_take_the_device():
+  script = (
+    'from convmixer_jax.benchmarks.device import run, wheels; '
+    'from jax._src import xla_bridge; '
+    'assert not xla_bridge.backends_are_initialized()'
+  )
+  subprocess.run(python(script), cwd=ROOT, check=True)
 
 
 def linear_check(run_linear):

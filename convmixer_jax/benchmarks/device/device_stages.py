@@ -96,7 +96,7 @@ def check_correctness(session: Session) -> None:
   command = session.jax_command('correctness')
   add = functools.partial(session.rows.add, 'correctness')
   session.stream(command, request, seconds, lambda row: add(**row))
-  if custom_kernels() and session.platform == 'gpu':
+  if custom_kernels(session.platform):
     _run_sanitizer(session)
 
 

@@ -63,7 +63,7 @@ def measure_models(session: Session) -> None:
   for entry in entries(session):
     left = session.budget.left('models')
     row = {'network': entry.network, 'contender': entry.contender}
-    if left < session.settings.least_seconds:
+    if left < session.settings.least_contender_seconds:
       session.rows.add('models', **row, missing='no time was left')
       continue
     seconds = min(session.settings.limits[entry.contender], left)

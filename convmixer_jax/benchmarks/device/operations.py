@@ -1,8 +1,8 @@
 """The operations whose implementations are compared with references.
 
-A new implementation appears here by its name in `ops.IMPLEMENTATIONS`.
-`CPU_ONLY` are those that accelerators do not have, `PLAIN` those that are not
-kernels for accelerators. The others also run under NVIDIA's compute-sanitizer.
+A new implementation appears here by its name in `ops.IMPLEMENTATIONS`: all but
+those in `PLAIN` are taken for kernels for GPUs, which also run under NVIDIA's
+compute-sanitizer.
 """
 
 import dataclasses
@@ -18,7 +18,6 @@ from convmixer_jax import ops
 from convmixer_jax.benchmarks.device import references
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
 
-CPU_ONLY = ('native',)
 PLAIN = ('native', 'shift', 'xla')
 _GROUP_SIZE, _EPSILON = 2, 1e-5
 
@@ -57,14 +56,18 @@ def implementations(platform: str) -> list[str | None]:
 
   On an accelerator that this project has no kernels for, 'xla' is the default.
   """
+  kernels = custom_kernels(platform)
   if platform == 'cpu':
-    return [None, *ops.IMPLEMENTATIONS]
-  left_out = CPU_ONLY if custom_kernels() else (*CPU_ONLY, 'xla')
-  return [None, *(n for n in ops.IMPLEMENTATIONS if n not in left_out)]
+    names = PLAIN
+  else:
+    names = ('shift', 'xla') if kernels else ('shift',)
+  return [None, *(n for n in ops.IMPLEMENTATIONS if n in {*names, *kernels})]
 
 
-def custom_kernels() -> list[str]:
-  """Returns the implementations that are kernels for accelerators."""
+def custom_kernels(platform: str) -> list[str]:
+  """Returns the implementations that are kernels for an accelerator."""
+  if platform != 'gpu':
+    return []
   return [name for name in ops.IMPLEMENTATIONS if name not in PLAIN]
 
 

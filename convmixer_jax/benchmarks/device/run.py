@@ -128,7 +128,8 @@ def _run_stage(session, stage):
   try:
     if stage != 'machine' and not session.platform:
       device_stages.find_platform(session)
-    if session.budget.left(stage) < session.settings.least_seconds:
+    left = session.budget.left(stage)
+    if stage != 'machine' and left < session.settings.least_seconds:
       session.rows.add(stage, missing='no time was left')
       return
     _FUNCTIONS[stage](session)

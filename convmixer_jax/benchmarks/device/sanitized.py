@@ -19,8 +19,9 @@ _SHAPES = (DepthwiseShape(16, 16, 16, 5), DepthwiseShape(16, 16, 16, 9))
 def main() -> None:
   """Runs them, in bfloat16."""
   rng = np.random.default_rng(0)
-  for check in operations.create_checks(jax.default_backend(), _SHAPES, ()):
-    for name in operations.custom_kernels():
+  platform = jax.default_backend()
+  for check in operations.create_checks(platform, _SHAPES, ()):
+    for name in operations.custom_kernels(platform):
       if name in check.implementations:
         arrays = operations.draw(check, jnp.bfloat16, rng)
         run = jax.jit(partial(check.run, name))

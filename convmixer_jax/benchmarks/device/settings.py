@@ -63,7 +63,8 @@ class Settings:
     steps: of a network in each of three timings.
     limits: seconds after which a process of a contender is killed, by the name
       of the contender.
-    least_seconds: a process is not started with less time than this.
+    least_seconds: no stage, and no program of one, is started with less.
+    least_contender_seconds: nor is a contender on a network.
     cifar10: what is other than in configs/cifar10.py, by dotted key.
     cifar10_input: the split whose input is timed alone.
     cifar10_epochs: of the run.
@@ -82,6 +83,7 @@ class Settings:
   steps: int
   limits: Mapping[str, float]
   least_seconds: float
+  least_contender_seconds: float
   cifar10: Mapping[str, int | str]
   cifar10_input: str
   cifar10_epochs: int
@@ -132,6 +134,7 @@ FULL = Settings(
   steps=10,
   limits=_LIMITS,
   least_seconds=12.0,
+  least_contender_seconds=20.0,
   cifar10={},
   cifar10_input='train[:16%]',
   cifar10_epochs=25,
@@ -153,6 +156,7 @@ QUICK = Settings(
   steps=2,
   limits=_LIMITS,
   least_seconds=3.0,
+  least_contender_seconds=3.0,
   cifar10={
     'model.width': 16,
     'model.depth': 2,
