@@ -52,7 +52,7 @@ def train_cifar10(session: Session) -> None:
     session.stream(
       command,
       request,
-      _SECONDS_FOR_INPUT,
+      min(_SECONDS_FOR_INPUT, session.budget.left('cifar10') / 2),
       lambda row: rows.add('cifar10', **row),
       on_cpu,
     )
@@ -114,6 +114,9 @@ def fitting_epochs(
 def _train(session, changes, about):
   rows, epochs = session.rows, session.settings.cifar10_epochs
   seconds = session.budget.left('cifar10')
+  if seconds < session.settings.least_seconds:
+    rows.add('cifar10', part='training', missing='no time was left')
+    return
   passes = rows.of('cifar10', 'images', 'images_per_sec')
   steps = [
     row['images_per_sec']
