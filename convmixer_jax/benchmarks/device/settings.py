@@ -100,7 +100,7 @@ def _in_bfloat16(name, batch_size):
 # step of 32 blocks, torch.compile about as long, and cuDNN's choice between its
 # algorithms takes long where all are slow.
 _LIMITS = {
-  'this project': 75.0,
+  'this project': 90.0,
   'plain Flax': 60.0,
   'PyTorch, eager': 40.0,
   'PyTorch, eager, NCHW': 40.0,
