@@ -3,8 +3,8 @@
   python -m convmixer_jax.tools.benchmark device --output=DIR \
     --cifar10=cifar10_jpeg.tar.xz
 
-Works on any device that JAX sees, without a network. What DIR gets is told in
-`benchmarks.device.run`. `--quick` goes through the same in three minutes on two
+Works on any device that JAX sees, without a network. `benchmarks.device.run`
+lists the files in DIR. `--quick` goes through the same in three minutes on two
 CPU cores. For a machine that lacks packages, run with `--wheels` on one that
 has them:
 

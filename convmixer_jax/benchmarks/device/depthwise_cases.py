@@ -39,7 +39,7 @@ def time_all(
       continue
     try:
       figures = measure(case)
-    except Exception as error:  # of whatever library: the others have to go on
+    except Exception as error:  # of any library: the others still count
       lines = str(error).strip().splitlines() or ['']
       reason = f'{type(error).__name__}: {lines[0][:300]}'
       yield row | {'missing': reason}

@@ -1,7 +1,7 @@
 """The operations whose implementations are compared with references.
 
 A new implementation appears here by its name in `ops.IMPLEMENTATIONS`: all but
-those in `PLAIN` are taken for kernels for GPUs, which also run under NVIDIA's
+those in `PLAIN` count as kernels for GPUs, which also run under NVIDIA's
 compute-sanitizer.
 """
 

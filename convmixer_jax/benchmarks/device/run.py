@@ -86,7 +86,7 @@ def run(
 
   Raises:
     Terminated: SIGTERM came; the results that there are were written.
-    KeyboardInterrupt: likewise.
+    KeyboardInterrupt: Ctrl-C came; the same holds.
   """
   directory.mkdir(parents=True, exist_ok=True)
   shares = {name: STAGES[name] for name in STAGES if name in stages}

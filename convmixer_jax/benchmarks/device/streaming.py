@@ -17,7 +17,7 @@ def serve(
 
   Each row is a line of JSON, printed when it exists. What fails is an `error`.
   """
-  # Whatever a library prints is not to be taken for a row.
+  # What a library prints must not be mistaken for a row.
   answers = os.fdopen(os.dup(sys.stdout.fileno()), 'w')
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
