@@ -11,10 +11,10 @@ from typing import Any
 
 import ml_collections
 
+from convmixer_jax.benchmarks.model_shapes import Shape, count_operations
 from convmixer_jax.config import num_train_steps
 from convmixer_jax.planning.chips import Chip
 from convmixer_jax.planning.compilation import CompiledStep
-from convmixer_jax.tools.model_shapes import Shape, count_operations
 
 _GIB, _LABEL_WIDTH, _COLUMN_WIDTH = 2**30, 38, 16
 
