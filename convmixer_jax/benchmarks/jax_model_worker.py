@@ -1,6 +1,6 @@
 """Does steps of this project's network or plain Flax, for `benchmarks.model`.
 
-  python -m convmixer_jax.benchmarks.jax_model_worker project|plain_flax
+  python -m convmixer_jax.benchmarks.jax_model_worker NETWORK
 
 The training step is `training.steps.make_train_step` for both, so that the
 network is all that differs: normalisation of the uint8 batch, forward, cross
@@ -26,7 +26,11 @@ from convmixer_jax.ops import library
 from convmixer_jax.training import steps
 from convmixer_jax.training.optimizer import create_optimizer, create_schedule
 
-_NETWORKS = {'project': ConvMixer, 'plain_flax': PlainConvMixer}
+_NETWORKS = {
+  'project': ConvMixer,
+  'project_scan': partial(ConvMixer, scan=True),
+  'plain_flax': PlainConvMixer,
+}
 
 
 def _config(image_size):
@@ -60,7 +64,7 @@ def create(name: str, shape: dict[str, int | str]):
   """Returns `forward`, `train` and `matmul` steps, and the versions.
 
   Args:
-    name: 'project' or 'plain_flax'.
+    name: 'project', 'project_scan' (a loop over the blocks) or 'plain_flax'.
     shape: a `model_shapes.Shape`.
   """
   shape = dict(shape)
@@ -81,7 +85,7 @@ def create(name: str, shape: dict[str, int | str]):
 
   weights = {'params': state.params, 'batch_stats': state.batch_stats}
   forward_step = jax.jit(partial(model.apply, train=False))
-  if name == 'project':
+  if name != 'plain_flax':
     weights = prepare(model, fold(weights))
     forward_step = jax.jit(partial(apply_folded, model))
   weights = jax.tree.map(jnp.copy, weights)  # train_step donates its own

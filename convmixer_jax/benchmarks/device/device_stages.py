@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import os
 import shutil
 
@@ -124,27 +123,41 @@ def _run_sanitizer(session):
 
 
 def time_depthwise(session: Session) -> None:
-  """Times the depthwise convolutions, this project's first."""
-  names = [name for name in implementations(session.platform) if name]
-  slow = [name for name in names if name == 'shift']
-  fast = ['default', 'lax', *(name for name in names if name != 'shift')]
+  """Times the depthwise convolutions, this project's default first."""
+
+  def others(shape):
+    return implementations(session.platform, shape.kernel_size)[1:]
+
   command = session.jax_command('depthwise_jax')
   torch = session.torch_command('depthwise_torch')
-  _time_variants(session, command, [fast, slow], 0.5)
-  _time_variants(session, torch, [['PyTorch NHWC', 'PyTorch NCHW']], 0.6)
+  _time_variants(session, command, [lambda _: ['default', 'lax'], others], 0.5)
+  layouts = ['PyTorch NHWC', 'PyTorch NCHW']
+  _time_variants(session, torch, [lambda _: layouts], 0.6)
   if session.platform == 'gpu':
     flags = f'{os.environ.get("XLA_FLAGS", "")} {_FORCE_NCHW}'.strip()
     renamed = 'lax, NCHW forced'
     _time_variants(
-      session, command, [['lax']], 1.0, renamed=renamed, XLA_FLAGS=flags
+      *(session, command, [lambda _: ['lax']], 1.0),
+      renamed=renamed,
+      XLA_FLAGS=flags,
     )
 
 
 def _time_variants(
   session, command, groups, share, renamed=None, **environment
 ):
-  """Times groups of variants on all shapes, within a share of what is left."""
-  name = renamed or ', '.join(itertools.chain(*groups))
+  """Times groups of variants on all shapes, within a share of what is left.
+
+  A group is a function of a shape, and returns names.
+  """
+  shapes = session.settings.depthwise
+  pairs = [
+    (shape, variant)
+    for group in groups
+    for shape in shapes
+    for variant in group(shape)
+  ]
+  name = renamed or ', '.join(dict.fromkeys(variant for _, variant in pairs))
   seconds = share * session.budget.left('depthwise')
   if seconds < session.settings.least_seconds:
     session.rows.add('depthwise', variant=name, missing='no time was left')
@@ -156,9 +169,7 @@ def _time_variants(
       'variant': variant,
       'product': product,
     }
-    for group in groups
-    for shape in session.settings.depthwise
-    for variant in group
+    for shape, variant in pairs
     for product in depthwise_cases.PRODUCTS
   ]
   request = {
@@ -167,7 +178,7 @@ def _time_variants(
     # A case that was begun is to end before the process is killed.
     'limit': 0.75 * seconds,
   }
-  sizes = {str(s): s.least_bytes for s in session.settings.depthwise}
+  sizes = {str(shape): shape.least_bytes for shape in shapes}
 
   def receive(row):
     row |= {'variant': renamed} if renamed else {}

@@ -46,13 +46,17 @@ def entries(session: Session) -> Iterator[Entry]:
   large_kernels = [
     name for name, shape in networks.items() if shape.kernel_size > 7
   ]
+  small_kernels = [name for name in networks if name not in large_kernels]
   for contender, command, names in (
-    ('this project', [*jax, 'project'], networks),
+    # Unrolled, large kernels may take minutes to compile (`ops/shift_gpu.py`).
+    ('this project, scan', [*jax, 'project_scan'], large_kernels),
+    ('this project', [*jax, 'project'], small_kernels),
     ('plain Flax', [*jax, 'plain_flax'], networks),
     ('PyTorch, eager', [*torch, 'eager'], networks),
     # NHWC is fast up to kernels of 7 x 7.
     ('PyTorch, eager, NCHW', [*torch, 'eager_nchw'], large_kernels),
     ('PyTorch, compile', [*torch, 'compile'], session.settings.compiled),
+    ('this project', [*jax, 'project'], large_kernels),
   ):
     for name in names:
       yield Entry(contender, name, networks[name], command)

@@ -17,6 +17,7 @@ from jax import lax
 from convmixer_jax import ops
 from convmixer_jax.benchmarks.device import references
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
+from convmixer_jax.ops.depthwise import best_by_platform
 
 PLAIN = ('native', 'shift', 'xla')
 _GROUP_SIZE, _EPSILON = 2, 1e-5
@@ -51,17 +52,19 @@ class Check:
   on_host: bool = True
 
 
-def implementations(platform: str) -> list[str | None]:
-  """Returns the default, as None, and the names of the others of `platform`.
+def implementations(platform: str, kernel_size: int) -> list[str | None]:
+  """Returns the default, as None, and the names of all others of a platform.
 
-  On an accelerator that this project has no kernels for, 'xla' is the default.
+  Args:
+    platform: 'cpu', 'gpu' or 'tpu'.
+    kernel_size: side of the depthwise kernels, which the default depends on.
   """
-  kernels = custom_kernels(platform)
-  if platform == 'cpu':
-    names = PLAIN
-  else:
-    names = ('shift', 'xla') if kernels else ('shift',)
-  return [None, *(n for n in ops.IMPLEMENTATIONS if n in {*names, *kernels})]
+  if platform == 'cpu':  # here all of them are cheap to check
+    return [None, *(name for name in ops.IMPLEMENTATIONS if name in PLAIN)]
+  key = {'gpu': 'cuda'}.get(platform, 'default')
+  names = {'shift', 'xla', *custom_kernels(platform)}
+  names -= {best_by_platform(kernel_size)[key]}
+  return [None, *(name for name in ops.IMPLEMENTATIONS if name in names)]
 
 
 def custom_kernels(platform: str) -> list[str]:
@@ -85,11 +88,13 @@ def create_checks(
     on_device: shapes whose reference is a convolution of XLA's in float32 on
       the device; the depthwise convolution only, in bfloat16.
   """
-  names = implementations(platform)
   # Only a CPU has two implementations of the others.
   others = [None, 'xla'] if platform == 'cpu' else [None]
-  checks = [_depthwise(shape, names, True) for shape in on_host]
-  checks += [_depthwise(shape, names, False) for shape in on_device]
+  checks = [
+    _depthwise(shape, implementations(platform, shape.kernel_size), is_on_host)
+    for shapes, is_on_host in ((on_host, True), (on_device, False))
+    for shape in shapes
+  ]
   checks += [
     make(on_host[0], activation, others)
     for make in (_batch_norm, _mixer)

@@ -8,7 +8,14 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from convmixer_jax.benchmarks.device.rows import Row
 
 _KINDS = {'train': 'training', 'forward': 'inference'}
-_COLOURS = ('tab:blue', 'tab:orange', 'tab:red', 'tab:pink', 'tab:purple')
+_COLOURS = (
+  'tab:blue',
+  'tab:cyan',
+  'tab:orange',
+  'tab:red',
+  'tab:pink',
+  'tab:purple',
+)
 
 
 def throughput(rows: Sequence[Row], title: str) -> Figure | None:

@@ -101,6 +101,7 @@ def _in_bfloat16(name, batch_size):
 # algorithms takes long where all are slow.
 _LIMITS = {
   'this project': 90.0,
+  'this project, scan': 90.0,
   'plain Flax': 60.0,
   'PyTorch, eager': 40.0,
   'PyTorch, eager, NCHW': 40.0,
