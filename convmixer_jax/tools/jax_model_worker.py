@@ -19,7 +19,7 @@ import ml_collections
 import numpy as np
 
 from convmixer_jax.models import ConvMixer
-from convmixer_jax.models.folding import apply_folded, fold, prepare
+from convmixer_jax.models.convmixer.folding import apply_folded, fold, prepare
 from convmixer_jax.ops import library
 from convmixer_jax.tools.model_worker import MATMUL_SIZE, serve
 from convmixer_jax.tools.plain_flax import PlainConvMixer

@@ -1,0 +1,125 @@
+"""What several networks share: initialisers, patches, dense layers, norms."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+EPSILON = 1e-6  # of LayerNorm: timm's, not PyTorch's default
+
+
+def uniform_init(fan_in: int) -> nn.initializers.Initializer:
+  """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's, for weights and biases."""
+  bound = fan_in**-0.5
+
+  def init(rng, shape, dtype=jnp.float32):
+    return jax.random.uniform(rng, shape, dtype, -bound, bound)
+
+  return init
+
+
+def to_patches(images: jax.Array, p: int) -> jax.Array:
+  """Maps `[B, H, W, C]` to `[B, H // p, W // p, p * p * C]`."""
+  batch, height, width, channels = images.shape
+  rows, columns = height // p, width // p
+  images = images[:, : rows * p, : columns * p]
+  patches = images.reshape(batch, rows, p, columns, p, channels)
+  patches = patches.transpose(0, 1, 3, 2, 4, 5)
+  return patches.reshape(batch, rows, columns, p * p * channels)
+
+
+class Dense(nn.Module):
+  """A dense layer over the last axis, of one matrix product.
+
+  Attributes:
+    features: outputs.
+    kernel_init: of the kernel `[C, features]`.
+    bias_init: of the bias `[features]`.
+    dtype: of the product; its sums run in float32.
+  """
+
+  features: int
+  kernel_init: nn.initializers.Initializer
+  bias_init: nn.initializers.Initializer = nn.initializers.zeros
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[..., C]` to `[..., features]`."""
+    shape = (x.shape[-1], self.features)
+    kernel = self.param('kernel', self.kernel_init, shape)
+    bias = self.param('bias', self.bias_init, (self.features,))
+    # As a matrix: XLA:CPU is slow to contract over several axes at once, as
+    # the kernel's gradient does.
+    rows = x.astype(self.dtype).reshape(-1, x.shape[-1])
+    product = jnp.dot(
+      rows,
+      kernel.astype(self.dtype),
+      preferred_element_type=jnp.float32,
+    )
+    y = (product + bias).astype(self.dtype)
+    return y.reshape(*x.shape[:-1], self.features)
+
+
+class PatchTokens(nn.Module):
+  """A convolution with kernel and stride `patch_size`, with bias.
+
+  The parameters have PyTorch's default initialisation.
+  """
+
+  width: int
+  patch_size: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, images: jax.Array) -> jax.Array:
+    """Maps `[B, H, W, C]` to `[B, H // patch_size, W // patch_size, width]`."""
+    init = uniform_init(self.patch_size**2 * images.shape[-1])
+    patches = to_patches(images, self.patch_size)
+    return Dense(self.width, init, init, self.dtype, name='projection')(patches)
+
+
+class Mlp(nn.Module):
+  """Two dense layers with an exact GELU between them."""
+
+  hidden: int
+  kernel_init: nn.initializers.Initializer
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[..., C]` to the same shape."""
+    width = x.shape[-1]
+    init = self.kernel_init
+    x = Dense(self.hidden, init, dtype=self.dtype, name='expand')(x)
+    x = jax.nn.gelu(x, approximate=False)
+    return Dense(width, init, dtype=self.dtype, name='contract')(x)
+
+
+def layer_norm(dtype: jnp.dtype) -> Callable[..., nn.Module]:
+  """Returns LayerNorm as timm computes it, its statistics in float32."""
+
+  def create(**kwargs):
+    return nn.LayerNorm(
+      epsilon=EPSILON, dtype=dtype, use_fast_variance=False, **kwargs
+    )
+
+  return create
+
+
+def drop_path(x: jax.Array, rate: jax.Array, rng: jax.Array) -> jax.Array:
+  """Drops the branch `x` of random images, and scales what is left.
+
+  Args:
+    x: `[B, ...]`, a branch that is to be added to a residual stream.
+    rate: the probability, a scalar below 1.
+    rng: a key of this step and branch.
+
+  Returns:
+    `x / (1 - rate)`, or 0 for images that are dropped.
+  """
+  keeps = 1 - rate
+  shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+  kept = jax.random.bernoulli(rng, keeps, shape)
+  return x * jnp.where(kept, 1 / keeps, 0.0).astype(x.dtype)
