@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from convmixer_jax.config import choose_variant, describe_kind, is_like
+from convmixer_jax.config import describe_kind, is_like
 from convmixer_jax.errors import UserError
 from convmixer_jax.models.architecture import Architecture, Field, describe
 from convmixer_jax.models.convmixer import CONVMIXER, ConvMixer
@@ -209,16 +209,17 @@ def create_model(
 
 
 __all__ = [
+  'CONVMIXER',
   'DEFAULT',
   'MODELS',
   'VARIANTS',
+  'VIT',
   'Architecture',
   'ConvMixer',
   'Field',
   'ViT',
   'architecture_of',
   'choose_network',
-  'choose_variant',
   'create_model',
   'describe',
   'find_architecture',
