@@ -4,12 +4,15 @@ Regenerate fixtures/vit.npz with fixtures/make_vit_fixtures.py.
 """
 
 import functools
+import json
 import pathlib
 
+import devices
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from configs import finetune, imagenet
 from convmixer_jax import flops, weights
@@ -257,6 +260,27 @@ def test_heads_that_the_tensors_do_not_tell(tensors, tmp_path, caplog):
   assert VIT.state_dict.assume({'width': 768}) == {'heads': 12}
 
 
+def test_the_config_that_timm_puts_beside(tensors, tmp_path):
+  safetensors.numpy.save_file(tensors, tmp_path / 'model.safetensors')
+  config = {
+    'architecture': 'vit_base_patch16_224',
+    'pretrained_cfg': {
+      'input_size': [3, 224, 224],
+      'crop_pct': 0.9,
+      'mean': [0.5, 0.5, 0.5],
+      'std': [0.5, 0.5, 0.5],
+    },
+  }
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  loaded = weights.load(str(tmp_path))
+  assert loaded.network == 'vit' and loaded.model['heads'] == 12
+  assert loaded.mean == loaded.std == (0.5, 0.5, 0.5)
+  assert (loaded.image_size, loaded.eval_crop_fraction) == (224, 0.9)
+  (tmp_path / 'config.json').unlink()
+  with pytest.raises(UserError, match="width = 24, not 768 as 'deit_b' has"):
+    weights.load(str(tmp_path), 'deit_b')
+
+
 def test_released_weights_have_a_config_to_start_from():
   config = finetune.get_config('vit_b16')
   assert config.init_from.startswith('hf://timm/vit_base_patch16_224.')
@@ -264,3 +288,56 @@ def test_released_weights_have_a_config_to_start_from():
   config = finetune.get_config('deit_b')
   assert config.init_from == 'hf://timm/deit_base_patch16_224.fb_in1k'
   assert config.dataset.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.slow
+def test_a_step_is_the_same_on_any_devices_and_reduces_in_float32():
+  code = """
+import sys
+import jax, numpy as np
+from configs import digits
+from convmixer_jax import models
+from convmixer_jax.training import sharding
+from convmixer_jax.training.assembly import assemble
+sys.path.insert(0, sys.argv[1])
+from recipe_process import collectives
+
+def create(num_devices, fsdp, dtype='float32'):
+  config = digits.get_config()
+  config.model = models.model_config(
+    'vit', width=128, depth=2, patch_size=4, drop_path=0.5
+  )
+  config.batch_size, config.num_steps, config.accum_steps = 32, 4, 2
+  config.mesh.fsdp, config.dtype = fsdp, dtype
+  mesh = sharding.create_mesh(config.mesh, jax.devices()[:num_devices])
+  assembly = assemble(config, mesh, num_classes=10, steps_per_epoch=4)
+  return assembly, mesh
+
+def batch_on(mesh):
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (32, 8, 8, 3), np.uint8)
+  labels = rng.integers(0, 10, 32).astype(np.int32)
+  return sharding.to_global({'image': images, 'label': labels}, mesh)
+
+def params_after_two_steps(assembly, mesh):
+  state = assembly.create_state({})
+  for _ in range(2):
+    state, _ = assembly.train_step(state, batch_on(mesh))
+  return jax.device_get(state.params)
+
+one, split = params_after_two_steps(*create(1, 1)), create(8, 4)
+leaves = jax.tree.leaves(split[0].state.params)
+assert any('fsdp' in leaf.sharding.spec for leaf in leaves)
+jax.tree.map(
+  lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+  params_after_two_steps(*split), one
+)
+assembly, mesh = create(8, 1, 'bfloat16')
+found = collectives(
+  assembly.train_step.lower(assembly.state, batch_on(mesh)).compile()
+)
+assert found
+for operation, dtypes, widened in found:
+  assert set(dtypes) == {'f32'} and not widened, (operation, dtypes, widened)
+"""
+  devices.run(code, 8, str(pathlib.Path(__file__).parent))

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from convmixer_jax import ops
+
 EPSILON = 1e-6  # of LayerNorm: timm's, not PyTorch's default
 
 
@@ -50,16 +52,10 @@ class Dense(nn.Module):
     shape = (x.shape[-1], self.features)
     kernel = self.param('kernel', self.kernel_init, shape)
     bias = self.param('bias', self.bias_init, (self.features,))
-    # As a matrix: XLA:CPU is slow to contract over several axes at once, as
-    # the kernel's gradient does.
-    rows = x.astype(self.dtype).reshape(-1, x.shape[-1])
-    product = jnp.dot(
-      rows,
-      kernel.astype(self.dtype),
-      preferred_element_type=jnp.float32,
-    )
-    y = (product + bias).astype(self.dtype)
-    return y.reshape(*x.shape[:-1], self.features)
+    product = ops.linear(x.astype(self.dtype), kernel, implementation='xla')
+    # In float32, so that the bias's gradient is not rounded before it is
+    # summed over devices.
+    return (product.astype(jnp.float32) + bias).astype(self.dtype)
 
 
 class PatchTokens(nn.Module):

@@ -183,8 +183,9 @@ class ViT(nn.Module):
       'class_token', nn.initializers.normal(1e-6), (1, 1, self.width)
     )
     token = jnp.broadcast_to(token, (x.shape[0], 1, self.width))
-    x = jnp.concatenate([token.astype(x.dtype), x], axis=1)
-    x = x + self._position_embedding(grid).astype(x.dtype)
+    # In float32, so that the embeddings' gradients are.
+    x = jnp.concatenate([token, x.astype(jnp.float32)], axis=1)
+    x = (x + self._position_embedding(grid)).astype(self.dtype)
 
     drops = train and self.drop_path > 0
     block = Block

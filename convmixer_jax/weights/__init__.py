@@ -123,12 +123,12 @@ def read(source: str, network: str | None = None) -> Weights:
   architecture = find_architecture(name)
   fields, tensors = architecture.state_dict.infer_fields(tensors, source)
   num_classes = fields.pop('num_classes')
-  told = {
+  recorded = {
     'activation': record.pop('activation', None),
     **record.pop('fields', {}),
   }
   for key in architecture.names('network'):
-    fields.setdefault(key, told.get(key))
+    fields.setdefault(key, recorded.get(key))
   if len(record.get('labels', ())) != num_classes:
     record.pop('labels', None)
   variables = architecture.state_dict.from_timm(tensors)
@@ -187,22 +187,22 @@ def _claimed(model):
 
 
 def _find_network(
-  tensors: Mapping[str, np.ndarray], told: str | None, asked: str | None
+  tensors: Mapping[str, np.ndarray], recorded: str | None, asked: str | None
 ) -> str:
   """Returns the name of the network that most tensors have the names of.
 
   Args:
     tensors: of the file.
-    told: what the file says. It is believed only of networks that are known:
-      reading a file must not import modules.
+    recorded: the name in the file. It counts only for networks that are
+      known: reading a file must not import modules.
     asked: a network to look for besides those of the package.
   """
   candidates = dict(MODELS)
   if asked is not None:
     candidates = {asked: find_architecture(asked)} | candidates
   candidates = {k: v for k, v in candidates.items() if v.state_dict}
-  if told in candidates or (told and is_known(told)):
-    return told
+  if recorded in candidates or (recorded and is_known(recorded)):
+    return recorded
   names = [without_wrappers(name) for name in tensors]
 
   def matching(name):
