@@ -153,11 +153,17 @@ def _count_equation(equation, used):
   if name == 'conv_general_dilated':
     return _convolution(equation)
   if name == 'scan':
-    carried = params['num_carry']
-    used = [True] * carried + used[carried:]
-    return _count(params['jaxpr'].jaxpr, used) * params['length']
+    (inner,) = _inner(params)
+    # What is carried, and so not stacked, the next iteration uses.
+    used = [
+      is_used or var.aval.shape == of_one.aval.shape
+      for is_used, var, of_one in zip(
+        used, equation.outvars, inner.outvars, strict=True
+      )
+    ]
+    return _count(inner, used) * params['length']
   if name == 'cond':  # one branch runs; of platforms, any
-    branches = [_count(branch.jaxpr, used) for branch in params['branches']]
+    branches = [_count(branch, used) for branch in _inner(params)]
     return max(branches, key=lambda macs: macs.total)
   total = Macs()
   for inner in _inner(params):
@@ -169,10 +175,11 @@ def _count_equation(equation, used):
 def _inner(params):
   """Yields the jaxprs among an equation's parameters."""
   for value in params.values():
-    if isinstance(value, core.ClosedJaxpr):
-      yield value.jaxpr
-    elif isinstance(value, core.Jaxpr):
-      yield value
+    for each in value if isinstance(value, tuple) else (value,):
+      if isinstance(each, core.ClosedJaxpr):
+        yield each.jaxpr
+      elif isinstance(each, core.Jaxpr):
+        yield each
 
 
 def _dot(equation):

@@ -67,7 +67,9 @@ class Trained:
       UserError: the network does not take images of this size.
     """
     image_size = self.image_size if image_size is None else image_size
-    architecture_of(self.model).check_image_size(self.model, image_size)
+    architecture_of(self.model).check_image_size(
+      self.model, self.variables, image_size
+    )
     devices = jax.device_count()
     return ml_collections.ConfigDict(
       {

@@ -173,8 +173,16 @@ class Architecture(NamedTuple):
     changed = {key for fields in self.portable.values() for key in fields}
     return model.clone(**{key: self.fields[key].default for key in changed})
 
-  def check_image_size(self, model: nn.Module, image_size: int) -> None:
-    """Raises UserError if `model` does not take square images of this size."""
+  def check_image_size(
+    self, model: nn.Module, variables: Variables, image_size: int
+  ) -> None:
+    """Raises UserError if a network does not take square images of this size.
+
+    Args:
+      model: the network.
+      variables: its own; {} for those of images of this size.
+      image_size: in pixels.
+    """
     patch_size = getattr(model, 'patch_size', 1)
     if image_size < patch_size:
       raise UserError(
@@ -182,9 +190,13 @@ class Architecture(NamedTuple):
         f'the network, {patch_size} pixels; choose a larger size'
       )
     image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
-    jax.eval_shape(
-      lambda image: model.init(jax.random.key(0), image, train=False), image
-    )
+
+    def evaluate(image):
+      if variables:
+        return model.apply(variables, image, train=False)
+      return model.init(jax.random.key(0), image, train=False)
+
+    jax.eval_shape(evaluate, image)
 
   def make_inference(
     self,
