@@ -1,6 +1,11 @@
 """ConvMixer in JAX: train, study and use ConvMixers."""
 
+import os
 from typing import Any
+
+# Buckets are read and written by gcsfs, whether TensorFlow is installed or not:
+# etils would prefer TensorFlow's client.
+os.environ.setdefault('EPATH_USE_TF', 'false')
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from convmixer_jax.data.augment import eval_transform
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
+from convmixer_jax.files import require_local
 from convmixer_jax.models import architecture_of
 from convmixer_jax.trained import Trained
 from convmixer_jax.training import sharding
@@ -54,6 +55,7 @@ def find_images(paths: Sequence[str]) -> list[str]:
   """
   found = []
   for path in paths:
+    require_local(path, 'the path')
     if os.path.isdir(path):
       inside = sorted(
         os.path.join(folder, name)

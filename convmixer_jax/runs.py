@@ -8,6 +8,7 @@ import ml_collections
 from etils import epath
 from flax import linen as nn
 
+from convmixer_jax import files
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import DEFAULT, create_model, find_architecture
 from convmixer_jax.training import checkpoint
@@ -108,9 +109,10 @@ def load_run(workdir: str) -> Run:
     workdir: of `train.py` or `train_and_evaluate`; local, or in a bucket.
 
   Raises:
-    UserError: it is no directory of a run.
+    UserError: it is no directory of a run, or in a bucket that cannot be read.
   """
-  directory = workdir_lib.absolute_path(str(workdir))
+  directory = files.absolute_path(str(workdir))
+  files.check_access(directory)
   config = workdir_lib.read_config(directory)
   rows = read_table(directory / 'metrics.csv')
   class_names = workdir_lib.read_class_names(directory)

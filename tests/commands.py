@@ -11,28 +11,34 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 
 import forks
 
 _TIMEOUT = 300  # seconds
 
 
-def run(arguments: list[str]) -> subprocess.CompletedProcess:
+def run(
+  arguments: list[str], environment: Mapping[str, str] = {}
+) -> subprocess.CompletedProcess:
   """Runs `python train.py ...` or `python -m convmixer_jax.tools.NAME ...`.
 
   Args:
     arguments: the path of the program, or the name of the module; and its own.
+    environment: variables to set.
   """
   with tempfile.TemporaryDirectory() as directory:
     streams = [os.path.join(directory, name) for name in ('out', 'err')]
-    process = forks.context().Process(target=_run, args=(arguments, streams))
+    process = forks.context().Process(
+      target=_run, args=(arguments, streams, environment)
+    )
     process.start()
     process.join()
     texts = [pathlib.Path(stream).read_text() for stream in streams]
   return subprocess.CompletedProcess(arguments, process.exitcode, *texts)
 
 
-def _run(arguments, streams):
+def _run(arguments, streams, environment):
   signal.alarm(_TIMEOUT)
   for number, path in enumerate(streams, start=1):
     os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
@@ -40,6 +46,7 @@ def _run(arguments, streams):
     open(number, 'w', buffering=1, closefd=False)  # noqa: SIM115
     for number in (1, 2)
   )
+  os.environ.update(environment)
   os.chdir(forks.ROOT)
   sys.path.insert(0, str(forks.ROOT))
   sys.argv = list(arguments)

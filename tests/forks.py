@@ -39,6 +39,8 @@ def context() -> BaseContext:
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_PLATFORMS': 'cpu',
     'PYTHONPATH': str(ROOT),
+    'TF_CPP_MIN_LOG_LEVEL': '2',
+    'TF_ENABLE_ONEDNN_OPTS': '0',
     # Compiling is most of what is left of a start, and is not cached for
     # the second of two processes.
     'XLA_FLAGS': '--xla_backend_optimization_level=0',

@@ -14,7 +14,7 @@ import jax
 STUCK_AFTER = 900  # seconds
 
 
-def train(arguments, log, num_devices, versions):
+def train(arguments, log, num_devices, versions, environment):
   """Is `python train.py ...`, in a process that was forked.
 
   Args:
@@ -22,10 +22,12 @@ def train(arguments, log, num_devices, versions):
     log: file that the output is added to.
     num_devices: that the CPU pretends to be.
     versions: of packages, where they are not to be found as they are.
+    environment: variables to set.
   """
   file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
   os.dup2(file, 1)
   os.dup2(file, 2)
+  os.environ.update(environment)
   os.chdir(forks.ROOT)
   sys.path.insert(0, str(forks.ROOT))
   sys.argv = ['train.py', *arguments]
@@ -49,6 +51,7 @@ class Job:
     num_devices=1,
     flags_of_last=(),
     versions_of_last=(),
+    environment=(),
   ):
     """Starts them.
 
@@ -59,6 +62,7 @@ class Job:
       num_devices: of each.
       flags_of_last: further ones of the last process.
       versions_of_last: see `train`.
+      environment: see `train`.
     """
     self.workdir = workdir
     self.processes, self._logs = [], []
@@ -79,7 +83,8 @@ class Job:
         versions |= versions_of_last
       log = workdir.with_name(f'{workdir.name}.{port}.{i}.txt')
       process = forks.context().Process(
-        target=train, args=(arguments, str(log), num_devices, versions)
+        target=train,
+        args=(arguments, str(log), num_devices, versions, environment),
       )
       process.start()
       self.processes.append(process)

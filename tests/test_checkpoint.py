@@ -13,6 +13,7 @@ import pytest
 from etils import epath
 
 from convmixer_jax.errors import UserError
+from convmixer_jax.training import checkpoint
 from convmixer_jax.training.checkpoint import (
   Checkpointer,
   Progress,
@@ -200,6 +201,25 @@ def mounted(path, options):
   if subprocess.run(command, capture_output=True, check=False).returncode:
     pytest.skip('only root may mount a file system')
   return path
+
+
+def test_a_bucket_out_of_reach_is_said_in_one_line(tmp_path, monkeypatch):
+  """Where neither saving nor looking for older checkpoints works."""
+
+  def fail(*_, **__):
+    raise ConnectionError('no\nroute')
+
+  checkpointer = Checkpointer(epath.Path(tmp_path), keep=1)
+  with contextlib.closing(checkpointer), monkeypatch.context() as patch:
+    patch.setattr(checkpointer._manager, 'save', fail)
+    patch.setattr(checkpoint, '_steps', fail)
+    with pytest.raises(UserError) as caught:
+      checkpointer.save(state_of(1), Progress(empty_window()))
+  assert str(caught.value) == (
+    f'the checkpoint of step 1 could not be written to {tmp_path}/checkpoints '
+    '(ConnectionError: no route); the same command resumes from the last '
+    'checkpoint, once it can be'
+  )
 
 
 # What Orbax leaves in its threads, besides the error that it raises:

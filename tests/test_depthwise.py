@@ -1,14 +1,24 @@
 """depthwise_conv against XLA's convolution in float64, computed apart."""
 
 import functools
+import json
+import re
 
+import devices
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
-from convmixer_jax.ops import IMPLEMENTATIONS, depthwise_conv, library
+from convmixer_jax.ops import (
+  IMPLEMENTATIONS,
+  depthwise_conv,
+  library,
+  shift_gpu,
+  xla,
+)
+from convmixer_jax.ops.depthwise import best_by_platform
 
 SHAPES = [
   # batch, height, width, channels, kernel size
@@ -135,6 +145,108 @@ def test_inside_checkpoint_and_scan(implementation):
   plain = jax.grad(loss)(kernel, lambda f: f)
   again = jax.jit(jax.grad(lambda kernel: loss(kernel, jax.checkpoint)))(kernel)
   np.testing.assert_allclose(again, plain, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize('shape', SHAPES)
+def test_shift_for_gpus_equals_reference(shape, dtype):
+  x, kernel, bias, dy = make(shape, dtype)
+  size = kernel.shape[0]
+  low = (size - 1) // 2
+  y = jax.jit(shift_gpu.correlate, static_argnums=3)(x, kernel, bias, low)
+  gradients = jax.jit(shift_gpu.correlate_kernel, static_argnums=(2, 3))(
+    x, dy, size, low
+  )
+  expected, _, *expected_gradients = reference(x, kernel, bias, dy)
+  assert y.dtype == dtype
+  one_rounding = 2**-8 if dtype == jnp.bfloat16 else 0
+  np.testing.assert_allclose(
+    y.astype(jnp.float32), expected, rtol=one_rounding, atol=2e-5
+  )
+  for value, right in zip(gradients, expected_gradients, strict=True):
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, right, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_kernel_gradient_of_cudnn_is_rounded_once(shape):
+  x, kernel, bias, dy = make(shape, jnp.bfloat16)
+  size = kernel.shape[0]
+  low = (size - 1) // 2
+  value = xla.kernel_gradient_cudnn(x, dy, size, low)
+  right = reference(x, kernel, bias, dy)[2]
+  assert value.dtype == jnp.float32
+  np.testing.assert_allclose(value, right, rtol=2**-8, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('size', 'cuda'), [(3, 'xla'), (7, 'xla'), (8, 'shift'), (9, 'shift')]
+)
+def test_default_depends_on_platform_and_kernel_size(size, cuda):
+  best = best_by_platform(size)
+  assert best['cuda'] == cuda
+  assert best['default'] == 'xla'
+  assert best['cpu'] in ('native', 'shift')
+
+
+@pytest.mark.parametrize(
+  ('size', 'dtype', 'convolutions'),
+  [
+    (7, jnp.bfloat16, ['bf16', 'bf16', 'bf16']),
+    (7, jnp.float32, ['f32', 'f32', 'f32']),
+    (9, jnp.bfloat16, []),
+  ],
+)
+def test_lowered_for_gpu_it_follows_kernel_size(size, dtype, convolutions):
+  x, kernel, bias, dy = make((2, 12, 10, 8, size), dtype)
+
+  @jax.jit
+  def train(x, kernel, bias, dy):
+    y, pull = jax.vjp(depthwise_conv, x, kernel, bias)
+    return y, pull(dy)
+
+  lowered = train.trace(x, kernel, bias, dy).lower(lowering_platforms=('cuda',))
+  found = re.findall(
+    r'stablehlo\.convolution.*-> tensor<[\dx]*x(\w+)>', lowered.as_text()
+  )
+  assert found == convolutions
+
+
+SHARDED = """
+import json
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from convmixer_jax.ops import shift_gpu, xla
+from convmixer_jax.planning import hlo, hlo_costs
+
+mesh = jax.make_mesh((4, 2), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2)
+rng = np.random.default_rng(0)
+draw = lambda: jnp.asarray(rng.normal(size=(16, 6, 5, 24)), jnp.bfloat16)
+x, dy = draw(), draw()
+at = NamedSharding(mesh, P(('data', 'fsdp')))
+found = {}
+for name, function in {
+  'cudnn': lambda x, dy: xla.kernel_gradient_cudnn(x, dy, 3, 1),
+  'shift': lambda x, dy: shift_gpu.correlate_kernel(x, dy, 3, 1)[0],
+}.items():
+  arguments = jax.device_put((x, dy), at)
+  compiled = jax.jit(function).lower(*arguments).compile()
+  collectives = hlo_costs.collectives(hlo.parse(compiled.as_text()))
+  value = np.asarray(compiled(*arguments))
+  right = xla.correlate_kernel(x, dy, 3, 1)[0]
+  found[name] = dict(
+    collectives=[(each.kind, each.dtype) for each in collectives],
+    error=float(np.abs(value - right).max()),
+    scale=float(np.abs(right).max()))
+print(json.dumps(found))
+"""
+
+
+def test_devices_add_kernel_gradients_in_float32():
+  for found in json.loads(devices.run(SHARDED, 8)).values():
+    assert found['collectives'] == [['all-reduce', 'f32']]
+    # Each device's sum may be rounded, their sum is not.
+    assert found['error'] < 2**-7 * found['scale']
 
 
 @pytest.mark.parametrize('name', [None, 'xla'])

@@ -2,6 +2,7 @@
 
 from etils import epath
 
+from convmixer_jax import files
 from convmixer_jax.training.metrics_table import MetricsTable, read_table
 
 
@@ -27,3 +28,16 @@ def test_going_on_drops_what_was_done_after_the_checkpoint(tmp_path):
   table = MetricsTable(path, ['loss'], last_step=3)
   table.write(4, {'loss': 40.0})
   assert [row['loss'] for row in read_table(path).values()] == [1, 2, 3, 40]
+
+
+def test_rows_wait_where_files_are_not_to_be_written_often(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(files, 'seconds_between_writes', lambda path: 1e6)
+  path = epath.Path(tmp_path) / 'metrics.csv'
+  table = MetricsTable(path, ['loss'], last_step=0)
+  for step in range(1, 4):
+    table.write(step, {'loss': step})
+  assert list(read_table(path)) == [1]
+  table.store()
+  assert list(read_table(path)) == [1, 2, 3]

@@ -3,6 +3,7 @@
 Each implementation: `None` is the platform's default.
 """
 
+import functools
 import json
 import math
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from convmixer_jax import ops
-from convmixer_jax.ops import library
+from convmixer_jax.ops import library, norm_xla
 
 EPSILON = 1e-5
 # Odd sizes; more channels than are worked on together; a single value.
@@ -207,6 +208,25 @@ def test_what_is_not_a_number_stays_so(implementation, activation):
     implementation=implementation,
   )
   np.testing.assert_array_equal(np.isnan(y), np.isnan(x))
+
+
+def test_sums_for_gpus_are_one_reduction_and_equal_those_of_others():
+  (x, _, g), (bias, *_) = draw((2, 4, 6, 16))
+  x, g, bias = jnp.bfloat16(x), jnp.bfloat16(g), jnp.float32(bias)
+  sums = jax.jit(functools.partial(norm_xla.sums, activation='relu'))
+  lowered = sums.trace(x, bias, g).lower(lowering_platforms=('cuda',))
+  assert lowered.as_text().count('stablehlo.reduce(') == 1
+  a = activate('relu', np.float64(x) + np.float64(bias))
+  g = np.float64(g)
+  expected = g.sum((1, 2)), (g * a).sum((1, 2))
+  first, second = np.float32(g), np.float32(g * a)
+  for found in (
+    sums(x, bias, g.astype(x.dtype)),
+    norm_xla.sum_together(first, second),
+  ):
+    np.testing.assert_allclose(
+      found, np.stack(expected, axis=1), rtol=1e-5, atol=1e-4
+    )
 
 
 SHARDED = """

@@ -11,7 +11,10 @@ from tensorboard.backend.event_processing import (
   plugin_event_multiplexer,
 )
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboardX import record_writer
 
+from convmixer_jax import files
+from convmixer_jax.training import tensorboard
 from convmixer_jax.training.metrics_table import read_table
 from convmixer_jax.training.tensorboard import TensorBoardWriter
 
@@ -103,3 +106,31 @@ def test_image_is_stored_without_loss(tmp_path):
   assert event.step == 3
   found = cv2.imdecode(file, cv2.IMREAD_COLOR_RGB)
   np.testing.assert_array_equal(found, image)
+
+
+def test_events_in_a_bucket_continue_in_another_file(tmp_path, monkeypatch):
+  monkeypatch.setattr(tensorboard, '_BUCKET_FILE_BYTES', 100)
+  file = tensorboard._BucketFile(str(tmp_path / 'events.out.tfevents.1.host'))
+  records = [bytes([number]) * 60 for number in range(5)]
+  for record in records:
+    file.write(record)
+    file.flush()
+  contents = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
+  assert contents == [b''.join(records[i : i + 2]) for i in (0, 2, 4)]
+
+
+def test_events_outlast_failed_uploads(tmp_path, monkeypatch):
+  monkeypatch.setattr(record_writer, 'open_file', tensorboard._BucketFile)
+  write = files.write
+
+  def fail(path, content):
+    raise OSError('out of reach')
+
+  monkeypatch.setattr(files, 'write', fail)
+  writer = TensorBoardWriter(epath.Path(tmp_path), 0)
+  for step in range(1, 31):  # more than tensorboardX's queue holds
+    writer.scalars(step, {'train_loss': step})
+  monkeypatch.setattr(files, 'write', write)
+  writer.close()
+  found = [event.step for event in read(tmp_path).Scalars('train_loss')]
+  assert found == list(range(1, 31))

@@ -4,6 +4,7 @@ import json
 import os
 
 from convmixer_jax.errors import UserError
+from convmixer_jax.files import require_local
 
 
 def find_builder(name: str, data_dir: str | None):
@@ -14,11 +15,12 @@ def find_builder(name: str, data_dir: str | None):
     data_dir: where TFDS keeps its sets; None or '' for TFDS's default.
 
   Raises:
-    UserError: TFDS knows no such set, config or version, or its files are
-      damaged.
+    UserError: `data_dir` is in a bucket, TFDS knows no such set, config or
+      version, or its files are damaged.
   """
   import tensorflow_datasets as tfds
 
+  data_dir = require_local(data_dir, 'data_dir')
   data_dir = os.path.expanduser(data_dir) if data_dir else None
   try:
     builder = tfds.builder(name, data_dir=data_dir)

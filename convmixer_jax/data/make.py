@@ -22,9 +22,6 @@ _LONGEST_REASON = 400  # characters
 
 def require_tensorflow() -> None:
   """Raises UserError unless TensorFlow, by which TFDS makes sets, is there."""
-  # TFDS imports it when it needs it; it must not log what is not an error.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
   try:
     import tensorflow  # noqa: F401
   except ImportError as error:

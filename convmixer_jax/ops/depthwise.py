@@ -16,6 +16,11 @@ from convmixer_jax.ops import library, native, shift, xla
 _MODULES = {'native': native, 'shift': shift, 'xla': xla}
 IMPLEMENTATIONS = tuple(_MODULES)
 
+# The largest kernel for which cuDNN is expected to have fast depthwise kernels
+# in NHWC, the only layout XLA uses on Hopper. Beyond, it is expected to take 20
+# times as long. Not measured yet on a GPU with this code.
+_LARGEST_OF_CUDNN = 7
+
 
 def depthwise_conv(
   x: jax.Array,
@@ -36,13 +41,15 @@ def depthwise_conv(
     bias: `[C]` or None; like kernel.
     implementation: 'native' (C++ kernels for CPUs), 'shift' (shifted
       multiply-adds), 'xla' (a convolution of XLA's), or None: the best for the
-      platform the computation is lowered for, on CPUs 'native' where it can be
-      compiled, else 'shift', and 'xla' on all others.
+      platform the computation is lowered for. On CPUs that is 'native' where
+      it can be compiled, else 'shift'; on NVIDIA GPUs 'shift' for kernels
+      larger than 7, else 'xla'; and 'xla' on all others.
 
   Returns:
     `[B, H, W, C]` of x's dtype, summed in float32. The gradients of kernel
     and bias have their own dtypes and are summed in float32, over devices
-    too.
+    too. Of bfloat16 images 'xla' on NVIDIA GPUs rounds each device's gradient
+    of the kernel to bfloat16.
 
   Raises:
     ValueError: for shapes that do not fit or an unknown implementation.
@@ -76,6 +83,26 @@ def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> None:
     )
 
 
+def best_by_platform(size: int) -> dict[str, str]:
+  """Returns the best implementation for a kernel size.
+
+  Args:
+    size: rows and columns of the kernel.
+
+  Returns:
+    By JAX's name of a platform; 'default' is all others.
+  """
+  # Beside an accelerator a CPU has other work than compiling for itself.
+  compiles = jax.default_backend() == 'cpu' and library.is_available(
+    'depthwise', size
+  )
+  return {
+    'cpu': 'native' if compiles else 'shift',
+    'cuda': 'xla' if size <= _LARGEST_OF_CUDNN else 'shift',
+    'default': 'xla',
+  }
+
+
 def _call(
   function: str, implementation: str | None, size: int, /, *operands, **sizes
 ):
@@ -86,13 +113,10 @@ def _call(
 
   if implementation is not None:
     return of(implementation)(*operands)
-  # Beside an accelerator a CPU has other work than compiling for itself.
-  on_cpu = jax.default_backend() == 'cpu' and library.is_available(
-    'depthwise', size
-  )
-  return lax.platform_dependent(
-    *operands, cpu=of('native' if on_cpu else 'shift'), default=of('xla')
-  )
+  best = {
+    platform: of(name) for platform, name in best_by_platform(size).items()
+  }
+  return lax.platform_dependent(*operands, **best)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

@@ -1,13 +1,18 @@
 """Depthwise convolution as shifted multiply-adds that XLA fuses.
 
 XLA:CPU's own grouped convolution is a scalar loop. A sum of shifted products
-is one elementwise fusion instead, vectorised over the channels.
+is one elementwise fusion instead, vectorised over the channels. A GPU wants
+the sum in another form (`shift_gpu.py`).
 Both functions have the interface every implementation has (`depthwise.py`).
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from convmixer_jax.ops import shift_gpu
 
 
 def _pad(x: jax.Array, size: int, low: int) -> jax.Array:
@@ -22,6 +27,14 @@ def correlate(
 
   Sums in float32; the result has x's dtype.
   """
+  return lax.platform_dependent(
+    *(x, kernel, bias),
+    cuda=functools.partial(shift_gpu.correlate, low=low),
+    default=functools.partial(_correlate, low=low),
+  )
+
+
+def _correlate(x, kernel, bias, low):
   _, height, width, _ = x.shape
   size = kernel.shape[0]
   padded = _pad(x, size, low).astype(jnp.float32)
@@ -38,11 +51,21 @@ def correlate_kernel(
 ) -> tuple[jax.Array, jax.Array]:
   """Gradients `[k, k, C]`, `[C]` of `correlate`'s kernel and bias given dy.
 
-  In float32. A reduction for each of the k*k elements reads everything k*k
-  times. A row of the image at a time, the sum over its columns is one fusion
-  again, whose result is a kernel. The batch stays a dimension, so that a
-  sharded one stays where it is.
+  In float32.
   """
+  how = {'size': size, 'low': low}
+  return lax.platform_dependent(
+    *(x, dy),
+    cuda=functools.partial(shift_gpu.correlate_kernel, **how),
+    default=functools.partial(_correlate_kernel, **how),
+  )
+
+
+def _correlate_kernel(x, dy, size, low):
+  # A reduction for each of the k*k elements reads everything k*k times. A row
+  # of the image at a time, the sum over its columns is one fusion again, whose
+  # result is a kernel. The batch stays a dimension, so that a sharded one stays
+  # where it is.
   batch, height, width, channels = x.shape
   padded = _pad(x, size, low)
 

@@ -1,11 +1,16 @@
-"""Depthwise convolution as XLA's own convolution: for TPU and GPU.
+"""Depthwise convolution as XLA's own convolution: for TPU and GPU (cuDNN).
 
 Both functions have the interface every implementation has (`depthwise.py`).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 
 def _conv(x: jax.Array, kernel: jax.Array, low: int) -> jax.Array:
@@ -40,10 +45,62 @@ def correlate_kernel(
 ) -> tuple[jax.Array, jax.Array]:
   """Gradients `[k, k, C]`, `[C]` of `correlate`'s kernel and bias given dy.
 
-  In float32."""
+  In float32, over devices too. Of bfloat16 operands cuDNN gives a bfloat16
+  result only: there each device's sum, taken in float32, is rounded once.
+  """
+  float32 = functools.partial(_kernel_gradient_float32, size=size, low=low)
+  if x.dtype == jnp.float32:
+    dkernel = float32(x, dy)
+  else:
+    dkernel = lax.platform_dependent(
+      x,
+      dy,
+      cuda=lambda x, dy: kernel_gradient_cudnn(x, dy, size, low),
+      default=float32,
+    )
+  return dkernel, dy.astype(jnp.float32).sum((0, 1, 2))
+
+
+def _kernel_gradient_float32(x, dy, size, low):
   # Casting first makes the result, and any reduction of it over devices,
-  # float32.
-  x, dy = x.astype(jnp.float32), dy.astype(jnp.float32)
-  kernel = jax.ShapeDtypeStruct((size, size, x.shape[-1]), jnp.float32)
+  # float32. XLA:TPU fuses the casts.
+  return _kernel_gradient(
+    x.astype(jnp.float32), dy.astype(jnp.float32), size, low
+  )
+
+
+def _kernel_gradient(x, dy, size, low):
+  kernel = jax.ShapeDtypeStruct((size, size, x.shape[-1]), x.dtype)
   transpose = jax.linear_transpose(lambda kernel: _conv(x, kernel, low), kernel)
-  return transpose(dy)[0], dy.sum((0, 1, 2))
+  return transpose(dy)[0]
+
+
+def _kernel_gradient_cudnn(x, dy, size, low):
+  """As `kernel_gradient_cudnn`, on one device."""
+  # Asked for a float32 result, XLA:GPU would write float32 copies of both.
+  return _kernel_gradient(x, dy, size, low).astype(jnp.float32)
+
+
+def _partition_kernel_gradient(size, low, mesh, arguments, result):
+  batch, _, _, channels = arguments[0].sharding.spec
+
+  def run(x, dy):
+    dkernel = _kernel_gradient_cudnn(x, dy, size, low)
+    return dkernel if batch is None else lax.psum(dkernel, batch)
+
+  images = NamedSharding(mesh, P(batch, None, None, channels))
+  kernel = NamedSharding(mesh, P(None, None, channels))
+  return mesh, run, kernel, (images, images)
+
+
+# `[k, k, C]` in float32, of bfloat16 x and dy as they are. Left to itself, XLA
+# would add up the bfloat16 sums of several devices in bfloat16.
+kernel_gradient_cudnn = custom_partitioning(
+  _kernel_gradient_cudnn, static_argnums=(2, 3)
+)
+kernel_gradient_cudnn.def_partition(
+  _partition_kernel_gradient,
+  sharding_rule='b h w c, b h w c -> i j c',
+  reduction_factors=('b',),
+  need_replication_factors=('h', 'w', 'i', 'j'),
+)

@@ -32,6 +32,10 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   Ctrl-C end it with statuses of their own.
   """
   tune_allocator()
+  # TFDS imports TensorFlow for some sets, if it is installed. It must not log
+  # what is not an error.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
   def guarded(argv):
     logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)

@@ -26,7 +26,7 @@ from absl import logging
 from clu import parameter_overview
 from etils import epath
 
-from convmixer_jax import weights
+from convmixer_jax import files, weights
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import find_architecture
 from convmixer_jax.tools import cli
@@ -48,12 +48,13 @@ def convert(source: str, dest: str, model: str | None = None) -> None:
     UserError: the source cannot be read, or the destination exists or cannot be
       written to.
   """
-  path = workdir.absolute_path(dest)
+  path = files.absolute_path(dest)
   is_file = path.suffix == '.safetensors'
   if path.suffix in ('.pth', '.pt', '.tar', '.bin', '.npz'):
     raise UserError(
       f'{dest}: only FILE.safetensors or a directory can be written'
     )
+  files.check_access(path.parent if is_file else path, writes=True)
   if path.exists():
     raise UserError(f'{dest} is there already; remove it, or choose another')
   loaded = initialize.load_weights(source, model)

@@ -51,11 +51,11 @@ def main(argv: Sequence[str]) -> None:
 
   import jax
 
+  from convmixer_jax import files
   from convmixer_jax.data import protocols
   from convmixer_jax.data.class_names import readable
   from convmixer_jax.tools import evaluation_report
   from convmixer_jax.training.evaluation import score_images
-  from convmixer_jax.training.workdir import absolute_path
 
   config = network.eval_config(trained.BATCH_SIZE.value, trained.SIZE.value)
   dataset = config.dataset
@@ -77,7 +77,9 @@ def main(argv: Sequence[str]) -> None:
     )
   output = None
   if _OUTPUT.value is not None:
-    output = _make_directory(absolute_path(_OUTPUT.value))
+    output = files.absolute_path(_OUTPUT.value)
+    files.check_access(output, writes=True)
+    _make_directory(output)
 
   size = dataset.image_size
   print(
@@ -145,9 +147,8 @@ def _make_directory(path):
   except OSError as error:
     raise UserError(
       f'--output={path} is no directory that can be written to '
-      f'({error.strerror}); give another'
+      f'({error.strerror or error}); give another'
     ) from error
-  return path
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from convmixer_jax import plots
 from convmixer_jax.data import augment
 from convmixer_jax.data.sources import Source
+from convmixer_jax.files import write as write_file
 from convmixer_jax.training.evaluation import Scores
 
 _MOST_WRONG = 24  # pictures
@@ -88,7 +89,7 @@ def write(
   if most_wrong is not None:
     files['most_wrong.png'] = plots.to_png(most_wrong)
   for name, content in files.items():
-    (directory / name).write_bytes(content)
+    write_file(directory / name, content)
   return list(files)
 
 

@@ -32,8 +32,7 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise UserError(f'{argv[1]!r} is no flag; --output=DIR says where to')
 
-  from convmixer_jax import export
-  from convmixer_jax.training.workdir import absolute_path
+  from convmixer_jax import export, files
 
   known = {
     'stablehlo': (export.STABLEHLO, export.to_stablehlo),
@@ -44,6 +43,8 @@ def main(argv: Sequence[str]) -> None:
       raise UserError(
         f'--format={name} is unknown; there are {", ".join(known)}'
       )
+  output = files.absolute_path(_OUTPUT.value)
+  files.check_access(output, writes=True)
   network = trained.from_flags()
   config = network.eval_config(batch_size=1, image_size=trained.SIZE.value)
   formats = [known[name][0] for name in _FORMAT.value]
@@ -61,15 +62,14 @@ def main(argv: Sequence[str]) -> None:
   )
   contents['model.json'] = (json.dumps(card, indent=2) + '\n').encode()
 
-  output = absolute_path(_OUTPUT.value)
   try:
     output.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-      (output / name).write_bytes(content)
+      files.write(output / name, content)
   except OSError as error:
     raise UserError(
-      f'--output={output} cannot be written to ({error.strerror}); give '
-      'another directory'
+      f'--output={output} cannot be written to ({error.strerror or error}); '
+      'give another directory'
     ) from error
   print(f'{network.name}, in {output}:')
   for name, content in contents.items():

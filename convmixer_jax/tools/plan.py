@@ -13,6 +13,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -57,6 +58,9 @@ def main(argv: Sequence[str]) -> None:
     config.dataset, _NUM_EXAMPLES.value, _NUM_CLASSES.value
   )
   os.environ |= ENVIRONMENT  # before JAX starts
+  # JAX is imported already, and has read this one. Plugins check the libraries
+  # of a platform that may be used.
+  jax.config.update('jax_platforms', ENVIRONMENT['JAX_PLATFORMS'])
   from convmixer_jax.planning import build, report, topologies
 
   name = config_flags.get_config_filename(flags.FLAGS['config'])

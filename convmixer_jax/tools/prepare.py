@@ -40,6 +40,7 @@ from convmixer_jax.data.builders import (
   is_prepared,
 )
 from convmixer_jax.errors import UserError
+from convmixer_jax.files import require_local
 from convmixer_jax.tools import cli
 from convmixer_jax.tools.data_flags import DATA_DIR
 
@@ -66,6 +67,7 @@ def prepare(
     UserError: there is no such set, an archive is missing or damaged, the disk
       is full, the download failed, or the result is not what it should be.
   """
+  require_local(manual_dir, '--manual_dir')
   if data_dir and '://' in data_dir:
     raise UserError(
       f'--data_dir={data_dir} is not a local directory, and array_record files '

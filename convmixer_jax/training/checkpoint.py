@@ -139,8 +139,11 @@ class Checkpointer:
     except Exception as error:  # from the file system by way of Orbax: any
       if lost_others(error):
         raise
-      last = max(_steps(self._directory), default=None)
-      next_start = f'goes on from step {last}' if last else 'begins anew'
+      try:
+        last = max(_steps(self._directory), default=None)
+        next_start = f'goes on from step {last}' if last else 'begins anew'
+      except Exception:  # of a bucket that is out of reach
+        next_start = 'resumes from the last checkpoint'
       raise UserError(
         f'the checkpoint of step {self._saving} could not be written to '
         f'{self._directory} ({_in_short(error)}); the same command '

@@ -7,9 +7,10 @@ that `sha256sum --check SHA256SUMS` understands.
 
 import concurrent.futures
 import hashlib
-from collections.abc import Iterator
 
 from etils import epath
+
+from convmixer_jax import files
 
 _NAME = 'SHA256SUMS'
 _CHUNK = 2**24  # bytes
@@ -22,7 +23,7 @@ def write(directory: epath.Path) -> None:
   """
   sums = _checksums(directory, sorted(_files(directory)))
   lines = [f'{checksum}  {name}\n' for name, checksum in sums.items()]
-  (directory / _NAME).write_text(''.join(lines))
+  files.write(directory / _NAME, ''.join(lines))
 
 
 def find_damage(directory: epath.Path, item: str = '') -> str | None:
@@ -61,12 +62,9 @@ def find_damage(directory: epath.Path, item: str = '') -> str | None:
   return None
 
 
-def _files(directory: epath.Path) -> Iterator[str]:
-  for item in directory.iterdir():
-    if item.is_dir():
-      for folder, _, names in item.walk():
-        for name in names:
-          yield str((folder / name).relative_to(directory))
+def _files(directory: epath.Path) -> set[str]:
+  """Returns the files of the items, but not those right in the directory."""
+  return {name for name in files.list_files(directory) if '/' in name}
 
 
 def _checksums(directory: epath.Path, names: list[str]) -> dict[str, str]:

@@ -12,11 +12,11 @@ from flax import linen as nn
 
 from convmixer_jax import weights
 from convmixer_jax.errors import UserError
+from convmixer_jax.files import absolute_path, check_access
 from convmixer_jax.models import DEFAULT, architecture_of, find_architecture
 from convmixer_jax.runs import load_run
 from convmixer_jax.training import checkpoint
 from convmixer_jax.training.steps import TrainState
-from convmixer_jax.training.workdir import absolute_path
 
 
 def load_weights(source: str, model: str | None = None) -> weights.Weights:
@@ -120,6 +120,7 @@ def _find_run(source: str) -> tuple[epath.Path, int] | None:
   if source.startswith('hf://'):
     return None
   path = absolute_path(source)
+  check_access(path)
   if path.parent.name == 'checkpoints' and path.name.isdigit():
     return path.parent.parent, int(path.name)
   if not (path / 'checkpoints').is_dir():

@@ -8,7 +8,7 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 
 from convmixer_jax import config as config_lib
-from convmixer_jax import models
+from convmixer_jax import files, models
 from convmixer_jax.data import augment, pipeline, sources
 from convmixer_jax.errors import UserError
 from convmixer_jax.training import (
@@ -54,7 +54,7 @@ def train_and_evaluate(
     augment.validate(config.augment)
     mesh = sharding.create_mesh(config.mesh)
     config_lib.check_batch_size(config, mesh.size)
-    directory = workdir.absolute_path(workdir_path)
+    directory = files.absolute_path(workdir_path)
     workdir.check_workdir(directory, config)
     train_source = sources.create_source(
       config.dataset, config.dataset.train_split

@@ -2,9 +2,11 @@
 
 import csv
 import io
+import time
 
 from etils import epath
 
+from convmixer_jax import files
 from convmixer_jax.errors import UserError
 from convmixer_jax.training.workdir import write_whole
 
@@ -12,7 +14,8 @@ from convmixer_jax.training.workdir import write_whole
 class MetricsTable:
   """A table of numbers by step, kept in memory and on disk.
 
-  The whole file is written each time (see `write_whole`).
+  The whole file is written each time (see `write_whole`), to a bucket only
+  every few seconds.
   """
 
   def __init__(self, path: epath.Path, columns: list[str], last_step: int):
@@ -28,16 +31,38 @@ class MetricsTable:
     self._rows = {
       step: row for step, row in read_table(path).items() if step <= last_step
     }
+    self._next_store = 0.0
+    self._is_stored = True
+
+  def rows(self) -> list[dict[str, float]]:
+    """Returns the rows, in the order they were written."""
+    return list(self._rows.values())
 
   def write(self, step: int, values: dict[str, float]) -> None:
-    """Adds values to the row of `step`, and the row to the file."""
+    """Adds values to the row of `step`, and soon the row to the file."""
     row = self._rows.setdefault(step, {'step': step})
     row.update(values)
+    self._is_stored = False
+    if time.monotonic() >= self._next_store:
+      self.store()
+
+  def store(self) -> None:
+    """Writes the file, unless it has all rows.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    if self._is_stored:
+      return
     text = io.StringIO()
     writer = csv.DictWriter(text, self._columns, lineterminator='\n')
     writer.writeheader()
     writer.writerows(self._rows.values())
     write_whole(self._path, text.getvalue())
+    self._is_stored = True
+    self._next_store = time.monotonic() + files.seconds_between_writes(
+      self._path
+    )
 
 
 def read_table(path: epath.Path) -> dict[int, dict[str, float]]:

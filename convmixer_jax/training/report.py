@@ -16,7 +16,7 @@ from convmixer_jax.training.metrics import (
   TrainMetrics,
   empty_window,
 )
-from convmixer_jax.training.metrics_table import MetricsTable, read_table
+from convmixer_jax.training.metrics_table import MetricsTable
 from convmixer_jax.training.tensorboard import TensorBoardWriter
 from convmixer_jax.training.workdir import write_whole
 
@@ -104,11 +104,15 @@ class Reporter:
     """
     self._take_in()
     self._clock = None
+    if self._writes:
+      self._table.store()  # a checkpoint may follow
     return self._window
 
   def evaluation(self, step: int, values: dict[str, float]) -> None:
     """Reports what the held-out images gave."""
     self._write(step, values)
+    if self._writes:
+      self._table.store()
 
   def weights(self, step: int, kernels: dict[str, jax.Array]) -> None:
     """Writes the pictures of the weights to TensorBoard.
@@ -132,12 +136,13 @@ class Reporter:
     self._wait_for_pictures()
     self._drawing.shutdown()
     self._writer.close()
-    if rows := read_table(self._workdir / 'metrics.csv'):
-      picture = plots.to_png(plots.learning_curves(list(rows.values())))
-      try:
+    try:
+      self._table.store()
+      if rows := self._table.rows():
+        picture = plots.to_png(plots.learning_curves(rows))
         write_whole(self._workdir / 'curves.png', picture)
-      except UserError as error:  # which must not hide another
-        print(f'curves.png was not written: {error}')
+    except UserError as error:  # which must not hide another
+      print(f'curves.png was not written: {error}')
 
   def _draw(self, step, kernels):
     images = {}

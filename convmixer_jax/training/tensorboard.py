@@ -1,16 +1,69 @@
 """TensorBoard's files of a run: scalars, pictures, text and hyperparameters."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import ml_collections
 import numpy as np
 import tensorboardX
 from etils import epath
+from tensorboardX.record_writer import register_writer_factory
 from tensorboardX.summary import hparams
 
+from convmixer_jax import files
 from convmixer_jax.config import flatten
 
 _FLUSH_SECONDS = 10
+_BUCKET_FILE_BYTES = 2**23  # uploaded again at each flush
+
+
+class _BucketFile:
+  """An event file in a bucket, where nothing can be appended to a file.
+
+  TensorBoard reads a directory's event files in the order of their names, so
+  what does not fit into one continues in the next.
+  """
+
+  def __init__(self, path: str):
+    self._path = epath.Path(path)
+    self._content = bytearray()
+    self._uploaded = self._number = 0
+
+  def write(self, content: bytes) -> None:
+    self._content += content
+
+  def flush(self) -> None:
+    if self._uploaded == len(self._content):
+      return
+    path = self._path
+    if self._number:
+      path = path.with_name(f'{path.name}.{self._number:06}')
+    # An error would end tensorboardX's thread, and the run would wait for it
+    # for ever. The next flush tries again; a checkpoint that cannot be written
+    # ends the run.
+    with contextlib.suppress(OSError):
+      files.write(path, bytes(self._content))
+      self._uploaded = len(self._content)
+      if self._uploaded >= _BUCKET_FILE_BYTES:
+        self._number += 1
+        self._content.clear()
+        self._uploaded = 0
+
+  def close(self) -> None:
+    """Does nothing: tensorboardX flushes before."""
+
+
+class _BucketFiles:
+  """Opens event files in buckets; tensorboardX's own give up at an error."""
+
+  def open(self, path: str) -> _BucketFile:
+    return _BucketFile(path)
+
+  def directory_check(self, path: str) -> None:
+    """Does nothing: a bucket has no directories to be made."""
+
+
+register_writer_factory('gs', _BucketFiles())
 
 
 class TensorBoardWriter:

