@@ -1,7 +1,6 @@
 """What every network has to pass, in a tiny form of it."""
 
 import copy
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -9,87 +8,27 @@ import ml_collections
 import numpy as np
 import onnxruntime
 import pytest
-from checkpoints import read_state
+from architectures import (
+  DATASET,
+  NAMES,
+  TINY,
+  assert_identical,
+  config_of,
+  create,
+  images_of,
+  normalized,
+)
 
-from configs import default
 from convmixer_jax import config as config_lib
-from convmixer_jax import export, flops, models, prediction, trained, weights
+from convmixer_jax import export, flops, models, prediction, weights
 from convmixer_jax.errors import UserError
-from convmixer_jax.models.convmixer import CONVMIXER
-from convmixer_jax.models.convmixer.arithmetic import count_layers
 from convmixer_jax.planning import build, compilation, report
 from convmixer_jax.planning.chips import Chip
-from convmixer_jax.tools import convert
-from convmixer_jax.training import initialize, loop, steps
-
-# Fields for images of 8 x 8 pixels, with all that is random switched on.
-TINY = {
-  'convmixer': {'width': 8, 'depth': 2, 'patch_size': 2, 'kernel_size': 3},
-  'vit': {'width': 8, 'depth': 2, 'heads': 2, 'drop_path': 0.3},
-}
-NAMES = list(models.MODELS)
+from convmixer_jax.training import initialize, steps
 
 
 def test_every_network_is_tested():
   assert TINY.keys() == models.MODELS.keys()
-
-
-def config_of(name):
-  config = default.get_config()
-  config.model = models.model_config(name, **TINY[name])
-  config.batch_size, config.num_steps = 64, 4
-  config.checkpoint_every_steps, config.keep_checkpoints = 2, 4
-  config.augment.crop_scale, config.augment.flip = (0.6, 1.0), 0.0
-  config.log_every_steps = 2
-  config.input.num_threads = 2
-  config.accum_steps = 2
-  return config
-
-
-def create(name, num_classes=10, **changes):
-  """Returns a model, and variables of which none is 0 or 1."""
-  config = models.model_config(name, **(TINY[name] | changes))
-  model = models.create_model(config, num_classes)
-  shapes = jax.eval_shape(
-    lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
-  )
-  rng = np.random.default_rng(0)
-
-  def draw(path, leaf):
-    values = rng.normal(size=leaf.shape) * 0.4
-    if path[-1].key in ('scale', 'var'):
-      values = np.abs(values) + 0.5
-    return values.astype(np.float32)
-
-  return model, jax.tree_util.tree_map_with_path(draw, shapes)
-
-
-def images_of(size=8, count=4):
-  shape = (count, size, size, 3)
-  return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
-
-
-DATASET = ml_collections.ConfigDict(
-  {'image_size': 8, 'mean': (0.4, 0.5, 0.6), 'std': (0.2, 0.25, 0.3)}
-)
-
-
-def normalized(images):
-  pixels = images / 255 - np.array(DATASET.mean)
-  return (pixels / np.array(DATASET.std)).astype(np.float32)
-
-
-def assert_identical(a, b):
-  assert jax.tree.structure(a) == jax.tree.structure(b)
-  jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-@pytest.fixture(scope='module', params=NAMES)
-def run(request, tmp_path_factory):
-  """The name of a network, and the directory of a run of it."""
-  directory = tmp_path_factory.mktemp(request.param)
-  loop.train_and_evaluate(config_of(request.param), str(directory))
-  return request.param, directory
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -195,93 +134,6 @@ def test_fast_evaluation_and_exports_equal_the_network(name, size):
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.slow
-def test_resumes_bit_for_bit(run, tmp_path):
-  name, whole = run
-  pieces = tmp_path / 'pieces'
-  shutil.copytree(whole, pieces)
-  shutil.rmtree(pieces / 'checkpoints' / '4')
-  state = read_state(whole, 4)
-  loop.train_and_evaluate(config_of(name), str(pieces))
-  assert_identical(read_state(pieces, 4), state)
-  before = read_state(whole, 2)['params']
-  moved = jax.tree.map(
-    lambda a, b: bool(np.any(a != b)), before, state['params']
-  )
-  assert all(jax.tree.leaves(moved))
-
-
-@pytest.mark.slow
-def test_a_run_is_evaluated_and_described(run):
-  name, directory = run
-  network = trained.from_run(str(directory))
-  assert type(network.model) is models.MODELS[name].module
-  assert network.name == f'{type(network.model).__name__}-8/2 of ' + (
-    f'{directory}, step 4'
-  )
-  config = network.eval_config(batch_size=1)
-  card = export.model_card(network, config, [export.STABLEHLO])
-  assert card['size']['width'] == 8
-  leaves = jax.tree.leaves(network.variables['params'])
-  assert card['size']['parameters'] == sum(leaf.size for leaf in leaves)
-  with pytest.raises(UserError, match='images of 1 x 1 are smaller than a pat'):
-    network.eval_config(1, 1)
-
-
-@pytest.mark.slow
-def test_is_converted_and_starts_another_run_with_a_new_head(run, tmp_path):
-  name, directory = run
-  file, again = tmp_path / 'x.safetensors', tmp_path / 'again'
-  convert.convert(str(directory), str(file))
-  convert.convert(str(file), str(again))
-  state = read_state(directory, 4)
-  config = config_of(name)
-  for source in (f'{directory}/checkpoints/4', str(file), str(again)):
-    config.init_from = source
-    model = models.create_model(config.model, 10)
-    start = initialize.load_start(config, model)
-    loaded = initialize.load_weights(source)
-    assert loaded.network == name
-    if source == f'{directory}/checkpoints/4':
-      assert_identical(start['params'], state['params'])
-    assert_identical(start['params'], loaded.variables['params'])
-  fewer = models.create_model(config.model, 3)
-  params = initialize.load_start(config, fewer)['params']
-  assert models.MODELS[name].head not in params
-  config.new_head, config.body_lr_scale, config.num_steps = True, 0.0, 1
-  loop.train_and_evaluate(config, str(tmp_path / 'new'))
-  now = read_state(tmp_path / 'new', 1)['params']
-  head = models.MODELS[name].head
-  for module, arrays in params.items():
-    assert_identical(now[module], arrays)
-  assert np.any(
-    now[head]['kernel'] != loaded.variables['params'][head]['kernel']
-  )
-
-
-@pytest.mark.slow
-def test_weights_of_another_image_size_start_a_run(run):
-  name, directory = run
-  config = config_of(name)
-  config.init_from = str(directory)
-  config.dataset.image_size = 12
-  model = models.create_model(config.model, 10)
-  start = initialize.load_start(config, model)['params']
-  shapes = jax.eval_shape(
-    lambda: model.init(
-      jax.random.key(0), jnp.zeros((1, 12, 12, 3)), train=False
-    )
-  )['params']
-  assert jax.tree.map(np.shape, start) == jax.tree.map(jnp.shape, shapes)
-  variables = trained.from_run(str(directory), 'best').variables
-  images = normalized(images_of(12))
-  np.testing.assert_allclose(
-    model.apply(variables | {'params': start}, images, train=False),
-    model.apply(variables, images, train=False),
-    atol=1e-5,
-  )
-
-
 @pytest.mark.parametrize('name', NAMES)
 def test_weights_of_another_network_are_refused_by_name(name, tmp_path):
   model, variables = create(name)
@@ -325,26 +177,6 @@ def test_a_plan_counts_and_compiles_the_step(name):
   assert column['matrix_flops'] == matrix
   assert 'batch, images' in report.table(
     plan | {'config': 'C', 'topology': 'T'}
-  )
-
-
-@pytest.mark.parametrize('variant', CONVMIXER.variants)
-def test_counts_of_a_traced_convmixer_are_those_of_its_formula(variant):
-  fields = CONVMIXER.variants[variant]
-  model = models.create_model(models.model_config('convmixer', **fields), 1000)
-  layers = count_layers(model, 224)
-  forward = sum(layer.multiply_adds for layer in layers)
-  depthwise = sum(
-    layer.multiply_adds for layer in layers if 'depthwise' in layer.name
-  )
-  counted = flops.count_forward(model, 224, batch_size=2)
-  assert (counted.total, counted.depthwise) == (2 * forward, 2 * depthwise)
-  # Two products more for each, but one for the patches.
-  counted = flops.count_training(model.clone(remat=True), 224)
-  assert counted.total == 3 * forward - layers[0].multiply_adds
-  assert counted.depthwise == 3 * depthwise
-  assert flops.count_parameters(model, 224) == sum(
-    layer.parameters for layer in layers
   )
 
 

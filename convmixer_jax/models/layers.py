@@ -76,6 +76,26 @@ class PatchTokens(nn.Module):
     return Dense(self.width, init, init, self.dtype, name='projection')(patches)
 
 
+class Attention(nn.Module):
+  """Multi-head softmax attention, with biases."""
+
+  heads: int
+  kernel_init: nn.initializers.Initializer
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps tokens `[B, N, C]` to the same shape."""
+    batch, count, width = x.shape
+    init = self.kernel_init
+    qkv = Dense(3 * width, init, dtype=self.dtype, name='qkv')(x)
+    shape = (batch, count, 3, self.heads, width // self.heads)
+    q, k, v = jnp.moveaxis(qkv.reshape(shape), 2, 0)
+    y = jax.nn.dot_product_attention(q, k, v)  # [B, N, heads, C / heads]
+    y = y.reshape(x.shape)
+    return Dense(width, init, dtype=self.dtype, name='projection')(y)
+
+
 class Mlp(nn.Module):
   """Two dense layers with an exact GELU between them."""
 

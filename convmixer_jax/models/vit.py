@@ -22,6 +22,7 @@ from convmixer_jax.models.architecture import (
   check_fields,
 )
 from convmixer_jax.models.layers import (
+  Attention,
   Dense,
   Mlp,
   PatchTokens,
@@ -59,24 +60,6 @@ FIELDS = {
 }
 
 
-class Attention(nn.Module):
-  """Multi-head softmax attention, with biases."""
-
-  heads: int
-  dtype: jnp.dtype
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps tokens `[B, N, C]` to the same shape."""
-    batch, count, width = x.shape
-    qkv = Dense(3 * width, _INIT, dtype=self.dtype, name='qkv')(x)
-    shape = (batch, count, 3, self.heads, width // self.heads)
-    q, k, v = jnp.moveaxis(qkv.reshape(shape), 2, 0)
-    y = jax.nn.dot_product_attention(q, k, v)  # [B, N, heads, C / heads]
-    y = y.reshape(x.shape)
-    return Dense(width, _INIT, dtype=self.dtype, name='projection')(y)
-
-
 class Block(nn.Module):
   """One layer: attention between tokens, then an MLP in each."""
 
@@ -98,7 +81,8 @@ class Block(nn.Module):
       return x + branch
 
     y = norm(name='attention_norm')(x)
-    x = add(x, Attention(self.heads, self.dtype, name='attention')(y))
+    attention = Attention(self.heads, _INIT, self.dtype, name='attention')
+    x = add(x, attention(y))
     y = norm(name='mlp_norm')(x)
     x = add(x, Mlp(hidden, _INIT, self.dtype, name='mlp')(y))
     patches = x[:, 1:].reshape(x.shape[0], *self.grid, -1)
@@ -263,15 +247,15 @@ _TABLE = Table(
 def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
   """See `StateDictMap.infer_fields`; heads do not show in the shapes."""
   tensors = clean(tensors)
+  width = size(tensors, 'cls_token', -1)
+  hidden = size(tensors, 'blocks.0.mlp.fc1.weight', 0)
   fields = {
-    'width': size(tensors, 'cls_token', -1),
+    'width': width,
     'depth': max(count_blocks(tensors, 'blocks.I.norm1.weight'), 1),
     'patch_size': size(tensors, 'patch_embed.proj.weight', -1),
-    'mlp_ratio': 1,
+    'mlp_ratio': max(hidden // width, 1),
     'num_classes': size(tensors, 'head.weight', 0),
   }
-  hidden = size(tensors, 'blocks.0.mlp.fc1.weight', 0)
-  fields['mlp_ratio'] = max(hidden // fields['width'], 1)
   side = max(round((size(tensors, 'pos_embed', 1) - 1) ** 0.5), 1)
   pixels = side * fields['patch_size']
   model = ViT(**fields, heads=1)
@@ -289,13 +273,7 @@ def _assume(fields: Mapping[str, Any]) -> dict[str, int]:
   return {} if width % 64 else {'heads': width // 64}
 
 
-_BASE = {
-  'width': 768,
-  'depth': 12,
-  'patch_size': 16,
-  'heads': 12,
-  'mlp_ratio': 4,
-}
+_BASE = {'width': 768, 'depth': 12, 'patch_size': 16, 'heads': 12}
 
 VIT = Architecture(
   module=ViT,

@@ -83,8 +83,6 @@ def _check_config_flags(arguments):
 
   Returns the config's leaves by dotted key.
   """
-  from convmixer_jax import models
-
   given = {}
   for name, following in itertools.zip_longest(arguments, arguments[1:]):
     if name.startswith(('--config', '--noconfig.')):
@@ -95,6 +93,8 @@ def _check_config_flags(arguments):
   path, _, variant = given.pop('config').partition(':')
   if not os.path.isfile(path):
     raise UserError(f'--config={path} is no file; configs/ has some')
+  from convmixer_jax import models  # with Flax; not every tool needs it
+
   config = _load_config(path, variant)
   if not isinstance(config, ml_collections.ConfigDict):
     raise UserError(
@@ -109,7 +109,7 @@ def _check_config_flags(arguments):
   for name in given:
     key = name.removeprefix('no').removeprefix('config.')
     if key not in known:
-      network = known.get('model.name')
+      network = known.get('model.name', models.DEFAULT)
       if key.startswith('model.') and models.is_field_of_another(
         key.removeprefix('model.'), network
       ):
