@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convmixer_jax.benchmarks import input as input_benchmark
 from convmixer_jax.errors import UserError
-from convmixer_jax.tools import input_benchmark
 
 
 @pytest.fixture

@@ -10,23 +10,29 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from convmixer_jax.benchmarks import model as model_benchmark
+from convmixer_jax.benchmarks.contender import Contender
+from convmixer_jax.benchmarks.model_shapes import (
+  SHAPES,
+  Shape,
+  count_operations,
+)
+from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import ConvMixer
-from convmixer_jax.tools import model_benchmark
-from convmixer_jax.tools.contender import Contender
-from convmixer_jax.tools.model_shapes import SHAPES, Shape, count_operations
-from convmixer_jax.tools.plain_flax import PlainConvMixer
+from convmixer_jax.models import DTYPES, ConvMixer
 
 TINY = Shape(8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2)
 
 FAKE_WORKER = """
 import json, sys
 json.loads(sys.stdin.readline())
-cost = {'compile': 1.0, 'step': 0.25, 'peak': 100.0}
-print(json.dumps({'about': {}, 'costs': dict.fromkeys(
-    ('matmul', 'forward', 'train'), cost)}), flush=True)
+print(json.dumps({'about': {}}), flush=True)
 for line in sys.stdin:
   kind, count = line.split()
+  if kind == 'first':
+    cost = {'compile': 1.0, 'step': 0.25, 'peak': 100.0}
+    print(json.dumps(cost), flush=True)
+    continue
   seconds = SECONDS * int(count)
   print(json.dumps({'wall': seconds, 'cpu': 2 * seconds}), flush=True)
 """
@@ -35,7 +41,7 @@ for line in sys.stdin:
 def network(cls, shape):
   sizes = dataclasses.asdict(shape)
   del sizes['image_size'], sizes['batch_size']
-  return cls(**sizes)
+  return cls(**sizes | {'dtype': DTYPES[shape.dtype]})
 
 
 def fake_command(seconds):
@@ -189,7 +195,7 @@ def test_contender_that_fails_says_why(tmp_path):
 
 def test_worker_reports_what_its_library_raises():
   unknown = dataclasses.replace(TINY, activation='tanh')
-  command = [sys.executable, '-m', 'convmixer_jax.tools.jax_model_worker']
+  command = [sys.executable, '-m', 'convmixer_jax.benchmarks.jax_model_worker']
   with Contender([*command, 'project'], unknown) as contender:
     assert "'tanh' is unknown" in contender.missing
 

@@ -16,6 +16,7 @@ from jax.experimental.pallas import tpu
 
 from configs import default, imagenet
 from convmixer_jax import config as config_lib
+from convmixer_jax.benchmarks.model_shapes import Shape, count_operations
 from convmixer_jax.errors import UserError
 from convmixer_jax.planning import (
   build,
@@ -32,7 +33,6 @@ from convmixer_jax.planning.chips import (
 )
 from convmixer_jax.planning.data import data_size
 from convmixer_jax.planning.search import largest_that_fits
-from convmixer_jax.tools.model_shapes import Shape, count_operations
 from convmixer_jax.training import sharding
 from convmixer_jax.training.assembly import assemble
 

@@ -1,39 +1,24 @@
 """Data sets in TFDS's layout, written without TFDS: also such as it refuses."""
 
 import io
-import json
 import pathlib
 
 import numpy as np
-from array_record.python import array_record_module
 from PIL import Image
-from tensorflow_datasets.proto import tf_example_generated_pb2
 
-RECORDS = 'tiny-train.array_record-00000-of-00001'
-_FEATURES = 'tensorflow_datasets.core.features.'
-LABEL = {
-  'pythonClassName': f'{_FEATURES}class_label_feature.ClassLabel',
-  'classLabel': {'numClasses': '3'},
-}
+from convmixer_jax.data.array_record_set import (
+  image_feature,
+  label_feature,
+  shard_name,
+  tensor_feature,
+  write_info,
+  write_split,
+)
 
+__all__ = ['image_feature', 'tensor_feature']
 
-def image_feature(dtype='uint8', channels=3):
-  shape = {'dimensions': ['-1', '-1', str(channels)]}
-  return {
-    'pythonClassName': f'{_FEATURES}image_feature.Image',
-    'image': {'dtype': dtype, 'shape': shape},
-  }
-
-
-def tensor_feature(dtype, *shape):
-  return {
-    'pythonClassName': f'{_FEATURES}tensor_feature.Tensor',
-    'tensor': {
-      'shape': {'dimensions': [str(n) for n in shape]},
-      'dtype': dtype,
-      'encoding': 'none',
-    },
-  }
+RECORDS = shard_name('tiny', 'train')
+LABEL = label_feature(3)
 
 
 def encode(image, file_format='PNG'):
@@ -62,38 +47,6 @@ def write_set(data_dir, records=None, **features):
   records = examples() if records is None else records
   features = {'image': image_feature(), 'label': LABEL} | features
   features = {k: v for k, v in features.items() if v is not None}
-  (directory / 'features.json').write_text(
-    json.dumps(
-      {
-        'pythonClassName': f'{_FEATURES}features_dict.FeaturesDict',
-        'featuresDict': {'features': features},
-      }
-    )
-  )
-  split = {
-    'name': 'train',
-    'numBytes': '1000',
-    'shardLengths': [str(len(records))],
-    'filepathTemplate': '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}',
-  }
-  (directory / 'dataset_info.json').write_text(
-    json.dumps(
-      {
-        'name': 'tiny',
-        'version': '1.0.0',
-        'fileFormat': 'array_record',
-        'splits': [split],
-      }
-    )
-  )
-  path = directory / RECORDS
-  path.unlink(missing_ok=True)
-  writer = array_record_module.ArrayRecordWriter(str(path), 'group_size:1')
-  for image, label in records:
-    example = tf_example_generated_pb2.Example()
-    values = example.features.feature
-    values['image'].bytes_list.value.append(image)
-    values['label'].int64_list.value.append(label)
-    writer.write(example.SerializeToString())
-  writer.close()
+  length = write_split(directory, 'tiny', 'train', records)
+  write_info(directory, 'tiny', features, {'train': length})
   return directory

@@ -211,6 +211,7 @@ def create_model(
 __all__ = [
   'CONVMIXER',
   'DEFAULT',
+  'DTYPES',
   'MODELS',
   'VARIANTS',
   'VIT',

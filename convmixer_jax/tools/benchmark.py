@@ -1,6 +1,6 @@
 """Measures speed: `python -m convmixer_jax.tools.benchmark NAME [flags]`.
 
-NAME is `input` or `model`; `--help` after it lists its flags.
+NAME is `device`, `input` or `model`; `--help` after it lists its flags.
 """
 
 import importlib
@@ -9,6 +9,7 @@ import sys
 from convmixer_jax.tools import cli
 
 BENCHMARKS = {
+  'device': 'convmixer_jax.tools.device_benchmark',
   'input': 'convmixer_jax.tools.input_benchmark',
   'model': 'convmixer_jax.tools.model_benchmark',
 }

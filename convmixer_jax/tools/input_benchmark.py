@@ -1,35 +1,20 @@
-"""Measures decoding and augmentation on one core, beside timm's.
+"""Measures decoding and augmentation beside timm's; see `benchmarks.input`.
 
   python -m convmixer_jax.tools.benchmark input --folder=DIR \
     --timm_python=timm-env/bin/python
-
-Both transform the same files by turns, so that whatever else the machine does
-falls on both; ratios are taken within a turn. Each gives uint8 images of the
-ImageNet recipe: random resized crop, flip, RandAugment m9-mstd0.5-inc1.
 """
 
 import json
 import pathlib
-import platform
-import statistics
-import time
 from collections.abc import Sequence
-from importlib import metadata
-from typing import Any
 
-import ml_collections
-import numpy as np
 from absl import flags
 
-from convmixer_jax.data import augment
-from convmixer_jax.data.builders import find_builder, has_array_record
-from convmixer_jax.data.decode import decode_image
+from convmixer_jax.benchmarks import input as input_benchmark
 from convmixer_jax.errors import UserError
 from convmixer_jax.tools import cli
 from convmixer_jax.tools.benchmark_flags import OUTPUT, ROUNDS, TIMM_PYTHON
 from convmixer_jax.tools.data_flags import DATA_DIR
-from convmixer_jax.tools.machine import describe_machine
-from convmixer_jax.tools.timm_input import TimmInput
 
 _FOLDER = flags.DEFINE_string('folder', None, 'of JPEG files, at any depth')
 _DATASET = flags.DEFINE_string(
@@ -38,196 +23,6 @@ _DATASET = flags.DEFINE_string(
 _IMAGE_SIZE = flags.DEFINE_integer('image_size', 224, 'of the result, pixels')
 _CHUNK = flags.DEFINE_integer('chunk', 100, 'images a turn', lower_bound=1)
 
-_PACKAGES = ('numpy', 'pillow', 'opencv-python-headless')
-
-
-def run(
-  files: Sequence[bytes],
-  *,
-  timm_python: str | None = None,
-  image_size: int = 224,
-  rounds: int = 10,
-  chunk: int = 100,
-) -> dict[str, Any]:
-  """Measures both by turns.
-
-  Args:
-    files: image files, at least one; used round and round.
-    timm_python: an interpreter that can import timm, or None.
-    image_size: height and width of the result, in pixels.
-    rounds: how often each takes its turn.
-    chunk: how many images a turn has.
-
-  Returns:
-    What can be written as JSON: `machine`, `versions`, `settings`;
-    `images_per_sec` (median, by seconds of processor time) and
-    `milliseconds` per image of each stage; `timm` with the same rate, its
-    `versions` and the `ratio`s, by processor and wall time (median, lowest,
-    highest), or with what is `missing`.
-  """
-  settings = {'image_size': image_size, 'rounds': rounds, 'chunk': chunk}
-  files = [files[i % len(files)] for i in range(max(chunk, len(files)))]
-  worker = TimmInput(timm_python, files, image_size)
-  ours, theirs, stages = [], [], []
-  with worker:
-    for turn in range(-1, rounds):  # the first turn is for caches to fill
-      start = max(turn, 0) * chunk % (len(files) - chunk + 1)
-      part = slice(start, start + chunk)
-      first = _measure(files[part], image_size, turn)
-      second = worker.measure(part)
-      if turn >= 0:
-        ours.append(first['all'])
-        theirs.append(second)
-        stages.append({name: taken['cpu'] for name, taken in first.items()})
-  return {
-    'machine': describe_machine(),
-    'versions': {
-      'python': platform.python_version(),
-      **{name: metadata.version(name) for name in _PACKAGES},
-    },
-    'settings': settings,
-    'images_per_sec': _rate(ours, chunk),
-    'milliseconds': _stage_times(stages, chunk),
-    'timm': (
-      {'missing': worker.missing}
-      if worker.missing
-      else _compare(ours, theirs, chunk, worker.versions)
-    ),
-  }
-
-
-def _config(num_ops: int) -> ml_collections.ConfigDict:
-  return ml_collections.ConfigDict(
-    {
-      'crop': 'random_resized',
-      'crop_scale': (0.08, 1.0),
-      'crop_ratio': (3 / 4, 4 / 3),
-      'interpolation': 'random',
-      'flip': 0.5,
-      'rand_augment': {
-        'num_ops': num_ops,
-        'dialect': 'timm',
-        'magnitude': 9.0,
-        'magnitude_std': 0.5,
-        'probability': 0.5,
-        'increasing': True,
-        'fill': (124, 116, 104),
-      },
-    }
-  )
-
-
-def _measure(files, image_size, turn):
-  """Times one chunk whole, and without its last stages."""
-
-  def decode(data):
-    return decode_image(data, 'benchmark')
-
-  def transform(num_ops):
-    config = _config(num_ops)
-    rng = np.random.default_rng(turn + 1)
-    return lambda data: augment.train_transform(
-      decode(data), config, image_size, rng
-    )
-
-  stages = {'decode': decode, 'crop': transform(0), 'all': transform(2)}
-  return {name: _time(function, files) for name, function in stages.items()}
-
-
-def _time(function, files):
-  wall, cpu = time.perf_counter(), time.process_time()
-  for data in files:
-    function(data)
-  return {
-    'cpu': time.process_time() - cpu,
-    'wall': time.perf_counter() - wall,
-  }
-
-
-def _rate(turns, chunk):
-  return chunk / statistics.median(turn['cpu'] for turn in turns)
-
-
-def _stage_times(stages, chunk):
-  decode, crop, everything = (
-    1000 / chunk * statistics.median(turn[name] for turn in stages)
-    for name in ('decode', 'crop', 'all')
-  )
-  return {
-    'decode': decode,
-    'crop, resize, flip': crop - decode,
-    'RandAugment': everything - crop,
-  }
-
-
-def _compare(ours, theirs, chunk, versions):
-  ratios = {}
-  for clock in ('cpu', 'wall'):
-    values = [b[clock] / a[clock] for a, b in zip(ours, theirs, strict=True)]
-    ratios[clock] = [statistics.median(values), min(values), max(values)]
-  return {
-    'images_per_sec': _rate(theirs, chunk),
-    'ratio': ratios,
-    'versions': versions,
-  }
-
-
-def table(result: dict[str, Any]) -> str:
-  """Formats what `run` returns as lines to print."""
-  lines = [
-    f'{result["machine"]["processor"]}, one core, '
-    f'{result["settings"]["image_size"]} x '
-    f'{result["settings"]["image_size"]} pixels',
-    f'this project   {result["images_per_sec"]:7.0f} images/s',
-  ]
-  timm = result['timm']
-  if 'missing' in timm:
-    lines.append(f'timm           {timm["missing"]}')
-  else:
-    lines.append(f'timm           {timm["images_per_sec"]:7.0f} images/s')
-    for clock, (median, low, high) in timm['ratio'].items():
-      lines.append(
-        f'ratio ({clock + " time)":11s}{median:6.2f} ({low:.2f} to {high:.2f})'
-      )
-  stages = ', '.join(
-    f'{name} {value:.2f}' for name, value in result['milliseconds'].items()
-  )
-  return '\n'.join([*lines, f'milliseconds an image: {stages}'])
-
-
-def read_folder(folder: str) -> list[bytes]:
-  """Returns the content of the JPEG files in a folder, at any depth.
-
-  Raises:
-    UserError: there are none.
-  """
-  paths = sorted(pathlib.Path(folder).rglob('*'))
-  endings = ('.jpg', '.jpeg')
-  files = [path for path in paths if path.suffix.lower() in endings]
-  if not files:
-    raise UserError(f'--folder={folder} has no files *.jpg or *.jpeg')
-  return [path.read_bytes() for path in files[:2000]]
-
-
-def read_dataset(name: str, data_dir: str | None) -> list[bytes]:
-  """Returns up to 2,000 training files of a prepared TFDS set.
-
-  Raises:
-    UserError: it is unknown, or not prepared.
-  """
-  import tensorflow_datasets as tfds
-
-  builder = find_builder(name, data_dir)
-  if not has_array_record(builder):
-    raise UserError(
-      f'--dataset={name} is not prepared as array_record in '
-      f'{builder.data_path.parent}; name one that is, or a --folder'
-    )
-  source = builder.as_data_source(
-    'train', decoders={'image': tfds.decode.SkipDecoding()}
-  )
-  return [source[i]['image'] for i in range(min(2000, len(source)))]
-
 
 def main(argv: Sequence[str]) -> None:
   """Measures, prints the table, and writes the figures if asked to."""
@@ -235,17 +30,17 @@ def main(argv: Sequence[str]) -> None:
   if (_FOLDER.value is None) == (_DATASET.value is None):
     raise UserError('give the images: one of --folder and --dataset')
   if _FOLDER.value is not None:
-    files = read_folder(_FOLDER.value)
+    files = input_benchmark.read_folder(_FOLDER.value)
   else:
-    files = read_dataset(_DATASET.value, DATA_DIR.value)
-  result = run(
+    files = input_benchmark.read_dataset(_DATASET.value, DATA_DIR.value)
+  result = input_benchmark.run(
     files,
     timm_python=TIMM_PYTHON.value,
     image_size=_IMAGE_SIZE.value,
     rounds=ROUNDS.value or 10,
     chunk=_CHUNK.value,
   )
-  print(table(result))
+  print(input_benchmark.table(result))
   if OUTPUT.value:
     text = json.dumps(result, indent=2) + '\n'
     pathlib.Path(OUTPUT.value).write_text(text)

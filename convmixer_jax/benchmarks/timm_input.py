@@ -4,7 +4,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from convmixer_jax.tools.worker_process import WorkerProcess
+from convmixer_jax.benchmarks.worker_process import WorkerProcess
 
 _WORKER = pathlib.Path(__file__).with_name('timm_input_worker.py')
 HOW_TO_GET_TIMM = (

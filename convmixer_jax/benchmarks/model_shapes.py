@@ -1,4 +1,4 @@
-"""The networks that `model_benchmark` measures, and their operations."""
+"""The networks that are measured, and their operations."""
 
 import dataclasses
 
@@ -18,6 +18,7 @@ class Shape:
     num_classes: outputs of the head.
     image_size: side of an image, in pixels.
     batch_size: images of a step.
+    dtype: of computation, 'float32' or 'bfloat16'.
   """
 
   width: int
@@ -28,6 +29,7 @@ class Shape:
   num_classes: int = 1000
   image_size: int = 224
   batch_size: int = 4
+  dtype: str = 'float32'
 
 
 SHAPES = {

@@ -1,8 +1,9 @@
-"""The loop of a process that does steps on request, for `model_benchmark`.
+"""The loop of a process that does steps on request, for `contender.py`.
 
 Needs only the standard library, so that another Python can import it. Standard
 input has a line of JSON with the network and the batch, then lines such as
-`train 3`; each is answered by a line of JSON.
+`first train`, which compiles, and `train 3`; each is answered by a line of
+JSON.
 """
 
 import json
@@ -13,8 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# Does as many steps as asked for, and returns when they are done.
-Steps = Callable[[int], Any]
+# Does as many steps as asked for, and returns when they are done; perhaps with
+# what tells more of them, once the clock has stopped.
+Steps = Callable[[int], Callable[[], dict[str, float]] | None]
 
 MATMUL_SIZE = 2048  # of the square matrices that measure the machine
 
@@ -24,10 +26,11 @@ def serve(
 ) -> None:
   """Answers requests until standard input ends.
 
-  The first answer has `about`, and for each kind of step `compile`, the
-  seconds of its first call less those of the second, and `peak`, the highest
-  resident memory in the second call in MiB, libraries and all. Each other has
-  the seconds taken, `wall` and `cpu`. What cannot be had is an `error`.
+  The first answer has `about`. That to `first KIND` has `compile`, the seconds
+  of the first call less those of the second; `step`, those of the second; and
+  `peak`, the highest resident memory in the second call in MiB, libraries and
+  all. That to `KIND COUNT` has the seconds taken, `wall` and `cpu`. Both have
+  what the steps tell of themselves. What fails is answered with an `error`.
 
   Args:
     create: makes the kinds of steps by name, and what there is to tell about
@@ -37,27 +40,36 @@ def serve(
   answers = os.fdopen(os.dup(sys.stdout.fileno()), 'w')
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
-  def answer(values):
+  def answer(function, *arguments):
+    """Returns what a function does, whose values are answered."""
+    try:
+      result, values = function(*arguments)
+    except Exception as error:  # of whatever library: the others have to go on
+      lines = str(error).strip().splitlines() or ['']
+      result, values = None, {'error': f'{type(error).__name__}: {lines[0]}'}
     print(json.dumps(values), file=answers, flush=True)
+    return result
 
-  try:
+  def start():
     kinds, about = create(json.loads(sys.stdin.readline()))
-    costs = {name: _first_steps(steps) for name, steps in kinds.items()}
-  except Exception as error:  # of whatever library: the table has to go on
-    lines = str(error).strip().splitlines() or ['']
-    answer({'error': f'{type(error).__name__}: {lines[0]}'})
-    return
-  answer({'about': about, 'costs': costs})
-  for line in sys.stdin:
-    name, count = line.split()
-    answer(_time(kinds[name], int(count)))
+    return kinds, {'about': about}
+
+  def work(line):
+    name, argument = line.split()
+    if name == 'first':
+      return None, _first_steps(kinds[argument])
+    return None, _time(kinds[name], int(argument))
+
+  kinds = answer(start)
+  for line in sys.stdin if kinds else ():
+    answer(work, line)
 
 
 def _first_steps(steps):
   first = _time(steps, 1)
   _forget_peak()
   second = _time(steps, 1)
-  return {
+  return second | {
     'compile': max(first['wall'] - second['wall'], 0.0),
     'step': second['wall'],
     'peak': _peak(),
@@ -66,11 +78,12 @@ def _first_steps(steps):
 
 def _time(steps, count):
   wall, cpu = time.perf_counter(), time.process_time()
-  steps(count)
-  return {
+  tell = steps(count)
+  seconds = {
     'wall': time.perf_counter() - wall,
     'cpu': time.process_time() - cpu,
   }
+  return (tell() if tell else {}) | seconds
 
 
 def _forget_peak():

@@ -1,6 +1,6 @@
-"""Does steps of this project's network or of plain Flax, for `model_benchmark`.
+"""Does steps of this project's network or plain Flax, for `benchmarks.model`.
 
-  python -m convmixer_jax.tools.jax_model_worker project|plain_flax
+  python -m convmixer_jax.benchmarks.jax_model_worker NETWORK
 
 The training step is `training.steps.make_train_step` for both, so that the
 network is all that differs: normalisation of the uint8 batch, forward, cross
@@ -18,15 +18,19 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from convmixer_jax.models import ConvMixer
+from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, serve
+from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
+from convmixer_jax.models import DTYPES, ConvMixer
 from convmixer_jax.models.convmixer.folding import apply_folded, fold, prepare
 from convmixer_jax.ops import library
-from convmixer_jax.tools.model_worker import MATMUL_SIZE, serve
-from convmixer_jax.tools.plain_flax import PlainConvMixer
 from convmixer_jax.training import steps
 from convmixer_jax.training.optimizer import create_optimizer, create_schedule
 
-_NETWORKS = {'project': ConvMixer, 'plain_flax': PlainConvMixer}
+_NETWORKS = {
+  'project': ConvMixer,
+  'project_scan': partial(ConvMixer, scan=True),
+  'plain_flax': PlainConvMixer,
+}
 
 
 def _config(image_size):
@@ -60,14 +64,16 @@ def create(name: str, shape: dict[str, int | str]):
   """Returns `forward`, `train` and `matmul` steps, and the versions.
 
   Args:
-    name: 'project' or 'plain_flax'.
+    name: 'project', 'project_scan' (a loop over the blocks) or 'plain_flax'.
     shape: a `model_shapes.Shape`.
   """
   shape = dict(shape)
   image_size, batch_size = shape.pop('image_size'), shape.pop('batch_size')
-  # Done once a machine, so it is no part of compiling a step.
-  library.is_available('depthwise', shape['kernel_size'])
-  model = _NETWORKS[name](**shape)
+  if jax.default_backend() == 'cpu':
+    # Done once a machine, so it is no part of compiling a step.
+    library.is_available('depthwise', shape['kernel_size'])
+  dtype = DTYPES[shape.pop('dtype')]
+  model = _NETWORKS[name](**shape, dtype=dtype)
   config = _config(image_size)
   schedule = create_schedule(config, steps_per_epoch=1, num_steps=1)
   optimizer = create_optimizer(config, schedule)
@@ -79,7 +85,7 @@ def create(name: str, shape: dict[str, int | str]):
 
   weights = {'params': state.params, 'batch_stats': state.batch_stats}
   forward_step = jax.jit(partial(model.apply, train=False))
-  if name == 'project':
+  if name != 'plain_flax':
     weights = prepare(model, fold(weights))
     forward_step = jax.jit(partial(apply_folded, model))
   weights = jax.tree.map(jnp.copy, weights)  # train_step donates its own
@@ -104,6 +110,9 @@ def create(name: str, shape: dict[str, int | str]):
     for _ in range(count):
       state, metrics = train_step(state, batch)
     jax.block_until_ready((state, metrics))
+    return lambda: (
+      {'loss': float(metrics.train_loss.compute())} | _device_peak()
+    )
 
   def matmul(count):
     for _ in range(count):
@@ -112,7 +121,16 @@ def create(name: str, shape: dict[str, int | str]):
 
   versions = {name: metadata.version(name) for name in ('jax', 'flax', 'optax')}
   kinds = {'matmul': matmul, 'forward': forward, 'train': train}
-  return kinds, {'versions': versions}
+  about = {'versions': versions, 'device': jax.devices()[0].device_kind}
+  return kinds, about
+
+
+def _device_peak():
+  """The most memory of the device that was in use so far, where it says so."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  if 'peak_bytes_in_use' not in stats:
+    return {}
+  return {'device_peak': stats['peak_bytes_in_use'] / 2**20}
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Times timm's training transform, for `input_benchmark`; needs only timm.
+"""Times timm's training transform, for `benchmarks.input`; needs only timm.
 
 Runs under another Python, by path. Standard input has a line of JSON with the
 image size and the lengths of the files, then the files, then lines with the

@@ -1,0 +1,1 @@
+"""Measures speed: of the input, of the network, of an accelerator."""

@@ -1,0 +1,172 @@
+"""Compares implementations with references in higher precision.
+
+A program: it answers one request, a line of JSON with `checks` and `depthwise`,
+lists of the fields of `DepthwiseShape`, and the `limit` in seconds after which
+it begins no other check. Each output of an operation is a row, with its
+relative error ||y - reference|| / ||reference||. Inputs are drawn from fresh
+random numbers. Outputs go into buffers full of NaN: one that is not written in
+whole has an error of NaN, and does not pass.
+"""
+
+import itertools
+import math
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convmixer_jax.benchmarks.device import operations, streaming
+from convmixer_jax.benchmarks.device.settings import DepthwiseShape
+
+# By dtype. bfloat16 rounds to 2^-9; products in float32 are asked to be exact.
+LIMITS = {'float32': 5e-5, 'bfloat16': 1e-2}
+
+
+def run_over_nan(
+  function: Callable[..., Any], *arrays: jax.Array
+) -> dict[str, jax.Array]:
+  """Computes named outputs into buffers that are filled with NaN.
+
+  Args:
+    function: of the arrays, not jitted.
+    *arrays: its arguments.
+  """
+  shapes = jax.eval_shape(function, *arrays)
+  # From the host, for nothing is to be compiled for it.
+  buffers = jax.device_put(
+    jax.tree.map(
+      lambda shape: np.full(shape.shape, np.nan, shape.dtype), shapes
+    )
+  )
+  return into_donated(function)(buffers, *arrays)
+
+
+def into_donated(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Jits a function, which gets its outputs' buffers as the first argument.
+
+  XLA puts an output where a donated argument of its shape and dtype was.
+  """
+  return jax.jit(
+    lambda buffers, *arrays: function(*arrays),
+    donate_argnums=0,
+    keep_unused=True,
+  )
+
+
+def relative_error(result: jax.Array, reference: np.ndarray) -> float:
+  """Returns ||result - reference|| / ||reference||, computed in float64."""
+  difference = np.asarray(result, np.float64) - reference
+  return float(np.linalg.norm(difference) / np.linalg.norm(reference))
+
+
+@jax.jit
+def _relative_errors_on_device(results, references):
+  def norm(array):
+    return jnp.sqrt(jnp.sum(jnp.square(array)))
+
+  return {
+    name: norm(results[name].astype(jnp.float32) - reference) / norm(reference)
+    for name, reference in references.items()
+  }
+
+
+def relative_errors(
+  results: dict[str, jax.Array], references: dict[str, np.ndarray | jax.Array]
+) -> dict[str, float]:
+  """Returns the relative errors by name.
+
+  They are computed on the device, in float32, where the references are there.
+  """
+  if all(isinstance(array, jax.Array) for array in references.values()):
+    errors = jax.device_get(_relative_errors_on_device(results, references))
+    return {name: float(error) for name, error in errors.items()}
+  return {
+    name: relative_error(result, references[name])
+    for name, result in results.items()
+  }
+
+
+def compare(
+  check: operations.Check,
+  dtype: str,
+  rng: np.random.Generator,
+  implementations: Sequence[str | None] | None = None,
+) -> Iterator[dict[str, Any]]:
+  """Yields a row for each output of each implementation.
+
+  Args:
+    check: the operation, and its reference.
+    dtype: of the images.
+    rng: draws the inputs.
+    implementations: those to compare; None: all of the check.
+  """
+  arrays = operations.draw(check, jnp.dtype(dtype), rng)
+  if check.on_host:
+    wide = [np.asarray(array, np.float64) for array in arrays]
+    references = check.reference(*wide)
+  else:
+    references = jax.jit(
+      lambda *arrays: check.reference(
+        *(array.astype(jnp.float32) for array in arrays)
+      )
+    )(*arrays)
+  for implementation in implementations or check.implementations:
+    row = {
+      'check': check.operation,
+      'shape': check.shape,
+      'dtype': dtype,
+      'implementation': implementation or 'default',
+      'limit': LIMITS[dtype],
+    }
+    try:
+      # Else float32 is multiplied as tf32 on a GPU, as bfloat16 on a TPU.
+      precision = 'highest' if dtype == 'float32' else None
+      with jax.default_matmul_precision(precision):
+        outputs = run_over_nan(partial(check.run, implementation), *arrays)
+      errors = relative_errors(outputs, references)
+      del outputs
+    except Exception as error:  # of the compiler or the device
+      yield row | {'output': 'all', 'missing': streaming.describe(error)}
+      continue
+    for name, error in errors.items():
+      passed = error <= LIMITS[dtype]  # NaN does not
+      # NaN is not JSON.
+      shown = error if math.isfinite(error) else None
+      yield row | {'output': name, 'relative_error': shown, 'passed': passed}
+
+
+def _work(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+  start = time.monotonic()
+  checks = operations.create_checks(
+    jax.default_backend(),
+    [DepthwiseShape(**fields) for fields in request['checks']],
+    [DepthwiseShape(**fields) for fields in request['depthwise']],
+  )
+  rng = np.random.default_rng(secrets.randbits(64))
+  # First what training computes, on the large shapes too: they are those that
+  # are timed. Last what takes seconds to compile.
+  for slow, dtype, check in itertools.product(
+    (False, True), ('bfloat16', 'float32'), checks
+  ):
+    names = [n for n in check.implementations if (n == 'shift') == slow]
+    if not names or (dtype == 'float32' and not check.on_host):
+      continue
+    if time.monotonic() - start < request['limit']:
+      yield from compare(check, dtype, rng, names)
+    else:
+      yield {
+        'check': check.operation,
+        'shape': check.shape,
+        'dtype': dtype,
+        'implementation': ', '.join(name or 'default' for name in names),
+        'missing': 'no time was left',
+      }
+
+
+if __name__ == '__main__':
+  streaming.serve(_work)

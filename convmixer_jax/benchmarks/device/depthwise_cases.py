@@ -1,0 +1,47 @@
+"""What the programs that time depthwise convolutions share.
+
+Needs only the standard library, so that another Python can import it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+PRODUCTS = ('forward', 'kernel gradient', 'input gradient')
+# Inputs that are gone through in turn. The smallest measured on GPUs are of 33
+# MB, each with an output as large: together several times a cache of 50 MB.
+BUFFERS = 4
+TURNS = 3
+_MOST_CALLS = 100
+
+
+def count_calls(seconds: float, turn_seconds: float) -> int:
+  """Returns how many calls, of `seconds` each, make a turn."""
+  return min(max(round(turn_seconds / max(seconds, 1e-9)), 1), _MOST_CALLS)
+
+
+def time_all(
+  request: dict[str, Any], measure: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+  """Yields a row for each case; what fails has what is `missing`.
+
+  Args:
+    request: has the `cases`, and the `limit` in seconds after which no other
+      case is begun.
+    measure: returns the figures of a case.
+  """
+  start = time.monotonic()
+  for case in request['cases']:
+    row = {name: case[name] for name in ('variant', 'product')}
+    row |= {'depthwise': case['name']}
+    if time.monotonic() - start > request['limit']:
+      yield row | {'missing': 'no time was left'}
+      continue
+    try:
+      figures = measure(case)
+    except Exception as error:  # of any library: the others still count
+      lines = str(error).strip().splitlines() or ['']
+      reason = f'{type(error).__name__}: {lines[0][:300]}'
+      yield row | {'missing': reason}
+      continue
+    yield row | figures

@@ -1,0 +1,134 @@
+"""Times depthwise convolutions of JAX: this project's and XLA's.
+
+A program: it answers one request, a line of JSON with `cases`: each has the
+`shape`, the fields of a `DepthwiseShape`, a `variant`, which is 'default', the
+name of an implementation, or 'lax', and a `product`. Each case is answered by a
+row, in bfloat16. With `turn_seconds` and `limit` as in `depthwise_cases.py`.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from convmixer_jax import ops
+from convmixer_jax.benchmarks.device import depthwise_cases, streaming
+
+
+def _lax_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  size, _, channels = kernel.shape
+  return lax.conv_general_dilated(
+    x,
+    kernel[:, :, None].astype(x.dtype),
+    window_strides=(1, 1),
+    padding=[((size - 1) // 2, size // 2)] * 2,
+    feature_group_count=channels,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+
+
+def create_product(
+  variant: str, product: str
+) -> Callable[[list[jax.Array], list[jax.Array], jax.Array], list[jax.Array]]:
+  """Returns a function of images, gradients and a kernel, to be jitted.
+
+  It computes the product for each of several images `[B, H, W, C]`, so that one
+  call keeps the device busy for longer than the call itself takes, and what is
+  read is not in a cache. The kernel `[k, k, C]` is float32, as parameters are.
+  """
+  convolve = _lax_convolution
+  if variant != 'lax':
+    name = None if variant == 'default' else variant
+    convolve = partial(ops.depthwise_conv, implementation=name)
+
+  def one(x, dy, kernel):
+    if product == 'forward':
+      return convolve(x, kernel)
+    if product == 'kernel gradient':
+      _, pull = jax.vjp(lambda kernel: convolve(x, kernel), kernel)
+    else:
+      _, pull = jax.vjp(lambda x: convolve(x, kernel), x)
+    return pull(dy)[0]
+
+  return lambda xs, dys, kernel: [
+    one(x, dy, kernel) for x, dy in zip(xs, dys, strict=True)
+  ]
+
+
+def _time(case, turn_seconds, buffers):
+  xs, dys, kernel = buffers(case['shape'])
+  function = jax.jit(create_product(case['variant'], case['product']))
+  # 'shift' takes seconds to compile, and longer to run than to be called.
+  together = 1 if case['variant'] == 'shift' else len(xs)
+  groups = [
+    (xs[i : i + together], dys[i : i + together], kernel)
+    for i in range(0, len(xs), together)
+  ]
+
+  def go_through(count):
+    for _ in range(count):
+      for group in groups:
+        results = function(*group)
+    return jax.block_until_ready(results)
+
+  start = time.perf_counter()
+  results = go_through(1)
+  first = time.perf_counter()
+  # A single value: whether all are right is what correctness.py finds out.
+  finite = math.isfinite(float(results[0][(0,) * results[0].ndim]))
+  del results
+  second = time.perf_counter()
+  go_through(1)
+  seconds = time.perf_counter() - second
+  calls = depthwise_cases.count_calls(seconds, turn_seconds)
+  turns = []
+  for _ in range(depthwise_cases.TURNS):
+    start_of_turn = time.perf_counter()
+    go_through(calls)
+    turns.append((time.perf_counter() - start_of_turn) / calls / len(xs))
+  return {
+    'microseconds': 1e6 * statistics.median(turns),
+    'finite': finite,
+    'first_call_seconds': first - start,
+  }
+
+
+def _create_buffers() -> Callable[[dict[str, int]], Any]:
+  """Returns what draws the arrays of a shape, and keeps them for the next."""
+  kept: dict[str, Any] = {}
+
+  @partial(jax.jit, static_argnums=(1, 2))
+  def draw(rng, size, dtype):
+    return jax.random.normal(rng, size, dtype)
+
+  def buffers(shape):
+    key = str(shape)
+    if key not in kept:
+      kept.clear()
+      size = (shape['batch'], *[shape['side']] * 2, shape['channels'])
+      count = depthwise_cases.BUFFERS
+      rngs = jax.random.split(jax.random.key(0), 2 * count + 1)
+      images = [draw(rng, size, jnp.bfloat16) for rng in rngs[:-1]]
+      kernel_size = (*[shape['kernel_size']] * 2, shape['channels'])
+      kernel = draw(rngs[-1], kernel_size, jnp.float32)
+      kept[key] = images[:count], images[count:], kernel
+    return kept[key]
+
+  return buffers
+
+
+def _work(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+  buffers = _create_buffers()
+  return depthwise_cases.time_all(
+    request, lambda case: _time(case, request['turn_seconds'], buffers)
+  )
+
+
+if __name__ == '__main__':
+  streaming.serve(_work)

@@ -1,0 +1,216 @@
+"""The stages that look at the device and at single operations."""
+
+import dataclasses
+import functools
+import os
+import shutil
+
+from convmixer_jax.benchmarks.device import depthwise_cases
+from convmixer_jax.benchmarks.device.operations import (
+  custom_kernels,
+  implementations,
+)
+from convmixer_jax.benchmarks.device.session import ROOT, Session
+from convmixer_jax.benchmarks.machine import describe_machine
+
+_NVIDIA_SMI = {
+  'name': 'name',
+  'driver_version': 'driver',
+  'memory.total': 'memory_mib',
+  'clocks.sm': 'sm_mhz',
+  'clocks.mem': 'memory_mhz',
+  'power.limit': 'power_limit_watts',
+  'temperature.gpu': 'celsius',
+}
+_FORCE_NCHW = '--xla_gpu_force_conv_nchw=true'
+_SANITIZER_SECONDS = 60.0
+
+
+def find_platform(session: Session) -> None:
+  """Sets `session.platform`, without measuring anything.
+
+  Raises:
+    OSError: JAX does not start.
+  """
+  command = session.jax_command('ceilings')
+
+  def receive(row):
+    session.platform = row['platform']
+
+  session.stream(command, None, 60.0, receive)
+
+
+def measure_machine(session: Session) -> None:
+  """Reports the machine, the device and the versions; measures ceilings."""
+  rows, settings = session.rows, session.settings
+  rows.add('machine', **describe_machine())
+  for row in read_nvidia_smi(session):
+    rows.add('machine', **row)
+  request = {
+    'copy_mib': settings.copy_mib,
+    'product_size': settings.product_size,
+    'on_cpu': settings.on_cpu,
+  }
+  # The rest depends on what it says: it may use more than its share.
+  seconds = max(session.budget.left('machine'), 60.0)
+  command = session.jax_command('ceilings')
+
+  def receive(row):
+    session.platform = row.get('platform', session.platform)
+    rows.add('machine', **row)
+
+  session.stream(command, request, seconds, receive)
+
+
+def read_nvidia_smi(session: Session) -> list[dict[str, str]]:
+  """Returns what nvidia-smi says of each GPU; [] where it is not there."""
+  if not shutil.which('nvidia-smi'):
+    return []
+  command = [
+    'nvidia-smi',
+    f'--query-gpu={",".join(_NVIDIA_SMI)}',
+    '--format=csv,noheader,nounits',
+  ]
+  output = session.run(command, 15.0)
+  if output.status != 0:
+    return [{'missing': f'nvidia-smi {output.outcome}: {output.last_line}'}]
+  found = []
+  for _, line in output.lines:
+    fields = [field.strip() for field in line.split(',')]
+    if len(fields) == len(_NVIDIA_SMI):
+      values = zip(_NVIDIA_SMI.values(), fields, strict=True)
+      found.append({f'gpu_{name}': field for name, field in values})
+  return found
+
+
+def check_correctness(session: Session) -> None:
+  """Compares every implementation with its reference."""
+  settings, seconds = session.settings, session.budget.left('correctness')
+  request = {
+    'checks': [dataclasses.asdict(shape) for shape in settings.checks],
+    'depthwise': [dataclasses.asdict(shape) for shape in settings.depthwise],
+    # A check that was begun is to end before the process is killed.
+    'limit': 0.8 * seconds,
+  }
+  command = session.jax_command('correctness')
+  add = functools.partial(session.rows.add, 'correctness')
+  session.stream(command, request, seconds, lambda row: add(**row))
+  if custom_kernels(session.platform):
+    _run_sanitizer(session)
+
+
+def _run_sanitizer(session):
+  """Looks for races in the kernels of this project, on a tiny shape."""
+  row = {'check': 'compute-sanitizer', 'output': 'races'}
+  if not shutil.which('compute-sanitizer'):
+    reason = 'there is no compute-sanitizer on the PATH'
+    session.rows.add('correctness', **row, missing=reason)
+    return
+  command = [
+    'compute-sanitizer',
+    '--tool=racecheck',
+    '--error-exitcode=9',
+    *session.jax_command('sanitized'),
+  ]
+  seconds = min(_SANITIZER_SECONDS, session.budget.left('depthwise') / 2)
+  output = session.run(command, seconds)
+  values = {'passed': False} if output.status == 9 else {}
+  if output.status == 0:
+    values = {'passed': True}
+  session.rows.add(
+    'correctness', **row, **values, note=f'{output.outcome}: {output.last_line}'
+  )
+
+
+def time_depthwise(session: Session) -> None:
+  """Times the depthwise convolutions, this project's default first."""
+
+  def others(shape):
+    return implementations(session.platform, shape.kernel_size)[1:]
+
+  command = session.jax_command('depthwise_jax')
+  torch = session.torch_command('depthwise_torch')
+  _time_variants(session, command, [lambda _: ['default', 'lax'], others], 0.5)
+  layouts = ['PyTorch NHWC', 'PyTorch NCHW']
+  _time_variants(session, torch, [lambda _: layouts], 0.6)
+  if session.platform == 'gpu':
+    flags = f'{os.environ.get("XLA_FLAGS", "")} {_FORCE_NCHW}'.strip()
+    renamed = 'lax, NCHW forced'
+    _time_variants(
+      *(session, command, [lambda _: ['lax']], 1.0),
+      renamed=renamed,
+      XLA_FLAGS=flags,
+    )
+
+
+def _time_variants(
+  session, command, groups, share, renamed=None, **environment
+):
+  """Times groups of variants on all shapes, within a share of what is left.
+
+  A group is a function of a shape, and returns names.
+  """
+  shapes = session.settings.depthwise
+  pairs = [
+    (shape, variant)
+    for group in groups
+    for shape in shapes
+    for variant in group(shape)
+  ]
+  name = renamed or ', '.join(dict.fromkeys(variant for _, variant in pairs))
+  seconds = share * session.budget.left('depthwise')
+  if seconds < session.settings.least_seconds:
+    session.rows.add('depthwise', variant=name, missing='no time was left')
+    return
+  cases = [
+    {
+      'name': str(shape),
+      'shape': dataclasses.asdict(shape),
+      'variant': variant,
+      'product': product,
+    }
+    for shape, variant in pairs
+    for product in depthwise_cases.PRODUCTS
+  ]
+  request = {
+    'cases': cases,
+    'turn_seconds': session.settings.turn_seconds,
+    # A case that was begun is to end before the process is killed.
+    'limit': 0.75 * seconds,
+  }
+  sizes = {str(shape): shape.least_bytes for shape in shapes}
+
+  def receive(row):
+    row |= {'variant': renamed} if renamed else {}
+    if 'microseconds' in row:
+      row['gb_per_sec'] = sizes[row['depthwise']] / row['microseconds'] / 1e3
+    session.rows.add('depthwise', **row)
+
+  variables = session.environment(**environment)
+  try:
+    session.stream(command, request, seconds, receive, variables)
+  except (OSError, ValueError) as error:
+    session.rows.add('depthwise', variant=name, missing=str(error))
+
+
+def run_tests(session: Session) -> None:
+  """Runs the tests that are marked `gpu`."""
+  tests = ROOT / 'tests' / 'test_gpu.py'
+  reason = None
+  if session.platform != 'gpu':
+    reason = 'the tests marked gpu need one'
+  elif not tests.exists():
+    reason = f'{tests} is not there'
+  if reason:
+    session.rows.add('tests', missing=reason)
+    return
+  command = [
+    *session.python('-m', 'pytest', '-m', 'gpu', '-v', '-W', 'default'),
+    *('-p', 'no:cacheprovider', str(tests)),
+  ]
+  output = session.run(command, min(session.budget.left('tests'), 60.0))
+  session.rows.add(
+    'tests',
+    passed=output.status == 0,
+    note=f'{output.outcome}: {output.last_line}',
+  )

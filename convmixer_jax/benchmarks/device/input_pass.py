@@ -1,0 +1,44 @@
+"""Makes batches of CIFAR-10 without a device, to time the input alone.
+
+A program: it answers one request, a line of JSON with `config`, what is other
+than in configs/cifar10.py by dotted key, and `seconds`, about how long batches
+are counted.
+"""
+
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from configs import cifar10
+from convmixer_jax.benchmarks.device import streaming
+from convmixer_jax.data import pipeline, sources
+
+
+def _work(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+  config = cifar10.get_config()
+  config.update_from_flattened_dict(request['config'])
+  start = time.perf_counter()
+  source = sources.create_source(config.dataset, config.dataset.train_split)
+  opened = time.perf_counter()
+  batches = pipeline.train_batches(source, config)
+  next(batches)
+  first = time.perf_counter()
+  # What was made ahead does not count.
+  for _ in itertools.islice(batches, config.input.prefetch):
+    pass
+  count, begin = 0, time.perf_counter()
+  while (now := time.perf_counter()) - begin < request['seconds'] or not count:
+    next(batches)
+    count += 1
+  yield {
+    'part': 'input alone',
+    'images': len(source),
+    'open_seconds': opened - start,
+    'first_batch_seconds': first - opened,
+    'images_per_sec': count * config.batch_size / (now - begin),
+  }
+
+
+if __name__ == '__main__':
+  streaming.serve(_work)

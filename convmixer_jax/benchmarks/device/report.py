@@ -1,0 +1,276 @@
+"""Tables of the rows that a run has so far, as Markdown."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from convmixer_jax.benchmarks.device.rows import Row
+from convmixer_jax.benchmarks.device.settings import STAGES
+
+_KINDS = {'train': 'Training step', 'forward': 'Inference'}
+
+
+def results(rows: Sequence[Row]) -> str:
+  """Returns all tables; a part of which there are no rows is left out."""
+  parts = [
+    '# Benchmark of a device',
+    _machine(_of(rows, 'machine')),
+    _correctness(_of(rows, 'correctness')),
+    _depthwise(_of(rows, 'depthwise'), _copy_rate(_of(rows, 'machine'))),
+    *(_models(_of(rows, 'models'), kind) for kind in _KINDS),
+    _cifar10(_of(rows, 'cifar10')),
+    _tests(_of(rows, 'tests')),
+    _missing(rows),
+  ]
+  return '\n\n'.join(part for part in parts if part) + '\n'
+
+
+def _of(rows, stage):
+  return [row for row in rows if row['stage'] == stage]
+
+
+def _copy_rate(rows):
+  rates = [row['gb_per_sec'] for row in rows if 'gb_per_sec' in row]
+  return rates[-1] if rates else None
+
+
+def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+  """Returns a table in Markdown."""
+  rows = [header, ['---'] * len(header), *lines]
+  # What a library says may have a bar in it.
+  cells = [[str(cell).replace('|', '\\|') for cell in row] for row in rows]
+  return '\n'.join(f'| {" | ".join(row)} |' for row in cells)
+
+
+def _machine(rows):
+  values: dict[str, Any] = {}
+  for row in rows:
+    values |= row
+  if not values:
+    return ''
+  lines = [
+    (name, values[key])
+    for name, key in (
+      ('device', 'device'),
+      ('platform of JAX', 'platform'),
+      ('devices', 'devices'),
+      ('driver', 'gpu_driver'),
+      ('memory of the GPU, MiB', 'gpu_memory_mib'),
+      ('power limit, W', 'gpu_power_limit_watts'),
+      ('processor', 'processor'),
+      ('cores', 'cores'),
+    )
+    if key in values
+  ]
+  for name, version in values.get('versions', {}).items():
+    lines.append((name, version))
+  if 'gb_per_sec' in values:
+    lines.append(
+      ('copy, GB/s read and written', f'{values["gb_per_sec"]:,.1f}')
+    )
+  if 'tflops' in values:
+    lines.append(('product in bfloat16, TFLOP/s', f'{values["tflops"]:,.2f}'))
+  return table(('', ''), lines)
+
+
+def _correctness(rows):
+  checked = [row for row in rows if 'passed' in row]
+  if not checked:
+    return ''
+  failed = [row for row in checked if not row['passed']]
+  said = f'{len(checked) - len(failed)} of {len(checked)} outputs are right.'
+  worst: dict[tuple[str, ...], Row] = {}
+  for row in checked:
+    if 'relative_error' not in row:
+      continue
+    keys = ('check', 'implementation', 'dtype', 'output')
+    key = tuple(row[name] for name in keys)
+    if key not in worst or _size(row) > _size(worst[key]):
+      worst[key] = row
+  groups: dict[tuple[str, ...], list[Row]] = {}
+  for key, row in worst.items():
+    groups.setdefault(key[:3], []).append(row)
+  lines = [
+    (
+      *key,
+      ', '.join(f'{row["output"]} {_size(row):.1e}' for row in group),
+      f'{group[0]["limit"]:.0e}',
+      'yes' if all(row['passed'] for row in group) else '**no**',
+    )
+    for key, group in groups.items()
+  ]
+  header = (
+    'operation',
+    'implementation',
+    'dtype',
+    'largest relative error',
+    'limit',
+    'passed',
+  )
+  notes = [f'{row["check"]}: {row["note"]}' for row in checked if 'note' in row]
+  return '\n\n'.join(
+    ['## Correctness', said, table(header, lines), '\n'.join(notes)]
+  ).strip()
+
+
+def _size(row):
+  """Returns the error; None stands for one that is not finite."""
+  error = row['relative_error']
+  return math.inf if error is None else error
+
+
+def _depthwise(rows, gb_per_sec):
+  timed = [row for row in rows if 'microseconds' in row]
+  if not timed:
+    return ''
+  shapes = list(dict.fromkeys(row['depthwise'] for row in timed))
+  products = list(dict.fromkeys(row['product'] for row in timed))
+  parts = ['## Depthwise convolutions, bfloat16']
+  if gb_per_sec:
+    parts.append(
+      'Microseconds; in brackets GB/s, and the share of the memory floor: what '
+      f'is read and written once, at {gb_per_sec:,.1f} GB/s.'
+    )
+  for shape in shapes:
+    own = [row for row in timed if row['depthwise'] == shape]
+    cells = {
+      (row['variant'], row['product']): _time_cell(row, gb_per_sec)
+      for row in own
+    }
+    variants = list(dict.fromkeys(row['variant'] for row in own))
+    lines = [
+      (variant, *(cells.get((variant, product), '') for product in products))
+      for variant in variants
+    ]
+    parts.append(f'{shape}:')
+    parts.append(table(('', *products), lines))
+  return '\n\n'.join(parts)
+
+
+def _time_cell(row, gb_per_sec):
+  text = f'{row["microseconds"]:,.1f}'
+  if 'gb_per_sec' in row:
+    text += f' ({row["gb_per_sec"]:,.0f}'
+    if gb_per_sec:
+      text += f', {row["gb_per_sec"] / gb_per_sec:.0%}'
+    text += ')'
+  return text + ('' if row.get('finite', True) else ' **not finite**')
+
+
+def _models(rows, kind):
+  timed = [row for row in rows if row.get('kind') == kind and 'seconds' in row]
+  if not timed:
+    return ''
+  ours = {}  # the loop over blocks where nothing else was measured
+  for contender in ('this project, scan', 'this project'):
+    ours |= {
+      row['network']: row['seconds']
+      for row in timed
+      if row['contender'] == contender
+    }
+  networks = list(dict.fromkeys(row['network'] for row in timed))
+  lines = []
+  for row in sorted(timed, key=lambda row: networks.index(row['network'])):
+    own = ours.get(row['network'])
+    lines.append(
+      (
+        row['network'],
+        row['contender'],
+        f'{row["images_per_sec"]:,.1f}',
+        f'{1e3 * row["seconds"]:,.2f}',
+        f'{row["seconds"] / own:.2f}' if own else '',
+        _percent(row.get('share_of_roofline')),
+        f'{row["device_peak_mib"]:,.0f}' if 'device_peak_mib' in row else '',
+        f'{row["compile_seconds"]:.1f}',
+        row['steps'],
+        {True: 'yes', False: '**no**'}.get(row.get('finite'), ''),
+      )
+    )
+  header = (
+    'network',
+    'contender',
+    'images/s',
+    'ms',
+    'time/ours',
+    'of roofline',
+    'peak MiB',
+    'compile s',
+    'steps',
+    'finite loss',
+  )
+  return f'## {_KINDS[kind]}, bfloat16\n\n{table(header, lines)}'
+
+
+def _percent(share):
+  return '' if share is None or not math.isfinite(share) else f'{share:.1%}'
+
+
+def _cifar10(rows):
+  lines = []
+  for row in rows:
+    part = row.get('part')
+    if part == 'data':
+      lines.append(('data', f'{row["about"]} {row.get("contents", "")}'))
+    if part == 'input alone' and 'images_per_sec' in row:
+      lines.append(('input alone, images/s', f'{row["images_per_sec"]:,.0f}'))
+    if part == 'training':
+      lines += _training_lines(row)
+  return f'## CIFAR-10\n\n{table(("", ""), lines)}' if lines else ''
+
+
+def _training_lines(row):
+  lines = [
+    ('epochs', row['epochs']),
+    ('other than configs/cifar10.py', row['changes'] or 'nothing'),
+    ('seconds in all', f'{row["total_seconds"]:.1f}'),
+  ]
+  for name, seconds in row.get('seconds', {}).items():
+    lines.append((f'seconds of {name}', f'{seconds:.1f}'))
+  if 'images_per_sec' in row:
+    lines.append(('training, images/s', f'{row["images_per_sec"]:,.0f}'))
+  if 'finite' in row:
+    lines.append(('finite losses', 'yes' if row['finite'] else '**no**'))
+  if 'eval_accuracy' in row:
+    lines.append(
+      (
+        f'held-out accuracy at step {row["evaluated_at_step"]}',
+        f'{row["eval_accuracy"]:.4f}',
+      )
+    )
+  if 'note' in row:
+    lines.append(('note', row['note']))
+  return lines
+
+
+def _tests(rows):
+  notes = [row['note'] for row in rows if 'note' in row]
+  return '\n\n'.join(['## Tests marked `gpu`', *notes]) if notes else ''
+
+
+def _missing(rows):
+  """Names what was left out, and why."""
+  names = (
+    'network',
+    'contender',
+    'kind',
+    'check',
+    'shape',
+    'dtype',
+    'depthwise',
+    'variant',
+    'product',
+    'part',
+  )
+  lines = [
+    (
+      row['stage'],
+      ', '.join(str(row[name]) for name in names if name in row),
+      row['missing'],
+    )
+    for stage in [*STAGES, 'run']
+    for row in _of(rows, stage)
+    if 'missing' in row
+  ]
+  if not lines:
+    return ''
+  return f'## Left out\n\n{table(("stage", "what", "why"), lines)}'

@@ -1,0 +1,186 @@
+"""Goes through the stages, and leaves what there is at any moment."""
+
+import contextlib
+import pathlib
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+
+from convmixer_jax import plots
+from convmixer_jax.benchmarks.device import (
+  cifar10_stage,
+  device_stages,
+  model_stage,
+  picture,
+  report,
+)
+from convmixer_jax.benchmarks.device.budget import Budget
+from convmixer_jax.benchmarks.device.rows import Rows
+from convmixer_jax.benchmarks.device.session import Session
+from convmixer_jax.benchmarks.device.settings import STAGES, Settings
+from convmixer_jax.benchmarks.device.streaming import describe
+from convmixer_jax.errors import UserError
+
+_FUNCTIONS: dict[str, Callable[[Session], None]] = {
+  'machine': device_stages.measure_machine,
+  'correctness': device_stages.check_correctness,
+  'depthwise': device_stages.time_depthwise,
+  'models': model_stage.measure_models,
+  'cifar10': cifar10_stage.train_cifar10,
+  'tests': device_stages.run_tests,
+}
+
+
+def choose_stages(only: Sequence[str], skip: Sequence[str]) -> list[str]:
+  """Returns the stages to run, in their order.
+
+  Raises:
+    UserError: a name is unknown.
+  """
+  for name in [*only, *skip]:
+    if name not in STAGES:
+      raise UserError(
+        f'there is no stage {name!r}; there are {", ".join(STAGES)}'
+      )
+  return [
+    name for name in STAGES if name not in skip and (name in only or not only)
+  ]
+
+
+_NO_ACCELERATOR = (
+  'JAX sees no accelerator, only a CPU; install its plugin for one, or give '
+  '--quick'
+)
+
+
+class Terminated(BaseException):
+  """SIGTERM came."""
+
+
+def run(
+  settings: Settings,
+  directory: pathlib.Path,
+  *,
+  stages: Sequence[str] = tuple(STAGES),
+  budget_seconds: float = 480.0,
+  torch_python: str = sys.executable,
+  cifar10: str | None = None,
+  data_dir: str | None = None,
+) -> list[str]:
+  """Runs stages, in their order, and writes the results.
+
+  Args:
+    settings: what is measured.
+    directory: where the results go; it is created. Each row is in `rows.jsonl`
+      when it exists, and after each stage there are `results.md`,
+      `throughput.png` and `log.txt`.
+    stages: names of those to run.
+    budget_seconds: after which nothing more is begun.
+    torch_python: an interpreter that has PyTorch and timm.
+    cifar10: a tar of CIFAR-10's images as split/label/name.jpg, or None.
+    data_dir: where TFDS has CIFAR-10 prepared, or None.
+
+  Returns:
+    What of this project is wrong, a line each: outputs, losses, tests.
+
+  Raises:
+    Terminated: SIGTERM came; the results that there are were written.
+    KeyboardInterrupt: Ctrl-C came; the same holds.
+  """
+  directory.mkdir(parents=True, exist_ok=True)
+  shares = {name: STAGES[name] for name in STAGES if name in stages}
+  budget = Budget(budget_seconds, shares)
+  with (
+    _terminated_by_sigterm(),
+    tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+    (directory / 'log.txt').open('wb') as log,
+    contextlib.closing(Rows(directory / 'rows.jsonl', budget.used)) as rows,
+  ):
+    session = Session(
+      settings=settings,
+      rows=rows,
+      budget=budget,
+      directory=directory,
+      scratch=pathlib.Path(scratch),
+      log=log,
+      torch_python=torch_python,
+      cifar10=cifar10,
+      data_dir=data_dir,
+    )
+    try:
+      for stage in shares:
+        _run_stage(session, stage)
+        write_results(session)
+        if session.platform == 'cpu' and not settings.on_cpu:
+          rows.add('run', fault=_NO_ACCELERATOR)
+          break
+    except (KeyboardInterrupt, Terminated) as error:
+      rows.add('run', missing=f'the rest: {type(error).__name__}')
+      write_results(session)
+      raise
+    rows.add('run', seconds=budget.used())
+    return find_faults(rows)
+
+
+def _run_stage(session, stage):
+  """Runs a stage; what goes wrong in it must not cost the others."""
+  try:
+    if stage != 'machine' and not session.platform:
+      device_stages.find_platform(session)
+    left = session.budget.left(stage)
+    if stage != 'machine' and left < session.settings.least_seconds:
+      session.rows.add(stage, missing='no time was left')
+      return
+    _FUNCTIONS[stage](session)
+  except Exception as error:
+    session.rows.add(stage, missing=describe(error))
+
+
+def write_results(session: Session) -> None:
+  """Writes tables and picture of the rows there are."""
+  try:
+    _write_results(session)
+  except Exception as error:  # must not cost the stages that are left
+    session.rows.add('run', missing=f'results: {describe(error)}')
+
+
+def _write_results(session):
+  rows = session.rows.all
+  (session.directory / 'results.md').write_text(report.results(rows))
+  devices = [row['device'] for row in rows if 'device' in row]
+  title = devices[-1] if devices else 'unknown device'
+  figure = picture.throughput(rows, title)
+  if figure:
+    content = plots.to_png(figure)
+    (session.directory / 'throughput.png').write_bytes(content)
+
+
+def find_faults(rows: Rows) -> list[str]:
+  """Returns what of this project is wrong, a line each."""
+  wrong = [row['fault'] for row in rows.all if 'fault' in row]
+  for row in rows.all:
+    if row.get('passed') is False:
+      what = row.get('check') or 'tests marked gpu'
+      names = ('implementation', 'dtype', 'shape', 'output', 'note')
+      details = ', '.join(str(row[name]) for name in names if name in row)
+      wrong.append(f'{what} ({details})')
+    name = row.get('contender') or row.get('variant') or 'this project'
+    ours = not name.startswith(('PyTorch', 'plain Flax', 'lax'))
+    if row.get('finite') is False and ours:
+      wrong.append(f'{row["stage"]}: {name} is not finite')
+  return wrong
+
+
+@contextlib.contextmanager
+def _terminated_by_sigterm() -> Iterator[None]:
+  def terminate(*_):
+    # The second would interrupt the writing of the results.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
+
+  before = signal.signal(signal.SIGTERM, terminate)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)

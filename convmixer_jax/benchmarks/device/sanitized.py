@@ -1,0 +1,33 @@
+"""Runs each of this project's kernels for accelerators once, on tiny arrays.
+
+A program, to be run under NVIDIA's compute-sanitizer, which slows it down by
+much.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convmixer_jax.benchmarks.device import operations
+from convmixer_jax.benchmarks.device.settings import DepthwiseShape
+
+_SHAPES = (DepthwiseShape(16, 16, 16, 5), DepthwiseShape(16, 16, 16, 9))
+
+
+def main() -> None:
+  """Runs them, in bfloat16."""
+  rng = np.random.default_rng(0)
+  platform = jax.default_backend()
+  for check in operations.create_checks(platform, _SHAPES, ()):
+    for name in operations.custom_kernels(platform):
+      if name in check.implementations:
+        arrays = operations.draw(check, jnp.bfloat16, rng)
+        run = jax.jit(partial(check.run, name))
+        jax.block_until_ready(run(*arrays))
+        print(check.operation, check.shape, name, flush=True)
+
+
+if __name__ == '__main__':
+  main()

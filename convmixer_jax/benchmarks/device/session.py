@@ -1,0 +1,181 @@
+"""A run of the benchmark: what it measures, and how it starts programs."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any
+
+from convmixer_jax.benchmarks.device.budget import Budget
+from convmixer_jax.benchmarks.device.rows import Rows
+from convmixer_jax.benchmarks.device.settings import Settings
+from convmixer_jax.benchmarks.worker_process import WorkerProcess, kill_tree
+
+ROOT = pathlib.Path(__file__).parents[3]  # of the checkout
+_HERE = pathlib.Path(__file__).parent
+
+
+@dataclasses.dataclass
+class Session:
+  """What all stages share.
+
+  Attributes:
+    settings: what is measured.
+    rows: what was measured.
+    budget: the time that is left.
+    directory: where the results go.
+    scratch: a directory that is deleted at the end.
+    log: what the programs write besides their rows.
+    torch_python: an interpreter that has PyTorch and timm.
+    cifar10: a tar of CIFAR-10's images, or None.
+    data_dir: where TFDS has CIFAR-10 prepared, or None.
+    platform: of the device, 'gpu', 'tpu' or 'cpu'; '' until it is known.
+  """
+
+  settings: Settings
+  rows: Rows
+  budget: Budget
+  directory: pathlib.Path
+  scratch: pathlib.Path
+  log: IO[bytes]
+  torch_python: str
+  cifar10: str | None
+  data_dir: str | None
+  platform: str = ''
+
+  def environment(self, **variables: str) -> dict[str, str]:
+    """Returns variables that let a program import this project."""
+    path = [str(ROOT), os.environ.get('PYTHONPATH', '')]
+    values = {
+      'PYTHONPATH': os.pathsep.join(filter(None, path)),
+      'TMPDIR': str(self.scratch),
+    }
+    if self.platform == 'cpu':  # nor is PyTorch to take another device
+      values['CUDA_VISIBLE_DEVICES'] = ''
+    return values | variables
+
+  def python(self, *arguments: str) -> list[str]:
+    """Returns what runs this interpreter."""
+    return [sys.executable, *arguments]
+
+  def jax_command(self, program: str) -> list[str]:
+    """Returns what runs a program of this package, such as 'ceilings'."""
+    return self.python('-m', f'{__package__}.{program}')
+
+  def torch_command(self, program: str) -> list[str]:
+    """Returns what runs a program of this package under PyTorch's Python."""
+    return [self.torch_python, str(_HERE / f'{program}.py')]
+
+  def stream(
+    self,
+    command: Sequence[str],
+    request: Any,
+    seconds: float,
+    receive: Callable[[dict[str, Any]], None],
+    environment: Mapping[str, str] | None = None,
+  ) -> None:
+    """Runs a program that answers a request with rows.
+
+    Args:
+      command: program and arguments.
+      request: what can be written as JSON.
+      seconds: after which it is killed.
+      receive: is given each row when it comes.
+      environment: variables to set besides those of this process.
+
+    Raises:
+      OSError: it failed, or was killed.
+      ValueError: it did not answer in JSON.
+    """
+    environment = environment or self.environment()
+    with WorkerProcess(
+      command, environment=environment, log=self.log
+    ) as process:
+      line = json.dumps(request).encode() + b'\n'
+      try:
+        for row in process.stream(line, seconds):
+          receive(row)
+      except TimeoutError as error:
+        raise OSError(f'killed after {seconds:.0f} s') from error
+
+  def run(
+    self,
+    command: Sequence[str],
+    seconds: float,
+    environment: Mapping[str, str] | None = None,
+  ) -> 'Output':
+    """Runs a program whose output goes into the log.
+
+    Args:
+      command: program and arguments.
+      seconds: after which it is killed.
+      environment: variables to set besides those of this process.
+
+    Raises:
+      OSError: it cannot be started.
+    """
+    output, start = Output(), time.monotonic()
+    process = subprocess.Popen(
+      command,
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      env=os.environ | dict(environment or self.environment()),
+      cwd=ROOT,
+      start_new_session=True,
+    )
+
+    def read():
+      for line in process.stdout:
+        output.lines.append(
+          (time.monotonic() - start, line.decode(errors='replace').rstrip())
+        )
+        self.log.write(line)
+        self.log.flush()
+
+    reader = threading.Thread(target=read, daemon=True)
+    try:
+      reader.start()
+      output.status = process.wait(seconds)
+    except BaseException as error:
+      kill_tree(process)
+      if not isinstance(error, subprocess.TimeoutExpired):
+        raise
+    reader.join(1.0)
+    if not reader.is_alive():  # else a descendant holds the pipe
+      process.stdout.close()
+    output.seconds = time.monotonic() - start
+    return output
+
+
+@dataclasses.dataclass
+class Output:
+  """What a program did.
+
+  Attributes:
+    status: its exit status; None if it was killed.
+    seconds: that it took.
+    lines: of its output, each after how many seconds.
+  """
+
+  status: int | None = None
+  seconds: float = 0.0
+  lines: list[tuple[float, str]] = dataclasses.field(default_factory=list)
+
+  @property
+  def last_line(self) -> str:
+    """The last line that is not blank, or ''."""
+    texts = [text for _, text in self.lines if text.strip()]
+    return texts[-1].strip() if texts else ''
+
+  @property
+  def outcome(self) -> str:
+    """How it ended, in words."""
+    if self.status is None:
+      return f'killed after {self.seconds:.0f} s'
+    return f'ended with status {self.status}'

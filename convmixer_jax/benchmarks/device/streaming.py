@@ -1,0 +1,37 @@
+"""The side of a process that answers one request with rows.
+
+Needs only the standard library, so that another Python can import it.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def serve(
+  work: Callable[[dict[str, Any]], Iterator[dict[str, Any]]],
+) -> None:
+  """Reads a line of JSON from standard input, and prints what `work` yields.
+
+  Each row is a line of JSON, printed when it exists. What fails is an `error`.
+  """
+  # What a library prints must not be mistaken for a row.
+  answers = os.fdopen(os.dup(sys.stdout.fileno()), 'w')
+  os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+  def answer(values):
+    print(json.dumps(values), file=answers, flush=True)
+
+  try:
+    for row in work(json.loads(sys.stdin.readline())):
+      answer(row)
+  except Exception as error:  # of whatever library
+    answer({'error': describe(error)})
+
+
+def describe(error: Exception) -> str:
+  """Returns the kind of an error and the first line of its text."""
+  lines = str(error).strip().splitlines() or ['']
+  return f'{type(error).__name__}: {lines[0][:300]}'

@@ -1,0 +1,189 @@
+"""Collects the wheels that another machine lacks, which has no network.
+
+What the project needs is read from requirements.txt and from the metadata of
+the packages installed here, in the versions that are installed here.
+"""
+
+import importlib.metadata
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from convmixer_jax.benchmarks.device.session import ROOT
+from convmixer_jax.errors import UserError
+
+# pip takes none of them for another.
+_PLATFORMS = (
+  'manylinux_2_28_x86_64',
+  'manylinux_2_27_x86_64',
+  'manylinux_2_17_x86_64',
+  'manylinux2014_x86_64',
+  'manylinux1_x86_64',
+)
+
+
+def collect(
+  directory: pathlib.Path, installed: str | None, python_version: str
+) -> str:
+  """Downloads what a machine lacks to run `train.py`, by this machine's pip.
+
+  Args:
+    directory: of the wheels, new or empty.
+    installed: a file with what that machine has, a line a package, as in
+      `numpy==2.3.1` or `numpy`; None: what this machine has.
+    python_version: of that machine, such as '3.12'; it is an x86-64 Linux.
+
+  Returns:
+    What to print: the packages, their sizes, how to install them there.
+
+  Raises:
+    UserError: the directory has files in it, the list cannot be read, or a
+      package cannot be had.
+  """
+  if directory.exists() and any(directory.iterdir()):
+    raise UserError(f'--wheels={directory} has files in it; name another')
+  directory.mkdir(parents=True, exist_ok=True)
+  there = read_installed(installed)
+  needed = find_needed(python_version)
+  lacking = {name: v for name, v in needed.items() if name not in there}
+  lines = [
+    f'{len(needed)} packages are needed, {len(lacking)} of them are not there'
+  ]
+  for name, version in sorted(lacking.items()):
+    path = _download(directory, name, version, python_version)
+    lines.append(f'{path.stat().st_size / 2**20:8.2f} MiB  {path.name}')
+  total = sum(path.stat().st_size for path in directory.iterdir())
+  lines += [f'{total / 2**20:8.2f} MiB  in all', *_conflicts(there)]
+  lines += [
+    'there, in a directory with these wheels and the project:',
+    '  python3 -m pip install --quiet --no-index --no-deps --no-compile \\',
+    f'    --target=SITE {directory.name}/*.whl && export PYTHONPATH=SITE',
+  ]
+  return '\n'.join(lines)
+
+
+def read_installed(path: str | None) -> dict[str, str]:
+  """Returns versions by canonical name; '' where the list has none.
+
+  Raises:
+    UserError: the file cannot be read, or has other lines.
+  """
+  if path is None:
+    return {
+      canonicalize_name(found.name): found.version
+      for found in importlib.metadata.distributions()
+    }
+  try:
+    lines = pathlib.Path(path).read_text().split('\n')
+  except OSError as error:
+    raise UserError(f'--installed={path} cannot be read ({error})') from error
+  versions = {}
+  for line in filter(None, map(str.strip, lines)):
+    # Of `name @ file:///...` the version is not known.
+    match = re.fullmatch(r'([\w.-]+)(?:\s*==\s*(\S+)|\s*@.*)?', line)
+    if match is None:
+      raise UserError(
+        f'--installed={path} has a line {line!r}; needed are name==version or '
+        'name'
+      )
+    versions[canonicalize_name(match[1])] = match[2] or ''
+  if not versions:
+    raise UserError(f'--installed={path} names no package')
+  return versions
+
+
+def find_needed(python_version: str) -> dict[str, str]:
+  """Returns versions by name of all that requirements.txt leads to.
+
+  The version is that installed here, '' if it is not.
+  """
+  environment = {
+    'python_version': python_version,
+    'python_full_version': f'{python_version}.0',
+    'sys_platform': 'linux',
+    'platform_system': 'Linux',
+    'platform_machine': 'x86_64',
+  }
+  needed: dict[str, str] = {}
+  seen, rest = set(), list(_requirements())
+  while rest:
+    requirement = rest.pop()
+    for extra in ('', *sorted(requirement.extras)):
+      name = canonicalize_name(requirement.name)
+      if (name, extra) in seen:
+        continue
+      seen.add((name, extra))
+      try:
+        found = importlib.metadata.distribution(name)
+      except importlib.metadata.PackageNotFoundError:
+        needed[name] = ''
+        continue
+      needed[name] = found.version
+      rest += _applicable(found.requires or [], environment, extra)
+  return needed
+
+
+def _requirements() -> Iterator[Requirement]:
+  for line in (ROOT / 'requirements.txt').read_text().split('\n'):
+    text = line.partition('#')[0].strip()
+    if text and not text.startswith('-'):
+      requirement = Requirement(text)
+      if requirement.marker is None or requirement.marker.evaluate():
+        yield requirement
+
+
+def _applicable(
+  requires: list[str], environment: Mapping[str, str], extra: str
+) -> list[Requirement]:
+  found = []
+  for text in requires:
+    requirement = Requirement(text)
+    marker = requirement.marker
+    if marker is None:
+      if not extra:
+        found.append(requirement)
+    elif marker.evaluate({**environment, 'extra': extra}):
+      found.append(requirement)
+  return found
+
+
+def _conflicts(there: Mapping[str, str]) -> list[str]:
+  """Names packages that are there in a version that was not tried."""
+  lines = []
+  for requirement in _requirements():
+    version = there.get(canonicalize_name(requirement.name))
+    if version and not requirement.specifier.contains(version, True):
+      lines.append(f'not tried: {requirement.name} {version}, {requirement}')
+  return lines
+
+
+def _download(directory, name, version, python_version):
+  """Returns the wheel of a package, which may have to be built."""
+  wanted = f'{name}=={version}' if version else name
+  before = set(directory.iterdir())
+  pip = [sys.executable, '-m', 'pip']
+  options = ['--quiet', '--no-deps', '--disable-pip-version-check']
+  attempts = [
+    [
+      *(*pip, 'download', *options, '--only-binary=:all:'),
+      *('--python-version', python_version, '--implementation', 'cp'),
+      *(f'--platform={platform}' for platform in _PLATFORMS),
+      *('--dest', str(directory), wanted),
+    ],
+    # A package without a wheel, whose own is for any machine.
+    [*pip, 'wheel', *options, '--wheel-dir', str(directory), wanted],
+  ]
+  for command in attempts:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    new = sorted(set(directory.iterdir()) - before)
+    if done.returncode == 0 and len(new) == 1:
+      if command is attempts[0] or new[0].name.endswith('-none-any.whl'):
+        return new[0]
+      new[0].unlink()
+  reason = (done.stderr.strip().splitlines() or ['without a message'])[-1]
+  raise UserError(f'{wanted} has no wheel for that machine: {reason}')

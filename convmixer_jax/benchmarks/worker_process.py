@@ -1,0 +1,161 @@
+"""A process that a benchmark asks to work, and that answers in JSON."""
+
+import contextlib
+import json
+import os
+import pathlib
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
+
+_SECONDS_TO_END = 10  # of a process whose standard input was closed
+
+
+class WorkerProcess:
+  """Reads requests on its standard input; a line of JSON answers each.
+
+  It leads a process group of its own, so that it can be killed with all that
+  it started.
+
+  Raises:
+    OSError: on construction, if the command cannot be started.
+  """
+
+  def __init__(
+    self,
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    log: IO[bytes] | None = None,
+  ):
+    """Starts the process.
+
+    Args:
+      command: program and arguments.
+      environment: variables to set besides those of this process.
+      log: where its standard error goes; None: to this process's.
+    """
+    self._process = subprocess.Popen(
+      command,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=log,
+      env=os.environ | dict(environment or {}),
+      start_new_session=True,
+    )
+    self._lines: queue.Queue[bytes] = queue.Queue()
+    self._reader = threading.Thread(target=self._read, daemon=True)
+    self._reader.start()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, *_):
+    if kind is not None:
+      self.kill()
+    self.close()
+
+  def _read(self):
+    for line in self._process.stdout:
+      self._lines.put(line)
+    self._lines.put(b'')
+
+  def ask(self, request: bytes, seconds: float | None = None) -> dict[str, Any]:
+    """Sends a request and waits for the answer.
+
+    Raises:
+      OSError: the answer is an `error`, or the process takes no request.
+      TimeoutError: there was no answer within `seconds`.
+      ValueError: the process died, or gave no JSON.
+    """
+    self._process.stdin.write(request)
+    self._process.stdin.flush()
+    line = self._next_line(seconds)
+    if not line:
+      raise ValueError('it ended without an answer')
+    answer = json.loads(line)
+    if 'error' in answer:
+      raise OSError(answer['error'])
+    return answer
+
+  def stream(self, request: bytes, seconds: float) -> Iterator[dict[str, Any]]:
+    """Sends the only request, and yields answers until the process ends.
+
+    Args:
+      request: what is written to its standard input, which then ends.
+      seconds: how long it may take in all.
+
+    Raises:
+      OSError: an answer is an `error`, or the process failed.
+      TimeoutError: it did not end in time.
+      ValueError: an answer is not JSON.
+    """
+    deadline = time.monotonic() + seconds
+    self._process.stdin.write(request)
+    self._process.stdin.close()
+    while line := self._next_line(max(deadline - time.monotonic(), 0.0)):
+      answer = json.loads(line)
+      if 'error' in answer:
+        raise OSError(answer['error'])
+      yield answer
+    status = self._process.wait()
+    if status:
+      raise OSError(f'it ended with status {status}')
+
+  def _next_line(self, seconds):
+    try:
+      return self._lines.get(timeout=seconds)
+    except queue.Empty:
+      raise TimeoutError('no answer in time') from None
+
+  def close(self) -> None:
+    """Lets the process end, and waits for it; kills it if that takes long."""
+    with contextlib.suppress(OSError):  # what was sent last did not arrive
+      self._process.stdin.close()
+    try:
+      self._process.wait(_SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+      self.kill()
+    self._reader.join(1.0)
+    if not self._reader.is_alive():  # else a descendant holds the pipe
+      self._process.stdout.close()
+
+  def kill(self) -> None:
+    """Kills the process with all that it started, and waits for it."""
+    kill_tree(self._process)
+
+
+def kill_tree(process: subprocess.Popen) -> None:
+  """Kills a process that leads a group, its group and all its descendants.
+
+  Descendants may have groups of their own, as the compilers of `torch.compile`
+  do; they are found where there is a /proc.
+  """
+  descendants = _descendants(process.pid)
+  with contextlib.suppress(ProcessLookupError):  # all have ended
+    os.killpg(process.pid, signal.SIGKILL)
+  for pid in descendants:
+    with contextlib.suppress(ProcessLookupError):  # it was of the group
+      os.kill(pid, signal.SIGKILL)
+  process.wait()
+
+
+def _descendants(pid):
+  children: dict[int, list[int]] = {}
+  for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
+    try:
+      # The name, in parentheses, may have spaces.
+      fields = path.read_text().rpartition(')')[2].split()
+    except OSError:  # it ended
+      continue
+    children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+  found, rest = [], [pid]
+  while rest:
+    more = children.get(rest.pop(), [])
+    found += more
+    rest += more
+  return found

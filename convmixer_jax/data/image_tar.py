@@ -1,0 +1,63 @@
+"""Makes a data set of a tar of images, laid out as split/label/name.jpg."""
+
+import os
+import pathlib
+import tarfile
+
+from convmixer_jax.data import array_record_set
+from convmixer_jax.errors import UserError
+
+_ENDINGS = ('.jpg', '.jpeg', '.png')
+
+
+def prepare_image_tar(path: str, data_dir: pathlib.Path, name: str) -> str:
+  """Writes the data set `name`, with the splits and labels that the tar has.
+
+  The files go in as they are. Labels are numbered in the order of their names.
+
+  Args:
+    path: of the tar, compressed or not.
+    data_dir: where the set is put, as TFDS keeps its sets.
+    name: of the set.
+
+  Returns:
+    What is in it, such as 'train: 50,000 images'.
+
+  Raises:
+    UserError: the tar cannot be read, or has another layout.
+  """
+  splits: dict[str, list[tuple[bytes, str]]] = {}
+  try:
+    with tarfile.open(path) as tar:
+      for member in tar:
+        if not member.isfile():
+          continue
+        parts = pathlib.PurePosixPath(member.name).parts
+        if len(parts) != 3 or not member.name.lower().endswith(_ENDINGS):
+          raise UserError(
+            f'{path} has a file {member.name!r}; needed are images named '
+            'split/label/name.jpg and nothing else'
+          )
+        split, label, _ = parts
+        content = tar.extractfile(member).read()
+        splits.setdefault(split, []).append((content, label))
+  except (OSError, EOFError, tarfile.TarError) as error:
+    raise UserError(f'{path} cannot be read as a tar ({error})') from error
+  if not splits:
+    raise UserError(f'{path} has no images; needed are split/label/name.jpg')
+  class_names = sorted({label for rows in splits.values() for _, label in rows})
+  numbers = {label: number for number, label in enumerate(class_names)}
+  directory = data_dir / name / '1.0.0'
+  os.makedirs(directory, exist_ok=True)
+  lengths = {
+    split: array_record_set.write_split(
+      directory, name, split, ((image, numbers[label]) for image, label in rows)
+    )
+    for split, rows in splits.items()
+  }
+  features = {
+    'image': array_record_set.image_feature(),
+    'label': array_record_set.label_feature(len(class_names)),
+  }
+  array_record_set.write_info(directory, name, features, lengths, class_names)
+  return ', '.join(f'{split}: {n:,} images' for split, n in lengths.items())

@@ -1,0 +1,61 @@
+"""The whole benchmark of a device in small, as a command."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_quick_goes_through_all_stages(tmp_path):
+  directory = tmp_path / 'results'
+  subprocess.run(
+    [
+      *(sys.executable, '-m', 'convmixer_jax.tools.benchmark', 'device'),
+      *('--quick', f'--output={directory}', '--budget_seconds=1200'),
+    ],
+    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': ''},
+    cwd=ROOT,
+    check=True,
+  )
+  lines = (directory / 'rows.jsonl').read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  by_stage = {}
+  for row in rows:
+    by_stage.setdefault(row['stage'], []).append(row)
+  checks = by_stage['correctness']
+  assert all(row['passed'] for row in checks)
+  assert {row['implementation'] for row in checks} > {'shift', 'default'}
+  rates = {
+    (row['contender'], row['kind'])
+    for row in by_stage['models']
+    if row.get('images_per_sec', 0) > 0 and row.get('finite', True)
+  }
+  assert rates >= {
+    (name, kind)
+    for name in ('this project', 'plain Flax')
+    for kind in ('train', 'forward')
+  }
+  # Either PyTorch was measured, or its absence is reported.
+  torch = [r for r in by_stage['models'] if r['contender'].startswith('PyT')]
+  assert torch and all(
+    'missing' in r or 'about' in r or 'kind' in r for r in torch
+  )
+  assert any(row.get('microseconds', 0) > 0 for row in by_stage['depthwise'])
+  (training,) = [
+    row for row in by_stage['cifar10'] if row.get('part') == 'training'
+  ]
+  assert training['ended'] and training['finite']
+  assert 0 <= training['eval_accuracy'] <= 1
+  assert sum(training['seconds'].values()) == pytest.approx(
+    training['total_seconds'], rel=0.05
+  )
+  files = {path.name: path.stat().st_size for path in directory.iterdir()}
+  assert {'results.md', 'throughput.png', 'log.txt'} < set(files)
+  assert len(files) <= 8
+  assert max(files.values()) < 16 * 2**20

@@ -1,0 +1,44 @@
+"""Data sets made of a tar of images."""
+
+import pytest
+import tiny_archives
+
+from convmixer_jax.data import sources
+from convmixer_jax.data.image_tar import prepare_image_tar
+from convmixer_jax.errors import UserError
+
+
+def write_tar(path, members):
+  path.write_bytes(tiny_archives.tar_bytes(members))
+  return str(path)
+
+
+def test_images_come_back_with_split_label_and_class_name(tmp_path):
+  members = [
+    ('train/', None),
+    ('train/frog/1.jpg', tiny_archives.jpeg(200)),
+    ('train/cat/0.jpg', tiny_archives.jpeg(10)),
+    ('test/frog/0.jpg', tiny_archives.jpeg(100)),
+  ]
+  tar = write_tar(tmp_path / 'images.tar', members)
+  said = prepare_image_tar(tar, tmp_path / 'data', 'pets')
+  assert said == 'train: 2 images, test: 1 images'
+  train = sources.TfdsSource('pets', 'train', str(tmp_path / 'data'))
+  assert train.class_names == ('cat', 'frog')
+  assert [train[i]['label'] for i in range(2)] == [1, 0]
+  assert abs(int(train[0]['image'][0, 0, 0]) - 200) < 10
+  test = sources.TfdsSource('pets', 'test', str(tmp_path / 'data'))
+  assert test[0]['label'] == 1
+
+
+def test_other_layouts_are_refused(tmp_path):
+  path = tmp_path / 'images.tar'
+  flat = write_tar(path, [('cat.jpg', tiny_archives.jpeg())])
+  with pytest.raises(UserError, match=r"a file 'cat.jpg'; needed are"):
+    prepare_image_tar(flat, tmp_path, 'pets')
+  empty = write_tar(path, [('train/', None)])
+  with pytest.raises(UserError, match='has no images'):
+    prepare_image_tar(empty, tmp_path, 'pets')
+  path.write_bytes(b'no tar')
+  with pytest.raises(UserError, match='cannot be read'):
+    prepare_image_tar(str(path), tmp_path, 'pets')
