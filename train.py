@@ -1,4 +1,4 @@
-"""Trains a ConvMixer: `python train.py --config=... --workdir=...`."""
+"""Trains a network: `python train.py --config=... --workdir=...`."""
 
 import signal
 import sys

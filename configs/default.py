@@ -5,7 +5,8 @@ line, as in `--config.model.width=128`.
 """
 
 import ml_collections
-from ml_collections.config_dict import placeholder
+
+from convmixer_jax import models
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -21,16 +22,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.init_from = ''  # weights to start from: hf://, a file, another run
   config.new_head = False  # not theirs, even for the same number of classes
 
-  config.model = ml_collections.ConfigDict()
-  config.model.width = 64  # channels ("hidden dimension")
-  config.model.depth = 4  # mixer blocks
-  config.model.patch_size = 1
-  config.model.kernel_size = 5  # of the depthwise convolutions
-  config.model.activation = 'gelu'  # 'gelu' (exact) or 'relu'
-  config.model.depthwise = placeholder(str)  # None: the platform's default
-  config.model.bn_group_size = 0  # images that share statistics; 0: all
-  config.model.scan = False  # compile one block and loop over it
-  config.model.remat = False  # recompute activations to save memory
+  # Its keys are the fields of the network: convmixer_jax/models/convmixer/
+  # fields.py, vit.py, ... With another --config.model.name, that network's.
+  config.model = models.model_config('convmixer')
 
   config.dataset = ml_collections.ConfigDict()
   config.dataset.name = 'digits'  # or a TFDS name, with /config and :version

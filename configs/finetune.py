@@ -3,8 +3,8 @@ r"""Fine-tuning: trained weights, a new head, another data set.
     python -m convmixer_jax.tools.prepare imagenette/full-size-v2
     python train.py --config=configs/finetune.py:768_32 --workdir=runs/nette
 
-The variant after the colon is one of configs/imagenet.py. For the three that
-were released, the weights come from the hub; for others, and for weights of
+The variant after the colon is one of configs/imagenet.py. For those that were
+released, the weights come from the hub; for others, and for weights of
 your own, name them. Where config.model is not their network, the error line has
 the flags that make it so:
 
@@ -22,11 +22,12 @@ the network sees in evaluation; then take ten times the learning rate.
 import ml_collections
 
 from configs import imagenet
+from convmixer_jax.models import MODELS
 
 RELEASED = {
-  '1536_20': 'hf://timm/convmixer_1536_20.in1k',
-  '768_32': 'hf://timm/convmixer_768_32.in1k',
-  '1024_20': 'hf://timm/convmixer_1024_20_ks9_p14.in1k',
+  variant: source
+  for architecture in MODELS.values()
+  for variant, source in architecture.released.items()
 }
 
 
@@ -39,7 +40,8 @@ def get_config(variant: str = '768_32') -> ml_collections.ConfigDict:
   config.dataset.name = 'imagenette/full-size-v2'
   config.batch_size = 64
   config.num_epochs = 10
-  config.model.bn_group_size = 0
+  if 'bn_group_size' in config.model:
+    config.model.bn_group_size = 0
 
   config.augment.crop_scale = (0.25, 1.0)
   config.augment.rand_augment.num_ops = 0

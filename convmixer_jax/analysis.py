@@ -1,43 +1,18 @@
-"""What a trained network has learnt, as arrays; `plots` draws them."""
+"""What a trained network has learnt, as arrays; `plots` draws them.
+
+Kernels worth looking at are selected by each network: `Architecture.pictures`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-
-from convmixer_jax.models import ConvMixer
-
-MOST_KERNELS = 64  # of a layer that are shown
-
-
-def select_kernels(params: Mapping[str, Any]) -> dict[str, jax.Array]:
-  """Returns the weights that the paper pictures, of at most 64 channels.
-
-  Of wider networks, channels at even distances. To be jitted with replicated
-  results where parameters are split over devices: then only what is selected is
-  gathered.
-
-  Args:
-    params: of a `ConvMixer`.
-
-  Returns:
-    `patch_embedding` `[N, p, p, 3]` and `depthwise` `[depth, N, k, k]`.
-  """
-  patches = params['patch_embedding']['kernel']
-  depthwise = params['blocks']['depthwise']['kernel']
-  width = patches.shape[-1]
-  count = min(width, MOST_KERNELS)
-  channels = np.arange(count) * width // count
-  return {
-    'patch_embedding': jnp.moveaxis(patches[..., channels], -1, 0),
-    'depthwise': jnp.moveaxis(depthwise[..., channels], -1, 1),
-  }
+from flax import linen as nn
 
 
 def effective_receptive_fields(
-  model: ConvMixer, variables: Mapping[str, Any], images: jax.Array
+  model: nn.Module, variables: Mapping[str, Any], images: jax.Array
 ) -> jax.Array:
   """Returns how much the centre of each block's output heeds each pixel.
 
@@ -47,7 +22,8 @@ def effective_receptive_fields(
   place below and to the right of the middle.
 
   Args:
-    model: the network, evaluated with its running statistics.
+    model: the network, whose blocks' outputs `[B, h, w, C]` have one shape;
+      evaluated with its running statistics.
     variables: its `params` and `batch_stats`.
     images: `[B, H, W, 3]`, normalised.
 

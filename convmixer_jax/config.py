@@ -5,7 +5,7 @@ import functools
 import math
 import pathlib
 import runpy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -13,13 +13,11 @@ import ml_collections
 from convmixer_jax.errors import UserError
 
 # A run may go on with other values of these: they change neither the network
-# nor what it is trained on.
+# nor what it is trained on. So it is with some fields of each network
+# (`models.free_keys`).
 FREE_TO_CHANGE = (
   'num_epochs',
   'num_steps',
-  'model.depthwise',
-  'model.scan',
-  'model.remat',
   'dataset.data_dir',
   'dataset.cache_mib',
   'mesh',
@@ -39,6 +37,7 @@ _ADDED = {
   'new_head': False,
   'body_lr_scale': 1.0,
   'augment.rand_augment.dialect': 'timm',
+  'model.name': 'convmixer',
 }
 
 _KINDS = {
@@ -115,9 +114,9 @@ def nearest_key(config: ml_collections.ConfigDict, key: str) -> str:
 def validate(config: ml_collections.ConfigDict) -> None:
   """Checks each value by itself and against the others.
 
-  Keys and types are compared with those of configs/default.py. The ranges of
-  the network's fields and of the host's augmentation are checked by their
-  owners (`models.create_model`, `data.augment.validate`).
+  Keys and types are compared with those of configs/default.py. The network's
+  fields and the ranges of the host's augmentation are checked by their owners
+  (`models.validate`, `models.create_model`, `data.augment.validate`).
 
   Raises:
     UserError: names the field, its value and what it may be.
@@ -191,19 +190,21 @@ def _check_types(config):
   if not defaults:
     return
   for key in values:
-    if key not in defaults:
+    if key not in defaults and not key.startswith('model.'):
       (nearest,) = difflib.get_close_matches(key, defaults, n=1, cutoff=0.0)
       raise UserError(
         f'config.{key} is no key of configs/default.py; did you mean '
         f'config.{nearest}?'
       )
   for key, default in defaults.items():
+    if key.startswith('model.'):
+      continue
     if key not in values:
       raise UserError(
         f'config.{key} is missing; add it, as configs/default.py has it: '
         f'{default!r}'
       )
-    if not _is_like(values[key], default):
+    if not is_like(values[key], default):
       raise UserError(
         f'config.{key} = {values[key]!r} is not {describe_kind(default)}'
       )
@@ -218,12 +219,13 @@ def describe_kind(default: Any) -> str:
   return f'{kind}, such as {default!r}'
 
 
-def _is_like(value, default):
+def is_like(value: Any, default: Any) -> bool:
+  """Whether a value has the type of a key with this default."""
   if isinstance(default, tuple):
     return (
       isinstance(value, (tuple, list))
       and len(value) == len(default)
-      and all(map(_is_like, value, default))
+      and all(map(is_like, value, default))
     )
   if default is None:  # a placeholder for a string
     return value is None or isinstance(value, str)
@@ -248,9 +250,9 @@ def check_batch_size(
   if config.mixup.group_size and mixes(config):
     parts.append(f'mixup groups of {config.mixup.group_size}')
     unit = math.lcm(unit, config.mixup.group_size)
-  if config.model.bn_group_size:
-    parts.append(f'BatchNorm groups of {config.model.bn_group_size}')
-    unit = math.lcm(unit, config.model.bn_group_size * config.accum_steps)
+  if bn_group_size := config.model.get('bn_group_size', 0):
+    parts.append(f'BatchNorm groups of {bn_group_size}')
+    unit = math.lcm(unit, bn_group_size * config.accum_steps)
   if config.batch_size % unit:
     below = config.batch_size // unit * unit
     nearest = f'{below} and {below + unit}' if below else f'{unit}'
@@ -272,12 +274,15 @@ def num_train_steps(
   return config.num_steps or config.num_epochs * steps_per_epoch
 
 
-def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def changed_keys(
+  old: dict[str, Any], new: dict[str, Any], free: Sequence[str] = ()
+) -> list[str]:
   """Returns the keys whose values a running experiment must not change.
 
   Args:
     old: flattened config the run was started with.
     new: flattened config it is to go on with.
+    free: keys that may change besides `FREE_TO_CHANGE`.
   """
   missing = object()
   old, new = _ADDED | old, _ADDED | new
@@ -286,6 +291,7 @@ def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     for key in sorted(old.keys() | new.keys())
     if old.get(key, missing) != new.get(key, missing)
     and not any(
-      key == free or key.startswith(f'{free}.') for free in FREE_TO_CHANGE
+      key == kept or key.startswith(f'{kept}.')
+      for kept in (*FREE_TO_CHANGE, *free)
     )
   ]

@@ -3,9 +3,8 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import grain
 import jax
@@ -16,8 +15,7 @@ from convmixer_jax.data.augment import eval_transform
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import require_local
-from convmixer_jax.models import ConvMixer
-from convmixer_jax.models.folding import apply_folded, fold, prepare
+from convmixer_jax.models import architecture_of
 from convmixer_jax.trained import Trained
 from convmixer_jax.training import sharding
 from convmixer_jax.training.preprocess import pixel_statistics
@@ -99,12 +97,11 @@ def predict_files(
   config = trained.eval_config(min(batch_size, len(paths)), image_size)
   mesh = sharding.create_mesh(config.mesh)
   everywhere = sharding.replicated(mesh)
-  folded = jax.jit(
-    partial(_fold, model=trained.model, config=config), out_shardings=everywhere
+  infer = jax.jit(
+    partial(_make_inference, model=trained.model, config=config),
+    out_shardings=everywhere,
   )(jax.device_put(trained.variables, everywhere))
-  predict = jax.jit(
-    partial(_predict, model=trained.model), out_shardings=everywhere
-  )
+  predict = jax.jit(_predict, out_shardings=everywhere)
   images = grain.MapDataset.source(paths).map(partial(_read, config=config))
   options = grain.ReadOptions(os.cpu_count(), 2 * config.batch_size)
   images = iter(images.to_iter_dataset(options))
@@ -116,7 +113,7 @@ def predict_files(
       if image is not None:
         batch[place] = image
     batch = sharding.to_global({'image': batch}, mesh)['image']
-    best, probabilities = jax.device_get(predict(folded, batch))
+    best, probabilities = jax.device_get(predict(infer, batch))
     for place, (path, image, error) in enumerate(read):
       if image is None:
         yield Prediction(path, error=error)
@@ -128,17 +125,19 @@ def predict_files(
         )
 
 
-def _fold(variables, *, model, config):
-  folded = fold(variables, *pixel_statistics(config.dataset))
-  return folded if model.scan else prepare(model, folded)
+def _make_inference(variables, *, model, config):
+  mean, std = pixel_statistics(config.dataset)
+  return architecture_of(model).make_inference(
+    model, variables, mean, std, pack_weights=True
+  )
 
 
 def _predict(
-  folded: dict[str, Any], images: jax.Array, *, model: ConvMixer
+  infer: Callable[[jax.Array], jax.Array], images: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the best classes `[B, 5]`, or all, and their probabilities."""
-  shares = jax.nn.softmax(apply_folded(model, folded, images))
-  probabilities, best = jax.lax.top_k(shares, min(5, model.num_classes))
+  shares = jax.nn.softmax(infer(images))
+  probabilities, best = jax.lax.top_k(shares, min(5, shares.shape[-1]))
   return best, probabilities
 
 

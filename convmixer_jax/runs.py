@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 import ml_collections
 from etils import epath
+from flax import linen as nn
 
 from convmixer_jax import files
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import ConvMixer, create_model
+from convmixer_jax.models import DEFAULT, create_model, find_architecture
 from convmixer_jax.training import checkpoint
 from convmixer_jax.training import workdir as workdir_lib
 from convmixer_jax.training.metrics_table import read_table
@@ -71,7 +72,7 @@ class Run:
 
   def restore(
     self, step: int | Literal['best'] | None = None
-  ) -> tuple[ConvMixer, dict[str, Any]]:
+  ) -> tuple[nn.Module, dict[str, Any]]:
     """Reads a network back, on the devices that are here.
 
     Args:
@@ -84,12 +85,18 @@ class Run:
     Raises:
       UserError: there is no such checkpoint.
     """
-    with self._reader() as reader:
-      variables = reader.read_variables(self.find_step(step))
-    num_classes = variables['params']['head']['bias'].shape[0]
     config = workdir_lib.read_config(self.workdir)  # ours may be changed by now
+    architecture = find_architecture(self.saved_network())
+    with self._reader() as reader:
+      variables = reader.read_variables(self.find_step(step), architecture.head)
+    num_classes = architecture.num_classes(variables['params'])
     model = create_model(config.model, num_classes, config.dtype)
-    return model.clone(depthwise=None), variables  # None: the best for here
+    return architecture.on_default_platform(model), variables
+
+  def saved_network(self) -> str:
+    """Returns the name of the run's network, as in `config.model.name`."""
+    saved = workdir_lib.read_config(self.workdir)
+    return saved.model.get('name', DEFAULT)
 
   def _reader(self):
     return contextlib.closing(checkpoint.CheckpointReader(self.workdir))

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import ml_collections
+from flax import linen as nn
 
 from convmixer_jax.data.class_names import (
   are_imagenets,
@@ -12,16 +13,8 @@ from convmixer_jax.data.class_names import (
   readable,
 )
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import ConvMixer
+from convmixer_jax.models import architecture_of, describe, find_architecture
 from convmixer_jax.runs import Run, load_run
-
-# How the released weights were evaluated.
-IMAGENET_INPUT = {
-  'image_size': 224,
-  'eval_crop_fraction': 0.96,
-  'mean': (0.485, 0.456, 0.406),
-  'std': (0.229, 0.224, 0.225),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +37,7 @@ class Trained:
   """
 
   name: str
-  model: ConvMixer
+  model: nn.Module
   variables: dict[str, Any]
   image_size: int
   eval_crop_fraction: float
@@ -71,14 +64,12 @@ class Trained:
       image_size: None for that of training. The crop fraction stays.
 
     Raises:
-      UserError: the images are smaller than a patch.
+      UserError: the network does not take images of this size.
     """
     image_size = self.image_size if image_size is None else image_size
-    if image_size < self.model.patch_size:
-      raise UserError(
-        f'images of {image_size} x {image_size} are smaller than a patch of '
-        f'the network, {self.model.patch_size} pixels; choose a larger size'
-      )
+    architecture_of(self.model).check_image_size(
+      self.model, self.variables, image_size
+    )
     devices = jax.device_count()
     return ml_collections.ConfigDict(
       {
@@ -117,7 +108,7 @@ def from_run(workdir: str, step: str | None = None) -> Trained:
   model, variables = run.restore(step)
   dataset = run.config.dataset
   return Trained(
-    name=f'{_size(model)} of {workdir}, step {step}',
+    name=f'{describe(model)} of {workdir}, step {step}',
     model=model,
     variables=variables,
     image_size=dataset.image_size,
@@ -143,24 +134,21 @@ def from_weights(source: str, model: str | None = None) -> Trained:
   from convmixer_jax import weights
 
   loaded = weights.load(source, model)
-  network = ConvMixer(**loaded.model, num_classes=loaded.num_classes)
+  architecture = find_architecture(loaded.network)
+  network = loaded.create_model()
   class_names, imagenets = loaded.labels, imagenet_synsets()
   is_unnamed = class_names is None and loaded.num_classes == len(imagenets)
   if is_unnamed or (class_names and are_imagenets(class_names)):
     class_names = imagenets
   known = {
     key: default if getattr(loaded, key) is None else getattr(loaded, key)
-    for key, default in IMAGENET_INPUT.items()
+    for key, default in architecture.default_input.items()
   }
   return Trained(
-    name=f'{_size(network)} of {source}',
+    name=f'{describe(network)} of {source}',
     model=network,
     variables=loaded.variables,
     class_names=class_names,
     dataset=None,
     **known,
   )
-
-
-def _size(model: ConvMixer) -> str:
-  return f'ConvMixer-{model.width}/{model.depth}'

@@ -673,8 +673,8 @@ WORKDIRS = [
     'of a config of others',
     on_digits(),
     'TMP/run/config.json is not a config of ours (it has no '
-    'augment.eval_crop_fraction, dataset.image_size, dtype, model.width); give '
-    'another directory',
+    'augment.eval_crop_fraction, dataset.image_size, dtype); give another '
+    'directory',
     with_run(config_json='{"model": {"name": "resnet"}, "dataset": "cifar10"}'),
   ),
   Case(

@@ -8,6 +8,7 @@ import pytest
 
 from convmixer_jax import analysis
 from convmixer_jax.models import ConvMixer
+from convmixer_jax.models.convmixer.pictures import select_kernels
 
 
 def network(depth, **fields):
@@ -20,7 +21,7 @@ def test_all_kernels_of_a_narrow_network():
   rng = np.random.default_rng(0)
   patches = rng.normal(size=(2, 2, 3, 8)).astype(np.float32)
   depthwise = rng.normal(size=(3, 3, 3, 8)).astype(np.float32)
-  shown = analysis.select_kernels(
+  shown = select_kernels(
     {
       'patch_embedding': {'kernel': patches},
       'blocks': {'depthwise': {'kernel': depthwise}},
@@ -42,7 +43,7 @@ def test_64_kernels_of_a_wide_network_gather_nothing_else():
 import re
 import jax, numpy as np
 from jax.sharding import AxisType, PartitionSpec
-from convmixer_jax import analysis
+from convmixer_jax.models.convmixer.pictures import select_kernels
 from convmixer_jax.training import sharding
 mesh = jax.make_mesh((2, 4), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2)
 rng = np.random.default_rng(0)
@@ -56,7 +57,7 @@ params = jax.device_put(params, sharding.state_sharding(mesh, params))
 for leaf in jax.tree.leaves(params):
   assert leaf.sharding.spec == PartitionSpec(None, None, None, 'fsdp')
 select = jax.jit(
-  analysis.select_kernels, out_shardings=sharding.replicated(mesh)
+  select_kernels, out_shardings=sharding.replicated(mesh)
 )
 shown = jax.device_get(select(params))
 channels = [0, 2, 5, 7, 10]  # 64 of 160: every two and a half

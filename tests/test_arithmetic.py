@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import pytest
 
 from configs import imagenet
-from convmixer_jax.arithmetic import count_layers, layer_table
 from convmixer_jax.models import ConvMixer, create_model
+from convmixer_jax.models.convmixer import CONVMIXER
+from convmixer_jax.models.convmixer.arithmetic import count_layers, layer_table
 
 
-@pytest.mark.parametrize('variant', imagenet.VARIANTS)
+@pytest.mark.parametrize('variant', CONVMIXER.variants)
 def test_parameters_are_those_of_the_network(variant):
   config = imagenet.get_config(variant)
   model = create_model(config.model, 1000)

@@ -4,6 +4,7 @@ import pytest
 
 from configs import cifar10, default, digits, finetune, imagenet
 from convmixer_jax import config as config_lib
+from convmixer_jax import models
 from convmixer_jax.data import augment
 from convmixer_jax.errors import UserError
 
@@ -23,8 +24,11 @@ def test_every_config_is_valid_and_has_the_same_keys(name):
   config = CONFIGS[name]()
   config_lib.validate(config)
   augment.validate(config.augment)
-  assert config_lib.flatten(config).keys() == (
-    config_lib.flatten(default.get_config()).keys()
+  models.validate(config.model)
+  expected = default.get_config()
+  expected.model = models.model_config(config.model.name)
+  assert (
+    config_lib.flatten(config).keys() == config_lib.flatten(expected).keys()
   )
 
 

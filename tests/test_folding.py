@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convmixer_jax.models import ConvMixer
-from convmixer_jax.models.folding import apply_folded, fold, prepare
+from convmixer_jax.models.convmixer.folding import apply_folded, fold, prepare
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
 

@@ -11,7 +11,8 @@ from huggingface_hub import constants
 
 from convmixer_jax import weights
 from convmixer_jax.errors import UserError
-from convmixer_jax.weights import hub, layouts
+from convmixer_jax.models.convmixer import state_dict as layouts
+from convmixer_jax.weights import hub
 
 COMMIT = '1234567890' * 4
 CONFIG = b"""{"architecture": "convmixer_768_32", "pretrained_cfg":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convmixer_jax.errors import UserError
-from convmixer_jax.weights import layouts
+from convmixer_jax.models.convmixer import state_dict as layouts
 
 FIXTURE = pathlib.Path(__file__).parent / 'fixtures' / 'checkpoint.npz'
 FIELDS = {

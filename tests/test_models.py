@@ -11,7 +11,7 @@ import pytest
 from configs import cifar10, imagenet
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer, create_model
-from convmixer_jax.weights.layouts import from_timm
+from convmixer_jax.models.convmixer.state_dict import from_timm
 
 FIXTURE = pathlib.Path(__file__).parent / 'fixtures' / 'model.npz'
 CASES = {
@@ -42,6 +42,8 @@ PARAMETERS = {
   '1024_12_k8': 14_621_672,
   '512_16_k8': 5_357_544,
   '512_12_k8': 4_165_608,
+  'vit_b16': 86_567_656,
+  'deit_b': 86_567_656,
 }
 
 

@@ -18,8 +18,9 @@ from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
 from configs import default, imagenet
-from convmixer_jax import analysis, plots
+from convmixer_jax import plots
 from convmixer_jax.errors import UserError
+from convmixer_jax.models.convmixer.pictures import select_kernels
 from convmixer_jax.training import sharding
 from convmixer_jax.training.assembly import assemble
 from convmixer_jax.training.metrics_table import read_table
@@ -139,7 +140,7 @@ def test_goes_on_with_other_devices(results, tmp_path, saved_by, layout):
 def test_tensorboard_has_the_pictures_of_the_weights(results, layout):
   workdir, _, state = results[layout]
   pictures = read_pictures(workdir)
-  kernels = jax.device_get(analysis.select_kernels(state['params']))
+  kernels = jax.device_get(select_kernels(state['params']))
   assert len(kernels['patch_embedding']) == 64  # of 128
   expected = {
     'weights/patch_embedding': plots.kernel_grid(kernels['patch_embedding'])

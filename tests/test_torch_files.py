@@ -12,7 +12,8 @@ import pytest
 
 from convmixer_jax import weights
 from convmixer_jax.errors import UserError
-from convmixer_jax.weights import layouts, torch_files
+from convmixer_jax.models.convmixer import state_dict as layouts
+from convmixer_jax.weights import torch_files
 
 FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
 FORMATS = ('zip', 'stream')

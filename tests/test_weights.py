@@ -13,8 +13,8 @@ from configs import cifar10
 from convmixer_jax import weights
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer
-from convmixer_jax.variants import VARIANTS
-from convmixer_jax.weights.layouts import to_timm
+from convmixer_jax.models.convmixer.state_dict import assume, to_timm
+from convmixer_jax.models.convmixer.variants import VARIANTS
 
 FIXTURE = pathlib.Path(__file__).parent / 'fixtures' / 'weights.npz'
 NETWORKS = VARIANTS | {
@@ -147,11 +147,13 @@ def test_the_config_that_timm_puts_beside(path):
 
 def test_the_activation_that_nobody_tells(path, caplog):
   assert weights.load(str(path)).model['activation'] == 'gelu'
-  assert 'does not tell its activation; taken for gelu' in caplog.text
+  assert (
+    'does not tell its activation; assumed is activation gelu' in caplog.text
+  )
   released = dict(VARIANTS['768_32'])
   del released['activation']
-  assert weights._likely_activation(released, 'x') == 'relu'
-  assert weights._likely_activation(released | {'depth': 16}, 'x') == 'gelu'
+  assert assume(released) == {'activation': 'relu'}
+  assert assume(released | {'depth': 16}) == {'activation': 'gelu'}
 
 
 def test_another_network_than_claimed_is_refused(path, tmp_path):

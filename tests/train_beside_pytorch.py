@@ -30,9 +30,9 @@ def train_here(arguments, path):
   from configs import cifar10
   from convmixer_jax.data import pipeline, sources
   from convmixer_jax.models import ConvMixer
+  from convmixer_jax.models.convmixer import state_dict as layouts
   from convmixer_jax.training import steps
   from convmixer_jax.training.optimizer import create_optimizer, create_schedule
-  from convmixer_jax.weights import layouts
 
   config = cifar10.get_config()
   config.dataset.data_dir = arguments.data_dir

@@ -7,7 +7,8 @@ from typing import Any
 
 import ml_collections
 
-from convmixer_jax.arithmetic import count_layers
+from convmixer_jax import flops
+from convmixer_jax.models import architecture_of
 from convmixer_jax.trained import Trained
 from convmixer_jax.training.workdir import package_versions
 
@@ -47,18 +48,13 @@ def model_card(
     network that is of no run.
   """
   model, dataset = network.model, config.dataset
-  layers = count_layers(model, dataset.image_size)
   side = dataset.image_size
   return {
     'name': network.name,
     'size': {
-      'width': model.width,
-      'depth': model.depth,
-      'patch_size': model.patch_size,
-      'kernel_size': model.kernel_size,
-      'activation': model.activation,
-      'parameters': sum(layer.parameters for layer in layers),
-      'multiply_adds': sum(layer.multiply_adds for layer in layers),
+      **architecture_of(model).network_fields(model),
+      'parameters': flops.count_parameters(model, side),
+      'multiply_adds': flops.count_forward(model, side).total,
     },
     'input': {
       'shape': ['batch', side, side, 3],

@@ -1,25 +1,35 @@
-"""What the exported files have in common: the weights, folded."""
+"""What the exported files have in common: inference of whole pixels."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
+from flax import linen as nn
 
-from convmixer_jax.models.folding import fold
+from convmixer_jax.models import architecture_of
 
 
-def fold_with_pixels(
-  variables: dict[str, Any], config: ml_collections.ConfigDict
-) -> dict[str, dict[str, np.ndarray]]:
-  """Folds BatchNorm, and the normalisation of pixels from 0 to 255.
+def pixel_statistics(
+  config: ml_collections.ConfigDict,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns mean and deviation of pixels from 0 to 255; of `config.dataset`."""
+  mean, std = (255 * np.array(part) for part in (config.mean, config.std))
+  return mean, std
+
+
+def inference_on_host(
+  model: nn.Module, variables: dict[str, Any], config: ml_collections.ConfigDict
+) -> Callable[[jax.Array], jax.Array]:
+  """Returns evaluation of uint8 images, its weights being NumPy arrays.
 
   Args:
+    model: the network.
     variables: `params` and `batch_stats`, on any devices.
     config: `config.dataset`, for `mean` and `std`.
-
-  Returns:
-    As `folding.fold`, as NumPy arrays.
   """
-  mean, std = (255 * np.array(part) for part in (config.mean, config.std))
-  return jax.device_get(fold(jax.device_get(variables), mean, std))
+  infer = architecture_of(model).make_inference(
+    model, jax.device_get(variables), *pixel_statistics(config)
+  )
+  return jax.device_get(infer)

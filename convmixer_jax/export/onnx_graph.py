@@ -1,21 +1,23 @@
 """A network as an ONNX graph, written node by node.
 
 No kept library converts it: jax2onnx 0.17.1 refuses Orbax from 0.11.37 on, and
-tf2onnx takes TensorFlow graphs. There are ten kinds of node.
+tf2onnx takes TensorFlow graphs. Each network adds its own nodes
+(`Architecture.to_onnx`).
 """
 
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
+from flax import linen as nn
 
 from convmixer_jax.errors import UserError
 from convmixer_jax.export.card import Format
-from convmixer_jax.export.folded import fold_with_pixels
-from convmixer_jax.models import ConvMixer
+from convmixer_jax.export.folded import pixel_statistics
+from convmixer_jax.models import MODELS, architecture_of
 
 _OPSET, _IR_VERSION = 20, 9  # the first with Gelu; of ONNX 1.15
-_ACTIVATIONS = {'gelu': 'Gelu', 'relu': 'Relu'}  # Gelu's default is exact
 
 ONNX = Format(
   file='model.onnx',
@@ -29,14 +31,24 @@ session = onnxruntime.InferenceSession('model.onnx')
 )
 
 
-class _Graph:
-  """Nodes and weights, in order; names are made up on the way."""
+class Graph:
+  """Nodes and weights, in order; names are made up on the way.
 
-  def __init__(self, onnx):
+  Attributes:
+    images: name of the images `[batch, S, S, 3]`, float32.
+    image_size: their side S.
+  """
+
+  def __init__(self, onnx: Any, image_size: int):
+    """Starts with the images."""
     self._onnx = onnx
     self.nodes, self.weights = [], []
+    self.image_size = image_size
+    self.images = self.add('Cast', 'images', to=onnx.TensorProto.FLOAT)
 
-  def add(self, operation, *inputs, **attributes):
+  def add(
+    self, operation: str, *inputs: str | np.ndarray, **attributes: Any
+  ) -> str:
     """Appends a node; arrays among the inputs become weights.
 
     Returns:
@@ -53,13 +65,13 @@ class _Graph:
     if isinstance(value, str):
       return value
     name = f'weight_{len(self.weights)}'
-    value = np.ascontiguousarray(value)
+    value = np.asarray(value, order='C')
     self.weights.append(self._onnx.numpy_helper.from_array(value, name))
     return name
 
 
 def to_onnx(
-  model: ConvMixer,
+  model: nn.Module,
   variables: dict[str, Any],
   config: ml_collections.ConfigDict,
   *,
@@ -79,7 +91,8 @@ def to_onnx(
     float32.
 
   Raises:
-    UserError: the package onnx is not installed.
+    UserError: the package onnx is not installed, or the network has no ONNX
+      form.
   """
   try:
     import onnx
@@ -88,48 +101,16 @@ def to_onnx(
       "--format=onnx needs a package more: pip install 'onnx>=1.17,<2'"
     ) from error
 
-  folded = fold_with_pixels(variables, config)
-  patch, blocks, head = (folded[name] for name in ('patch', 'blocks', 'head'))
-  graph = _Graph(onnx)
-
-  def add_affine(x, factor, shift=None):
-    x = graph.add('Mul', x, factor[:, None, None])
-    return x if shift is None else graph.add('Add', x, shift[:, None, None])
-
-  def add_activation(x):
-    return graph.add(_ACTIVATIONS[model.activation], x)
-
-  x = graph.add('Cast', 'images', to=onnx.TensorProto.FLOAT)
-  x = graph.add('Transpose', x, perm=[0, 3, 1, 2])
-  x = graph.add(
-    'Conv',
-    x,
-    patch['kernel'].transpose(3, 2, 0, 1),
-    patch['bias'],
-    strides=[model.patch_size] * 2,
-  )
-  x = add_affine(add_activation(x), patch['factor'], patch['shift'])
-
-  low, high = (model.kernel_size - 1) // 2, model.kernel_size // 2
-  for number in range(model.depth):
-    block = {name: array[number] for name, array in blocks.items()}
-    y = graph.add(
-      'Conv',
-      x,
-      block['depthwise_kernel'].transpose(2, 0, 1)[:, None],
-      block['depthwise_bias'],
-      pads=[low, low, high, high],
-      group=model.width,
+  add_network = architecture_of(model).to_onnx
+  if add_network is None:
+    able = [name for name, other in MODELS.items() if other.to_onnx]
+    raise UserError(
+      f'--format=onnx is for {", ".join(able)}, not for '
+      f'{type(model).__name__}; use --format=stablehlo'
     )
-    y = add_affine(add_activation(y), block['depthwise_factor'])
-    x = graph.add('Add', x, y)
-    kernel = block['pointwise_kernel'].T[:, :, None, None]
-    x = add_activation(graph.add('Conv', x, kernel, block['pointwise_bias']))
-    if number < model.depth - 1:
-      x = add_affine(x, block['pointwise_factor'], block['pointwise_shift'])
-
-  x = graph.add('Flatten', graph.add('GlobalAveragePool', x))
-  x = graph.add('Gemm', x, head['kernel'], head['bias'])
+  graph = Graph(onnx, config.image_size)
+  mean, std = pixel_statistics(config)
+  x = add_network(graph, model, jax.device_get(variables), mean, std)
   if probabilities:
     x = graph.add('Softmax', x, axis=-1)
   graph.nodes[-1].output[0] = 'outputs'
@@ -144,7 +125,7 @@ def to_onnx(
   )
   return helper.make_model(
     helper.make_graph(
-      graph.nodes, 'ConvMixer', [images], [outputs], graph.weights
+      graph.nodes, type(model).__name__, [images], [outputs], graph.weights
     ),
     opset_imports=[helper.make_opsetid('', _OPSET)],
     ir_version=_IR_VERSION,

@@ -1,18 +1,17 @@
 """A network as StableHLO, by `jax.export`: loading it needs JAX alone."""
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from flax import linen as nn
 from jax import export, lax
 
 from convmixer_jax.export.card import Format
-from convmixer_jax.export.folded import fold_with_pixels
-from convmixer_jax.models import ConvMixer
-from convmixer_jax.models.folding import apply_folded
+from convmixer_jax.export.folded import inference_on_host
+from convmixer_jax.models import architecture_of
 
 PLATFORMS = ('cpu', 'tpu', 'cuda')
 
@@ -32,7 +31,7 @@ outputs = exported.call(images)
 
 
 def to_stablehlo(
-  model: ConvMixer,
+  model: nn.Module,
   variables: dict[str, Any],
   config: ml_collections.ConfigDict,
   *,
@@ -40,10 +39,8 @@ def to_stablehlo(
 ) -> bytes:
   """Serialises a network with its weights, BatchNorm and normalisation folded.
 
-  It is computed in float32. On a CPU, depthwise convolutions are shifted
-  multiply-adds: the C++ kernels that are faster there are no part of JAX, so
-  nobody without this package could run them, and XLA's own convolution is
-  several times slower. The other platforms take XLA's.
+  It is computed in float32, with operations that are part of JAX, so that it
+  runs without this package (`Architecture.portable`).
 
   Args:
     model: the network.
@@ -57,14 +54,18 @@ def to_stablehlo(
     returns `[B, num_classes]` in float32.
   """
   # A loop compiles once what all blocks share.
-  model = model.clone(dtype=jnp.float32, scan=True)
-  folded = fold_with_pixels(variables, config)
-
-  def by(depthwise):
-    return partial(apply_folded, model.clone(depthwise=depthwise), folded)
+  architecture = architecture_of(model)
+  fields = {'scan': True} if 'scan' in architecture.fields else {}
+  model = model.clone(dtype=jnp.float32, **fields)
+  on_cpu, elsewhere = (
+    inference_on_host(
+      model.clone(**architecture.portable[platform]), variables, config
+    )
+    for platform in ('cpu', 'default')
+  )
 
   def classify(images):
-    logits = lax.platform_dependent(images, cpu=by('shift'), default=by('xla'))
+    logits = lax.platform_dependent(images, cpu=on_cpu, default=elsewhere)
     return jax.nn.softmax(logits) if probabilities else logits
 
   (batch,) = export.symbolic_shape('batch')

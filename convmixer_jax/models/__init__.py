@@ -1,32 +1,233 @@
-"""The networks, in Flax linen."""
+"""The networks, in Flax linen, and the table that all else finds them by."""
 
+import difflib
+import importlib
+import os
+import sys
+from typing import Any
+
+import flax.linen as nn
 import jax.numpy as jnp
 import ml_collections
+from ml_collections.config_dict import placeholder
 
+from convmixer_jax.config import describe_kind, is_like
 from convmixer_jax.errors import UserError
-from convmixer_jax.models.convmixer import ConvMixer
+from convmixer_jax.models.architecture import Architecture, Field, describe
+from convmixer_jax.models.convmixer import CONVMIXER, ConvMixer
+from convmixer_jax.models.vit import VIT, ViT
 
+MODELS: dict[str, Architecture] = {'convmixer': CONVMIXER, 'vit': VIT}
+DEFAULT = 'convmixer'  # of configs, and of what was written without a name
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+# Published networks by name, as arguments of `model_config`.
+VARIANTS: dict[str, dict[str, Any]] = {
+  variant: {'name': name, **fields}
+  for name, architecture in MODELS.items()
+  for variant, fields in architecture.variants.items()
+}
+
+_imported: dict[str, Architecture] = {}  # of other people, by name
+
+
+def find_architecture(name: str) -> Architecture:
+  """Returns a network of this package, or one's own.
+
+  Args:
+    name: a key of `MODELS`, or 'MODULE:ATTRIBUTE', an `Architecture` in a
+      module that can be imported, also from the working directory.
+
+  Raises:
+    UserError: there is none.
+  """
+  if name in MODELS:
+    return MODELS[name]
+  if not isinstance(name, str) or ':' not in name:
+    raise UserError(
+      f'config.model.name = {name!r} is unknown; there are '
+      f'{", ".join(MODELS)}, and MODULE:ATTRIBUTE for a network of your own'
+    )
+  if name not in _imported:
+    _imported[name] = _import(name)
+  return _imported[name]
+
+
+def is_known(name: str) -> bool:
+  """Whether `find_architecture` finds a name without importing a module."""
+  return name in MODELS or name in _imported
+
+
+def _import(name):
+  module, _, attribute = name.partition(':')
+  if os.getcwd() not in sys.path:
+    sys.path.append(os.getcwd())
+  try:
+    found = getattr(importlib.import_module(module), attribute)
+  except UserError:
+    raise
+  except Exception as error:  # anything may go wrong in somebody's module
+    raise UserError(
+      f'config.model.name = {name!r} cannot be imported '
+      f'({type(error).__name__}: {error}); --debug shows more'
+    ) from error
+  if not isinstance(found, Architecture):
+    raise UserError(
+      f'config.model.name = {name!r} is a {type(found).__name__}, not an '
+      'Architecture; see docs/adding_a_network.md'
+    )
+  return found
+
+
+def architecture_of(model: nn.Module) -> Architecture:
+  """Returns the architecture of a model, or of a class that it extends.
+
+  Raises:
+    ValueError: the model was not created through the table.
+  """
+  for architecture in (*MODELS.values(), *_imported.values()):
+    if isinstance(model, architecture.module):
+      return architecture
+  raise ValueError(f'{type(model).__name__} belongs to no known Architecture')
+
+
+def model_config(
+  name: str = DEFAULT, **fields: Any
+) -> ml_collections.ConfigDict:
+  """Returns `config.model` of a network.
+
+  Args:
+    name: see `find_architecture`.
+    **fields: other values than the defaults.
+  """
+  config = ml_collections.ConfigDict({'name': name})
+  for key, field in find_architecture(name).fields.items():
+    config[key] = placeholder(str) if field.default is None else field.default
+  config.update(fields)
+  return config
+
+
+def choose_network(config: ml_collections.ConfigDict, name: str) -> None:
+  """Replaces `config.model` by the defaults of another network, if it is one.
+
+  Args:
+    config: the whole config.
+    name: of the network.
+  """
+  model = config.get('model')
+  if model is None or model.get('name', DEFAULT) != name:
+    config.model = model_config(name)
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Checks that `config.model` has exactly the fields of its network.
+
+  Their ranges are checked when the network is created.
+
+  Raises:
+    UserError: names the field that is missing, surplus or of another type.
+  """
+  name = config.get('name', DEFAULT)
+  fields = find_architecture(name).fields
+  for key in config:
+    if key not in fields and key != 'name':
+      raise UserError(_unknown_field(key, name))
+  for key, field in fields.items():
+    if key not in config:
+      where = 'configs/default.py' if name == DEFAULT else f'{name!r}'
+      raise UserError(
+        f'config.model.{key} is missing; add it, as {where} has it: '
+        f'{field.default!r}'
+      )
+    if not is_like(config[key], field.default):
+      raise UserError(
+        f'config.model.{key} = {config[key]!r} is not '
+        f'{describe_kind(field.default)}'
+      )
+
+
+def is_field_of_another(key: str, name: str) -> bool:
+  """Whether `key` is not a field of the network `name`, but of another."""
+  return key not in find_architecture(name).fields and any(
+    key in architecture.fields for architecture in MODELS.values()
+  )
+
+
+def list_fields(name: str) -> str:
+  """Returns the fields of a network as part of an error."""
+  return f'{name!r}, which has {", ".join(find_architecture(name).fields)}'
+
+
+def _unknown_field(key, name):
+  if is_field_of_another(key, name):
+    return f'config.model.{key} is not a field of {list_fields(name)}'
+  fields = ['name', *find_architecture(name).fields]
+  (nearest,) = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
+  return (
+    f'config.model.{key} is no key of configs/default.py; did you mean '
+    f'config.model.{nearest}?'
+  )
+
+
+def free_keys(config: ml_collections.ConfigDict) -> list[str]:
+  """Returns the keys, as 'model.scan', that a run may resume with changed."""
+  architecture = find_architecture(config.get('name', DEFAULT))
+  return [f'model.{name}' for name in architecture.names('compute')]
 
 
 def create_model(
   config: ml_collections.ConfigDict, num_classes: int, dtype: str = 'float32'
-) -> ConvMixer:
+) -> nn.Module:
   """Builds the network that `config.model` describes.
 
   Args:
-    config: `config.model`.
+    config: `config.model`; fields of training and of computing may be
+      missing.
     num_classes: outputs of the head, which the data set decides.
     dtype: name of the compute dtype, `config.dtype`.
 
   Raises:
-    UserError: a field is out of range.
+    UserError: the network or a field is unknown, or a field is out of range.
   """
   if dtype not in DTYPES:
     raise UserError(
       f'config.dtype = {dtype!r} is unknown; there are {", ".join(DTYPES)}'
     )
-  return ConvMixer(**config, num_classes=num_classes, dtype=DTYPES[dtype])
+  fields = dict(config)
+  name = fields.pop('name', DEFAULT)
+  architecture = find_architecture(name)
+  for key in fields:
+    if key not in architecture.fields:
+      raise UserError(_unknown_field(key, name))
+  for key, field in architecture.fields.items():
+    if key not in fields and field.role == 'network':
+      raise UserError(f'config.model.{key} of {name!r} is missing; add it')
+    fields.setdefault(key, field.default)
+  return architecture.module(
+    **fields, num_classes=num_classes, dtype=DTYPES[dtype]
+  )
 
 
-__all__ = ['ConvMixer', 'create_model']
+__all__ = [
+  'CONVMIXER',
+  'DEFAULT',
+  'DTYPES',
+  'MODELS',
+  'VARIANTS',
+  'VIT',
+  'Architecture',
+  'ConvMixer',
+  'Field',
+  'ViT',
+  'architecture_of',
+  'choose_network',
+  'create_model',
+  'describe',
+  'find_architecture',
+  'free_keys',
+  'is_field_of_another',
+  'is_known',
+  'list_fields',
+  'model_config',
+  'validate',
+]

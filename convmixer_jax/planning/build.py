@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 
 from convmixer_jax import config as config_lib
+from convmixer_jax import models
 from convmixer_jax.data.pipeline import steps_per_epoch
 from convmixer_jax.errors import UserError
 from convmixer_jax.planning import compilation, report
@@ -47,11 +48,14 @@ def make_plan(
     UserError: a field of the config is out of range, or there are fewer images
       than a batch takes.
   """
-  if config.model.depthwise == 'native':
-    raise UserError(
-      "config.model.depthwise = 'native' is for CPUs; leave it out for what "
-      f'{chip.name} uses'
-    )
+  models.validate(config.model)
+  network = models.find_architecture(config.model.name)
+  for key, field in network.fields.items():
+    if config.model[key] in field.cpu_only:
+      raise UserError(
+        f'config.model.{key} = {config.model[key]!r} is for CPUs; leave it out '
+        f'for what {chip.name} uses'
+      )
   mesh = sharding.create_mesh(config.mesh, devices)
   num_chips = len(devices)
   unit = least_per_chip(config)
@@ -108,8 +112,8 @@ def make_plan(
     'num_examples': num_examples,
     'num_classes': num_classes,
     'versions': _versions(),
-    'scan': config.model.scan,
-    'remat': config.model.remat,
+    'scan': config.model.get('scan', False),
+    'remat': config.model.get('remat', False),
     'notes': notes,
     'largest': largest,
     'steps': [
@@ -124,7 +128,7 @@ def make_plan(
 def least_per_chip(config: ml_collections.ConfigDict) -> int:
   """Returns the fewest images with which no group straddles chips."""
   mixed = (config_lib.mixes(config) and config.mixup.group_size) or 1
-  normalized = config.model.bn_group_size or 1
+  normalized = config.model.get('bn_group_size', 0) or 1
   return math.lcm(mixed, normalized * config.accum_steps)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import ml_collections
 
-from convmixer_jax.benchmarks.model_shapes import Shape, count_operations
+from convmixer_jax import flops
 from convmixer_jax.config import num_train_steps
+from convmixer_jax.models import create_model
 from convmixer_jax.planning.chips import Chip
 from convmixer_jax.planning.compilation import CompiledStep
 
@@ -59,25 +60,18 @@ def summarize(
   }
 
 
-def count_by_unit(config, batch_size, num_classes):
+def count_by_unit(
+  config: ml_collections.ConfigDict, batch_size: int, num_classes: int
+) -> tuple[int, int]:
   """Counts operations of matrix products and of depthwise convolutions.
 
-  By formula (`count_operations`): XLA counts a loop's inside once. What `remat`
-  computes twice is counted once.
+  In the traced step (`flops.count_training`): XLA counts a loop's inside once.
+  What `remat` computes twice is counted once. A multiplication with its
+  addition is two operations.
   """
-  model = config.model
-  shape = Shape(
-    model.width,
-    model.depth,
-    model.patch_size,
-    model.kernel_size,
-    num_classes=num_classes,
-    image_size=config.dataset.image_size,
-    batch_size=batch_size,
-  )
-  places = batch_size * (shape.image_size // shape.patch_size) ** 2
-  depthwise = 3 * shape.depth * 2 * places * shape.width * shape.kernel_size**2
-  return count_operations(shape)['train'] - depthwise, depthwise
+  model = create_model(config.model, num_classes, config.dtype)
+  macs = flops.count_training(model, config.dataset.image_size, batch_size)
+  return 2 * macs.matrix, 2 * macs.depthwise
 
 
 def table(plan: dict[str, Any]) -> str:
@@ -139,8 +133,8 @@ def table(plan: dict[str, Any]) -> str:
 _CAVEAT = (
   'The bound is not a measurement: expect a run to take longer. It leaves out '
   'communication,\nevaluation and input, and depthwise convolutions do not '
-  'run at the peak. Operations are\ncounted by formula, bytes in the compiled '
-  'program: what it moves, not what is needed.'
+  'run at the peak. Operations are\ncounted in the traced step, bytes in the '
+  'compiled program: what it moves, not what is\nneeded.'
 )
 
 

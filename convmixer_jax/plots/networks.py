@@ -47,7 +47,7 @@ def patch_filters(
   """Draws the patch embedding's filters as small colour pictures.
 
   Args:
-    filters: `[N, p, p, 3]`, as `analysis.select_kernels` gives them.
+    filters: `[N, p, p, 3]`, as `pictures.select_kernels` gives them.
     width: channels of the network, of which these are N.
     title: what they are.
   """
@@ -68,7 +68,7 @@ def depthwise_kernels(
   """Draws the depthwise kernels, a panel for each block.
 
   Args:
-    kernels: `[depth, N, k, k]`, as `analysis.select_kernels` gives them.
+    kernels: `[depth, N, k, k]`, as `pictures.select_kernels` gives them.
     width: channels of the network, of which these are N.
     title: what they are.
   """

@@ -93,21 +93,52 @@ def _check_config_flags(arguments):
   path, _, variant = given.pop('config').partition(':')
   if not os.path.isfile(path):
     raise UserError(f'--config={path} is no file; configs/ has some')
+  from convmixer_jax import models  # with Flax; not every tool needs it
+
   config = _load_config(path, variant)
   if not isinstance(config, ml_collections.ConfigDict):
     raise UserError(
       f'get_config() of --config={path} returns {config!r}; return a '
       'ConfigDict, as in configs/default.py'
     )
+  if network := given.get('config.model.name'):
+    models.choose_network(config, network)
+    parser = flags.FLAGS['config'].parser
+    flags.FLAGS['config'].parser = _NetworkParser(parser, network)
   known = config_lib.flatten(config)
   for name in given:
     key = name.removeprefix('no').removeprefix('config.')
     if key not in known:
+      network = known.get('model.name', models.DEFAULT)
+      if key.startswith('model.') and models.is_field_of_another(
+        key.removeprefix('model.'), network
+      ):
+        raise UserError(
+          f'--{name} is not a field of {models.list_fields(network)}'
+        )
       raise UserError(
         f'--{name}: there is no such key in {path}; did you mean '
         f'--config.{config_lib.nearest_key(config, key)}?'
       )
   return known
+
+
+class _NetworkParser(flags.ArgumentParser):
+  """Reads a config file, and gives it the network of --config.model.name."""
+
+  def __init__(self, parser, network):
+    self._parser, self._network = parser, network
+
+  def parse(self, argument):
+    from convmixer_jax import models
+
+    config = self._parser.parse(argument)
+    with config.unlocked():
+      models.choose_network(config, self._network)
+    return config
+
+  def flag_type(self):
+    return self._parser.flag_type()
 
 
 def _load_config(path, variant):

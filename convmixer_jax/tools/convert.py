@@ -28,9 +28,9 @@ from etils import epath
 
 from convmixer_jax import files, weights
 from convmixer_jax.errors import UserError
+from convmixer_jax.models import find_architecture
 from convmixer_jax.tools import cli
 from convmixer_jax.tools.model_flag import MODEL
-from convmixer_jax.trained import IMAGENET_INPUT
 from convmixer_jax.training import checkpoint, initialize, workdir
 from convmixer_jax.training.metrics import empty_window
 from convmixer_jax.training.steps import TrainState
@@ -68,21 +68,22 @@ def convert(source: str, dest: str, model: str | None = None) -> None:
 
 def _save_run(loaded: weights.Weights, path: epath.Path) -> None:
   """Writes what a run would leave that ended with these weights."""
+  default_input = find_architecture(loaded.network).default_input
   known = {
     key: value
-    for key in IMAGENET_INPUT
+    for key in default_input
     if (value := getattr(loaded, key)) is not None
   }
-  if assumed := sorted(IMAGENET_INPUT.keys() - known.keys()):
+  if assumed := sorted(default_input.keys() - known.keys()):
     logging.warning(
       'the weights do not tell %s; noted are those of ImageNet',
       ', '.join(assumed),
     )
-  dataset = IMAGENET_INPUT | known
+  dataset = {**default_input, **known}
   config = ml_collections.ConfigDict(
     {
       'dtype': 'float32',
-      'model': loaded.model,
+      'model': {'name': loaded.network, **loaded.model},
       'augment': {'eval_crop_fraction': dataset.pop('eval_crop_fraction')},
       'dataset': {'name': ''} | dataset,
     }

@@ -133,7 +133,7 @@ def _choose_data(dataset, of_run) -> str:
   if data_dir is not None:
     dataset.data_dir = data_dir
   elif of_run is not None:
-    dataset.data_dir = of_run.data_dir
+    dataset.data_dir = of_run.get('data_dir', '')  # not in converted weights
   if _SPLIT.value is not None:
     return _SPLIT.value
   if of_run is not None and of_run.name == dataset.name:

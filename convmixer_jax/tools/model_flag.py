@@ -6,5 +6,6 @@ MODEL = flags.DEFINE_string(
   'model',
   None,
   'what network the weights are of, where they do not tell: a variant of '
-  'configs/imagenet.py such as 768_32, or its activation, gelu or relu',
+  'configs/imagenet.py such as 768_32, its activation, gelu or relu, or what '
+  'config.model.name was',
 )

@@ -10,10 +10,11 @@ from functools import partial
 
 import jax
 import ml_collections
+from flax import linen as nn
 from jax.sharding import Mesh
 
 from convmixer_jax import config as config_lib
-from convmixer_jax.models import ConvMixer, create_model
+from convmixer_jax.models import architecture_of, create_model
 from convmixer_jax.training import optimizer as optimizer_lib
 from convmixer_jax.training import sharding, steps
 
@@ -31,7 +32,7 @@ class Assembly:
     eval_step: `steps.make_eval_step`.
   """
 
-  model: ConvMixer
+  model: nn.Module
   state: steps.TrainState
   create_state: Callable
   train_step: Callable
@@ -59,7 +60,8 @@ def assemble(
   model = create_model(config.model, num_classes, config.dtype)
   num_steps = config_lib.num_train_steps(config, steps_per_epoch)
   schedule = optimizer_lib.create_schedule(config, steps_per_epoch, num_steps)
-  optimizer = optimizer_lib.create_optimizer(config, schedule)
+  head = architecture_of(model).head
+  optimizer = optimizer_lib.create_optimizer(config, schedule, head)
   create_state = partial(steps.create_state, model, optimizer, config)
   shapes = jax.eval_shape(create_state)
   state_sharding = sharding.state_sharding(mesh, shapes)

@@ -190,11 +190,12 @@ class CheckpointReader:
         found[step] = metrics['metrics'][BEST_BY]
     return max(found, key=lambda step: (found[step], step), default=None)
 
-  def read_variables(self, step: int) -> dict[str, Any]:
+  def read_variables(self, step: int, head: str = 'head') -> dict[str, Any]:
     """Returns `params` and `batch_stats`, on the first device of this process.
 
     Args:
       step: one of `steps()`.
+      head: name of the network's last module.
 
     Raises:
       UserError: it is damaged, or another program's.
@@ -202,17 +203,17 @@ class CheckpointReader:
     path = self._directory / str(step)
     try:
       _check_is_ours(path)
-      return self._read_variables(path)
+      return self._read_variables(path, head)
     except Exception as error:  # from a file by way of Orbax: any
       raise UserError(
         f'{path} is damaged or no checkpoint of ours ({_in_short(error)}); '
         'choose another step or run'
       ) from error
 
-  def _read_variables(self, path):
+  def _read_variables(self, path, head):
     here = SingleDeviceSharding(jax.local_devices()[0])
     saved = self._reader.metadata(path).item_metadata['state']
-    if 'head' not in saved['params']:
+    if head not in saved['params']:
       raise UserError('its network has no head')
     target = jax.tree.map(
       lambda array: jax.ShapeDtypeStruct(

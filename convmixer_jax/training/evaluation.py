@@ -9,12 +9,12 @@ import jax
 import ml_collections
 import numpy as np
 import tqdm
+from flax import linen as nn
 
 from convmixer_jax.data import pipeline
 from convmixer_jax.data.protocols import Classes
 from convmixer_jax.data.sources import Source
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import ConvMixer
 from convmixer_jax.training import sharding
 from convmixer_jax.training.metrics import EvalMetrics
 from convmixer_jax.training.steps import make_score_step
@@ -90,7 +90,7 @@ class Scores:
 
 
 def score_images(
-  model: ConvMixer,
+  model: nn.Module,
   variables: dict[str, Any],
   source: Source,
   config: ml_collections.ConfigDict,

@@ -4,19 +4,19 @@ import contextlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from etils import epath
+from flax import linen as nn
 
 from convmixer_jax import weights
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import absolute_path, check_access
-from convmixer_jax.models import ConvMixer
+from convmixer_jax.models import DEFAULT, architecture_of, find_architecture
 from convmixer_jax.runs import load_run
 from convmixer_jax.training import checkpoint
 from convmixer_jax.training.steps import TrainState
-
-_SHAPE = ('width', 'depth', 'patch_size', 'kernel_size')
 
 
 def load_weights(source: str, model: str | None = None) -> weights.Weights:
@@ -42,7 +42,7 @@ def load_weights(source: str, model: str | None = None) -> weights.Weights:
 
 
 def load_start(
-  config: ml_collections.ConfigDict, model: ConvMixer
+  config: ml_collections.ConfigDict, model: nn.Module
 ) -> dict[str, Any]:
   """Returns what the network starts with instead of random numbers.
 
@@ -63,12 +63,23 @@ def load_start(
   if not source:
     return {}
   place = _find_run(source)
-  loaded = weights.read(source) if place is None else _read_run(*place)
+  if place is None:
+    loaded = weights.read(source, config.model.get('name', DEFAULT))
+  else:
+    loaded = _read_run(*place)
   _check_network(loaded, config)
+  architecture = architecture_of(model)
   params = dict(loaded.variables['params'])
+  if architecture.resize:
+    size = config.dataset.image_size
+    image = jnp.zeros((1, size, size, 3))
+    like = jax.eval_shape(
+      lambda: model.init(jax.random.key(0), image, train=False)
+    )
+    params = dict(architecture.resize(params, like['params']))
   head = 'with its head'
   if config.new_head or loaded.num_classes != model.num_classes:
-    del params['head']
+    del params[architecture.head]
     head = (
       f'the head starts anew ({loaded.num_classes} classes there, '
       f'{model.num_classes} here)'
@@ -80,7 +91,8 @@ def load_start(
       theirs, ours = getattr(loaded, key), tuple(config.dataset[key])
       if theirs and not np.allclose(theirs, ours, atol=1e-3):
         print(f'Note: its images had {key} {theirs}; config.dataset has {ours}')
-  return {'params': params, 'batch_stats': loaded.variables['batch_stats']}
+  stats = loaded.variables.get('batch_stats', {})
+  return {'params': params, 'batch_stats': stats}
 
 
 def place_start(start: dict[str, Any], state: TrainState) -> dict[str, Any]:
@@ -125,8 +137,10 @@ def _read_run(path, step):
   run = load_run(str(path))
   model, variables = run.restore(step)
   labels = run.class_names
+  name = run.saved_network()
   return weights.Weights(
-    model={key: getattr(model, key) for key in (*_SHAPE, 'activation')},
+    network=name,
+    model=find_architecture(name).network_fields(model),
     num_classes=model.num_classes,
     variables=jax.tree.map(np.asarray, variables),
     mean=run.config.dataset.mean,
@@ -139,15 +153,20 @@ def _read_run(path, step):
 
 def _check_network(loaded, config):
   """Raises UserError if the weights are not of `config.model`."""
-  differing = {
-    key: theirs
-    for key, theirs in loaded.model.items()
-    if theirs is not None and theirs != config.model[key]
-  }
+  ours = {'name': DEFAULT, **config.model}
+  theirs = {'name': loaded.network, **loaded.model}
+  if theirs['name'] == ours['name']:
+    differing = {
+      key: value
+      for key, value in theirs.items()
+      if value is not None and value != ours[key]
+    }
+  else:
+    differing = {'name': theirs['name']}
   if differing:
     found = ', '.join(
-      f'config.model.{key} = {config.model[key]!r} (there {theirs!r})'
-      for key, theirs in differing.items()
+      f'config.model.{key} = {ours[key]!r} (there {value!r})'
+      for key, value in differing.items()
     )
     flags = ' '.join(f'--config.model.{k}={v}' for k, v in differing.items())
     raise UserError(

@@ -7,8 +7,8 @@ import ml_collections
 from clu import parameter_overview
 from jax.sharding import Mesh
 
-from convmixer_jax import analysis, files
 from convmixer_jax import config as config_lib
+from convmixer_jax import files, models
 from convmixer_jax.data import augment, pipeline, sources
 from convmixer_jax.errors import UserError
 from convmixer_jax.training import (
@@ -50,6 +50,7 @@ def train_and_evaluate(
   # Look at everything that can be wrong before anything is written.
   with hosts.agreement() as facts:
     config_lib.validate(config)
+    models.validate(config.model)
     augment.validate(config.augment)
     mesh = sharding.create_mesh(config.mesh)
     config_lib.check_batch_size(config, mesh.size)
@@ -122,9 +123,9 @@ def train_and_evaluate(
       steps_per_epoch=steps_per_epoch,
     )
     stack.callback(reporter.close)
-    select_kernels = jax.jit(
-      analysis.select_kernels, out_shardings=sharding.replicated(mesh)
-    )
+    pictures = models.architecture_of(assembly.model).pictures
+    if pictures:
+      pictures = jax.jit(pictures, out_shardings=sharding.replicated(mesh))
     if config.profile:
       profile = stack.enter_context(Profile(directory, first_step))
 
@@ -161,7 +162,8 @@ def train_and_evaluate(
             assembly.eval_step, state, eval_source, config, mesh
           )
           reporter.evaluation(step, results)
-          reporter.weights(step, select_kernels(state.params))
+          if pictures:
+            reporter.weights(step, pictures(state.params))
         skipped = len(reporter.skipped_in_a_row)
         checkpointer.save(state, checkpoint.Progress(window, skipped), results)
       if stops:

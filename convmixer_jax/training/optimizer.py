@@ -61,16 +61,23 @@ def create_schedule(
 
 
 def create_optimizer(
-  config: ml_collections.ConfigDict, schedule: optax.Schedule
+  config: ml_collections.ConfigDict,
+  schedule: optax.Schedule,
+  head: str = 'head',
 ) -> optax.GradientTransformation:
   """Returns AdamW behind a clip of the gradient's global norm.
 
-  Weight decay goes to convolution and dense kernels, not to biases and
-  BatchNorm, unless `config.decay_all`. Like PyTorch's AdamW it is multiplied
+  Weight decay goes to convolution and dense kernels, not to biases, norms and
+  embeddings, unless `config.decay_all`. Like PyTorch's AdamW it is multiplied
   with the learning rate.
 
   With a `config.body_lr_scale` other than 1, all but the head have that times
   the learning rate; with 0 they do not change, weight decay or not.
+
+  Args:
+    config: the whole config.
+    schedule: the learning rate of each update.
+    head: name of the network's last module.
   """
 
   def adamw(schedule):
@@ -94,7 +101,7 @@ def create_optimizer(
         'body': slower if scale else optax.set_to_zero(),
       },
       lambda params: {
-        name: 'head' if name == 'head' else 'body' for name in params
+        name: 'head' if name == head else 'body' for name in params
       },
     )
   if not config.clip_norm:

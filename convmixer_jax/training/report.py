@@ -119,7 +119,7 @@ class Reporter:
 
     Args:
       step: the step they are of.
-      kernels: as `analysis.select_kernels` gives them.
+      kernels: as `Architecture.pictures` gives them.
     """
     if not self._writes:
       return
@@ -145,12 +145,13 @@ class Reporter:
       print(f'curves.png was not written: {error}')
 
   def _draw(self, step, kernels):
-    images = {
-      'weights/patch_embedding': plots.kernel_grid(kernels['patch_embedding'])
-    } | {
-      f'weights/depthwise_{i:02}': plots.kernel_grid(block[..., None])
-      for i, block in enumerate(kernels['depthwise'])
-    }
+    images = {}
+    for name, stack in kernels.items():
+      if stack.ndim == 4:
+        images[f'weights/{name}'] = plots.kernel_grid(stack)
+        continue
+      for i, block in enumerate(stack):
+        images[f'weights/{name}_{i:02}'] = plots.kernel_grid(block)
     self._writer.images(step, images)
 
   def _wait_for_pictures(self):

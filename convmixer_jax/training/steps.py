@@ -12,8 +12,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from convmixer_jax.models import ConvMixer
-from convmixer_jax.models.folding import apply_folded, fold
+from convmixer_jax.models import architecture_of
 from convmixer_jax.training.metrics import EvalMetrics, TrainMetrics
 from convmixer_jax.training.preprocess import (
   pixel_statistics,
@@ -21,7 +20,7 @@ from convmixer_jax.training.preprocess import (
 )
 
 # What draws random numbers, each by a stream of its own.
-_INIT, _PREPROCESS = range(2)
+_INIT, _PREPROCESS, _LAYERS = range(3)
 
 Batch = dict[str, jax.Array]
 
@@ -33,7 +32,7 @@ class TrainState:
   Attributes:
     step: updates made so far, an int32 scalar.
     params: the network's parameters, float32.
-    batch_stats: BatchNorm's running statistics, float32.
+    batch_stats: BatchNorm's running statistics, float32; {} without BatchNorm.
     opt_state: the optimizer's state.
   """
 
@@ -62,11 +61,13 @@ def create_state(
   size = config.dataset.image_size
   variables = model.init(rng, jnp.zeros((1, size, size, 3)), train=False)
   if start:
-    variables = {name: variables[name] | start[name] for name in variables}
+    variables = {
+      name: variables[name] | start.get(name, {}) for name in variables
+    }
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=variables['params'],
-    batch_stats=variables['batch_stats'],
+    batch_stats=variables.get('batch_stats', {}),
     opt_state=optimizer.init(variables['params']),
   )
 
@@ -88,6 +89,9 @@ def make_train_step(
   A step whose loss, gradient, update or BatchNorm statistics are not finite is
   skipped: of the state only `step` goes on. So what is finite stays finite.
 
+  Random layers draw from the stream `dropout`, which follows from
+  `config.seed`, the step and the part.
+
   With `config.body_lr_scale` = 0 all but the head is frozen: BatchNorm works
   with its running statistics, as in evaluation, and does not update them.
 
@@ -96,29 +100,40 @@ def make_train_step(
   """
   is_frozen = config.body_lr_scale == 0
 
-  def loss_of_part(params, batch_stats, images, targets):
+  def loss_of_part(params, batch_stats, images, targets, rng):
     params = gather(params)
     if is_frozen:  # the norms of the gradient are then those of the head
-      params = jax.lax.stop_gradient(params) | {'head': params['head']}
+      head = architecture_of(model).head
+      params = jax.lax.stop_gradient(params) | {head: params[head]}
     logits, updated = model.apply(
       {'params': params, 'batch_stats': batch_stats},
       images,
       train=not is_frozen,
       mutable=['batch_stats'],
+      rngs={'dropout': rng},
     )
     losses = optax.softmax_cross_entropy(logits, targets)
     correct = jnp.argmax(logits, -1) == jnp.argmax(targets, -1)
-    return jnp.mean(losses), (updated['batch_stats'], jnp.mean(correct))
+    batch_stats = updated.get('batch_stats', {})
+    return jnp.mean(losses), (batch_stats, jnp.mean(correct))
 
   gradient_of_part = jax.value_and_grad(loss_of_part, has_aux=True)
 
   def train_step(state, batch):
-    rng = jax.random.fold_in(jax.random.key(config.seed), _PREPROCESS)
-    rng = jax.random.fold_in(rng, state.step)
-    images, targets = preprocess_train(batch, rng, config, model.num_classes)
+    def rng_for(purpose):
+      rng = jax.random.fold_in(jax.random.key(config.seed), purpose)
+      return jax.random.fold_in(rng, state.step)
 
+    images, targets = preprocess_train(
+      batch, rng_for(_PREPROCESS), config, model.num_classes
+    )
     gradient, loss, correct, batch_stats = _mean_over_parts(
-      gradient_of_part, state, images, targets, config.accum_steps
+      gradient_of_part,
+      state,
+      images,
+      targets,
+      rng_for(_LAYERS),
+      config.accum_steps,
     )
     updates, opt_state = optimizer.update(
       gradient, _follow_step(state.opt_state, state.step), state.params
@@ -156,7 +171,7 @@ def _follow_step(opt_state, step):
   )
 
 
-def _mean_over_parts(gradient_of_part, state, images, targets, num_parts):
+def _mean_over_parts(gradient_of_part, state, images, targets, rng, num_parts):
   """Averages gradient, loss and accuracy; BatchNorm's statistics chain on."""
 
   def of_part(batch_stats, part):
@@ -166,7 +181,7 @@ def _mean_over_parts(gradient_of_part, state, images, targets, num_parts):
     return (gradient, loss, correct), batch_stats
 
   if num_parts == 1:
-    means, batch_stats = of_part(state.batch_stats, (images, targets))
+    means, batch_stats = of_part(state.batch_stats, (images, targets, rng))
     return *means, batch_stats
 
   def add_part(carry, part):
@@ -179,8 +194,9 @@ def _mean_over_parts(gradient_of_part, state, images, targets, num_parts):
     return parts.swapaxes(0, 1)
 
   zeros = jax.tree.map(jnp.zeros_like, state.params), 0.0, 0.0
+  rngs = jax.random.split(rng, num_parts)
   (sums, batch_stats), _ = jax.lax.scan(
-    add_part, (zeros, state.batch_stats), (split(images), split(targets))
+    add_part, (zeros, state.batch_stats), (split(images), split(targets), rngs)
   )
   means = jax.tree.map(lambda total: total / num_parts, sums)
   return *means, batch_stats
@@ -190,7 +206,7 @@ def classify(
   variables: Any,
   images: jax.Array,
   *,
-  model: ConvMixer,
+  model: nn.Module,
   config: ml_collections.ConfigDict,
 ) -> jax.Array:
   """Returns the logits `[B, K]` in float32 of pixels, without training.
@@ -201,12 +217,13 @@ def classify(
     model: the network.
     config: `config.dataset` has mean and standard deviation.
   """
-  folded = fold(variables, *pixel_statistics(config.dataset))
-  return apply_folded(model, folded, images)
+  mean, std = pixel_statistics(config.dataset)
+  infer = architecture_of(model).make_inference(model, variables, mean, std)
+  return infer(images)
 
 
 def make_score_step(
-  model: ConvMixer,
+  model: nn.Module,
   config: ml_collections.ConfigDict,
   outputs: np.ndarray | None = None,
 ) -> Callable[[Any, Batch], dict[str, jax.Array]]:
@@ -253,7 +270,7 @@ def make_score_step(
 
 
 def make_eval_step(
-  model: ConvMixer, config: ml_collections.ConfigDict
+  model: nn.Module, config: ml_collections.ConfigDict
 ) -> Callable[[TrainState, Batch], EvalMetrics]:
   """Returns the evaluation of one batch with `image`, `label` and `mask`."""
   score = make_score_step(model, config)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import ml_collections
 from etils import epath
 
-from convmixer_jax import files
+from convmixer_jax import files, models
 from convmixer_jax.config import changed_keys, flatten
 from convmixer_jax.errors import UserError
 
@@ -17,7 +17,6 @@ _IN_ALL_CONFIGS = {  # also in those of converted weights
   'augment.eval_crop_fraction',
   'dataset.image_size',
   'dtype',
-  'model.width',
 }
 _PACKAGES = (
   'clu',
@@ -62,7 +61,7 @@ def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
     )
   old = flatten(read_config(workdir))
   new = flatten(_from_json(_to_json(config)))
-  if changed := changed_keys(old, new):
+  if changed := changed_keys(old, new, models.free_keys(config.model)):
     differences = ', '.join(
       f'{key} ({old.get(key)} -> {new.get(key)})' for key in changed
     )
@@ -86,6 +85,8 @@ def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
     )
   try:
     config = _from_json(path.read_text())
+    if not isinstance(config.get('model'), ml_collections.ConfigDict):
+      raise ValueError('it has no model')
     if missing := _IN_ALL_CONFIGS - flatten(config).keys():
       raise ValueError(f'it has no {", ".join(sorted(missing))}')
   except (ValueError, AttributeError, TypeError) as error:

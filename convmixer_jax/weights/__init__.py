@@ -2,7 +2,7 @@
 
 from convmixer_jax import models, weights
 loaded = weights.load('hf://timm/convmixer_768_32.in1k')
-model = models.ConvMixer(**loaded.model, num_classes=loaded.num_classes)
+model = loaded.create_model()
 logits = model.apply(loaded.variables, images, train=False)
 """
 
@@ -10,19 +10,28 @@ import contextlib
 import dataclasses
 import os
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.numpy
 from absl import logging
 from etils import epath
+from flax import linen as nn
 
 from convmixer_jax import files
 from convmixer_jax.config import choose_variant
 from convmixer_jax.errors import UserError
-from convmixer_jax.ops import ACTIVATIONS
-from convmixer_jax.variants import VARIANTS
-from convmixer_jax.weights import hub, layouts, records, torch_files
+from convmixer_jax.models import (
+  DEFAULT,
+  MODELS,
+  VARIANTS,
+  find_architecture,
+  is_known,
+)
+from convmixer_jax.models.tensors import without_wrappers
+from convmixer_jax.weights import hub, records, torch_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Weights:
   """A trained network, and what is known of its images.
 
   Attributes:
-    model: `width`, `depth`, `patch_size`, `kernel_size` and `activation`, as in
+    model: the fields that decide what the network computes, as in
       `config.model`.
     num_classes: outputs of the head.
     variables: `params` and `batch_stats`, trees of NumPy arrays, float32.
@@ -39,6 +48,7 @@ class Weights:
     image_size: side of the images in evaluation, in pixels, or None.
     eval_crop_fraction: of the resized image's side, or None.
     labels: names of the classes, in order, or None.
+    network: its name, as in `config.model.name`.
   """
 
   model: dict[str, Any]
@@ -49,57 +59,66 @@ class Weights:
   image_size: int | None = None
   eval_crop_fraction: float | None = None
   labels: tuple[str, ...] | None = None
+  network: str = DEFAULT
+
+  def create_model(self) -> nn.Module:
+    """Returns the network that the variables are of, in float32."""
+    module = find_architecture(self.network).module
+    return module(**self.model, num_classes=self.num_classes)
 
 
 def load(source: str, model: str | None = None) -> Weights:
-  """Loads weights of a ConvMixer.
+  """Loads weights of a network.
 
-  Width, depth, patch and kernel follow from the shapes. The activation does
-  not: it is in the header of files that `save` wrote and in the config.json
-  beside timm's weights; else it is that of `model`; else, with a warning, ReLU
-  for the shape of the released 768/32 with patch 7 and kernel 7, and GELU for
-  all others.
+  Which network it is, and most of its fields, follow from names and shapes.
+  Others, such as an activation or a number of heads, do not: they are in the
+  header of files that `save` wrote, or follow from the config.json beside
+  timm's weights; else they are those of `model`; else, with a warning, those of
+  published networks of the same shapes.
 
   Args:
     source: see `read`.
-    model: one of `variants.VARIANTS`, such as '768_32', or 'gelu' or 'relu'.
+    model: one of `models.VARIANTS`, such as '768_32', a network, as in
+      `config.model.name`, or what a field may be that has choices, such as
+      'relu'.
 
   Raises:
     UserError: see `read`; or the network is not `model`.
   """
-  claimed = _claimed(model)
-  loaded = read(source)
-  network = {k: v for k, v in loaded.model.items() if v is not None}
+  network, claimed = _claimed(model)
+  loaded = read(source, network)
+  fields = {k: v for k, v in loaded.model.items() if v is not None}
   for name, value in claimed.items():
-    if network.setdefault(name, value) != value:
+    if fields.setdefault(name, value) != value:
       raise UserError(
-        f'{source} has {name} = {network[name]}, not {value} as {model!r} has '
+        f'{source} has {name} = {fields[name]}, not {value} as {model!r} has '
         'it; name the network it is of, or none'
       )
-  if 'activation' not in network:
-    network['activation'] = _likely_activation(network, source)
-  return dataclasses.replace(loaded, model=network)
+  if missing := loaded.model.keys() - fields.keys():
+    fields |= _assume(loaded.network, fields, missing, source)
+  return dataclasses.replace(loaded, model=fields)
 
 
-def read(source: str) -> Weights:
-  """Reads weights as they are: without a word on it, `activation` is None.
+def read(source: str, network: str | None = None) -> Weights:
+  """Reads weights as they are: a field that they do not tell is None.
 
   Args:
     source: `hf://owner/name[@revision]`; a safetensors file; a file of PyTorch
       (`.pth.tar`, `.pth`, `.pt`, `.bin`), with timm's names or the authors'; or
       a directory with `model.safetensors`; local, or in a bucket. Runs of ours
       are read by `training.initialize`.
+    network: a network to look for besides those of the package, by name.
 
   Raises:
     UserError: there is no such file or repository, it is damaged, or its
-      tensors are not those of a ConvMixer (which are missing, surplus or
-      misshapen).
+      tensors are not those of a network that is known (which are missing,
+      surplus or misshapen).
   """
   with contextlib.ExitStack() as stack:
-    return _read_file(_find_file(source, stack), source)
+    return _read_file(_find_file(source, stack), source, network)
 
 
-def _read_file(path, source):
+def _read_file(path, source, network):
   record = {}
   if path.endswith('.safetensors'):
     tensors, record = _read_safetensors(path)
@@ -108,12 +127,20 @@ def _read_file(path, source):
   beside = os.path.join(os.path.dirname(path), hub.CONFIG)
   record = record or records.from_timm(beside)
 
-  network, tensors = layouts.recognise(tensors, source)
-  num_classes = network.pop('num_classes')
-  network['activation'] = record.pop('activation', None)
+  name = _find_network(tensors, record.pop('network', None), network)
+  architecture = find_architecture(name)
+  fields, tensors = architecture.state_dict.infer_fields(tensors, source)
+  num_classes = fields.pop('num_classes')
+  recorded = {
+    'activation': record.pop('activation', None),
+    **record.pop('fields', {}),
+  }
+  for key in architecture.names('network'):
+    fields.setdefault(key, recorded.get(key))
   if len(record.get('labels', ())) != num_classes:
     record.pop('labels', None)
-  return Weights(network, num_classes, layouts.from_timm(tensors), **record)
+  variables = architecture.state_dict.from_timm(tensors)
+  return Weights(fields, num_classes, variables, **record, network=name)
 
 
 def save(weights: Weights, path: str) -> None:
@@ -129,14 +156,21 @@ def save(weights: Weights, path: str) -> None:
   Raises:
     UserError: it cannot be written.
   """
+  state_dict = find_architecture(weights.network).state_dict
+  if state_dict is None:
+    raise UserError(
+      f'{path} cannot be written: {weights.network!r} has no state_dict for '
+      "other people's files; name a directory instead"
+    )
   record = {
     key: value
     for key in records.KEYS
-    if (value := getattr(weights, key, weights.model.get(key))) is not None
+    if (value := getattr(weights, key, None)) is not None
   }
+  record['fields'] = dict(weights.model)
   try:
     content = safetensors.numpy.save(
-      layouts.to_timm(weights.variables), records.to_header(record)
+      state_dict.to_timm(weights.variables), records.to_header(record)
     )
     files.write(epath.Path(path), content)
   except (OSError, safetensors.SafetensorError) as error:
@@ -146,12 +180,42 @@ def save(weights: Weights, path: str) -> None:
 
 
 def _claimed(model):
-  """Returns the fields that `model` names."""
+  """Returns the network, or None, and the fields that `model` names."""
   if model is None:
-    return {}
-  if model in ACTIVATIONS:
-    return {'activation': model}
-  return choose_variant(VARIANTS, model, 'ConvMixer')
+    return None, {}
+  for architecture in MODELS.values():
+    for key, field in architecture.fields.items():
+      if model in field.choices and field.role == 'network':
+        return None, {key: model}
+  if model in MODELS or ':' in model:
+    return model, {}
+  fields = dict(choose_variant(VARIANTS, model, 'the package'))
+  return fields.pop('name'), fields
+
+
+def _find_network(
+  tensors: Mapping[str, np.ndarray], recorded: str | None, asked: str | None
+) -> str:
+  """Returns the name of the network that most tensors have the names of.
+
+  Args:
+    tensors: of the file.
+    recorded: the name in the file. It counts only for networks that are
+      known: reading a file must not import modules.
+    asked: a network to look for besides those of the package.
+  """
+  candidates = dict(MODELS)
+  if asked is not None:
+    candidates = {asked: find_architecture(asked)} | candidates
+  candidates = {k: v for k, v in candidates.items() if v.state_dict}
+  if recorded in candidates or (recorded and is_known(recorded)):
+    return recorded
+  names = [without_wrappers(name) for name in tensors]
+
+  def matching(name):
+    return sum(map(candidates[name].state_dict.matches, names))
+
+  return max(candidates, key=matching)
 
 
 def _find_file(source, stack):
@@ -190,13 +254,20 @@ def _read_safetensors(path):
   return tensors, records.from_header(header, path)
 
 
-def _likely_activation(network, source):
-  released = VARIANTS['768_32']
-  likely = 'relu' if network | {'activation': 'relu'} == released else 'gelu'
+def _assume(name, fields, missing, source):
+  """Returns values for the fields that are missing, with a warning."""
+  assumed = find_architecture(name).state_dict.assume(fields)
+  if untold := sorted(missing - assumed.keys()):
+    raise UserError(
+      f'{source} does not tell its {", ".join(untold)}; --model=NAME names a '
+      'variant that does'
+    )
+  values = ', '.join(f'{key} {assumed[key]}' for key in sorted(missing))
   logging.warning(
-    '%s does not tell its activation; taken for %s, as networks of this shape '
-    'have it; --model=NAME or --model=gelu or relu would tell',
+    '%s does not tell its %s; assumed is %s, as published networks of this '
+    'shape have it; --model=NAME (a variant, or gelu or relu) would tell',
     source,
-    likely,
+    ', '.join(sorted(missing)),
+    values,
   )
-  return likely
+  return assumed

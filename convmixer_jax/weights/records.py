@@ -1,4 +1,4 @@
-"""What is told of weights beside their numbers: activation, input, labels.
+"""What is known of weights beside their numbers: network, input, labels.
 
 In a file of ours it stands in the safetensors header, in a repository of timm's
 in a config.json beside the weights. Here it is a dict with some of `KEYS`.
@@ -9,10 +9,12 @@ import os
 from typing import Any
 
 from convmixer_jax.errors import UserError
-from convmixer_jax.variants import VARIANTS
+from convmixer_jax.models import MODELS
 
 KEYS = (
-  'activation',
+  'network',
+  'fields',
+  'activation',  # in files written before there were fields
   'mean',
   'std',
   'image_size',
@@ -20,11 +22,12 @@ KEYS = (
   'labels',
 )
 _HEADER = 'convmixer_jax'
-# The networks that timm has, by its names.
+# The networks that timm has, by its names: ours, and the variant.
 _TIMM = {
-  'convmixer_1536_20': VARIANTS['1536_20'],
-  'convmixer_768_32': VARIANTS['768_32'],
-  'convmixer_1024_20_ks9_p14': VARIANTS['1024_20'],
+  timm_name: (name, variant)
+  for name, architecture in MODELS.items()
+  if architecture.state_dict
+  for timm_name, variant in architecture.state_dict.timm_names.items()
 }
 _WRONG = (OSError, ValueError, TypeError, AttributeError, LookupError)
 
@@ -72,7 +75,7 @@ def from_timm(path: str) -> dict[str, Any]:
       return {}
     inputs = config.get('pretrained_cfg', config)
     record = {
-      'activation': _TIMM.get(config['architecture'], {}).get('activation'),
+      **_network(config['architecture']),
       'mean': _tuple(float, inputs.get('mean')),
       'std': _tuple(float, inputs.get('std')),
       'image_size': (inputs.get('input_size') or [None])[-1],
@@ -85,6 +88,14 @@ def from_timm(path: str) -> dict[str, Any]:
       'fetch it again, or take it away'
     ) from error
   return {key: value for key, value in record.items() if value is not None}
+
+
+def _network(timm_name):
+  """Returns the network and all its fields, if it is one of ours."""
+  if timm_name not in _TIMM:
+    return {}
+  name, variant = _TIMM[timm_name]
+  return {'network': name, 'fields': dict(MODELS[name].variants[variant])}
 
 
 def _tuple(kind, values):

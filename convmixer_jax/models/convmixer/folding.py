@@ -9,6 +9,7 @@
 - The last BatchNorm goes into the head, for a mean over space is linear.
 """
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -18,11 +19,11 @@ from jax import lax
 
 from convmixer_jax import ops
 from convmixer_jax.models.batch_norm import running_affine
-from convmixer_jax.models.convmixer import (
+from convmixer_jax.models.convmixer.module import (
   ConvMixer,
   implementation_around,
-  to_patches,
 )
+from convmixer_jax.models.layers import to_patches
 
 _NORM = 'bias', 'factor', 'shift'
 
@@ -154,6 +155,34 @@ def apply_folded(
     implementation=around,
   )
   return linear(pooled, head['kernel']) + head['bias']
+
+
+def make_inference(
+  model: ConvMixer,
+  variables: Any,
+  mean: jax.Array,
+  std: jax.Array,
+  *,
+  pack_weights: bool = False,
+) -> jax.tree_util.Partial:
+  """Returns `apply_folded` of what is folded; see `Architecture.inference`.
+
+  A loop over blocks takes its weights from a stack, which is not packed.
+  """
+  folded = fold(variables, mean, std)
+  if pack_weights and not model.scan:
+    folded = prepare(model, folded)
+  return jax.tree_util.Partial(_ApplyFolded(model), folded)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ApplyFolded:
+  """`apply_folded` of a model; equal ones are compiled once."""
+
+  model: ConvMixer
+
+  def __call__(self, folded, images):
+    return apply_folded(self.model, folded, images)
 
 
 def _product(subscripts, *operands):

@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from convmixer_jax.errors import UserError
+from convmixer_jax.models.convmixer.variants import VARIANTS
+from convmixer_jax.models.tensors import compare, without_wrappers
 
 # Our layers by timm's names; I is the number of the block.
 _LAYERS = {
@@ -47,8 +47,25 @@ _KERNELS = {
 }
 _AS_IT_IS = (lambda array: array, lambda array: array)
 _COUNT = 'num_batches_tracked'  # PyTorch's BatchNorm has it and does not use it
-_WRAPPERS = re.compile(r'^(?:_orig_mod\.|module\.)+')  # torch.compile, DDP
-_SHOWN = 8  # names of a kind that an error lists
+_NAMES = re.compile(
+  r'(?:stem\.[02]|blocks\.\d+\.(?:0\.fn\.[02]|[13])|head'
+  r'|\d+(?:\.0\.fn\.[02]|\.[13])?)\.\w+'
+)
+
+
+def matches(name: str) -> bool:
+  """Whether timm or the authors may call a tensor of a ConvMixer so."""
+  return _NAMES.fullmatch(name) is not None
+
+
+def assume(fields: Mapping[str, Any]) -> dict[str, str]:
+  """Returns the activation of published networks with these fields.
+
+  ReLU for the shape of the released 768/32 with patch 7 and kernel 7, and GELU
+  for all others.
+  """
+  is_relu = {**fields, 'activation': 'relu'} == VARIANTS['768_32']
+  return {'activation': 'relu' if is_relu else 'gelu'}
 
 
 def from_timm(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -118,7 +135,7 @@ def recognise(
     UserError: lists tensors that are missing, surplus or misshapen.
   """
   tensors = {
-    _WRAPPERS.sub('', name): tensor
+    without_wrappers(name): tensor
     for name, tensor in tensors.items()
     if not name.endswith(_COUNT)
   }
@@ -142,7 +159,13 @@ def recognise(
     'num_classes': size('head.weight', 0),
   }
   shapes = _shapes(**fields)
-  _compare(tensors, {given(name): s for name, s in shapes.items()}, source)
+  compare(
+    tensors,
+    {given(name): shape for name, shape in shapes.items()},
+    source,
+    'ConvMixer as timm or its authors lay it out',
+    'ConvMixer',
+  )
   return fields, {
     name: tensors[given(name)].astype(np.float32) for name in shapes
   }
@@ -199,35 +222,3 @@ def _shapes(width, depth, patch_size, kernel_size, num_classes):
     for i in range(depth if 'I' in name else 1):
       shapes[name.replace('I', str(i))] = shape
   return shapes
-
-
-def _compare(tensors, expected, source):
-  """Raises UserError unless `tensors` are floats of the `expected` shapes."""
-  wrong = {
-    'missing': [name for name in expected if name not in tensors],
-    'surplus': [name for name in tensors if name not in expected],
-    'misshapen': [
-      f'{name} {tensors[name].shape} instead of {shape}'
-      for name, shape in expected.items()
-      if name in tensors and tensors[name].shape != shape
-    ],
-    'not of floating point': [
-      f'{name} ({tensors[name].dtype})'
-      for name in expected
-      if name in tensors
-      and not jnp.issubdtype(tensors[name].dtype, np.floating)
-    ],
-  }
-  problems = [
-    f'{kind}: {_listed(names)}' for kind, names in wrong.items() if names
-  ]
-  if problems:
-    raise UserError(
-      f'{source} is no ConvMixer as timm or its authors lay it out; '
-      f'{"; ".join(problems)}; give weights of a ConvMixer'
-    )
-
-
-def _listed(names):
-  more = len(names) - _SHOWN
-  return ', '.join(names[:_SHOWN]) + (f' and {more} more' if more > 0 else '')

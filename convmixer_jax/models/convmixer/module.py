@@ -15,17 +15,10 @@ from jax.ad_checkpoint import checkpoint_name
 
 from convmixer_jax import ops
 from convmixer_jax.errors import UserError
+from convmixer_jax.models.architecture import check_fields
 from convmixer_jax.models.batch_norm import ActivationBatchNorm
-
-
-def uniform_init(fan_in: int) -> nn.initializers.Initializer:
-  """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's, for weights and biases."""
-  bound = fan_in**-0.5
-
-  def init(rng, shape, dtype=jnp.float32):
-    return jax.random.uniform(rng, shape, dtype, -bound, bound)
-
-  return init
+from convmixer_jax.models.convmixer.fields import FIELDS
+from convmixer_jax.models.layers import to_patches, uniform_init
 
 
 class PatchEmbedding(nn.Module):
@@ -56,16 +49,6 @@ class PatchEmbedding(nn.Module):
       implementation=self.implementation,
     )
     return y, bias
-
-
-def to_patches(images: jax.Array, p: int) -> jax.Array:
-  """Maps `[B, H, W, C]` to `[B, H // p, W // p, p * p * C]`."""
-  batch, height, width, channels = images.shape
-  rows, columns = height // p, width // p
-  images = images[:, : rows * p, : columns * p]
-  patches = images.reshape(batch, rows, p, columns, p, channels)
-  patches = patches.transpose(0, 1, 3, 2, 4, 5)
-  return patches.reshape(batch, rows, columns, p * p * channels)
 
 
 class DepthwiseConv(nn.Module):
@@ -189,7 +172,7 @@ class ConvMixer(nn.Module):
   remat: bool = False
 
   def __post_init__(self):
-    _check_fields(self)
+    check_fields(FIELDS, self)
     super().__post_init__()
 
   @nn.compact
@@ -255,27 +238,3 @@ class ConvMixer(nn.Module):
 def implementation_around(depthwise: str | None) -> str | None:
   """Returns the implementation of all else that goes with a convolution's."""
   return 'xla' if depthwise in ('shift', 'xla') else depthwise
-
-
-def _check_fields(model: ConvMixer) -> None:
-  for name in ('width', 'depth', 'patch_size', 'kernel_size', 'num_classes'):
-    value = getattr(model, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-      raise UserError(
-        f'model.{name} = {value!r} is not a whole number of at least 1'
-      )
-  if model.activation not in ops.ACTIVATIONS:
-    raise UserError(
-      f'model.activation = {model.activation!r} is unknown; there are '
-      f'{", ".join(ops.ACTIVATIONS)}'
-    )
-  if model.depthwise not in (None, *ops.IMPLEMENTATIONS):
-    raise UserError(
-      f'model.depthwise = {model.depthwise!r} is unknown; there are '
-      f'{", ".join(ops.IMPLEMENTATIONS)}'
-    )
-  if model.bn_group_size < 0:
-    raise UserError(
-      f'model.bn_group_size = {model.bn_group_size} is negative; 0 is the '
-      'whole batch'
-    )

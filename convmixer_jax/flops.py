@@ -1,0 +1,202 @@
+"""Parameters and multiplications of any network, counted where it is traced.
+
+A traced program (jaxpr) has every product with its shapes, and every loop with
+its length, so what a network does need not be written down a second time.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.extend import core
+
+from convmixer_jax.models import architecture_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Macs:
+  """Multiplications with their additions.
+
+  Only convolutions and products count, with the zeros around the image;
+  activations and norms do not.
+
+  Attributes:
+    matrix: of matrix products, and of convolutions that mix channels.
+    depthwise: of convolutions of each channel by itself.
+  """
+
+  matrix: int = 0
+  depthwise: int = 0
+
+  def __add__(self, other: 'Macs') -> 'Macs':
+    """Returns the sums."""
+    return Macs(self.matrix + other.matrix, self.depthwise + other.depthwise)
+
+  def __mul__(self, times: int) -> 'Macs':
+    """Returns those of a loop."""
+    return Macs(self.matrix * times, self.depthwise * times)
+
+  @property
+  def total(self) -> int:
+    """All of them."""
+    return self.matrix + self.depthwise
+
+
+def count_parameters(model: nn.Module, image_size: int) -> int:
+  """Returns the parameters of a network for square images of this size."""
+  params = _shapes(model, image_size)['params']
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def count_forward(
+  model: nn.Module, image_size: int, batch_size: int = 1
+) -> Macs:
+  """Counts an evaluation of square images.
+
+  Args:
+    model: the network.
+    image_size: side of the images, in pixels.
+    batch_size: number of images.
+  """
+  model = _countable(model)
+  images = jax.ShapeDtypeStruct(
+    (batch_size, image_size, image_size, 3), jnp.float32
+  )
+  variables = _shapes(model, image_size)
+  return count(
+    lambda variables, images: model.apply(variables, images, train=False),
+    variables,
+    images,
+  )
+
+
+def count_training(
+  model: nn.Module, image_size: int, batch_size: int = 1
+) -> Macs:
+  """Counts a forward and a backward pass, as `count_forward` does.
+
+  What `remat` computes twice is counted once.
+  """
+  model = _countable(model)
+  images = jax.ShapeDtypeStruct(
+    (batch_size, image_size, image_size, 3), jnp.float32
+  )
+  variables = _shapes(model, image_size)
+
+  def loss(params, rest, images):
+    logits, _ = model.apply(
+      {**rest, 'params': params},
+      images,
+      train=True,
+      mutable=['batch_stats'],
+      rngs={'dropout': jax.random.key(0)},
+    )
+    return logits.sum()
+
+  rest = {name: tree for name, tree in variables.items() if name != 'params'}
+  return count(jax.value_and_grad(loss), variables['params'], rest, images)
+
+
+def count(function: Callable[..., Any], *arguments: Any) -> Macs:
+  """Counts the products of a function, of arrays or shapes."""
+  return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _countable(model):
+  """Returns the model without kernels that no jaxpr shows, in few blocks."""
+  architecture = architecture_of(model)
+  changes = dict(architecture.portable['default'])
+  for name, value in (('scan', True), ('remat', False), ('bn_group_size', 0)):
+    if name in architecture.fields:
+      changes[name] = value
+  return model.clone(**changes)
+
+
+def _shapes(model, image_size):
+  image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+  return jax.eval_shape(
+    lambda image: model.init(jax.random.key(0), image, train=False), image
+  )
+
+
+def _count(jaxpr: core.Jaxpr, is_used: Sequence[bool] | None = None) -> Macs:
+  """Counts what the outputs that are used, or all, depend on.
+
+  As XLA does, it leaves out what nobody asks for, such as the gradient of the
+  images.
+  """
+  if is_used is None:
+    is_used = [True] * len(jaxpr.outvars)
+  needed = {
+    var
+    for var, used in zip(jaxpr.outvars, is_used, strict=True)
+    if used and isinstance(var, core.Var)
+  }
+  total = Macs()
+  for equation in reversed(jaxpr.eqns):
+    used = [var in needed for var in equation.outvars]
+    if not any(used):
+      continue
+    needed |= {var for var in equation.invars if isinstance(var, core.Var)}
+    total += _count_equation(equation, used)
+  return total
+
+
+def _count_equation(equation, used):
+  name, params = equation.primitive.name, equation.params
+  if name == 'dot_general':
+    return Macs(matrix=_dot(equation))
+  if name == 'conv_general_dilated':
+    return _convolution(equation)
+  if name == 'scan':
+    (inner,) = _inner(params)
+    # What is carried, and so not stacked, the next iteration uses.
+    used = [
+      is_used or var.aval.shape == of_one.aval.shape
+      for is_used, var, of_one in zip(
+        used, equation.outvars, inner.outvars, strict=True
+      )
+    ]
+    return _count(inner, used) * params['length']
+  if name == 'cond':  # one branch runs; of platforms, any
+    branches = [_count(branch, used) for branch in _inner(params)]
+    return max(branches, key=lambda macs: macs.total)
+  total = Macs()
+  for inner in _inner(params):
+    is_call = len(inner.outvars) == len(used)
+    total += _count(inner, used if is_call else None)
+  return total
+
+
+def _inner(params):
+  """Yields the jaxprs among an equation's parameters."""
+  for value in params.values():
+    for each in value if isinstance(value, tuple) else (value,):
+      if isinstance(each, core.ClosedJaxpr):
+        yield each.jaxpr
+      elif isinstance(each, core.Jaxpr):
+        yield each
+
+
+def _dot(equation):
+  (contracted, _), _ = equation.params['dimension_numbers']
+  shape = equation.invars[0].aval.shape
+  outputs = math.prod(equation.outvars[0].aval.shape)
+  return outputs * math.prod(shape[axis] for axis in contracted)
+
+
+def _convolution(equation):
+  params = equation.params
+  kernel = equation.invars[1].aval.shape
+  spec = params['dimension_numbers'].rhs_spec
+  outputs = math.prod(equation.outvars[0].aval.shape)
+  macs = outputs * math.prod(kernel) // kernel[spec[0]]
+  groups = params['feature_group_count'], params['batch_group_count']
+  channels = kernel[spec[0]]
+  if channels > 1 and channels in groups:
+    return Macs(depthwise=macs)
+  return Macs(matrix=macs)

@@ -1,0 +1,247 @@
+"""What a network has to bring, so that all commands work for it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from convmixer_jax.errors import UserError
+
+Tensors = Mapping[str, np.ndarray]
+Variables = Mapping[str, Any]
+
+# How images come to networks that were trained on ImageNet, if nothing else
+# is known.
+IMAGENET_INPUT = {
+  'image_size': 224,
+  'eval_crop_fraction': 0.875,
+  'mean': (0.485, 0.456, 0.406),
+  'std': (0.229, 0.224, 0.225),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+  """A field of a network: its key in `config.model`.
+
+  Attributes:
+    default: of the config. None stands for a string that need not be given.
+    text: what it is, in one line.
+    minimum: of a number, or None.
+    below: what a number has to be smaller than, or None.
+    choices: what a string may be; empty for any.
+    role: 'network': it decides what the trained network computes, as its width
+      does; 'training': it only changes how the network is trained; 'compute':
+      neither, so that a run may resume with another value.
+    cpu_only: values that only CPUs can compute with.
+  """
+
+  default: Any
+  text: str
+  minimum: float | None = None
+  below: float | None = None
+  choices: tuple[str, ...] = ()
+  role: Literal['network', 'training', 'compute'] = 'network'
+  cpu_only: tuple[str, ...] = ()
+
+  def check(self, name: str, value: Any) -> None:
+    """Raises UserError, with the name, if `value` is out of range."""
+    shown = f'model.{name} = {value!r}'
+    is_optional = value is None and self.default is None
+    if self.choices and value not in self.choices and not is_optional:
+      raise UserError(
+        f'{shown} is unknown; there are {", ".join(self.choices)}'
+      )
+    if self.minimum is None:
+      return
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if self.minimum == 0 and is_number and value < 0:
+      raise UserError(f'{shown} is negative; {self.text}')
+    is_whole = is_number and isinstance(value, int)
+    if isinstance(self.default, int):
+      if not is_whole or value < self.minimum:
+        raise UserError(
+          f'{shown} is not a whole number of at least {self.minimum}'
+        )
+    elif not is_number or not self.minimum <= value < (self.below or np.inf):
+      below = '' if self.below is None else f' and below {self.below}'
+      raise UserError(f'{shown} is not at least {self.minimum}{below}')
+
+
+NUM_CLASSES = Field(1000, 'outputs of the head', minimum=1)
+
+
+def check_fields(fields: Mapping[str, Field], model: nn.Module) -> None:
+  """Checks a network's fields and `num_classes`, when it is constructed.
+
+  Raises:
+    UserError: a value is out of range.
+  """
+  for name, field in {**fields, 'num_classes': NUM_CLASSES}.items():
+    field.check(name, getattr(model, name))
+
+
+class StateDictMap(NamedTuple):
+  """Names and axes of a network's arrays in files, and ours.
+
+  Attributes:
+    matches: returns whether a name, without wrappers such as `module.`, may
+      be that of one of the network's tensors.
+    infer_fields: of a file's tensors by name, and of the file's name for
+      errors, returns the network's fields (with `num_classes`) as far as they
+      follow from names and shapes, and the tensors by timm's names, float32.
+      Raises UserError with what is missing, surplus or misshapen.
+    from_timm: brings tensors by timm's names to our variables.
+    to_timm: brings our variables back, bit for bit.
+    assume: returns the fields that tensors do not tell, given those that they
+      do, as published networks of these shapes have them; a field that cannot
+      be assumed is left out.
+    timm_names: the network's variants by timm's names of them.
+  """
+
+  matches: Callable[[str], bool]
+  infer_fields: Callable[[Tensors, str], tuple[dict[str, Any], Tensors]]
+  from_timm: Callable[[Tensors], dict[str, Any]]
+  to_timm: Callable[[Variables], dict[str, np.ndarray]]
+  assume: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda fields: {}
+  timm_names: Mapping[str, str] = {}
+
+
+class Architecture(NamedTuple):
+  """A network: everything outside `models/` works through this table.
+
+  Attributes:
+    module: the Flax module, `module(**fields, num_classes=..., dtype=...)`,
+      whose `__call__(images, *, train: bool)` maps normalised images
+      `[B, H, W, 3]` to logits `[B, num_classes]`, float32. It sows `features`,
+      what the head sees. A module class belongs to one architecture.
+    fields: the keys of `config.model` besides `name`. They are attributes of
+      the module.
+    variants: fields of published networks, by name.
+    state_dict: names and axes in other people's files; None: only our own
+      checkpoints can be read.
+    head: name of the module that a new data set replaces: a dense layer.
+    inference: a fast form of evaluation; None: `plain_inference`. Takes model,
+      variables, and mean and standard deviation `[3]` of pixels from 0 to 255,
+      and returns a `jax.tree_util.Partial`, a function of uint8 images
+      `[B, H, W, 3]` that returns logits. With `pack_weights=True` the weights
+      are laid out for many calls.
+    pictures: returns kernels worth looking at by name, `[N, k, k, C]` or, of
+      each block, `[depth, N, k, k, C]`, C being 1 or 3; of the parameters.
+    resize: brings parameters to the shapes that they have at another image
+      size; both trees of arrays or shapes.
+    to_onnx: adds the network to an `export.onnx_graph.Graph`. Takes graph,
+      model, variables, mean, standard deviation, and returns the name of the
+      logits. None: it cannot be exported to ONNX.
+    portable: fields of programs that have to run without this package, 'cpu'
+      for CPUs and 'default' for other platforms.
+    default_input: how images come to published networks whose files do not
+      tell; see `IMAGENET_INPUT`.
+    released: weights on the Hugging Face hub by variant.
+  """
+
+  module: type[nn.Module]
+  fields: Mapping[str, Field]
+  variants: Mapping[str, Mapping[str, Any]] = {}
+  state_dict: StateDictMap | None = None
+  head: str = 'head'
+  inference: Callable[..., Any] | None = None
+  pictures: Callable[[Variables], dict[str, jax.Array]] | None = None
+  resize: Callable[[Variables, Variables], Variables] | None = None
+  to_onnx: Callable[..., str] | None = None
+  portable: Mapping[str, Mapping[str, Any]] = {'cpu': {}, 'default': {}}
+  default_input: Mapping[str, Any] = IMAGENET_INPUT
+  released: Mapping[str, str] = {}
+
+  def names(self, *roles: str) -> list[str]:
+    """Returns the names of the fields with one of these roles."""
+    return [name for name, field in self.fields.items() if field.role in roles]
+
+  def network_fields(self, model: nn.Module) -> dict[str, Any]:
+    """Returns the fields that decide what a trained `model` computes."""
+    return {name: getattr(model, name) for name in self.names('network')}
+
+  def num_classes(self, params: Variables) -> int:
+    """Returns the outputs of the head."""
+    return jax.tree.leaves(params[self.head])[0].shape[-1]
+
+  def on_default_platform(self, model: nn.Module) -> nn.Module:
+    """Returns the model with what is best for the platform that runs it."""
+    changed = {key for fields in self.portable.values() for key in fields}
+    return model.clone(**{key: self.fields[key].default for key in changed})
+
+  def check_image_size(
+    self, model: nn.Module, variables: Variables, image_size: int
+  ) -> None:
+    """Raises UserError if a network does not take square images of this size.
+
+    Args:
+      model: the network.
+      variables: its own; {} for those of images of this size.
+      image_size: in pixels.
+    """
+    patch_size = getattr(model, 'patch_size', 1)
+    if image_size < patch_size:
+      raise UserError(
+        f'images of {image_size} x {image_size} are smaller than a patch of '
+        f'the network, {patch_size} pixels; choose a larger size'
+      )
+    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
+
+    def evaluate(image):
+      if variables:
+        return model.apply(variables, image, train=False)
+      return model.init(jax.random.key(0), image, train=False)
+
+    jax.eval_shape(evaluate, image)
+
+  def make_inference(
+    self,
+    model: nn.Module,
+    variables: Variables,
+    mean: jax.Array,
+    std: jax.Array,
+    *,
+    pack_weights: bool = False,
+  ) -> Callable[[jax.Array], jax.Array]:
+    """Returns evaluation as a function of uint8 images; see `inference`."""
+    make = self.inference or plain_inference
+    return make(model, variables, mean, std, pack_weights=pack_weights)
+
+
+def plain_inference(
+  model: nn.Module,
+  variables: Variables,
+  mean: jax.Array,
+  std: jax.Array,
+  *,
+  pack_weights: bool = False,
+) -> Callable[[jax.Array], jax.Array]:
+  """Returns `model.apply` of normalised pixels; see `Architecture.inference`.
+
+  There is nothing to lay out, so `pack_weights` makes no difference.
+  """
+  del pack_weights
+  return jax.tree_util.Partial(_Apply(model), variables, mean, std)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Apply:
+  """The function of `plain_inference`; equal ones are compiled once."""
+
+  model: nn.Module
+
+  def __call__(self, variables, mean, std, images):
+    images = (images.astype(np.float32) - mean) / std
+    return self.model.apply(variables, images, train=False)
+
+
+def describe(model: nn.Module) -> str:
+  """Returns a model's name for people to read, such as 'ConvMixer-768/32'."""
+  name = type(model).__name__
+  if hasattr(model, 'width') and hasattr(model, 'depth'):
+    return f'{name}-{model.width}/{model.depth}'
+  return name

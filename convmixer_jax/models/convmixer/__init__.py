@@ -1,0 +1,46 @@
+"""ConvMixer ("Patches Are All You Need?", arXiv 2201.09792)."""
+
+from convmixer_jax.models.architecture import (
+  IMAGENET_INPUT,
+  Architecture,
+  StateDictMap,
+)
+from convmixer_jax.models.convmixer import state_dict
+from convmixer_jax.models.convmixer.fields import FIELDS
+from convmixer_jax.models.convmixer.folding import make_inference
+from convmixer_jax.models.convmixer.module import ConvMixer
+from convmixer_jax.models.convmixer.onnx import to_onnx
+from convmixer_jax.models.convmixer.pictures import pictures
+from convmixer_jax.models.convmixer.variants import VARIANTS
+
+CONVMIXER = Architecture(
+  module=ConvMixer,
+  fields=FIELDS,
+  variants=VARIANTS,
+  state_dict=StateDictMap(
+    matches=state_dict.matches,
+    infer_fields=state_dict.recognise,
+    from_timm=state_dict.from_timm,
+    to_timm=state_dict.to_timm,
+    assume=state_dict.assume,
+    timm_names={
+      'convmixer_1536_20': '1536_20',
+      'convmixer_768_32': '768_32',
+      'convmixer_1024_20_ks9_p14': '1024_20',
+    },
+  ),
+  inference=make_inference,
+  pictures=pictures,
+  to_onnx=to_onnx,
+  # The C++ kernels are not part of JAX. On CPUs XLA's own convolution is
+  # several times slower than shifted multiply-adds.
+  portable={'cpu': {'depthwise': 'shift'}, 'default': {'depthwise': 'xla'}},
+  default_input=IMAGENET_INPUT | {'eval_crop_fraction': 0.96},
+  released={
+    '1536_20': 'hf://timm/convmixer_1536_20.in1k',
+    '768_32': 'hf://timm/convmixer_768_32.in1k',
+    '1024_20': 'hf://timm/convmixer_1024_20_ks9_p14.in1k',
+  },
+)
+
+__all__ = ['CONVMIXER', 'ConvMixer']

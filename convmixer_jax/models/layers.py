@@ -1,0 +1,141 @@
+"""What several networks share: initialisers, patches, dense layers, norms."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from convmixer_jax import ops
+
+EPSILON = 1e-6  # of LayerNorm: timm's, not PyTorch's default
+
+
+def uniform_init(fan_in: int) -> nn.initializers.Initializer:
+  """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's, for weights and biases."""
+  bound = fan_in**-0.5
+
+  def init(rng, shape, dtype=jnp.float32):
+    return jax.random.uniform(rng, shape, dtype, -bound, bound)
+
+  return init
+
+
+def to_patches(images: jax.Array, p: int) -> jax.Array:
+  """Maps `[B, H, W, C]` to `[B, H // p, W // p, p * p * C]`."""
+  batch, height, width, channels = images.shape
+  rows, columns = height // p, width // p
+  images = images[:, : rows * p, : columns * p]
+  patches = images.reshape(batch, rows, p, columns, p, channels)
+  patches = patches.transpose(0, 1, 3, 2, 4, 5)
+  return patches.reshape(batch, rows, columns, p * p * channels)
+
+
+class Dense(nn.Module):
+  """A dense layer over the last axis, of one matrix product.
+
+  Attributes:
+    features: outputs.
+    kernel_init: of the kernel `[C, features]`.
+    bias_init: of the bias `[features]`.
+    dtype: of the product; its sums run in float32.
+  """
+
+  features: int
+  kernel_init: nn.initializers.Initializer
+  bias_init: nn.initializers.Initializer = nn.initializers.zeros
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[..., C]` to `[..., features]`."""
+    shape = (x.shape[-1], self.features)
+    kernel = self.param('kernel', self.kernel_init, shape)
+    bias = self.param('bias', self.bias_init, (self.features,))
+    product = ops.linear(x.astype(self.dtype), kernel, implementation='xla')
+    # In float32, so that the bias's gradient is not rounded before it is
+    # summed over devices.
+    return (product.astype(jnp.float32) + bias).astype(self.dtype)
+
+
+class PatchTokens(nn.Module):
+  """A convolution with kernel and stride `patch_size`, with bias.
+
+  The parameters have PyTorch's default initialisation.
+  """
+
+  width: int
+  patch_size: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, images: jax.Array) -> jax.Array:
+    """Maps `[B, H, W, C]` to `[B, H // patch_size, W // patch_size, width]`."""
+    init = uniform_init(self.patch_size**2 * images.shape[-1])
+    patches = to_patches(images, self.patch_size)
+    return Dense(self.width, init, init, self.dtype, name='projection')(patches)
+
+
+class Attention(nn.Module):
+  """Multi-head softmax attention, with biases."""
+
+  heads: int
+  kernel_init: nn.initializers.Initializer
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps tokens `[B, N, C]` to the same shape."""
+    batch, count, width = x.shape
+    init = self.kernel_init
+    qkv = Dense(3 * width, init, dtype=self.dtype, name='qkv')(x)
+    shape = (batch, count, 3, self.heads, width // self.heads)
+    q, k, v = jnp.moveaxis(qkv.reshape(shape), 2, 0)
+    y = jax.nn.dot_product_attention(q, k, v)  # [B, N, heads, C / heads]
+    y = y.reshape(x.shape)
+    return Dense(width, init, dtype=self.dtype, name='projection')(y)
+
+
+class Mlp(nn.Module):
+  """Two dense layers with an exact GELU between them."""
+
+  hidden: int
+  kernel_init: nn.initializers.Initializer
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[..., C]` to the same shape."""
+    width = x.shape[-1]
+    init = self.kernel_init
+    x = Dense(self.hidden, init, dtype=self.dtype, name='expand')(x)
+    x = jax.nn.gelu(x, approximate=False)
+    return Dense(width, init, dtype=self.dtype, name='contract')(x)
+
+
+def layer_norm(dtype: jnp.dtype) -> Callable[..., nn.Module]:
+  """Returns LayerNorm as timm computes it, its statistics in float32."""
+
+  def create(**kwargs):
+    return nn.LayerNorm(
+      epsilon=EPSILON, dtype=dtype, use_fast_variance=False, **kwargs
+    )
+
+  return create
+
+
+def drop_path(x: jax.Array, rate: jax.Array, rng: jax.Array) -> jax.Array:
+  """Drops the branch `x` of random images, and scales what is left.
+
+  Args:
+    x: `[B, ...]`, a branch that is to be added to a residual stream.
+    rate: the probability, a scalar below 1.
+    rng: a key of this step and branch.
+
+  Returns:
+    `x / (1 - rate)`, or 0 for images that are dropped.
+  """
+  keeps = 1 - rate
+  shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+  kept = jax.random.bernoulli(rng, keeps, shape)
+  return x * jnp.where(kept, 1 / keeps, 0.0).astype(x.dtype)

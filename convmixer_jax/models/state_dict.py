@@ -1,0 +1,162 @@
+"""A state dict from a table: names and axes of timm's tensors and our arrays.
+
+A network lists its layers; names of files, shapes and both ways of conversion
+follow.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from convmixer_jax.models.tensors import compare, without_wrappers
+
+
+class Entry(NamedTuple):
+  """One of our arrays, and the tensor it is in files.
+
+  Attributes:
+    path: of the array, from 'params' or 'batch_stats' on.
+    name: timm's, in which I is the number of a block; such arrays of ours are
+      stacked along a leading axis.
+    kind: 'same'; 'dense', whose tensor is transposed; or 'patches', a dense
+      kernel `[p * p * 3, C]` whose tensor is a convolution's `[C, 3, p, p]`.
+  """
+
+  path: tuple[str, ...]
+  name: str
+  kind: Literal['same', 'dense', 'patches'] = 'same'
+
+
+def dense(path: Sequence[str], name: str, kind='dense') -> list[Entry]:
+  """Returns the entries of a dense layer."""
+  return [
+    Entry(('params', *path, 'kernel'), f'{name}.weight', kind),
+    Entry(('params', *path, 'bias'), f'{name}.bias'),
+  ]
+
+
+def norm(path: Sequence[str], name: str) -> list[Entry]:
+  """Returns the entries of a normalisation without running statistics."""
+  return [
+    Entry(('params', *path, 'scale'), f'{name}.weight'),
+    Entry(('params', *path, 'bias'), f'{name}.bias'),
+  ]
+
+
+class Table:
+  """Converts between timm's tensors and our variables."""
+
+  def __init__(self, entries: Sequence[Entry], network: str):
+    """Takes all arrays of a network, and its name for errors."""
+    self._entries = entries
+    self._network = network
+    self._names = re.compile(
+      '|'.join(
+        re.escape(entry.name).replace('I', r'\d+', 1) for entry in entries
+      )
+    )
+
+  def matches(self, name: str) -> bool:
+    """Whether one of the network's tensors may have this name."""
+    return self._names.fullmatch(name) is not None
+
+  def from_timm(self, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns `params` and `batch_stats`, of what there is in `tensors`."""
+    arrays = {}
+    for path, name, kind in self._entries:
+      if 'I' not in name:
+        if name in tensors:
+          arrays[path] = _to_ours(tensors[name], kind)
+        continue
+      count = count_blocks(tensors, name)
+      if count:
+        arrays[path] = np.stack(
+          [_to_ours(tensors[_numbered(name, i)], kind) for i in range(count)]
+        )
+    return {'params': {}, 'batch_stats': {}} | unflatten_dict(arrays)
+
+  def to_timm(self, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns the whole `state_dict` of our variables."""
+    ours = flatten_dict(dict(variables))
+    tensors = {}
+    for path, name, kind in self._entries:
+      array = np.asarray(ours[path])
+      if 'I' in name:
+        for i, of_block in enumerate(array):
+          tensors[_numbered(name, i)] = _to_timm(of_block, kind)
+      else:
+        tensors[name] = _to_timm(array, kind)
+    return {
+      name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()
+    }
+
+  def check(
+    self,
+    tensors: Mapping[str, np.ndarray],
+    shapes: Mapping[str, Any],
+    source: str,
+  ) -> dict[str, np.ndarray]:
+    """Compares tensors with the shapes of our variables.
+
+    Args:
+      tensors: by timm's names, as `clean` gives them.
+      shapes: of `module.init`, by `jax.eval_shape`.
+      source: what the tensors were read from, for errors.
+
+    Returns:
+      The tensors, float32.
+
+    Raises:
+      UserError: some are missing, surplus or misshapen.
+    """
+    empty = jax.tree.map(
+      lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), dict(shapes)
+    )
+    expected = {name: t.shape for name, t in self.to_timm(empty).items()}
+    layout = f'{self._network} as timm lays it out'
+    compare(tensors, expected, source, layout, self._network)
+    return {name: tensors[name].astype(np.float32) for name in expected}
+
+
+def clean(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns the tensors without the prefixes of PyTorch's wrappers."""
+  return {without_wrappers(name): tensor for name, tensor in tensors.items()}
+
+
+def size(tensors: Mapping[str, np.ndarray], name: str, axis: int) -> int:
+  """Returns the length of a tensor's axis; 1 where it is not there."""
+  shape = tensors[name].shape if name in tensors else ()
+  return shape[axis] if -len(shape) <= axis < len(shape) else 1
+
+
+def count_blocks(tensors: Mapping[str, np.ndarray], name: str) -> int:
+  """Returns how many blocks in a row, from 0 on, have a tensor `name`."""
+  count = 0
+  while _numbered(name, count) in tensors:
+    count += 1
+  return count
+
+
+def _numbered(name, number):
+  return name.replace('I', str(number), 1)
+
+
+def _to_ours(tensor, kind):
+  if kind == 'dense':
+    return tensor.T
+  if kind == 'patches':
+    return tensor.transpose(2, 3, 1, 0).reshape(-1, len(tensor))
+  return tensor
+
+
+def _to_timm(array, kind):
+  if kind == 'dense':
+    return array.T
+  if kind == 'patches':
+    side = round((array.shape[0] / 3) ** 0.5)
+    return array.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
+  return array

@@ -1,0 +1,300 @@
+"""ViT (arXiv 2010.11929), in Flax; DeiT (2012.12877) is the same network.
+
+patches -> dense; class token first; + position embedding
+depth times: x + attention(LayerNorm(x)), then x + MLP(LayerNorm(x))
+head: LayerNorm -> class token -> dense
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convmixer_jax.errors import UserError
+from convmixer_jax.models.architecture import (
+  IMAGENET_INPUT,
+  Architecture,
+  Field,
+  StateDictMap,
+  check_fields,
+)
+from convmixer_jax.models.layers import (
+  Attention,
+  Dense,
+  Mlp,
+  PatchTokens,
+  drop_path,
+  layer_norm,
+)
+from convmixer_jax.models.state_dict import (
+  Entry,
+  Table,
+  clean,
+  count_blocks,
+  dense,
+  norm,
+  size,
+)
+from convmixer_jax.models.vit_onnx import to_onnx
+
+_INIT = nn.initializers.normal(0.02)  # of all kernels but the patches'
+
+FIELDS = {
+  'width': Field(64, 'channels of a token', minimum=1),
+  'depth': Field(4, 'blocks', minimum=1),
+  'patch_size': Field(2, 'side of a patch, in pixels', minimum=1),
+  'heads': Field(4, 'of the attention; they divide the width', minimum=1),
+  'mlp_ratio': Field(4, "the MLP's hidden channels for each of a token's", 1),
+  'drop_path': Field(
+    0.0,
+    'probability of dropping a branch of the last block; linear over depth',
+    minimum=0,
+    below=1,
+    role='training',
+  ),
+  'scan': Field(False, 'compile one block and loop over it', role='compute'),
+  'remat': Field(False, 'recompute activations to save memory', role='compute'),
+}
+
+
+class Block(nn.Module):
+  """One layer: attention between tokens, then an MLP in each."""
+
+  heads: int
+  mlp_ratio: int
+  grid: tuple[int, int]  # rows and columns of patches
+  drops: bool
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array, rate: jax.Array) -> tuple[jax.Array, None]:
+    """Maps `[B, N, C]` to the same shape; `rate` is that of drop path."""
+    norm = layer_norm(self.dtype)
+    hidden = self.mlp_ratio * x.shape[-1]
+
+    def add(x, branch):
+      if self.drops:
+        branch = drop_path(branch, rate, self.make_rng('dropout'))
+      return x + branch
+
+    y = norm(name='attention_norm')(x)
+    attention = Attention(self.heads, _INIT, self.dtype, name='attention')
+    x = add(x, attention(y))
+    y = norm(name='mlp_norm')(x)
+    x = add(x, Mlp(hidden, _INIT, self.dtype, name='mlp')(y))
+    patches = x[:, 1:].reshape(x.shape[0], *self.grid, -1)
+    self.sow('intermediates', 'output', patches)
+    return x, None
+
+
+class ViT(nn.Module):
+  """ViT-width/depth with a class token.
+
+  The blocks' parameters are stacked along a leading axis `[depth, ...]`,
+  whether they run as a loop or unrolled, so a checkpoint serves both. With
+  `mutable=['intermediates']`, `apply` also returns the blocks' outputs without
+  the class token, `['blocks']['output'][0]`: `[depth, B, H / p, W / p, width]`.
+
+  Images may have another size than those of initialisation: the position
+  embedding, a square grid besides the class token's, is then resampled
+  (bicubic, with antialias) in each forward pass.
+
+  Attributes:
+    width: channels of a token.
+    depth: number of blocks.
+    patch_size: side of a patch p, in pixels.
+    heads: of the attention.
+    mlp_ratio: hidden channels of the MLP, in widths.
+    num_classes: outputs of the head.
+    dtype: compute dtype; parameters are float32.
+    drop_path: probability, in training, of dropping a branch of the last
+      block, from 0 for the first, linear over depth. Draws from `dropout`.
+    scan: compile one block and loop over it, instead of `depth` copies.
+    remat: recompute the blocks' insides in the backward pass, for memory.
+
+  Raises:
+    UserError: a field is out of range (on construction), or patches do not
+      divide an image (on call).
+  """
+
+  width: int
+  depth: int
+  patch_size: int
+  heads: int
+  mlp_ratio: int = 4
+  num_classes: int = 1000
+  dtype: jnp.dtype = jnp.float32
+  drop_path: float = 0.0
+  scan: bool = False
+  remat: bool = False
+
+  def __post_init__(self):
+    check_fields(FIELDS, self)
+    if self.width % self.heads:
+      raise UserError(
+        f'model.heads = {self.heads} does not divide model.width = '
+        f'{self.width}; choose a divisor'
+      )
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+    """Classifies images.
+
+    Args:
+      images: `[B, H, W, 3]`, normalised; `patch_size` divides both sides.
+      train: whether branches are dropped.
+
+    Returns:
+      Logits `[B, num_classes]`, float32. With `mutable='intermediates'` also
+      what the head sees, `['intermediates']['features'][0]`: `[B, width]`.
+    """
+    height, width = images.shape[1:3]
+    p = self.patch_size
+    if height % p or width % p or not height or not width:
+      raise UserError(
+        f'model.patch_size = {p} does not divide the image ({height} x '
+        f'{width}); choose a size that is a multiple of {p}'
+      )
+    grid = (height // p, width // p)
+    x = PatchTokens(self.width, p, self.dtype, name='patch_embedding')(images)
+    x = x.reshape(x.shape[0], -1, self.width)
+    # timm's; DeiT's own code has 0.02 here.
+    token = self.param(
+      'class_token', nn.initializers.normal(1e-6), (1, 1, self.width)
+    )
+    token = jnp.broadcast_to(token, (x.shape[0], 1, self.width))
+    # In float32, so that the embeddings' gradients are.
+    x = jnp.concatenate([token, x.astype(jnp.float32)], axis=1)
+    x = (x + self._position_embedding(grid)).astype(self.dtype)
+
+    drops = train and self.drop_path > 0
+    block = Block
+    if self.remat:
+      block = nn.remat(Block, prevent_cse=False)
+    blocks = nn.scan(
+      block,
+      variable_axes={'params': 0, 'intermediates': 0},
+      split_rngs={'params': True, 'dropout': True},
+      length=self.depth,
+      unroll=1 if self.scan else self.depth,
+    )
+    rates = np.linspace(0, self.drop_path, self.depth, dtype=np.float32)
+    x, _ = blocks(
+      self.heads, self.mlp_ratio, grid, drops, self.dtype, name='blocks'
+    )(x, jnp.asarray(rates))
+
+    features = layer_norm(jnp.float32)(name='norm')(x[:, 0])
+    self.sow('intermediates', 'features', features)
+    return Dense(self.num_classes, _INIT, name='head')(features)
+
+  def _position_embedding(self, grid):
+    """Returns `[1, 1 + rows * columns, width]` for the patches of an image."""
+    name = 'position_embedding'
+    if not self.has_variable('params', name):
+      shape = (1, 1 + grid[0] * grid[1], self.width)
+      return self.param(name, _INIT, shape)
+    return resample(self.get_variable('params', name), grid)
+
+
+def resample(table: jax.Array, grid: tuple[int, int]) -> jax.Array:
+  """Brings a position embedding to another grid of patches, as timm does.
+
+  Args:
+    table: `[1, 1 + n * n, C]`; the first row, the class token's, stays.
+    grid: rows and columns.
+
+  Returns:
+    `[1, 1 + rows * columns, C]`.
+  """
+  side = round((table.shape[1] - 1) ** 0.5)
+  if (side, side) == tuple(grid):
+    return table
+  width = table.shape[-1]
+  patches = table[0, 1:].reshape(side, side, width)
+  patches = jax.image.resize(patches, (*grid, width), 'cubic', antialias=True)
+  return jnp.concatenate([table[:, :1], patches.reshape(1, -1, width)], axis=1)
+
+
+def _resize(params: Mapping[str, Any], like: Mapping[str, Any]):
+  """Resamples the position embedding to the square grid of `like`."""
+  name = 'position_embedding'
+  side = round((like[name].shape[1] - 1) ** 0.5)
+  return {**params, name: np.asarray(resample(params[name], (side, side)))}
+
+
+_TABLE = Table(
+  [
+    Entry(('params', 'class_token'), 'cls_token'),
+    Entry(('params', 'position_embedding'), 'pos_embed'),
+    *dense(('patch_embedding', 'projection'), 'patch_embed.proj', 'patches'),
+    *norm(('blocks', 'attention_norm'), 'blocks.I.norm1'),
+    *dense(('blocks', 'attention', 'qkv'), 'blocks.I.attn.qkv'),
+    *dense(('blocks', 'attention', 'projection'), 'blocks.I.attn.proj'),
+    *norm(('blocks', 'mlp_norm'), 'blocks.I.norm2'),
+    *dense(('blocks', 'mlp', 'expand'), 'blocks.I.mlp.fc1'),
+    *dense(('blocks', 'mlp', 'contract'), 'blocks.I.mlp.fc2'),
+    *norm(('norm',), 'norm'),
+    *dense(('head',), 'head'),
+  ],
+  'ViT',
+)
+
+
+def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
+  """See `StateDictMap.infer_fields`; heads do not show in the shapes."""
+  tensors = clean(tensors)
+  width = size(tensors, 'cls_token', -1)
+  hidden = size(tensors, 'blocks.0.mlp.fc1.weight', 0)
+  fields = {
+    'width': width,
+    'depth': max(count_blocks(tensors, 'blocks.I.norm1.weight'), 1),
+    'patch_size': size(tensors, 'patch_embed.proj.weight', -1),
+    'mlp_ratio': max(hidden // width, 1),
+    'num_classes': size(tensors, 'head.weight', 0),
+  }
+  side = max(round((size(tensors, 'pos_embed', 1) - 1) ** 0.5), 1)
+  pixels = side * fields['patch_size']
+  model = ViT(**fields, heads=1)
+  shapes = jax.eval_shape(
+    lambda: model.init(
+      jax.random.key(0), jnp.zeros((1, pixels, pixels, 3)), train=False
+    )
+  )
+  return fields, _TABLE.check(tensors, shapes, source)
+
+
+def _assume(fields: Mapping[str, Any]) -> dict[str, int]:
+  """Returns the heads: all of timm's ViTs have 64 channels for each."""
+  width = fields['width']
+  return {} if width % 64 else {'heads': width // 64}
+
+
+_BASE = {'width': 768, 'depth': 12, 'patch_size': 16, 'heads': 12}
+
+VIT = Architecture(
+  module=ViT,
+  fields=FIELDS,
+  variants={'vit_b16': _BASE, 'deit_b': _BASE},
+  state_dict=StateDictMap(
+    matches=_TABLE.matches,
+    infer_fields=_infer_fields,
+    from_timm=_TABLE.from_timm,
+    to_timm=_TABLE.to_timm,
+    assume=_assume,
+    timm_names={
+      'vit_base_patch16_224': 'vit_b16',
+      'deit_base_patch16_224': 'deit_b',
+    },
+  ),
+  resize=_resize,
+  to_onnx=to_onnx,
+  default_input=IMAGENET_INPUT | {'eval_crop_fraction': 0.9},
+  released={
+    'vit_b16': 'hf://timm/vit_base_patch16_224.augreg_in21k_ft_in1k',
+    'deit_b': 'hf://timm/deit_base_patch16_224.fb_in1k',
+  },
+)
