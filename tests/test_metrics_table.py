@@ -1,8 +1,10 @@
 """`metrics.csv`: rows by step, merged, and cut where a run goes on."""
 
+import pytest
 from etils import epath
 
 from convmixer_jax import files
+from convmixer_jax.errors import UserError
 from convmixer_jax.training.metrics_table import MetricsTable, read_table
 
 
@@ -41,3 +43,22 @@ def test_rows_wait_where_files_are_not_to_be_written_often(
   assert list(read_table(path)) == [1]
   table.store()
   assert list(read_table(path)) == [1, 2, 3]
+
+
+def test_failed_upload_is_tried_again_and_counts_before_a_checkpoint(
+  tmp_path, monkeypatch
+):
+  path = epath.Path(tmp_path) / 'metrics.csv'
+  table = MetricsTable(path, ['loss'], last_step=0)
+  with monkeypatch.context() as patch:
+    patch.setattr(files, 'is_in_bucket', lambda path: True)
+
+    def fail(path, content):
+      raise OSError('the bucket is gone')
+
+    patch.setattr(files, 'write', fail)
+    table.write(1, {'loss': 1.0})
+    with pytest.raises(UserError, match='the bucket is gone'):
+      table.store()
+  table.store()
+  assert list(read_table(path)) == [1]

@@ -1,6 +1,7 @@
 """What TensorBoard's own reader finds in the files of a run."""
 
 import json
+import threading
 
 import jax
 import numpy as np
@@ -120,7 +121,10 @@ def test_events_in_a_bucket_continue_in_another_file(tmp_path, monkeypatch):
 
 
 def test_events_outlast_failed_uploads(tmp_path, monkeypatch):
-  monkeypatch.setattr(record_writer, 'open_file', tensorboard._BucketFile)
+  def open_file(path):
+    return tensorboard._BucketFile(path.removeprefix('run:'))
+
+  monkeypatch.setattr(record_writer, 'open_file', open_file)
   write = files.write
 
   def fail(path, content):
@@ -134,3 +138,25 @@ def test_events_outlast_failed_uploads(tmp_path, monkeypatch):
   writer.close()
   found = [event.step for event in read(tmp_path).Scalars('train_loss')]
   assert found == list(range(1, 31))
+
+
+def test_full_disk_is_reported_once_and_does_not_stop_the_run(
+  tmp_path, monkeypatch, caplog
+):
+  def open_full(path, mode):
+    return open('/dev/full', mode)
+
+  monkeypatch.setattr(tensorboard, 'open', open_full, raising=False)
+  writer = TensorBoardWriter(epath.Path(tmp_path), 0)
+
+  def write():
+    for step in range(100):  # more than tensorboardX's queue holds
+      writer.scalars(step, {'train_loss': 1.0})
+    writer.close()
+
+  thread = threading.Thread(target=write, daemon=True)
+  thread.start()
+  thread.join(120)
+  assert not thread.is_alive()
+  (message,) = caplog.messages
+  assert 'No space left on device' in message

@@ -4,6 +4,7 @@ import csv
 import io
 import time
 
+from absl import logging
 from etils import epath
 
 from convmixer_jax import files
@@ -43,8 +44,18 @@ class MetricsTable:
     row = self._rows.setdefault(step, {'step': step})
     row.update(values)
     self._is_stored = False
-    if time.monotonic() >= self._next_store:
+    if time.monotonic() < self._next_store:
+      return
+    try:
       self.store()
+    except UserError as error:
+      if not files.is_in_bucket(self._path):
+        raise
+      # It is tried again; a checkpoint needs it.
+      logging.warning('%s', error)
+      self._next_store = time.monotonic() + files.seconds_between_writes(
+        self._path
+      )
 
   def store(self) -> None:
     """Writes the file, unless it has all rows.

@@ -42,17 +42,22 @@ class Profile:
     """Takes note that `step` was dispatched."""
     if step == self._start:
       # The profiler writes local files only.
-      self._directory = tempfile.TemporaryDirectory()
-      jax.profiler.start_trace(self._directory.name)
+      directory = tempfile.TemporaryDirectory()
+      try:
+        jax.profiler.start_trace(directory.name)
+      except BaseException:
+        directory.cleanup()
+        raise
+      self._directory = directory
     elif self._directory and step == self._start + _TRACED_STEPS:
       self._stop()
 
   def _stop(self):
+    temporary, self._directory = self._directory, None
     jax.profiler.stop_trace()
-    with self._directory as directory:
+    with temporary as directory:
       for path in pathlib.Path(directory).rglob('*'):
         if path.is_file():
           target = self._workdir / path.relative_to(directory)
           target.parent.mkdir(parents=True, exist_ok=True)
           write_whole(target, path.read_bytes())
-    self._directory = None

@@ -133,16 +133,24 @@ class Reporter:
     if not self._writes:
       return
     self._bar.close()
-    self._wait_for_pictures()
-    self._drawing.shutdown()
-    self._writer.close()
     try:
-      self._table.store()
-      if rows := self._table.rows():
-        picture = plots.to_png(plots.learning_curves(rows))
-        write_whole(self._workdir / 'curves.png', picture)
-    except UserError as error:  # which must not hide another
-      print(f'curves.png was not written: {error}')
+      self._wait_for_pictures()
+    finally:
+      self._drawing.shutdown()
+      self._writer.close()
+    for name, write in (
+      ('metrics.csv', self._table.store),
+      ('curves.png', self._draw_curves),
+    ):
+      try:
+        write()
+      except UserError as error:  # which must not hide another
+        print(f'{name} was not written: {error}')
+
+  def _draw_curves(self):
+    if rows := self._table.rows():
+      picture = plots.to_png(plots.learning_curves(rows))
+      write_whole(self._workdir / 'curves.png', picture)
 
   def _draw(self, step, kernels):
     images = {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import ml_collections
 import numpy as np
 import tensorboardX
+from absl import logging
 from etils import epath
 from tensorboardX.record_writer import register_writer_factory
 from tensorboardX.summary import hparams
@@ -13,8 +14,45 @@ from tensorboardX.summary import hparams
 from convmixer_jax import files
 from convmixer_jax.config import flatten
 
+_SCHEME = 'run'  # has tensorboardX open files by `_EventFiles`
 _FLUSH_SECONDS = 10
 _BUCKET_FILE_BYTES = 2**23  # uploaded again at each flush
+
+
+class _LocalFile:
+  """An event file on this machine.
+
+  An error would end tensorboardX's thread, and the run would wait for it
+  without limit. So it is reported once, and nothing more is written.
+  """
+
+  def __init__(self, path: str):
+    self._path = path
+    self._file = open(path, 'wb')  # noqa: SIM115
+
+  def write(self, content: bytes) -> None:
+    self._call('write', content)
+
+  def flush(self) -> None:
+    self._call('flush')
+
+  def close(self) -> None:
+    self._call('close')
+
+  def _call(self, method, *arguments):
+    if self._file is None:
+      return
+    try:
+      getattr(self._file, method)(*arguments)
+    except OSError as error:
+      logging.warning(
+        '%s cannot be written to (%s): TensorBoard will lack the rest',
+        self._path,
+        error.strerror or error,
+      )
+      with contextlib.suppress(OSError):
+        self._file.close()
+      self._file = None
 
 
 class _BucketFile:
@@ -38,9 +76,8 @@ class _BucketFile:
     path = self._path
     if self._number:
       path = path.with_name(f'{path.name}.{self._number:06}')
-    # An error would end tensorboardX's thread, and the run would wait for it
-    # for ever. The next flush tries again; a checkpoint that cannot be written
-    # ends the run.
+    # The next flush tries again; a checkpoint that cannot be written ends the
+    # run.
     with contextlib.suppress(OSError):
       files.write(path, bytes(self._content))
       self._uploaded = len(self._content)
@@ -53,17 +90,19 @@ class _BucketFile:
     """Does nothing: tensorboardX flushes before."""
 
 
-class _BucketFiles:
-  """Opens event files in buckets; tensorboardX's own give up at an error."""
+class _EventFiles:
+  """Opens event files, of which no error reaches tensorboardX."""
 
-  def open(self, path: str) -> _BucketFile:
-    return _BucketFile(path)
+  def open(self, path: str) -> _LocalFile | _BucketFile:
+    path = path.removeprefix(f'{_SCHEME}:')
+    is_remote = files.is_in_bucket(epath.Path(path))
+    return _BucketFile(path) if is_remote else _LocalFile(path)
 
   def directory_check(self, path: str) -> None:
-    """Does nothing: a bucket has no directories to be made."""
+    """Does nothing: the directory of a run is there."""
 
 
-register_writer_factory('gs', _BucketFiles())
+register_writer_factory(_SCHEME, _EventFiles())
 
 
 class TensorBoardWriter:
@@ -81,7 +120,7 @@ class TensorBoardWriter:
       first_step: updates made before this start.
     """
     self._writer = tensorboardX.SummaryWriter(
-      str(workdir),
+      f'{_SCHEME}:{workdir}',
       purge_step=first_step + 1 if first_step else None,
       flush_secs=_FLUSH_SECONDS,
       # Its name has the time in seconds only, in which another may start.
