@@ -386,7 +386,7 @@ CONFIGS = [
   in_file(
     'a key that is none',
     'config.model.widht = 8',
-    'config.model.widht is no key of configs/default.py; did you mean '
+    "config.model.widht is not a field of 'convmixer'; did you mean "
     'config.model.width?',
   ),
   in_file(

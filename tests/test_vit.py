@@ -178,8 +178,11 @@ def test_heads_that_the_tensors_do_not_tell(tensors, tmp_path, caplog):
   fields = {'width': 24, 'depth': 3, 'patch_size': 8, 'mlp_ratio': 4}
   bare = weights.Weights(fields, 5, variables, network='vit')
   weights.save(bare, path)
-  with pytest.raises(UserError, match='does not tell its heads; --model=NAME'):
+  with pytest.raises(UserError, match='does not contain its heads; name a'):
     weights.load(path)
+  for other in ('convmixer', '768_32', 'relu'):
+    with pytest.raises(UserError, match="the tensors of 'vit', which"):
+      weights.load(path, other)
   assert weights.read(path).model == fields | {'heads': None}
   assert VIT.state_dict.assume({'width': 768}) == {'heads': 12}
 

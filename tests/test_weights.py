@@ -148,7 +148,7 @@ def test_the_config_that_timm_puts_beside(path):
 def test_the_activation_that_nobody_tells(path, caplog):
   assert weights.load(str(path)).model['activation'] == 'gelu'
   assert (
-    'does not tell its activation; assumed is activation gelu' in caplog.text
+    'does not contain its activation; assumed is activation gelu' in caplog.text
   )
   released = dict(VARIANTS['768_32'])
   del released['activation']
@@ -159,6 +159,9 @@ def test_the_activation_that_nobody_tells(path, caplog):
 def test_another_network_than_claimed_is_refused(path, tmp_path):
   with pytest.raises(UserError, match="width = 8, not 768 as '768_32' has it"):
     weights.load(str(path), '768_32')
+  for other in ('vit', 'vit_b16'):
+    with pytest.raises(UserError, match="of 'convmixer', which 'vit"):
+      weights.load(str(path), other)
   with pytest.raises(UserError, match="no variant '768'; there are 1536_20"):
     weights.load(str(path), '768')
   out = str(tmp_path / 'out.safetensors')

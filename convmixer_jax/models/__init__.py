@@ -164,7 +164,7 @@ def _unknown_field(key, name):
   fields = ['name', *find_architecture(name).fields]
   (nearest,) = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
   return (
-    f'config.model.{key} is no key of configs/default.py; did you mean '
+    f'config.model.{key} is not a field of {name!r}; did you mean '
     f'config.model.{nearest}?'
   )
 

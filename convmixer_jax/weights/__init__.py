@@ -88,6 +88,11 @@ def load(source: str, model: str | None = None) -> Weights:
   network, claimed = _claimed(model)
   loaded = read(source, network)
   fields = {k: v for k, v in loaded.model.items() if v is not None}
+  if network not in (None, loaded.network) or claimed.keys() - loaded.model:
+    raise UserError(
+      f'{source} has the tensors of {loaded.network!r}, which {model!r} does '
+      'not describe; name the network it is of, or none'
+    )
   for name, value in claimed.items():
     if fields.setdefault(name, value) != value:
       raise UserError(
@@ -100,7 +105,7 @@ def load(source: str, model: str | None = None) -> Weights:
 
 
 def read(source: str, network: str | None = None) -> Weights:
-  """Reads weights as they are: a field that they do not tell is None.
+  """Reads weights as they are: a field that they do not contain is None.
 
   Args:
     source: `hf://owner/name[@revision]`; a safetensors file; a file of PyTorch
@@ -259,13 +264,13 @@ def _assume(name, fields, missing, source):
   assumed = find_architecture(name).state_dict.assume(fields)
   if untold := sorted(missing - assumed.keys()):
     raise UserError(
-      f'{source} does not tell its {", ".join(untold)}; --model=NAME names a '
-      'variant that does'
+      f'{source} does not contain its {", ".join(untold)}; name a variant '
+      'that has them by --model=NAME'
     )
   values = ', '.join(f'{key} {assumed[key]}' for key in sorted(missing))
   logging.warning(
-    '%s does not tell its %s; assumed is %s, as published networks of this '
-    'shape have it; --model=NAME (a variant, or gelu or relu) would tell',
+    '%s does not contain its %s; assumed is %s, as published networks of this '
+    'shape have it; name another by --model=NAME (a variant, or gelu or relu)',
     source,
     ', '.join(sorted(missing)),
     values,
