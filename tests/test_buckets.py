@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 
@@ -165,21 +164,17 @@ def test_checksums_are_those_of_the_objects(bucket, finished, tmp_path):
 def test_a_run_killed_while_it_saves_resumes_bit_for_bit(
   bucket, run, local, tmp_path
 ):
-  workdir = tmp_path / 'run'
   flags = [*FLAGS, '--workdir=gs://bucket/killed']
-  job = jobs.Job(workdir, flags, environment=bucket.environment)
-  (process,) = job.processes
-  half_written = False
-  while not half_written and process.is_alive():
-    newest = max(steps(bucket, 'killed'), default=0)
-    if newest > EVERY and newest not in committed(bucket, 'killed'):
-      os.kill(process.pid, signal.SIGSTOP)  # to look twice
-      half_written = newest not in committed(bucket, 'killed')
-      if not half_written:
-        os.kill(process.pid, signal.SIGCONT)
-  process.kill()
-  process.join()
-  assert half_written, f'no checkpoint was seen half written\n{job.output()}'
+  newest = 2 * EVERY
+  commit = f'killed/checkpoints/{newest}/commit_success.txt'
+  with buckets.hold(bucket, commit) as (environment, arrived):
+    job = jobs.Job(tmp_path / 'run', flags, environment=environment)
+    (process,) = job.processes
+    assert arrived.wait(jobs.STUCK_AFTER), job.output()
+    process.kill()
+    process.join()
+  assert newest in steps(bucket, 'killed')
+  assert committed(bucket, 'killed') == {EVERY}
   output = run('train.py', *flags)
   assert f'Going on from step {newest - EVERY} of {NUM_STEPS}\n' in output
   assert 'damaged' not in output
