@@ -264,11 +264,27 @@ def test_nvidia_smi_is_read(session, tmp_path, monkeypatch):
 
 def test_starting_a_run_does_not_take_the_device():
   script = (
-    'from convmixer_jax.benchmarks.device import run, wheels; '
+    'from convmixer_jax.benchmarks.device import run, wheels, operations; '
+    'from convmixer_jax.benchmarks.device.settings import FULL; '
     'from jax._src import xla_bridge; '
+    '[operations.implementations(p, k) for p in ("gpu", "tpu") '
+    'for k in (7, 9)]; '
+    'operations.create_checks("gpu", FULL.checks, FULL.depthwise); '
     'assert not xla_bridge.backends_are_initialized()'
   )
   subprocess.run(python(script), cwd=ROOT, check=True)
+
+
+def test_collecting_the_tests_for_gpus_does_not_take_the_device():
+  script = (
+    'import test_gpu; from jax._src import xla_bridge; '
+    'assert not xla_bridge.backends_are_initialized()'
+  )
+  path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+  environment = os.environ | {'PYTHONPATH': path}
+  subprocess.run(
+    python(script), cwd=ROOT / 'tests', env=environment, check=True
+  )
 
 
 def test_stages_are_chosen_in_their_order():

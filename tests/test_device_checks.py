@@ -22,6 +22,7 @@ from convmixer_jax.benchmarks.device.settings import (
   QUICK,
   DepthwiseShape,
 )
+from convmixer_jax.ops.depthwise import best_by_platform
 
 
 def test_roofline_of_a_network_with_and_without_hidden_passes():
@@ -49,6 +50,13 @@ def test_new_implementations_count_as_kernels_for_gpus(monkeypatch):
   assert implementations('gpu', 7) == [None, 'shift', 'new']
   assert implementations('tpu', 9) == [None, 'shift']
   assert implementations('cpu', 7) == [None, *operations.PLAIN]
+
+
+@pytest.mark.parametrize('size', [7, 9])
+def test_best_on_an_accelerator_is_the_default_of_the_operation(size):
+  best = best_by_platform(size)
+  assert operations.best_on_accelerator('gpu', size) == best['cuda']
+  assert operations.best_on_accelerator('tpu', size) == best['default']
 
 
 def linear_check(run_linear):

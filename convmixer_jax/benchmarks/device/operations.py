@@ -17,7 +17,7 @@ from jax import lax
 from convmixer_jax import ops
 from convmixer_jax.benchmarks.device import references
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
-from convmixer_jax.ops.depthwise import best_by_platform
+from convmixer_jax.ops.depthwise import best_on_gpu
 
 PLAIN = ('native', 'shift', 'xla')
 _GROUP_SIZE, _EPSILON = 2, 1e-5
@@ -61,10 +61,14 @@ def implementations(platform: str, kernel_size: int) -> list[str | None]:
   """
   if platform == 'cpu':  # here all of them are cheap to check
     return [None, *(name for name in ops.IMPLEMENTATIONS if name in PLAIN)]
-  key = {'gpu': 'cuda'}.get(platform, 'default')
   names = {'shift', 'xla', *custom_kernels(platform)}
-  names -= {best_by_platform(kernel_size)[key]}
+  names -= {best_on_accelerator(platform, kernel_size)}
   return [None, *(name for name in ops.IMPLEMENTATIONS if name in names)]
+
+
+def best_on_accelerator(platform: str, kernel_size: int) -> str:
+  """Returns the implementation that is the default on 'gpu' or 'tpu'."""
+  return best_on_gpu(kernel_size) if platform == 'gpu' else 'xla'
 
 
 def custom_kernels(platform: str) -> list[str]:
