@@ -21,7 +21,7 @@ from convmixer_jax.benchmarks.device import (
 )
 from convmixer_jax.benchmarks.device.budget import Budget
 from convmixer_jax.benchmarks.device.rows import Rows
-from convmixer_jax.benchmarks.device.session import Session
+from convmixer_jax.benchmarks.device.session import Output, Session
 from convmixer_jax.benchmarks.device.settings import (
   FULL,
   QUICK,
@@ -285,6 +285,35 @@ def test_collecting_the_tests_for_gpus_does_not_take_the_device():
   subprocess.run(
     python(script), cwd=ROOT / 'tests', env=environment, check=True
   )
+
+
+@pytest.mark.parametrize(
+  ('status', 'lines', 'passed'),
+  [
+    (0, ['== 9 passed in 3.00s =='], True),
+    (1, ['== 1 failed, 8 passed in 3.00s =='], False),
+    (2, ['!! Interrupted: 1 error during collection !!'], False),
+    (0, ['== 9 skipped in 3.00s =='], None),
+    (-11, ['Fatal Python error: Segmentation fault'], False),
+    (4, ['ERROR: usage'], None),
+    (None, ['test_gpu.py::test_a PASSED', 'test_gpu.py::test_b '], None),
+    (None, ['test_gpu.py::test_a FAILED', 'test_gpu.py::test_b '], False),
+  ],
+)
+def test_tests_that_did_not_end_are_missing_not_wrong(status, lines, passed):
+  output = Output(status, 60.0, [(1.0, line) for line in lines])
+  row = device_stages.judge_tests(output)
+  assert row.get('passed') is passed
+  assert lines[-1].strip() in row['missing' if passed is None else 'note']
+
+
+def test_tests_without_pytest_are_missing(session, monkeypatch):
+  session.platform = 'gpu'
+  monkeypatch.setattr(
+    device_stages.importlib.util, 'find_spec', lambda name: None
+  )
+  device_stages.run_tests(session)
+  assert session.rows.all[0]['missing'] == 'pytest is not installed'
 
 
 def test_stages_are_chosen_in_their_order():

@@ -2,15 +2,18 @@
 
 import dataclasses
 import functools
+import importlib.util
 import os
+import re
 import shutil
+from typing import Any
 
 from convmixer_jax.benchmarks.device import depthwise_cases
 from convmixer_jax.benchmarks.device.operations import (
   custom_kernels,
   implementations,
 )
-from convmixer_jax.benchmarks.device.session import ROOT, Session
+from convmixer_jax.benchmarks.device.session import ROOT, Output, Session
 from convmixer_jax.benchmarks.machine import describe_machine
 
 _NVIDIA_SMI = {
@@ -24,6 +27,7 @@ _NVIDIA_SMI = {
 }
 _FORCE_NCHW = '--xla_gpu_force_conv_nchw=true'
 _SANITIZER_SECONDS = 60.0
+_TESTS_SECONDS = 90.0
 
 
 def find_platform(session: Session) -> None:
@@ -201,6 +205,8 @@ def run_tests(session: Session) -> None:
     reason = 'the tests marked gpu need one'
   elif not tests.exists():
     reason = f'{tests} is not there'
+  elif importlib.util.find_spec('pytest') is None:
+    reason = 'pytest is not installed'
   if reason:
     session.rows.add('tests', missing=reason)
     return
@@ -208,9 +214,25 @@ def run_tests(session: Session) -> None:
     *session.python('-m', 'pytest', '-m', 'gpu', '-v', '-W', 'default'),
     *('-p', 'no:cacheprovider', str(tests)),
   ]
-  output = session.run(command, min(session.budget.left('tests'), 60.0))
-  session.rows.add(
-    'tests',
-    passed=output.status == 0,
-    note=f'{output.outcome}: {output.last_line}',
+  seconds = min(session.budget.left('tests'), _TESTS_SECONDS)
+  session.rows.add('tests', **judge_tests(session.run(command, seconds)))
+
+
+def judge_tests(output: Output) -> dict[str, Any]:
+  """Returns whether the tests `passed`, or why that is not known.
+
+  Args:
+    output: of pytest with `-v`.
+  """
+  note = f'pytest {output.outcome}: {output.last_line}'
+  # A test that failed before pytest was killed counts.
+  failed = any(
+    re.search(r'::.* (FAILED|ERROR)\b', text) for _, text in output.lines
   )
+  crashed = output.status is not None and output.status < 0
+  # With status 2 a module cannot be imported.
+  if failed or crashed or output.status in (1, 2):
+    return {'passed': False, 'note': note}
+  if output.status == 0 and re.search(r'\b\d+ passed', output.last_line):
+    return {'passed': True, 'note': note}
+  return {'missing': note}
