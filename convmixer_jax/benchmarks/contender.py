@@ -18,6 +18,7 @@ class Contender:
 
   Attributes:
     missing: why it cannot run, or None.
+    killed: whether that is because it took too long.
     about: versions, and what else it tells of itself.
     costs: for each kind of step that was prepared, seconds to `compile` it and
       of a `step`, and the `peak` of the process's memory in MiB.
@@ -44,6 +45,7 @@ class Contender:
       log: where its standard error goes; None: to this process's.
     """
     self.missing: str | None = None
+    self.killed = False
     self.about: dict[str, Any] = {}
     self.costs: dict[str, dict[str, float]] = {}
     self._process = None
@@ -55,6 +57,7 @@ class Contender:
         self.prepare(kind)
     except TimeoutError:
       self.missing = f'killed after {seconds:.0f} s, while it started'
+      self.killed = True
     except (OSError, ValueError) as error:
       self.missing = f'{command[0]} cannot run it ({error})'
     except BaseException:

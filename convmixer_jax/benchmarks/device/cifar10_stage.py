@@ -56,8 +56,10 @@ def train_cifar10(session: Session) -> None:
       lambda row: rows.add('cifar10', **row),
       on_cpu,
     )
-  except (OSError, ValueError) as error:
+  except TimeoutError as error:
     rows.add('cifar10', part='input alone', missing=str(error))
+  except (OSError, ValueError) as error:
+    rows.add('cifar10', part='input alone', failed=str(error))
   _train(session, changes, data['about'])
 
 
@@ -148,8 +150,6 @@ def _train(session, changes, about):
     JAX_COMPILATION_CACHE_DIR=str(session.scratch / 'compiled'),
   )
   output = session.run(command, seconds, environment)
-  if output.status != 0:
-    notes.append(f'train.py {output.outcome}: {output.last_line}')
   row = {
     'part': 'training',
     'data': about,
@@ -160,6 +160,11 @@ def _train(session, changes, about):
   }
   if notes:
     row['note'] = '; '.join(notes)
+  end = f'train.py {output.outcome}: {output.last_line}'
+  if output.status is None:
+    row['missing'] = end
+  elif output.status != 0:
+    row['failed'] = end
   rows.add('cifar10', **row, **_figures(workdir / 'metrics.csv', output))
   for name in ('metrics.csv', 'curves.png'):
     if (workdir / name).exists():

@@ -1,9 +1,9 @@
 """Times depthwise convolutions of JAX: this project's and XLA's.
 
-A program: it answers one request, a line of JSON with `cases`: each has the
-`shape`, the fields of a `DepthwiseShape`, a `variant`, which is 'default', the
-name of an implementation, or 'lax', and a `product`. Each case is answered by a
-row, in bfloat16. With `turn_seconds` and `limit` as in `depthwise_cases.py`.
+A program: it answers one request of `cases.run_cases`. Each case has the
+`shape`, the fields of a `DepthwiseShape`, its `least_bytes`, a `variant`, which
+is 'default', the name of an implementation, or 'lax', and a `product`. It is
+answered by a row, in bfloat16. `turn_seconds` is about how long a timing takes.
 """
 
 import math

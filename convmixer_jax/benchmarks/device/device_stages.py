@@ -1,15 +1,16 @@
 """The stages that look at the device and at single operations."""
 
 import dataclasses
-import functools
 import importlib.util
 import os
 import re
 import shutil
 from typing import Any
 
-from convmixer_jax.benchmarks.device import depthwise_cases
+from convmixer_jax.benchmarks.device import correctness, depthwise_cases
+from convmixer_jax.benchmarks.device.cases import Case, run_cases
 from convmixer_jax.benchmarks.device.operations import (
+  create_checks,
   custom_kernels,
   implementations,
 )
@@ -26,7 +27,7 @@ _NVIDIA_SMI = {
   'temperature.gpu': 'celsius',
 }
 _FORCE_NCHW = '--xla_gpu_force_conv_nchw=true'
-_SANITIZER_SECONDS = 60.0
+_SANITIZER_SECONDS, _RACE_STATUS = 60.0, 9
 _TESTS_SECONDS = 90.0
 
 
@@ -93,12 +94,11 @@ def check_correctness(session: Session) -> None:
   request = {
     'checks': [dataclasses.asdict(shape) for shape in settings.checks],
     'depthwise': [dataclasses.asdict(shape) for shape in settings.depthwise],
-    # A check that was begun is to end before the process is killed.
-    'limit': 0.8 * seconds,
   }
+  checks = create_checks(session.platform, settings.checks, settings.depthwise)
+  cases = correctness.create_cases(checks)
   command = session.jax_command('correctness')
-  add = functools.partial(session.rows.add, 'correctness')
-  session.stream(command, request, seconds, lambda row: add(**row))
+  run_cases(session, 'correctness', command, request, cases, seconds)
   if custom_kernels(session.platform):
     _run_sanitizer(session)
 
@@ -113,17 +113,17 @@ def _run_sanitizer(session):
   command = [
     'compute-sanitizer',
     '--tool=racecheck',
-    '--error-exitcode=9',
+    f'--error-exitcode={_RACE_STATUS}',
     *session.jax_command('sanitized'),
   ]
   seconds = min(_SANITIZER_SECONDS, session.budget.left('depthwise') / 2)
   output = session.run(command, seconds)
-  values = {'passed': False} if output.status == 9 else {}
-  if output.status == 0:
-    values = {'passed': True}
-  session.rows.add(
-    'correctness', **row, **values, note=f'{output.outcome}: {output.last_line}'
-  )
+  note = f'{output.outcome}: {output.last_line}'
+  if output.status in (0, _RACE_STATUS):
+    row |= {'passed': output.status == 0, 'note': note}
+  else:
+    row['missing'] = note
+  session.rows.add('correctness', **row)
 
 
 def time_depthwise(session: Session) -> None:
@@ -167,34 +167,25 @@ def _time_variants(
     session.rows.add('depthwise', variant=name, missing='no time was left')
     return
   cases = [
-    {
-      'name': str(shape),
-      'shape': dataclasses.asdict(shape),
-      'variant': variant,
-      'product': product,
-    }
+    Case(
+      {
+        'depthwise': str(shape),
+        'variant': renamed or variant,
+        'product': product,
+      },
+      {
+        'shape': dataclasses.asdict(shape),
+        'least_bytes': shape.least_bytes,
+        'variant': variant,
+        'product': product,
+      },
+    )
     for shape, variant in pairs
     for product in depthwise_cases.PRODUCTS
   ]
-  request = {
-    'cases': cases,
-    'turn_seconds': session.settings.turn_seconds,
-    # A case that was begun is to end before the process is killed.
-    'limit': 0.75 * seconds,
-  }
-  sizes = {str(shape): shape.least_bytes for shape in shapes}
-
-  def receive(row):
-    row |= {'variant': renamed} if renamed else {}
-    if 'microseconds' in row:
-      row['gb_per_sec'] = sizes[row['depthwise']] / row['microseconds'] / 1e3
-    session.rows.add('depthwise', **row)
-
+  request = {'turn_seconds': session.settings.turn_seconds}
   variables = session.environment(**environment)
-  try:
-    session.stream(command, request, seconds, receive, variables)
-  except (OSError, ValueError) as error:
-    session.rows.add('depthwise', variant=name, missing=str(error))
+  run_cases(session, 'depthwise', command, request, cases, seconds, variables)
 
 
 def run_tests(session: Session) -> None:

@@ -84,7 +84,8 @@ def _measure(session, entry, row, seconds):
     log=session.log,
   ) as contender:
     if contender.missing:
-      session.rows.add('models', **row, missing=contender.missing)
+      key = 'missing' if contender.killed else 'failed'
+      session.rows.add('models', **row, **{key: contender.missing})
       return
     for kind in _KINDS:
       try:
@@ -93,11 +94,11 @@ def _measure(session, entry, row, seconds):
         reason = f'killed after {seconds:.0f} s, in or before {kind}'
         session.rows.add('models', **row, kind=kind, missing=reason)
         return
-      except ValueError as error:
-        session.rows.add('models', **row, kind=kind, missing=str(error))
+      except ValueError as error:  # it died
+        session.rows.add('models', **row, kind=kind, failed=str(error))
         return
       except OSError as error:
-        session.rows.add('models', **row, kind=kind, missing=str(error))
+        session.rows.add('models', **row, kind=kind, failed=str(error))
         continue
       figures |= _rates(session, entry, kind, figures['seconds'])
       session.rows.add('models', **row, kind=kind, **figures)

@@ -82,7 +82,8 @@ def run(
     data_dir: where TFDS has CIFAR-10 prepared, or None.
 
   Returns:
-    What of this project is wrong, a line each: outputs, losses, tests.
+    What of this project is wrong or failed, a line each: outputs, losses,
+    tests, exceptions.
 
   Raises:
     Terminated: SIGTERM came; the results that there are were written.
@@ -113,7 +114,7 @@ def run(
         _run_stage(session, stage)
         write_results(session)
         if session.platform == 'cpu' and not settings.on_cpu:
-          rows.add('run', fault=_NO_ACCELERATOR)
+          rows.add('run', failed=_NO_ACCELERATOR)
           break
     except (KeyboardInterrupt, Terminated) as error:
       rows.add('run', missing=f'the rest: {type(error).__name__}')
@@ -134,7 +135,7 @@ def _run_stage(session, stage):
       return
     _FUNCTIONS[stage](session)
   except Exception as error:
-    session.rows.add(stage, missing=describe(error))
+    session.rows.add(stage, failed=describe(error))
 
 
 def write_results(session: Session) -> None:
@@ -142,7 +143,7 @@ def write_results(session: Session) -> None:
   try:
     _write_results(session)
   except Exception as error:  # must not cost the stages that are left
-    session.rows.add('run', missing=f'results: {describe(error)}')
+    session.rows.add('run', failed=f'results: {describe(error)}')
 
 
 def _write_results(session):
@@ -157,19 +158,29 @@ def _write_results(session):
 
 
 def find_faults(rows: Rows) -> list[str]:
-  """Returns what of this project is wrong, a line each."""
-  wrong = [row['fault'] for row in rows.all if 'fault' in row]
+  """Returns what of this project is wrong or failed, a line each.
+
+  What is missing because a process was killed, or not started, is not a fault.
+  """
+  faults = []
   for row in rows.all:
-    if row.get('passed') is False:
-      what = row.get('check') or 'tests marked gpu'
-      names = ('implementation', 'dtype', 'shape', 'output', 'note')
-      details = ', '.join(str(row[name]) for name in names if name in row)
-      wrong.append(f'{what} ({details})')
     name = row.get('contender') or row.get('variant') or 'this project'
-    ours = not name.startswith(('PyTorch', 'plain Flax', 'lax'))
-    if row.get('finite') is False and ours:
-      wrong.append(f'{row["stage"]}: {name} is not finite')
-  return wrong
+    if name.startswith(('PyTorch', 'plain Flax', 'lax')):
+      continue
+    names = (
+      *('network', 'kind', 'part', 'depthwise', 'product'),
+      *('implementation', 'dtype', 'shape', 'output', 'note'),
+    )
+    details = ', '.join(str(row[name]) for name in names if name in row)
+    details = f' ({details})' if details else ''
+    what = row.get('check') or f'{row["stage"]}: {name}'
+    if row.get('passed') is False:
+      faults.append(f'{what} is wrong{details}')
+    if row.get('finite') is False:
+      faults.append(f'{what} is not finite{details}')
+    if 'failed' in row:
+      faults.append(f'{what} failed{details}: {row["failed"]}')
+  return faults
 
 
 @contextlib.contextmanager

@@ -89,7 +89,8 @@ class Session:
       environment: variables to set besides those of this process.
 
     Raises:
-      OSError: it failed, or was killed.
+      OSError: it failed.
+      TimeoutError: it was killed.
       ValueError: it did not answer in JSON.
     """
     environment = environment or self.environment()
@@ -101,7 +102,7 @@ class Session:
         for row in process.stream(line, seconds):
           receive(row)
       except TimeoutError as error:
-        raise OSError(f'killed after {seconds:.0f} s') from error
+        raise TimeoutError(f'killed after {seconds:.0f} s') from error
 
   def run(
     self,

@@ -15,7 +15,8 @@ def serve(
 ) -> None:
   """Reads a line of JSON from standard input, and prints what `work` yields.
 
-  Each row is a line of JSON, printed when it exists. What fails is an `error`.
+  Each row is a line of JSON, printed when it exists; the last is `done`. What
+  fails is an `error`.
   """
   # What a library prints must not be mistaken for a row.
   answers = os.fdopen(os.dup(sys.stdout.fileno()), 'w')
@@ -27,6 +28,7 @@ def serve(
   try:
     for row in work(json.loads(sys.stdin.readline())):
       answer(row)
+    answer({'done': True})
   except Exception as error:  # of whatever library
     answer({'error': describe(error)})
 
