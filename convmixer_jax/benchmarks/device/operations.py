@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from convmixer_jax import ops
-from convmixer_jax.benchmarks.device import references
+from convmixer_jax.benchmarks.device import lax_depthwise, references
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
 from convmixer_jax.ops.depthwise import best_on_gpu
 
@@ -137,18 +137,9 @@ def _depthwise(shape, names, on_host):
 
 def _depthwise_by_xla(x, kernel, bias, dy):
   """The reference on the device: all operands are float32."""
-  size = kernel.shape[0]
 
   def convolve(x, kernel, bias):
-    y = lax.conv_general_dilated(
-      x,
-      kernel[:, :, None],
-      window_strides=(1, 1),
-      padding=[((size - 1) // 2, size // 2)] * 2,
-      feature_group_count=x.shape[-1],
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-      precision=lax.Precision.HIGHEST,
-    )
+    y = lax_depthwise.convolve(x, kernel, lax.Precision.HIGHEST)
     return y + bias
 
   return _with_gradients(
