@@ -11,7 +11,7 @@ import time
 import device_session
 import pytest
 
-from convmixer_jax.benchmarks.device import report, run
+from convmixer_jax.benchmarks.device import inputs, model_stage, report, run
 from convmixer_jax.benchmarks.device.budget import Budget
 from convmixer_jax.benchmarks.device.settings import FULL, QUICK
 from convmixer_jax.errors import UserError
@@ -19,7 +19,19 @@ from convmixer_jax.errors import UserError
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def test_sigterm_leaves_rows_and_tables_and_no_process(tmp_path, monkeypatch):
+def find_cpu(session):
+  session.platform = 'cpu'
+
+
+@pytest.fixture(autouse=True)
+def torch(monkeypatch):
+  monkeypatch.setattr(run.inputs, 'find_torch', lambda session: None)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_signals_leave_rows_and_tables_and_no_process(
+  tmp_path, monkeypatch, number
+):
   pids = []
 
   def terminate_self(session):
@@ -27,7 +39,7 @@ def test_sigterm_leaves_rows_and_tables_and_no_process(tmp_path, monkeypatch):
 
     def receive(row):
       pids.extend(row['ids'])
-      os.kill(os.getpid(), signal.SIGTERM)
+      os.kill(os.getpid(), number)
       time.sleep(60)
 
     session.stream(
@@ -35,11 +47,14 @@ def test_sigterm_leaves_rows_and_tables_and_no_process(tmp_path, monkeypatch):
     )
 
   monkeypatch.setitem(run._FUNCTIONS, 'machine', terminate_self)
-  with pytest.raises(run.Terminated):
+  before = signal.getsignal(number)
+  with pytest.raises(run.Terminated) as caught:
     run.run(QUICK, tmp_path, stages=['machine', 'models'])
+  assert caught.value.status == 128 + number
+  assert signal.getsignal(number) is before
   assert 'some device' in (tmp_path / 'results.md').read_text()
   rows = (tmp_path / 'rows.jsonl').read_text().splitlines()
-  assert 'Terminated' in json.loads(rows[-1])['missing']
+  assert number.name in json.loads(rows[-1])['missing']
   device_session.wait_until_dead(pids)
 
 
@@ -59,25 +74,87 @@ def test_what_goes_wrong_in_a_stage_does_not_cost_the_others(
 
 
 def test_stages_without_time_are_skipped_and_say_so(tmp_path, monkeypatch):
-  monkeypatch.setitem(run._FUNCTIONS, 'machine', lambda session: None)
-  monkeypatch.setattr(run.device_stages, 'find_platform', lambda session: None)
+  monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu)
   run.run(QUICK, tmp_path, stages=['machine', 'models'], budget_seconds=1.0)
   assert 'no time was left' in (tmp_path / 'results.md').read_text()
 
 
 def test_full_benchmark_ends_where_there_is_only_a_cpu(tmp_path, monkeypatch):
-  def find_cpu(session):
-    session.platform = 'cpu'
-
   monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu)
   (wrong,) = run.run(FULL, tmp_path, stages=['machine', 'models'])
   assert 'JAX sees no accelerator' in wrong
   assert len((tmp_path / 'rows.jsonl').read_text().splitlines()) == 2
 
 
+def test_run_ends_where_jax_does_not_start(tmp_path, monkeypatch):
+  tries = []
+
+  def fail(session):
+    tries.append(session)
+    raise OSError('killed after 60 s')
+
+  monkeypatch.setattr(run.device_stages, 'find_platform', fail)
+  faults = run.run(QUICK, tmp_path, stages=['correctness', 'models', 'tests'])
+  assert len(tries) == 1
+  assert 'JAX found no device' in faults[-1]
+
+
+def test_results_of_another_run_are_kept(tmp_path):
+  rows = tmp_path / 'rows.jsonl'
+  rows.write_text('{}\n')
+  with pytest.raises(UserError, match='of another run'):
+    run.run(QUICK, tmp_path)
+  assert rows.read_text() == '{}\n'
+
+
+@pytest.mark.parametrize('name', ['cifar10', 'data_dir'])
+def test_wrong_data_are_refused_before_anything_is_written(tmp_path, name):
+  directory = tmp_path / 'results'
+  with pytest.raises(UserError, match='none'):
+    run.run(QUICK, directory, **{name: str(tmp_path / 'none')})
+  assert not directory.exists()
+
+
+def test_directory_that_cannot_be_made_is_refused(tmp_path):
+  file = tmp_path / 'file'
+  file.touch()
+  for directory in (file, file / 'results'):
+    with pytest.raises(UserError, match='is not a directory'):
+      run.run(QUICK, directory)
+
+
+@pytest.mark.parametrize('python', ['/none/python', 'false'])
+def test_python_without_pytorch_is_reported(tmp_path, python, monkeypatch):
+  monkeypatch.undo()
+  with device_session.create_session(tmp_path) as session:
+    session.torch_python = python
+    inputs.find_torch(session)
+    assert python in session.torch_missing
+    networks = {'tiny': device_session.TINY}
+    monkeypatch.setattr(
+      model_stage,
+      'entries',
+      lambda _: [
+        model_stage.Entry('PyTorch, eager', name, shape, [])
+        for name, shape in networks.items()
+      ],
+    )
+    model_stage.measure_models(session)
+    assert session.rows.all[0]['missing'] == session.torch_missing
+
+
+def test_numbers_that_are_not_finite_are_not_written(tmp_path):
+  with device_session.create_session(tmp_path) as session:
+    session.rows.add('cifar10', eval_loss=float('nan'), seconds={'a': 1.0})
+    assert session.rows.all[0]['eval_loss'] is None
+  (line,) = (tmp_path / 'rows.jsonl').read_text().splitlines()
+  row = json.loads(line, parse_constant=pytest.fail)
+  assert row['seconds'] == {'a': 1.0}
+
+
 def test_a_table_that_fails_does_not_cost_the_stages(tmp_path, monkeypatch):
   monkeypatch.setattr(run.report, 'results', lambda rows: rows['no such'])
-  monkeypatch.setitem(run._FUNCTIONS, 'machine', lambda session: None)
+  monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu)
   run.run(QUICK, tmp_path, stages=['machine'])
   rows = (tmp_path / 'rows.jsonl').read_text()
   assert 'results: TypeError' in rows
@@ -123,6 +200,8 @@ def test_stages_are_chosen_in_their_order():
   assert run.choose_stages([], ['cifar10'])[-1] == 'tests'
   with pytest.raises(UserError, match="no stage 'model'; there are machine"):
     run.choose_stages(['model'], [])
+  with pytest.raises(UserError, match='no stage is left'):
+    run.choose_stages(['tests'], ['tests'])
 
 
 def test_faults_are_those_of_this_project():

@@ -1,4 +1,4 @@
-"""Proves and measures the project on an accelerator: one command for all of it.
+"""Checks and measures the project on an accelerator: one command for all of it.
 
   python -m convmixer_jax.tools.benchmark device --output=DIR \
     --cifar10=cifar10_jpeg.tar.xz
@@ -51,7 +51,6 @@ _INSTALLED = flags.DEFINE_string(
 _PYTHON_VERSION = flags.DEFINE_string(
   'python_version', '3.12', 'of the Python of that machine'
 )
-_SIGTERM_STATUS = 143  # the exit status that a shell gives to SIGTERM
 
 
 def main(argv: Sequence[str]) -> None:
@@ -78,8 +77,8 @@ def main(argv: Sequence[str]) -> None:
       cifar10=_CIFAR10.value,
       data_dir=DATA_DIR.value,
     )
-  except run.Terminated:
-    sys.exit(_SIGTERM_STATUS)
+  except run.Terminated as error:
+    sys.exit(error.status)
   except KeyboardInterrupt:
     sys.exit(INTERRUPTED)
   results = directory / 'results.md'

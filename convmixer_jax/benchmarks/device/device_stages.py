@@ -136,7 +136,11 @@ def time_depthwise(session: Session) -> None:
   torch = session.torch_command('depthwise_torch')
   _time_variants(session, command, [lambda _: ['default', 'lax'], others], 0.5)
   layouts = ['PyTorch NHWC', 'PyTorch NCHW']
-  _time_variants(session, torch, [lambda _: layouts], 0.6)
+  if session.torch_missing:
+    for name in layouts:
+      session.rows.add('depthwise', variant=name, missing=session.torch_missing)
+  else:
+    _time_variants(session, torch, [lambda _: layouts], 0.6)
   if session.platform == 'gpu':
     flags = f'{os.environ.get("XLA_FLAGS", "")} {_FORCE_NCHW}'.strip()
     renamed = 'lax, NCHW forced'
@@ -206,7 +210,10 @@ def run_tests(session: Session) -> None:
     *('-p', 'no:cacheprovider', str(tests)),
   ]
   seconds = min(session.budget.left('tests'), _TESTS_SECONDS)
-  session.rows.add('tests', **judge_tests(session.run(command, seconds)))
+  # They compile the same networks several times.
+  environment = session.environment(JAX_ENABLE_COMPILATION_CACHE='true')
+  output = session.run(command, seconds, environment)
+  session.rows.add('tests', **judge_tests(output))
 
 
 def judge_tests(output: Output) -> dict[str, Any]:

@@ -67,6 +67,9 @@ def measure_models(session: Session) -> None:
   for entry in entries(session):
     left = session.budget.left('models')
     row = {'network': entry.network, 'contender': entry.contender}
+    if entry.contender.startswith('PyTorch') and session.torch_missing:
+      session.rows.add('models', **row, missing=session.torch_missing)
+      continue
     if left < session.settings.least_contender_seconds:
       session.rows.add('models', **row, missing='no time was left')
       continue

@@ -1,6 +1,7 @@
 """Goes through the stages, and leaves what there is at any moment."""
 
 import contextlib
+import os
 import pathlib
 import signal
 import sys
@@ -11,6 +12,7 @@ from convmixer_jax import plots
 from convmixer_jax.benchmarks.device import (
   cifar10_stage,
   device_stages,
+  inputs,
   model_stage,
   picture,
   report,
@@ -36,18 +38,25 @@ def choose_stages(only: Sequence[str], skip: Sequence[str]) -> list[str]:
   """Returns the stages to run, in their order.
 
   Raises:
-    UserError: a name is unknown.
+    UserError: a name is unknown, or none is left.
   """
   for name in [*only, *skip]:
     if name not in STAGES:
       raise UserError(
         f'there is no stage {name!r}; there are {", ".join(STAGES)}'
       )
-  return [
+  chosen = [
     name for name in STAGES if name not in skip and (name in only or not only)
   ]
+  if not chosen:
+    raise UserError(
+      f'no stage is left; there are {", ".join(STAGES)}, and --only and --skip '
+      'leave out all'
+    )
+  return chosen
 
 
+_NO_DEVICE = 'JAX found no device; the other stages were not started'
 _NO_ACCELERATOR = (
   'JAX sees no accelerator, only a CPU; install its plugin for one, or give '
   '--quick'
@@ -55,7 +64,15 @@ _NO_ACCELERATOR = (
 
 
 class Terminated(BaseException):
-  """SIGTERM came."""
+  """SIGTERM or SIGHUP came.
+
+  Attributes:
+    status: the exit status that a shell gives to the signal.
+  """
+
+  def __init__(self, number: int):
+    super().__init__(signal.Signals(number).name)
+    self.status = 128 + number
 
 
 def run(
@@ -72,9 +89,9 @@ def run(
 
   Args:
     settings: what is measured.
-    directory: where the results go; it is created. Each row is in `rows.jsonl`
-      when it exists, and after each stage there are `results.md`,
-      `throughput.png` and `log.txt`.
+    directory: where the results go, new or without `rows.jsonl`. Each row is
+      in `rows.jsonl` when it exists, and after each stage there are
+      `results.md`, `throughput.png` and `log.txt`.
     stages: names of those to run.
     budget_seconds: after which nothing more is begun.
     torch_python: an interpreter that has PyTorch and timm.
@@ -86,14 +103,20 @@ def run(
     tests, exceptions.
 
   Raises:
-    Terminated: SIGTERM came; the results that there are were written.
+    UserError: a path is not as it should be; nothing was written then.
+    Terminated: SIGTERM or SIGHUP came; the results that there are were written.
     KeyboardInterrupt: Ctrl-C came; the same holds.
   """
+  cifar10, data_dir = (
+    path and os.path.abspath(os.path.expanduser(path))
+    for path in (cifar10, data_dir)
+  )
+  inputs.check_inputs(directory, cifar10, data_dir)
   directory.mkdir(parents=True, exist_ok=True)
   shares = {name: STAGES[name] for name in STAGES if name in stages}
   budget = Budget(budget_seconds, shares)
   with (
-    _terminated_by_sigterm(),
+    _terminated_by_signals(),
     tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
     (directory / 'log.txt').open('wb') as log,
     contextlib.closing(Rows(directory / 'rows.jsonl', budget.used)) as rows,
@@ -110,14 +133,20 @@ def run(
       data_dir=data_dir,
     )
     try:
+      if not {'depthwise', 'models'}.isdisjoint(shares):
+        inputs.find_torch(session)
       for stage in shares:
         _run_stage(session, stage)
         write_results(session)
+        if not session.platform:  # each stage would wait for it again
+          rows.add('run', failed=_NO_DEVICE)
+          break
         if session.platform == 'cpu' and not settings.on_cpu:
           rows.add('run', failed=_NO_ACCELERATOR)
           break
     except (KeyboardInterrupt, Terminated) as error:
-      rows.add('run', missing=f'the rest: {type(error).__name__}')
+      reason = type(error).__name__ + f' {error}'.rstrip()
+      rows.add('run', missing=f'the rest: {reason}')
       write_results(session)
       raise
     rows.add('run', seconds=budget.used())
@@ -135,7 +164,8 @@ def _run_stage(session, stage):
       return
     _FUNCTIONS[stage](session)
   except Exception as error:
-    session.rows.add(stage, failed=describe(error))
+    key = 'missing' if isinstance(error, TimeoutError) else 'failed'
+    session.rows.add(stage, **{key: describe(error)})
 
 
 def write_results(session: Session) -> None:
@@ -184,14 +214,21 @@ def find_faults(rows: Rows) -> list[str]:
 
 
 @contextlib.contextmanager
-def _terminated_by_sigterm() -> Iterator[None]:
-  def terminate(*_):
-    # The second would interrupt the writing of the results.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+def _terminated_by_signals() -> Iterator[None]:
+  numbers = signal.SIGTERM, signal.SIGHUP
 
-  before = signal.signal(signal.SIGTERM, terminate)
+  def terminate(number, _):
+    # Another would interrupt the writing of the results.
+    for ignored in numbers:
+      signal.signal(ignored, signal.SIG_IGN)
+    raise Terminated(number)
+
+  before = {number: signal.getsignal(number) for number in numbers}
+  for number in numbers:
+    if before[number] is not signal.SIG_IGN:  # as nohup has it for SIGHUP
+      signal.signal(number, terminate)
   try:
     yield
   finally:
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+      signal.signal(number, handler)

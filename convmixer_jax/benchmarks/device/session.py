@@ -35,6 +35,7 @@ class Session:
     cifar10: a tar of CIFAR-10's images, or None.
     data_dir: where TFDS has CIFAR-10 prepared, or None.
     platform: of the device, 'gpu', 'tpu' or 'cpu'; '' until it is known.
+    torch_missing: why PyTorch is not measured, or None.
   """
 
   settings: Settings
@@ -47,6 +48,7 @@ class Session:
   cifar10: str | None
   data_dir: str | None
   platform: str = ''
+  torch_missing: str | None = None
 
   def environment(self, **variables: str) -> dict[str, str]:
     """Returns variables that let a program import this project."""
@@ -54,6 +56,8 @@ class Session:
     values = {
       'PYTHONPATH': os.pathsep.join(filter(None, path)),
       'TMPDIR': str(self.scratch),
+      # The seconds of compiling are measured.
+      'JAX_ENABLE_COMPILATION_CACHE': 'false',
     }
     if self.platform == 'cpu':  # nor is PyTorch to take another device
       values['CUDA_VISIBLE_DEVICES'] = ''
