@@ -15,7 +15,7 @@ from convmixer_jax.benchmarks.model_shapes import Shape
 
 TINY = Shape(8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2)
 
-# It starts a process in a session of its own, tells both ids, and hangs.
+# It starts a process in a session of its own, prints both ids, and hangs.
 HANGS = """
 import json, os, subprocess, sys, time
 child = subprocess.Popen(

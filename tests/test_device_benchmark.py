@@ -13,6 +13,7 @@ from convmixer_jax.benchmarks.device import (
   device_stages,
   model_stage,
   report,
+  run,
 )
 from convmixer_jax.benchmarks.device.session import Output
 from convmixer_jax.benchmarks.worker_process import WorkerProcess
@@ -119,6 +120,36 @@ def test_epochs_are_cut_down_to_the_time_there_is():
   assert cifar10_stage.fitting_epochs(25, 50_000, 50_000.0, 80.0) == 25
   assert cifar10_stage.fitting_epochs(25, 50_000, 10_000.0, 80.0) == 5
   assert cifar10_stage.fitting_epochs(25, 50_000, 10.0, 1.0) == 1
+
+
+@pytest.mark.parametrize(
+  ('status', 'key'), [(0, 'epochs'), (1, 'failed'), (None, 'missing')]
+)
+def test_training_is_evaluated_at_half_and_its_failure_reported(
+  session, monkeypatch, status, key
+):
+  session.platform = 'gpu'
+  rows = session.rows
+  rows.add('cifar10', images=8000, images_per_sec=20_000.0)
+  session.settings = dataclasses.replace(session.settings, cifar10_epochs=2000)
+  commands = []
+
+  def train(command, seconds, environment):
+    commands.append(command)
+    return Output(status, 80.0, [(5.0, 'Traceback'), (6.0, 'out of memory')])
+
+  monkeypatch.setattr(session, 'run', train)
+  cifar10_stage._train(session, {'seed': 1}, 'CIFAR-10')
+  row = rows.all[-1]
+  epochs, half = row['epochs'], row['changes']['eval_every_epochs']
+  assert 1 < epochs < 2000
+  assert epochs <= 2 * half <= epochs + 1
+  assert f'--config.eval_every_epochs={half}' in commands[0]
+  assert row['ended'] is (status == 0)
+  assert key in row
+  if status != 0:
+    assert 'out of memory' in row[key]
+  assert bool(run.find_faults(rows)) is (status == 1)
 
 
 def test_nvidia_smi_is_read(session, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ class Contender:
   Attributes:
     missing: why it cannot run, or None.
     killed: whether that is because it took too long.
-    about: versions, and what else it tells of itself.
+    about: versions, and what else it reports of itself.
     costs: for each kind of step that was prepared, seconds to `compile` it and
       of a `step`, and the `peak` of the process's memory in MiB.
   """
@@ -102,8 +102,8 @@ class Contender:
     """Does `count` steps.
 
     Returns:
-      `wall` and `cpu`, in seconds for one step; and what else the process tells
-      of them, such as `loss` and `device_peak` in MiB.
+      `wall` and `cpu`, in seconds for one step; and what else the process
+      reports of them, such as `loss` and `device_peak` in MiB.
 
     Raises:
       OSError: it cannot be done.

@@ -22,6 +22,7 @@ import numpy as np
 
 from convmixer_jax.benchmarks.device import cases, operations, streaming
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
+from convmixer_jax.benchmarks.error_line import describe
 
 _REFERENCE = 'reference'  # failed, not what is compared with it
 # By dtype. bfloat16 rounds to 2^-9; products in float32 are asked to be exact.
@@ -119,7 +120,7 @@ def compare(
     references = _compute_references(check, arrays)
   except Exception as error:  # of the compiler or the device
     for row in rows:
-      reason = f'{_REFERENCE}: {streaming.describe(error)}'
+      reason = f'{_REFERENCE}: {describe(error)}'
       yield row | {'output': 'all', 'failed': reason}
     return
   for row, implementation in zip(rows, implementations, strict=True):
@@ -131,7 +132,7 @@ def compare(
       errors = relative_errors(outputs, references)
       del outputs
     except Exception as error:
-      yield row | {'output': 'all', 'failed': streaming.describe(error)}
+      yield row | {'output': 'all', 'failed': describe(error)}
       continue
     for name, error in errors.items():
       passed = error <= LIMITS[dtype]  # NaN does not

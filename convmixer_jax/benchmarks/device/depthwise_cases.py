@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from convmixer_jax.benchmarks.error_line import describe
+
 PRODUCTS = ('forward', 'kernel gradient', 'input gradient')
 # Inputs that are gone through in turn. The smallest measured on GPUs are of 33
 # MB, each with an output as large: together several times a cache of 50 MB.
@@ -38,9 +40,7 @@ def time_all(
     try:
       figures = measure(case)
     except Exception as error:  # of any library: the others still count
-      lines = str(error).strip().splitlines() or ['']
-      reason = f'{type(error).__name__}: {lines[0][:300]}'
-      yield row | {'failed': reason}
+      yield row | {'failed': describe(error)}
       continue
     rate = case['least_bytes'] / figures['microseconds'] / 1e3
     yield row | figures | {'gb_per_sec': rate}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import pathlib
 import statistics
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ _WARM_UP = 3  # besides the first two, which compile
 # Of the seconds that a process has left, what goes into steps of this kind.
 _SHARES = {'train': 0.6, 'forward': 0.8}
 _SECONDS_FOR_THE_END = 1.0
-_WORKERS = pathlib.Path(__file__).parents[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +40,10 @@ def entries(session: Session) -> Iterator[Entry]:
   """Yields what is measured, in its order: this project first."""
   networks = session.settings.networks
   jax = [sys.executable, '-m', 'convmixer_jax.benchmarks.jax_model_worker']
-  torch = [session.torch_python, str(_WORKERS / 'torch_model_worker.py')]
+  torch = [
+    *(session.torch_python, '-m'),
+    'convmixer_jax.benchmarks.torch_model_worker',
+  ]
   large_kernels = [
     name for name, shape in networks.items() if shape.kernel_size > 7
   ]

@@ -21,7 +21,7 @@ from convmixer_jax.benchmarks.device.budget import Budget
 from convmixer_jax.benchmarks.device.rows import Rows
 from convmixer_jax.benchmarks.device.session import Session
 from convmixer_jax.benchmarks.device.settings import STAGES, Settings
-from convmixer_jax.benchmarks.device.streaming import describe
+from convmixer_jax.benchmarks.error_line import describe
 from convmixer_jax.errors import UserError
 
 _FUNCTIONS: dict[str, Callable[[Session], None]] = {

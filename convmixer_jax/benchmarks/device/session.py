@@ -17,7 +17,6 @@ from convmixer_jax.benchmarks.device.settings import Settings
 from convmixer_jax.benchmarks.worker_process import WorkerProcess, kill_tree
 
 ROOT = pathlib.Path(__file__).parents[3]  # of the checkout
-_HERE = pathlib.Path(__file__).parent
 
 
 @dataclasses.dataclass
@@ -73,7 +72,7 @@ class Session:
 
   def torch_command(self, program: str) -> list[str]:
     """Returns what runs a program of this package under PyTorch's Python."""
-    return [self.torch_python, str(_HERE / f'{program}.py')]
+    return [self.torch_python, '-m', f'{__package__}.{program}']
 
   def stream(
     self,

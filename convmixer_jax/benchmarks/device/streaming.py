@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from convmixer_jax.benchmarks.error_line import describe
+
 
 def serve(
   work: Callable[[dict[str, Any]], Iterator[dict[str, Any]]],
@@ -31,9 +33,3 @@ def serve(
     answer({'done': True})
   except Exception as error:  # of whatever library
     answer({'error': describe(error)})
-
-
-def describe(error: Exception) -> str:
-  """Returns the kind of an error and the first line of its text."""
-  lines = str(error).strip().splitlines() or ['']
-  return f'{type(error).__name__}: {lines[0][:300]}'
