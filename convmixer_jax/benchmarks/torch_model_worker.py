@@ -4,8 +4,8 @@ Runs under another Python, with `eager`, `eager_nchw` or `compile` as the
 argument; needs only PyTorch, timm and this package on the PYTHONPATH. The
 training step is forward, cross entropy, backward and AdamW in its fused form,
 the fastest; images and weights are in channels_last, unless `eager_nchw` is
-asked for. Forward is the network in evaluation. It runs on the GPU that PyTorch sees, else on the CPU; bfloat16
-is by autocast.
+asked for. Forward is the network in evaluation. It runs on the GPU that PyTorch
+sees, else on the CPU; bfloat16 is by autocast.
 """
 
 import functools
