@@ -185,7 +185,10 @@ def test_tests_that_did_not_end_are_missing_not_wrong(status, lines, passed):
   output = Output(status, 60.0, [(1.0, line) for line in lines])
   row = device_stages.judge_tests(output)
   assert row.get('passed') is passed
-  assert lines[-1].strip() in row['missing' if passed is None else 'note']
+  text = row['missing' if passed is None else 'note']
+  assert lines[-1].strip() in text
+  if lines[0].endswith('PASSED'):
+    assert text.endswith('; 1 passed')
 
 
 def test_tests_without_pytest_are_missing(session, monkeypatch):

@@ -51,10 +51,11 @@ _INSTALLED = flags.DEFINE_string(
 _PYTHON_VERSION = flags.DEFINE_string(
   'python_version', '3.12', 'of the Python of that machine'
 )
+_SHOWN_FAULTS = 3
 
 
 def main(argv: Sequence[str]) -> None:
-  """Runs the stages; status 1 if something of this project is wrong."""
+  """Runs the stages; status 1 if a part of this project is wrong or failed."""
   cli.refuse_arguments(argv)
   if _WHEELS.value is not None:
     print(
@@ -68,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
   stages = run.choose_stages(_ONLY.value, _SKIP.value)
   directory = pathlib.Path(OUTPUT.value)
   try:
-    wrong = run.run(
+    faults = run.run(
       QUICK if _QUICK.value else FULL,
       directory,
       stages=stages,
@@ -84,8 +85,11 @@ def main(argv: Sequence[str]) -> None:
   results = directory / 'results.md'
   if results.exists():
     print(results.read_text())
-  if wrong:
-    raise UserError(f'{len(wrong)} wrong: {"; ".join(wrong)}; see {directory}')
+  if faults:
+    shown = '; '.join(faults[:_SHOWN_FAULTS])
+    raise UserError(
+      f'{len(faults)} wrong or failed, see {results}; the first: {shown}'
+    )
 
 
 if __name__ == '__main__':

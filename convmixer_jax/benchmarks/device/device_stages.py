@@ -211,7 +211,9 @@ def run_tests(session: Session) -> None:
   ]
   seconds = min(session.budget.left('tests'), _TESTS_SECONDS)
   # They compile the same networks several times.
-  environment = session.environment(JAX_ENABLE_COMPILATION_CACHE='true')
+  environment = session.environment(
+    JAX_ENABLE_COMPILATION_CACHE='true', PYTHONUNBUFFERED='1'
+  )
   output = session.run(command, seconds, environment)
   session.rows.add('tests', **judge_tests(output))
 
@@ -233,4 +235,5 @@ def judge_tests(output: Output) -> dict[str, Any]:
     return {'passed': False, 'note': note}
   if output.status == 0 and re.search(r'\b\d+ passed', output.last_line):
     return {'passed': True, 'note': note}
-  return {'missing': note}
+  passed = sum(' PASSED' in text for _, text in output.lines)
+  return {'missing': f'{note}; {passed} passed'}
