@@ -97,6 +97,7 @@ def test_run_ends_where_jax_does_not_start(tmp_path, monkeypatch):
   faults = run.run(QUICK, tmp_path, stages=['correctness', 'models', 'tests'])
   assert len(tries) == 1
   assert 'JAX found no device' in faults[-1]
+  assert 'JAX found no device' in (tmp_path / 'results.md').read_text()
 
 
 def test_results_of_another_run_are_kept(tmp_path):

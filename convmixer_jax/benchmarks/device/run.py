@@ -137,12 +137,15 @@ def run(
         inputs.find_torch(session)
       for stage in shares:
         _run_stage(session, stage)
-        write_results(session)
+        reason = None
         if not session.platform:  # each stage would wait for it again
-          rows.add('run', failed=_NO_DEVICE)
-          break
-        if session.platform == 'cpu' and not settings.on_cpu:
-          rows.add('run', failed=_NO_ACCELERATOR)
+          reason = _NO_DEVICE
+        elif session.platform == 'cpu' and not settings.on_cpu:
+          reason = _NO_ACCELERATOR
+        if reason:
+          rows.add('run', failed=reason)
+        write_results(session)
+        if reason:
           break
     except (KeyboardInterrupt, Terminated) as error:
       reason = type(error).__name__ + f' {error}'.rstrip()
