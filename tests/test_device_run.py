@@ -144,6 +144,19 @@ def test_python_without_pytorch_is_reported(tmp_path, python, monkeypatch):
     assert session.rows.all[0]['missing'] == session.torch_missing
 
 
+def test_relative_paths_hold_in_other_directories(tmp_path, monkeypatch):
+  sessions = []
+
+  def find_cpu_and_keep(session):
+    find_cpu(session)
+    sessions.append(session)
+
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu_and_keep)
+  run.run(QUICK, tmp_path, stages=['machine'], torch_python='env/bin/python')
+  assert sessions[0].torch_python == str(tmp_path / 'env' / 'bin' / 'python')
+
+
 def test_numbers_that_are_not_finite_are_not_written(tmp_path):
   with device_session.create_session(tmp_path) as session:
     session.rows.add('cifar10', eval_loss=float('nan'), seconds={'a': 1.0})

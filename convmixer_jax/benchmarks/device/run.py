@@ -111,6 +111,8 @@ def run(
     path and os.path.abspath(os.path.expanduser(path))
     for path in (cifar10, data_dir)
   )
+  if os.sep in torch_python:  # programs may start in another directory
+    torch_python = os.path.abspath(os.path.expanduser(torch_python))
   inputs.check_inputs(directory, cifar10, data_dir)
   directory.mkdir(parents=True, exist_ok=True)
   shares = {name: STAGES[name] for name in STAGES if name in stages}
