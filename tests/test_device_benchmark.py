@@ -122,6 +122,23 @@ def test_epochs_are_cut_down_to_the_time_there_is():
   assert cifar10_stage.fitting_epochs(25, 50_000, 10.0, 1.0) == 1
 
 
+def test_programs_compile_in_spite_of_a_cache(session, tmp_path):
+  cache = tmp_path / 'cache'
+  script = 'import jax; print(jax.jit(lambda x: 2 * x)(1.0))'
+  user = {
+    'JAX_COMPILATION_CACHE_DIR': str(cache),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+  }
+  command = device_session.python(script)
+  output = session.run(command, 600.0, session.environment(**user))
+  assert output.last_line == '2.0'
+  assert not cache.exists() or not list(cache.iterdir())
+  on = {'JAX_ENABLE_COMPILATION_CACHE': 'true'}
+  session.run(command, 600.0, session.environment(**user, **on))
+  assert list(cache.iterdir())  # so that it would have been used
+
+
 @pytest.mark.parametrize(
   ('status', 'key'), [(0, 'epochs'), (1, 'failed'), (None, 'missing')]
 )
