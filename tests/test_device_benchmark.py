@@ -1,14 +1,10 @@
-"""The benchmark of a device: its stages, what it survives, what it reports."""
+"""The benchmark of a device: its stages, and what they survive."""
 
 import dataclasses
 import json
 import os
-import pathlib
-import signal
-import subprocess
-import sys
-import time
 
+import device_session
 import pytest
 
 from convmixer_jax.benchmarks.contender import Contender
@@ -19,19 +15,8 @@ from convmixer_jax.benchmarks.device import (
   report,
   run,
 )
-from convmixer_jax.benchmarks.device.budget import Budget
-from convmixer_jax.benchmarks.device.rows import Rows
-from convmixer_jax.benchmarks.device.session import Session
-from convmixer_jax.benchmarks.device.settings import (
-  FULL,
-  QUICK,
-)
-from convmixer_jax.benchmarks.model_shapes import Shape
+from convmixer_jax.benchmarks.device.session import Output
 from convmixer_jax.benchmarks.worker_process import WorkerProcess
-from convmixer_jax.errors import UserError
-
-ROOT = pathlib.Path(__file__).parents[1]
-TINY = Shape(8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2)
 
 CONTENDER = """
 import json, sys
@@ -44,71 +29,27 @@ for line in sys.stdin:
     values |= {'compile': 1.0, 'step': 0.01, 'peak': 100.0}
   print(json.dumps(values), flush=True)
 """
-# It starts a process in a session of its own, tells both ids, and hangs.
-HANGS = """
-import json, os, subprocess, sys, time
-child = subprocess.Popen(
-    [sys.executable, '-c', 'import time; time.sleep(600)'],
-    start_new_session=True)
-print(json.dumps({'about': {}, 'ids': [os.getpid(), child.pid]}), flush=True)
-time.sleep(600)
-"""
 
 
 @pytest.fixture
 def session(tmp_path):
-  budget = Budget(600.0, {'models': 0.5, 'cifar10': 0.5})
-  session = Session(
-    settings=dataclasses.replace(
-      QUICK, networks={'tiny': TINY}, least_contender_seconds=0.0
-    ),
-    rows=Rows(tmp_path / 'rows.jsonl', budget.used),
-    budget=budget,
-    directory=tmp_path,
-    scratch=tmp_path,
-    log=(tmp_path / 'log.txt').open('wb'),
-    torch_python=sys.executable,
-    cifar10=None,
-    data_dir=None,
-    platform='cpu',
-  )
-  yield session
-  session.rows.close()
-  session.log.close()
-
-
-def python(script):
-  return [sys.executable, '-c', script]
-
-
-def is_alive(pid):
-  try:
-    state = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2]
-  except FileNotFoundError:
-    return False
-  return state.split()[0] != 'Z'
-
-
-def wait_until_dead(pids):
-  deadline = time.monotonic() + 60
-  while any(map(is_alive, pids)):
-    assert time.monotonic() < deadline
-    time.sleep(0.05)
+  with device_session.create_session(tmp_path) as session:
+    yield session
 
 
 def test_a_process_that_hangs_is_killed_with_all_it_started():
-  with WorkerProcess(python(HANGS)) as process:
+  with WorkerProcess(device_session.python(device_session.HANGS)) as process:
     pids = process.ask(b'{}\n')['ids']
-    assert all(map(is_alive, pids))
+    assert all(map(device_session.is_alive, pids))
     with pytest.raises(TimeoutError):
       process.ask(b'train 1\n', 0.1)
     process.kill()
-    wait_until_dead(pids)
+    device_session.wait_until_dead(pids)
 
 
 def test_contenders_that_hang_or_fail_are_named_and_left(session, monkeypatch):
   scripts = {
-    'hangs': HANGS,
+    'hangs': device_session.HANGS,
     'fails': 'import json; print(json.dumps({"error": "no such GPU"}))',
     'dies': 'raise SystemExit(3)',
     'diverges': CONTENDER.replace('LOSS', 'float("nan")'),
@@ -118,7 +59,9 @@ def test_contenders_that_hang_or_fail_are_named_and_left(session, monkeypatch):
     model_stage,
     'entries',
     lambda _: [
-      model_stage.Entry(name, 'tiny', TINY, python(script))
+      model_stage.Entry(
+        name, 'tiny', device_session.TINY, device_session.python(script)
+      )
       for name, script in scripts.items()
     ],
   )
@@ -129,8 +72,8 @@ def test_contenders_that_hang_or_fail_are_named_and_left(session, monkeypatch):
   for row in session.rows.all:
     rows.setdefault(row['contender'], []).append(row)
   assert rows['hangs'][0]['missing'].startswith('killed after 2 s')
-  assert 'no such GPU' in rows['fails'][0]['missing']
-  assert 'ended without an answer' in rows['dies'][0]['missing']
+  assert 'no such GPU' in rows['fails'][0]['failed']
+  assert 'ended without an answer' in rows['dies'][0]['failed']
   assert rows['diverges'][0]['finite'] is False
   train, forward, _ = rows['works']
   assert train['images_per_sec'] == pytest.approx(400)
@@ -143,28 +86,6 @@ def test_contenders_that_hang_or_fail_are_named_and_left(session, monkeypatch):
   assert '| killed after 2 s' in printed
 
 
-def test_sigterm_leaves_rows_and_tables_and_no_process(tmp_path, monkeypatch):
-  pids = []
-
-  def terminate_self(session):
-    session.rows.add('machine', device='some device', gb_per_sec=1.0)
-
-    def receive(row):
-      pids.extend(row['ids'])
-      os.kill(os.getpid(), signal.SIGTERM)
-      time.sleep(60)
-
-    session.stream(python(HANGS), {}, 60.0, receive)
-
-  monkeypatch.setitem(run._FUNCTIONS, 'machine', terminate_self)
-  with pytest.raises(run.Terminated):
-    run.run(QUICK, tmp_path, stages=['machine', 'models'])
-  assert 'some device' in (tmp_path / 'results.md').read_text()
-  rows = (tmp_path / 'rows.jsonl').read_text().splitlines()
-  assert 'Terminated' in json.loads(rows[-1])['missing']
-  wait_until_dead(pids)
-
-
 def test_contender_that_starts_is_killed_on_an_interruption(monkeypatch):
   pids = []
 
@@ -174,54 +95,8 @@ def test_contender_that_starts_is_killed_on_an_interruption(monkeypatch):
 
   monkeypatch.setattr(WorkerProcess, 'ask', interrupt)
   with pytest.raises(KeyboardInterrupt):
-    Contender(python(HANGS), TINY)
-  wait_until_dead(pids)
-
-
-def test_what_goes_wrong_in_a_stage_does_not_cost_the_others(
-  tmp_path, monkeypatch
-):
-  def fail(session):
-    session.platform = 'cpu'
-    raise RuntimeError('out of luck')
-
-  monkeypatch.setitem(run._FUNCTIONS, 'machine', fail)
-  wrong = run.run(QUICK, tmp_path, stages=['machine', 'tests'])
-  printed = (tmp_path / 'results.md').read_text()
-  assert 'RuntimeError: out of luck' in printed
-  assert 'the tests marked gpu need one' in printed
-  assert wrong == []
-
-
-def test_stages_without_time_are_skipped_and_say_so(tmp_path, monkeypatch):
-  monkeypatch.setitem(run._FUNCTIONS, 'machine', lambda session: None)
-  monkeypatch.setattr(run.device_stages, 'find_platform', lambda session: None)
-  run.run(QUICK, tmp_path, stages=['machine', 'models'], budget_seconds=1.0)
-  assert 'no time was left' in (tmp_path / 'results.md').read_text()
-
-
-def test_full_benchmark_ends_where_there_is_only_a_cpu(tmp_path, monkeypatch):
-  def find_cpu(session):
-    session.platform = 'cpu'
-
-  monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu)
-  (wrong,) = run.run(FULL, tmp_path, stages=['machine', 'models'])
-  assert 'JAX sees no accelerator' in wrong
-  assert len((tmp_path / 'rows.jsonl').read_text().splitlines()) == 2
-
-
-def test_a_table_that_fails_does_not_cost_the_stages(tmp_path, monkeypatch):
-  monkeypatch.setattr(run.report, 'results', lambda rows: rows['no such'])
-  monkeypatch.setitem(run._FUNCTIONS, 'machine', lambda session: None)
-  run.run(QUICK, tmp_path, stages=['machine'])
-  rows = (tmp_path / 'rows.jsonl').read_text()
-  assert 'results: TypeError' in rows
-
-
-def test_budget_passes_on_what_a_stage_leaves():
-  budget = Budget(1000.0, {'first': 1, 'second': 3})
-  assert budget.left('first') == pytest.approx(250, abs=50)
-  assert budget.left('second') == pytest.approx(1000, abs=50)
+    Contender(device_session.python(device_session.HANGS), device_session.TINY)
+  device_session.wait_until_dead(pids)
 
 
 @pytest.mark.parametrize(
@@ -241,9 +116,57 @@ def test_steps_are_cut_down_to_the_time_there_is(step, seconds, plan):
 
 
 def test_epochs_are_cut_down_to_the_time_there_is():
-  assert cifar10_stage.fitting_epochs(25, 50_000, 50_000.0, 75.0) == 25
-  assert cifar10_stage.fitting_epochs(25, 50_000, 10_000.0, 75.0) == 6
+  # A tenth is kept in reserve, and 45 s are needed besides the steps.
+  assert cifar10_stage.fitting_epochs(25, 50_000, 50_000.0, 80.0) == 25
+  assert cifar10_stage.fitting_epochs(25, 50_000, 10_000.0, 80.0) == 5
   assert cifar10_stage.fitting_epochs(25, 50_000, 10.0, 1.0) == 1
+
+
+def test_programs_compile_in_spite_of_a_cache(session, tmp_path):
+  cache = tmp_path / 'cache'
+  script = 'import jax; print(jax.jit(lambda x: 2 * x)(1.0))'
+  user = {
+    'JAX_COMPILATION_CACHE_DIR': str(cache),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+  }
+  command = device_session.python(script)
+  output = session.run(command, 600.0, session.environment(**user))
+  assert output.last_line == '2.0'
+  assert not cache.exists() or not list(cache.iterdir())
+  on = {'JAX_ENABLE_COMPILATION_CACHE': 'true'}
+  session.run(command, 600.0, session.environment(**user, **on))
+  assert list(cache.iterdir())  # so that it would have been used
+
+
+@pytest.mark.parametrize(
+  ('status', 'key'), [(0, 'epochs'), (1, 'failed'), (None, 'missing')]
+)
+def test_training_is_evaluated_at_half_and_its_failure_reported(
+  session, monkeypatch, status, key
+):
+  session.platform = 'gpu'
+  rows = session.rows
+  rows.add('cifar10', images=8000, images_per_sec=20_000.0)
+  session.settings = dataclasses.replace(session.settings, cifar10_epochs=2000)
+  commands = []
+
+  def train(command, seconds, environment):
+    commands.append(command)
+    return Output(status, 80.0, [(5.0, 'Traceback'), (6.0, 'out of memory')])
+
+  monkeypatch.setattr(session, 'run', train)
+  cifar10_stage._train(session, {'seed': 1}, 'CIFAR-10')
+  row = rows.all[-1]
+  epochs, half = row['epochs'], row['changes']['eval_every_epochs']
+  assert 1 < epochs < 2000
+  assert epochs <= 2 * half <= epochs + 1
+  assert f'--config.eval_every_epochs={half}' in commands[0]
+  assert row['ended'] is (status == 0)
+  assert key in row
+  if status != 0:
+    assert 'out of memory' in row[key]
+  assert bool(run.find_faults(rows)) is (status == 1)
 
 
 def test_nvidia_smi_is_read(session, tmp_path, monkeypatch):
@@ -262,35 +185,33 @@ def test_nvidia_smi_is_read(session, tmp_path, monkeypatch):
   assert 'status 6: no devices were found' in row['missing']
 
 
-def test_starting_a_run_does_not_take_the_device():
-  script = (
-    'from convmixer_jax.benchmarks.device import run, wheels; '
-    'from jax._src import xla_bridge; '
-    'assert not xla_bridge.backends_are_initialized()'
+@pytest.mark.parametrize(
+  ('status', 'lines', 'passed'),
+  [
+    (0, ['== 9 passed in 3.00s =='], True),
+    (1, ['== 1 failed, 8 passed in 3.00s =='], False),
+    (2, ['!! Interrupted: 1 error during collection !!'], False),
+    (0, ['== 9 skipped in 3.00s =='], None),
+    (-11, ['Fatal Python error: Segmentation fault'], False),
+    (4, ['ERROR: usage'], None),
+    (None, ['test_gpu.py::test_a PASSED', 'test_gpu.py::test_b '], None),
+    (None, ['test_gpu.py::test_a FAILED', 'test_gpu.py::test_b '], False),
+  ],
+)
+def test_tests_that_did_not_end_are_missing_not_wrong(status, lines, passed):
+  output = Output(status, 60.0, [(1.0, line) for line in lines])
+  row = device_stages.judge_tests(output)
+  assert row.get('passed') is passed
+  text = row['missing' if passed is None else 'note']
+  assert lines[-1].strip() in text
+  if lines[0].endswith('PASSED'):
+    assert text.endswith('; 1 passed')
+
+
+def test_tests_without_pytest_are_missing(session, monkeypatch):
+  session.platform = 'gpu'
+  monkeypatch.setattr(
+    device_stages.importlib.util, 'find_spec', lambda name: None
   )
-  subprocess.run(python(script), cwd=ROOT, check=True)
-
-
-def test_stages_are_chosen_in_their_order():
-  chosen = run.choose_stages(['tests', 'models', 'machine'], ['machine'])
-  assert chosen == ['models', 'tests']
-  assert run.choose_stages([], ['cifar10'])[-1] == 'tests'
-  with pytest.raises(UserError, match="no stage 'model'; there are machine"):
-    run.choose_stages(['model'], [])
-
-
-def test_faults_are_those_of_this_project():
-  class Fake:
-    all = [  # noqa: RUF012
-      {'stage': 'correctness', 'check': 'linear', 'passed': False},
-      {'stage': 'models', 'contender': 'PyTorch, eager', 'finite': False},
-      {'stage': 'models', 'contender': 'this project', 'finite': False},
-      {'stage': 'depthwise', 'variant': 'lax, NCHW forced', 'finite': False},
-      {'stage': 'tests', 'passed': False, 'note': 'ended with status 1'},
-    ]
-
-  assert run.find_faults(Fake) == [
-    'linear ()',
-    'models: this project is not finite',
-    'tests marked gpu (ended with status 1)',
-  ]
+  device_stages.run_tests(session)
+  assert session.rows.all[0]['missing'] == 'pytest is not installed'

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from convmixer_jax.benchmarks.device.settings import (
   QUICK,
   DepthwiseShape,
 )
+from convmixer_jax.ops.depthwise import best_by_platform
 
 
 def test_roofline_of_a_network_with_and_without_hidden_passes():
@@ -49,6 +51,13 @@ def test_new_implementations_count_as_kernels_for_gpus(monkeypatch):
   assert implementations('gpu', 7) == [None, 'shift', 'new']
   assert implementations('tpu', 9) == [None, 'shift']
   assert implementations('cpu', 7) == [None, *operations.PLAIN]
+
+
+@pytest.mark.parametrize('size', [7, 9])
+def test_best_on_an_accelerator_is_the_default_of_the_operation(size):
+  best = best_by_platform(size)
+  assert operations.best_on_accelerator('gpu', size) == best['cuda']
+  assert operations.best_on_accelerator('tpu', size) == best['default']
 
 
 def linear_check(run_linear):
@@ -82,6 +91,31 @@ def test_wrong_and_unwritten_values_do_not_pass(change, passes):
   assert ('**no**' in table) is not passes
 
 
+def test_process_ends_after_a_check_that_raises_and_the_rest_is_left():
+  shapes = [dataclasses.asdict(shape) for shape in QUICK.checks[:1]]
+  checks = operations.create_checks('cpu', QUICK.checks[:1], ())
+  cases = correctness.create_cases(checks)
+  names = [tuple(case.names.values()) for case in cases]
+  assert len(set(names)) == len(names)
+  assert cases[-1].names['implementation'] == 'shift'
+  request = {
+    'checks': shapes,
+    'depthwise': [],
+    'deadline': time.monotonic() + 600,
+    'cases': [case.request | {'case': n} for n, case in enumerate(cases)],
+  }
+  # An implementation that is not there raises.
+  request['cases'][1]['implementation'] = 'none such'
+  rows = list(correctness._work(request))
+  assert {row['case'] for row in rows} == {0, 1}
+  assert 'passed' in rows[0]
+  assert 'ValueError' in rows[-1]['failed']
+  request['deadline'] = time.monotonic() - 1
+  rows = list(correctness._work(request))
+  assert [row['case'] for row in rows] == list(range(len(cases)))
+  assert {row['missing'] for row in rows} == {'no time was left'}
+
+
 def test_outputs_take_the_place_of_the_buffers_full_of_nan():
   x = jnp.ones((4, 8))
   buffers = {'y': x, 'sum': x[0]}
@@ -111,14 +145,17 @@ def test_checks_can_be_lowered_for_cuda():
 
 
 @pytest.mark.parametrize('product', depthwise_cases.PRODUCTS)
+@pytest.mark.parametrize('size', [3, 9])
 @pytest.mark.parametrize('variant', ['default', 'shift', 'lax'])
-def test_products_can_be_lowered_for_cuda(variant, product):
+def test_products_can_be_lowered_for_cuda(variant, size, product):
   images = [jax.ShapeDtypeStruct((2, 4, 4, 8), jnp.bfloat16)] * 4
-  kernel = jax.ShapeDtypeStruct((3, 3, 8), jnp.float32)
+  kernel = jax.ShapeDtypeStruct((size, size, 8), jnp.float32)
   function = depthwise_jax.create_product(variant, product)
   text = lower_for_cuda(function, images, images, kernel)
   assert 'convmixer_' not in text
-  assert ('stablehlo.convolution' in text) is (variant != 'shift')
+  shifts = depthwise_jax.calls_together(variant, 'gpu', size, 4) == 1
+  assert shifts is (variant == 'shift' or (variant == 'default' and size == 9))
+  assert ('stablehlo.convolution' in text) is not shifts
 
 
 def test_depthwise_moves_two_images_worth_of_bytes():

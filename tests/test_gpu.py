@@ -31,6 +31,7 @@ SHAPES = (
   DepthwiseShape(16, 32, 16, 7),
   DepthwiseShape(3, 7, 24, 4),
 )
+# Creating them starts no backend: other processes may need the GPU.
 CHECKS = {
   f'{check.operation} {check.shape}': check
   for check in operations.create_checks('gpu', SHAPES, ())
@@ -91,9 +92,12 @@ loop.train_and_evaluate(config, sys.argv[1])
 def test_run_from_a_cpu_is_resumed(tmp_path):
   from convmixer_jax.training import loop
 
+  # What is there may be where the packages are.
+  path = filter(None, [str(ROOT), os.environ.get('PYTHONPATH', '')])
   done = subprocess.run(
     [sys.executable, '-c', TRAIN_ON_CPU, str(tmp_path / 'run')],
-    env=os.environ | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu'},
+    env=os.environ
+    | {'PYTHONPATH': os.pathsep.join(path), 'JAX_PLATFORMS': 'cpu'},
     capture_output=True,
     text=True,
     check=False,

@@ -1,10 +1,15 @@
 """Data sets made of a tar of images."""
 
+import bz2
+import gzip
+import lzma
+
+import numpy as np
 import pytest
 import tiny_archives
 
 from convmixer_jax.data import sources
-from convmixer_jax.data.image_tar import prepare_image_tar
+from convmixer_jax.data.image_tar import check_image_tar, prepare_image_tar
 from convmixer_jax.errors import UserError
 
 
@@ -42,3 +47,31 @@ def test_other_layouts_are_refused(tmp_path):
   path.write_bytes(b'no tar')
   with pytest.raises(UserError, match='cannot be read'):
     prepare_image_tar(str(path), tmp_path, 'pets')
+  with pytest.raises(UserError, match='cannot be read'):
+    check_image_tar(str(path))
+
+
+@pytest.mark.parametrize('compression', [lzma, gzip, bz2])
+def test_damaged_and_cut_archives_are_refused(tmp_path, compression):
+  content = np.random.default_rng(0).bytes(100_000)
+  tar = tiny_archives.tar_bytes([('train/cat/0.jpg', content)])
+  compressed = compression.compress(tar)
+  half = len(compressed) // 2
+  damaged = compressed[:half] + bytes(64) + compressed[half + 64 :]
+  if compression is gzip:  # whose checksum is not compared before the end
+    begin, end = gzip.compress(tar[:50_000]), gzip.compress(tar[50_000:])
+    damaged = begin + end[:10] + b'\x07' + end[11:]
+  path = tmp_path / 'images.tar'
+  for archive in (compressed[:half], damaged):
+    path.write_bytes(archive)
+    with pytest.raises(UserError, match='cannot be read'):
+      prepare_image_tar(str(path), tmp_path, 'pets')
+
+
+def test_first_image_is_enough_to_know_the_layout(tmp_path):
+  path = tmp_path / 'images.tar'
+  write_tar(path, [('train/cat/0.jpg', tiny_archives.jpeg()), ('x.txt', b'')])
+  check_image_tar(str(path))
+  write_tar(path, [('x.txt', b'')])
+  with pytest.raises(UserError, match=r"a file 'x.txt'; needed are"):
+    check_image_tar(str(path))

@@ -18,7 +18,8 @@ class Contender:
 
   Attributes:
     missing: why it cannot run, or None.
-    about: versions, and what else it tells of itself.
+    killed: whether that is because it took too long.
+    about: versions, and what else it reports of itself.
     costs: for each kind of step that was prepared, seconds to `compile` it and
       of a `step`, and the `peak` of the process's memory in MiB.
   """
@@ -44,6 +45,7 @@ class Contender:
       log: where its standard error goes; None: to this process's.
     """
     self.missing: str | None = None
+    self.killed = False
     self.about: dict[str, Any] = {}
     self.costs: dict[str, dict[str, float]] = {}
     self._process = None
@@ -55,6 +57,7 @@ class Contender:
         self.prepare(kind)
     except TimeoutError:
       self.missing = f'killed after {seconds:.0f} s, while it started'
+      self.killed = True
     except (OSError, ValueError) as error:
       self.missing = f'{command[0]} cannot run it ({error})'
     except BaseException:
@@ -99,8 +102,8 @@ class Contender:
     """Does `count` steps.
 
     Returns:
-      `wall` and `cpu`, in seconds for one step; and what else the process tells
-      of them, such as `loss` and `device_peak` in MiB.
+      `wall` and `cpu`, in seconds for one step; and what else the process
+      reports of them, such as `loss` and `device_peak` in MiB.
 
     Raises:
       OSError: it cannot be done.

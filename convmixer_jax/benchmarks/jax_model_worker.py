@@ -70,7 +70,7 @@ def create(name: str, shape: dict[str, int | str]):
   shape = dict(shape)
   image_size, batch_size = shape.pop('image_size'), shape.pop('batch_size')
   if jax.default_backend() == 'cpu':
-    # Done once a machine, so it is no part of compiling a step.
+    # Done once a machine, so it is not part of compiling a step.
     library.is_available('depthwise', shape['kernel_size'])
   dtype = DTYPES[shape.pop('dtype')]
   model = _NETWORKS[name](**shape, dtype=dtype)

@@ -6,6 +6,13 @@ import platform
 from typing import Any
 
 
+def count_usable_cores() -> int:
+  """Returns the cores that this process may use, where the system says so."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count()
+
+
 def describe_machine() -> dict[str, Any]:
   """Returns `processor`, number of `cores`, and `system`."""
   model = platform.processor() or platform.machine()

@@ -36,7 +36,7 @@ ROUNDS = 5  # nine minutes for all shapes on two cores
 _TURN_SECONDS = 0.5  # the least for a turn of many small steps
 _MOST_STEPS = 20
 _PLAIN_FLAX_EVERY = 5  # rounds, for its steps take 10 to 25 times as long
-_WORKERS = pathlib.Path(__file__).parent
+_ROOT = pathlib.Path(__file__).parents[2]  # of the package
 
 
 def run(
@@ -90,7 +90,8 @@ def _commands(timm_python):
   jax = [sys.executable, '-m', 'convmixer_jax.benchmarks.jax_model_worker']
   torch = timm_python and [
     timm_python,
-    str(_WORKERS / 'torch_model_worker.py'),
+    '-m',
+    'convmixer_jax.benchmarks.torch_model_worker',
   ]
   return {
     'this project': [*jax, 'project'],
@@ -103,12 +104,17 @@ def _commands(timm_python):
 def _measure(shape, commands, rounds):
   """Measures all contenders on one shape."""
   missing, contenders = {}, {}
+  # Another Python finds this package there.
+  path = filter(None, [str(_ROOT), os.environ.get('PYTHONPATH', '')])
+  environment = {'PYTHONPATH': os.pathsep.join(path)}
   with ExitStack() as stack:
     for name, command in commands.items():
       if command is None:
         missing[name] = f'not measured; {HOW_TO_GET_TIMM}'
         continue
-      contender = stack.enter_context(Contender(command, shape))
+      contender = stack.enter_context(
+        Contender(command, shape, environment=environment)
+      )
       if contender.missing:
         missing[name] = contender.missing
       else:

@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from convmixer_jax.benchmarks.error_line import describe
+
 # Does as many steps as asked for, and returns when they are done; perhaps with
-# what tells more of them, once the clock has stopped.
+# a function that returns more of their figures, once the clock has stopped.
 Steps = Callable[[int], Callable[[], dict[str, float]] | None]
 
 MATMUL_SIZE = 2048  # of the square matrices that measure the machine
@@ -30,10 +32,10 @@ def serve(
   of the first call less those of the second; `step`, those of the second; and
   `peak`, the highest resident memory in the second call in MiB, libraries and
   all. That to `KIND COUNT` has the seconds taken, `wall` and `cpu`. Both have
-  what the steps tell of themselves. What fails is answered with an `error`.
+  what the steps report. What fails is answered with an `error`.
 
   Args:
-    create: makes the kinds of steps by name, and what there is to tell about
+    create: makes the kinds of steps by name, and what is reported of
       them, such as versions, for the `model_shapes.Shape` given as a dict.
   """
   # Whatever a library prints is not to be taken for an answer.
@@ -45,8 +47,7 @@ def serve(
     try:
       result, values = function(*arguments)
     except Exception as error:  # of whatever library: the others have to go on
-      lines = str(error).strip().splitlines() or ['']
-      result, values = None, {'error': f'{type(error).__name__}: {lines[0]}'}
+      result, values = None, {'error': describe(error)}
     print(json.dumps(values), file=answers, flush=True)
     return result
 
@@ -78,12 +79,12 @@ def _first_steps(steps):
 
 def _time(steps, count):
   wall, cpu = time.perf_counter(), time.process_time()
-  tell = steps(count)
+  report = steps(count)
   seconds = {
     'wall': time.perf_counter() - wall,
     'cpu': time.process_time() - cpu,
   }
-  return (tell() if tell else {}) | seconds
+  return (report() if report else {}) | seconds
 
 
 def _forget_peak():

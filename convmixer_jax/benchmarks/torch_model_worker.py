@@ -1,11 +1,11 @@
 """Does steps of timm's ConvMixer in PyTorch, for `benchmarks.model`.
 
-Runs under another Python, by path, with `eager`, `eager_nchw` or `compile` as
-the argument; needs only PyTorch and timm. The training step is forward, cross
-entropy, backward and AdamW in its fused form, the fastest; images and weights
-are in channels_last, unless `eager_nchw` is asked for. Forward is the network
-in evaluation. It runs on the GPU that PyTorch sees, else on the CPU; bfloat16
-is by autocast.
+Runs under another Python, with `eager`, `eager_nchw` or `compile` as the
+argument; needs only PyTorch, timm and this package on the PYTHONPATH. The
+training step is forward, cross entropy, backward and AdamW in its fused form,
+the fastest; images and weights are in channels_last, unless `eager_nchw` is
+asked for. Forward is the network in evaluation. It runs on the GPU that PyTorch
+sees, else on the CPU; bfloat16 is by autocast.
 """
 
 import functools
@@ -14,7 +14,7 @@ import platform
 import sys
 import tempfile
 
-from model_worker import MATMUL_SIZE, serve
+from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, serve
 
 
 def create(name: str, shape: dict[str, int | str]):

@@ -83,15 +83,18 @@ class WorkerProcess:
     return answer
 
   def stream(self, request: bytes, seconds: float) -> Iterator[dict[str, Any]]:
-    """Sends the only request, and yields answers until the process ends.
+    """Sends the only request, and yields answers until one is `done`.
+
+    What the process does after that is not waited for here; `close` kills it if
+    it takes long to end.
 
     Args:
       request: what is written to its standard input, which then ends.
       seconds: how long it may take in all.
 
     Raises:
-      OSError: an answer is an `error`, or the process failed.
-      TimeoutError: it did not end in time.
+      OSError: an answer is an `error`, or the process ended before `done`.
+      TimeoutError: it was not done in time.
       ValueError: an answer is not JSON.
     """
     deadline = time.monotonic() + seconds
@@ -101,10 +104,15 @@ class WorkerProcess:
       answer = json.loads(line)
       if 'error' in answer:
         raise OSError(answer['error'])
+      if 'done' in answer:
+        return
       yield answer
-    status = self._process.wait()
-    if status:
-      raise OSError(f'it ended with status {status}')
+    try:
+      status = self._process.wait(_SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+      self.kill()
+      raise OSError('it closed its output and did not end') from None
+    raise OSError(f'it ended with status {status} before it was done')
 
   def _next_line(self, seconds):
     try:
@@ -141,7 +149,9 @@ def kill_tree(process: subprocess.Popen) -> None:
   for pid in descendants:
     with contextlib.suppress(ProcessLookupError):  # it was of the group
       os.kill(pid, signal.SIGKILL)
-  process.wait()
+  # A process that hangs in the driver of a device does not end even then.
+  with contextlib.suppress(subprocess.TimeoutExpired):
+    process.wait(_SECONDS_TO_END)
 
 
 def _descendants(pid):

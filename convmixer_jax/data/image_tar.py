@@ -1,8 +1,11 @@
 """Makes a data set of a tar of images, laid out as split/label/name.jpg."""
 
+import lzma
 import os
 import pathlib
 import tarfile
+import zlib
+from collections.abc import Iterator
 
 from convmixer_jax.data import array_record_set
 from convmixer_jax.errors import UserError
@@ -27,24 +30,8 @@ def prepare_image_tar(path: str, data_dir: pathlib.Path, name: str) -> str:
     UserError: the tar cannot be read, or has another layout.
   """
   splits: dict[str, list[tuple[bytes, str]]] = {}
-  try:
-    with tarfile.open(path) as tar:
-      for member in tar:
-        if not member.isfile():
-          continue
-        parts = pathlib.PurePosixPath(member.name).parts
-        if len(parts) != 3 or not member.name.lower().endswith(_ENDINGS):
-          raise UserError(
-            f'{path} has a file {member.name!r}; needed are images named '
-            'split/label/name.jpg and nothing else'
-          )
-        split, label, _ = parts
-        content = tar.extractfile(member).read()
-        splits.setdefault(split, []).append((content, label))
-  except (OSError, EOFError, tarfile.TarError) as error:
-    raise UserError(f'{path} cannot be read as a tar ({error})') from error
-  if not splits:
-    raise UserError(f'{path} has no images; needed are split/label/name.jpg')
+  for split, label, content in _read_images(path):
+    splits.setdefault(split, []).append((content, label))
   class_names = sorted({label for rows in splits.values() for _, label in rows})
   numbers = {label: number for number, label in enumerate(class_names)}
   directory = data_dir / name / '1.0.0'
@@ -61,3 +48,41 @@ def prepare_image_tar(path: str, data_dir: pathlib.Path, name: str) -> str:
   }
   array_record_set.write_info(directory, name, features, lengths, class_names)
   return ', '.join(f'{split}: {n:,} images' for split, n in lengths.items())
+
+
+def check_image_tar(path: str) -> None:
+  """Checks the first image, which takes no time.
+
+  Args:
+    path: of the tar, compressed or not.
+
+  Raises:
+    UserError: the tar cannot be read, or its first file is not such an image.
+  """
+  next(_read_images(path))
+
+
+def _read_images(path: str) -> Iterator[tuple[str, str, bytes]]:
+  """Yields split, label and content; one image at least."""
+  is_empty = True
+  try:
+    with tarfile.open(path) as tar:
+      for member in tar:
+        if not member.isfile():
+          continue
+        parts = pathlib.PurePosixPath(member.name).parts
+        if len(parts) != 3 or not member.name.lower().endswith(_ENDINGS):
+          raise UserError(
+            f'{path} has a file {member.name!r}; needed are images named '
+            'split/label/name.jpg and nothing else'
+          )
+        split, label, _ = parts
+        yield split, label, tar.extractfile(member).read()
+        is_empty = False
+  except (
+    *(OSError, EOFError, tarfile.TarError),
+    *(lzma.LZMAError, zlib.error),  # of damaged files
+  ) as error:
+    raise UserError(f'{path} cannot be read as a tar ({error})') from error
+  if is_empty:
+    raise UserError(f'{path} has no images; needed are split/label/name.jpg')

@@ -83,6 +83,17 @@ def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> None:
     )
 
 
+def best_on_gpu(size: int) -> str:
+  """Returns the best implementation on NVIDIA GPUs for a kernel size.
+
+  It only computes: no backend of JAX is started.
+
+  Args:
+    size: rows and columns of the kernel.
+  """
+  return 'xla' if size <= _LARGEST_OF_CUDNN else 'shift'
+
+
 def best_by_platform(size: int) -> dict[str, str]:
   """Returns the best implementation for a kernel size.
 
@@ -98,7 +109,7 @@ def best_by_platform(size: int) -> dict[str, str]:
   )
   return {
     'cpu': 'native' if compiles else 'shift',
-    'cuda': 'xla' if size <= _LARGEST_OF_CUDNN else 'shift',
+    'cuda': best_on_gpu(size),
     'default': 'xla',
   }
 

@@ -1,8 +1,8 @@
-"""Depthwise convolution as shifted multiply-adds in the form XLA:GPU likes.
+"""Depthwise convolution as shifted multiply-adds, in a form fast on GPUs.
 
-A thread of a fusion computes what stands at one place of all its results. So
-several results, of neighbouring rows or columns, let it use what it has loaded
-several times. What is padded is stored first: within a fusion each element
+Each thread of a fusion computes the same position of every output. With several
+outputs, of neighbouring rows or columns, it uses each value that it has loaded
+several times. The padded images are stored first: within a fusion each element
 would be loaded by itself, under a condition.
 
 Both functions have the interface every implementation has (`depthwise.py`).

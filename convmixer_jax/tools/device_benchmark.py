@@ -1,4 +1,4 @@
-"""Proves and measures the project on an accelerator: one command for all of it.
+"""Checks and measures the project on an accelerator: one command for all of it.
 
   python -m convmixer_jax.tools.benchmark device --output=DIR \
     --cifar10=cifar10_jpeg.tar.xz
@@ -51,11 +51,11 @@ _INSTALLED = flags.DEFINE_string(
 _PYTHON_VERSION = flags.DEFINE_string(
   'python_version', '3.12', 'of the Python of that machine'
 )
-_SIGTERM_STATUS = 143  # the exit status that a shell gives to SIGTERM
+_SHOWN_FAULTS = 3
 
 
 def main(argv: Sequence[str]) -> None:
-  """Runs the stages; status 1 if something of this project is wrong."""
+  """Runs the stages; status 1 if a part of this project is wrong or failed."""
   cli.refuse_arguments(argv)
   if _WHEELS.value is not None:
     print(
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
   stages = run.choose_stages(_ONLY.value, _SKIP.value)
   directory = pathlib.Path(OUTPUT.value)
   try:
-    wrong = run.run(
+    faults = run.run(
       QUICK if _QUICK.value else FULL,
       directory,
       stages=stages,
@@ -78,15 +78,18 @@ def main(argv: Sequence[str]) -> None:
       cifar10=_CIFAR10.value,
       data_dir=DATA_DIR.value,
     )
-  except run.Terminated:
-    sys.exit(_SIGTERM_STATUS)
+  except run.Terminated as error:
+    sys.exit(error.status)
   except KeyboardInterrupt:
     sys.exit(INTERRUPTED)
   results = directory / 'results.md'
   if results.exists():
     print(results.read_text())
-  if wrong:
-    raise UserError(f'{len(wrong)} wrong: {"; ".join(wrong)}; see {directory}')
+  if faults:
+    shown = '; '.join(faults[:_SHOWN_FAULTS])
+    raise UserError(
+      f'{len(faults)} wrong or failed, see {results}; the first: {shown}'
+    )
 
 
 if __name__ == '__main__':

@@ -57,10 +57,11 @@ def _seconds(function: Callable[..., jax.Array], *arrays: jax.Array) -> float:
   jax.block_until_ready(function(*arrays))
   for _ in range(_TURNS):
     start = time.perf_counter()
-    results = [function(*arrays) for _ in range(_CALLS)]
-    jax.block_until_ready(results)
+    for _ in range(_CALLS):
+      result = function(*arrays)
+    jax.block_until_ready(result)
     turns.append((time.perf_counter() - start) / _CALLS)
-    del results
+    del result
   return statistics.median(turns)
 
 

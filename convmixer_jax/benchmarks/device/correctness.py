@@ -1,11 +1,11 @@
 """Compares implementations with references in higher precision.
 
-A program: it answers one request, a line of JSON with `checks` and `depthwise`,
-lists of the fields of `DepthwiseShape`, and the `limit` in seconds after which
-it begins no other check. Each output of an operation is a row, with its
-relative error ||y - reference|| / ||reference||. Inputs are drawn from fresh
-random numbers. Outputs go into buffers full of NaN: one that is not written in
-whole has an error of NaN, and does not pass.
+A program: it answers one request of `cases.run_cases`, which also has `checks`
+and `depthwise`, lists of the fields of `DepthwiseShape`. Each output of an
+operation is a row, with its relative error ||y - reference|| / ||reference||.
+Inputs are drawn from fresh random numbers. Outputs go into buffers full of NaN:
+one that is not written in whole has an error of NaN, and does not pass. It ends
+after a check that raises an error, for one of CUDA stays with the process.
 """
 
 import itertools
@@ -20,9 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convmixer_jax.benchmarks.device import operations, streaming
+from convmixer_jax.benchmarks.device import cases, operations, streaming
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
+from convmixer_jax.benchmarks.error_line import describe
 
+_REFERENCE = 'reference'  # failed, not what is compared with it
 # By dtype. bfloat16 rounds to 2^-9; products in float32 are asked to be exact.
 LIMITS = {'float32': 5e-5, 'bfloat16': 1e-2}
 
@@ -99,30 +101,29 @@ def compare(
 ) -> Iterator[dict[str, Any]]:
   """Yields a row for each output of each implementation.
 
+  An implementation that raises an error has one row, with the reason as
+  `failed`.
+
   Args:
     check: the operation, and its reference.
     dtype: of the images.
     rng: draws the inputs.
     implementations: those to compare; None: all of the check.
   """
-  arrays = operations.draw(check, jnp.dtype(dtype), rng)
-  if check.on_host:
-    wide = [np.asarray(array, np.float64) for array in arrays]
-    references = check.reference(*wide)
-  else:
-    references = jax.jit(
-      lambda *arrays: check.reference(
-        *(array.astype(jnp.float32) for array in arrays)
-      )
-    )(*arrays)
-  for implementation in implementations or check.implementations:
-    row = {
-      'check': check.operation,
-      'shape': check.shape,
-      'dtype': dtype,
-      'implementation': implementation or 'default',
-      'limit': LIMITS[dtype],
-    }
+  implementations = implementations or check.implementations
+  rows = [
+    _names(check, dtype, name) | {'limit': LIMITS[dtype]}
+    for name in implementations
+  ]
+  try:
+    arrays = operations.draw(check, jnp.dtype(dtype), rng)
+    references = _compute_references(check, arrays)
+  except Exception as error:  # of the compiler or the device
+    for row in rows:
+      reason = f'{_REFERENCE}: {describe(error)}'
+      yield row | {'output': 'all', 'failed': reason}
+    return
+  for row, implementation in zip(rows, implementations, strict=True):
     try:
       # Else float32 is multiplied as tf32 on a GPU, as bfloat16 on a TPU.
       precision = 'highest' if dtype == 'float32' else None
@@ -130,8 +131,8 @@ def compare(
         outputs = run_over_nan(partial(check.run, implementation), *arrays)
       errors = relative_errors(outputs, references)
       del outputs
-    except Exception as error:  # of the compiler or the device
-      yield row | {'output': 'all', 'missing': streaming.describe(error)}
+    except Exception as error:
+      yield row | {'output': 'all', 'failed': describe(error)}
       continue
     for name, error in errors.items():
       passed = error <= LIMITS[dtype]  # NaN does not
@@ -140,32 +141,71 @@ def compare(
       yield row | {'output': name, 'relative_error': shown, 'passed': passed}
 
 
+def _names(check, dtype, implementation):
+  return {
+    'check': check.operation,
+    'shape': check.shape,
+    'dtype': dtype,
+    'implementation': implementation or 'default',
+  }
+
+
+def _compute_references(check, arrays):
+  if check.on_host:
+    return check.reference(*(np.asarray(array, np.float64) for array in arrays))
+  return jax.jit(
+    lambda *arrays: check.reference(
+      *(array.astype(jnp.float32) for array in arrays)
+    )
+  )(*arrays)
+
+
+def create_cases(checks: Sequence[operations.Check]) -> list[cases.Case]:
+  """Returns the cases of checks, in the order in which they are compared.
+
+  First what training computes, on the large shapes too: they are those that are
+  timed. Last what takes seconds to compile.
+  """
+  return [
+    cases.Case(
+      _names(check, dtype, name),
+      {'number': number, 'dtype': dtype, 'implementation': name},
+    )
+    for slow, dtype, (number, check) in itertools.product(
+      (False, True), ('bfloat16', 'float32'), enumerate(checks)
+    )
+    if dtype == 'bfloat16' or check.on_host
+    for name in check.implementations
+    if (name == 'shift') == slow
+  ]
+
+
 def _work(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-  start = time.monotonic()
   checks = operations.create_checks(
     jax.default_backend(),
     [DepthwiseShape(**fields) for fields in request['checks']],
     [DepthwiseShape(**fields) for fields in request['depthwise']],
   )
   rng = np.random.default_rng(secrets.randbits(64))
-  # First what training computes, on the large shapes too: they are those that
-  # are timed. Last what takes seconds to compile.
-  for slow, dtype, check in itertools.product(
-    (False, True), ('bfloat16', 'float32'), checks
+  # The reference is computed once for all implementations that follow.
+  for (number, dtype), group in itertools.groupby(
+    request['cases'], lambda case: (case['number'], case['dtype'])
   ):
-    names = [n for n in check.implementations if (n == 'shift') == slow]
-    if not names or (dtype == 'float32' and not check.on_host):
+    numbers = {case['implementation']: case['case'] for case in group}
+    if time.monotonic() > request['deadline']:
+      for case in numbers.values():
+        yield {'case': case, 'missing': 'no time was left'}
       continue
-    if time.monotonic() - start < request['limit']:
-      yield from compare(check, dtype, rng, names)
-    else:
-      yield {
-        'check': check.operation,
-        'shape': check.shape,
-        'dtype': dtype,
-        'implementation': ', '.join(name or 'default' for name in names),
-        'missing': 'no time was left',
-      }
+    failed = None
+    for row in compare(checks[number], dtype, rng, list(numbers)):
+      name = row['implementation']
+      yield row | {'case': numbers[None if name == 'default' else name]}
+      failed = row.get('failed')
+      # Without the reference nothing was tried that comes after.
+      if failed and not failed.startswith(_REFERENCE):
+        return
+    if failed:
+      return
 
 
 if __name__ == '__main__':

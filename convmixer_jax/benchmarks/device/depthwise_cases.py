@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from convmixer_jax.benchmarks.error_line import describe
+
 PRODUCTS = ('forward', 'kernel gradient', 'input gradient')
 # Inputs that are gone through in turn. The smallest measured on GPUs are of 33
 # MB, each with an output as large: together several times a cache of 50 MB.
@@ -23,25 +25,22 @@ def count_calls(seconds: float, turn_seconds: float) -> int:
 def time_all(
   request: dict[str, Any], measure: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-  """Yields a row for each case; what fails has what is `missing`.
+  """Yields a row for each case; one that raises an error has `failed`.
 
   Args:
-    request: has the `cases`, and the `limit` in seconds after which no other
-      case is begun.
-    measure: returns the figures of a case.
+    request: has the `cases`, and the `deadline`, the `time.monotonic()` after
+      which no other case is begun.
+    measure: returns the figures of a case, such as its `microseconds`.
   """
-  start = time.monotonic()
   for case in request['cases']:
-    row = {name: case[name] for name in ('variant', 'product')}
-    row |= {'depthwise': case['name']}
-    if time.monotonic() - start > request['limit']:
+    row = {'case': case['case']}
+    if time.monotonic() > request['deadline']:
       yield row | {'missing': 'no time was left'}
       continue
     try:
       figures = measure(case)
     except Exception as error:  # of any library: the others still count
-      lines = str(error).strip().splitlines() or ['']
-      reason = f'{type(error).__name__}: {lines[0][:300]}'
-      yield row | {'missing': reason}
+      yield row | {'failed': describe(error)}
       continue
-    yield row | figures
+    rate = case['least_bytes'] / figures['microseconds'] / 1e3
+    yield row | figures | {'gb_per_sec': rate}

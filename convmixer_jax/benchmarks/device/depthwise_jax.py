@@ -1,9 +1,9 @@
 """Times depthwise convolutions of JAX: this project's and XLA's.
 
-A program: it answers one request, a line of JSON with `cases`: each has the
-`shape`, the fields of a `DepthwiseShape`, a `variant`, which is 'default', the
-name of an implementation, or 'lax', and a `product`. Each case is answered by a
-row, in bfloat16. With `turn_seconds` and `limit` as in `depthwise_cases.py`.
+A program: it answers one request of `cases.run_cases`. Each case has the
+`shape`, the fields of a `DepthwiseShape`, its `least_bytes`, a `variant`, which
+is 'default', the name of an implementation, or 'lax', and a `product`. It is
+answered by a row, in bfloat16. `turn_seconds` is about how long a timing takes.
 """
 
 import math
@@ -15,22 +15,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from convmixer_jax import ops
-from convmixer_jax.benchmarks.device import depthwise_cases, streaming
+from convmixer_jax.benchmarks.device import (
+  depthwise_cases,
+  lax_depthwise,
+  operations,
+  streaming,
+)
 
 
-def _lax_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  size, _, channels = kernel.shape
-  return lax.conv_general_dilated(
-    x,
-    kernel[:, :, None].astype(x.dtype),
-    window_strides=(1, 1),
-    padding=[((size - 1) // 2, size // 2)] * 2,
-    feature_group_count=channels,
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-  )
+def calls_together(
+  variant: str, platform: str, kernel_size: int, count: int
+) -> int:
+  """Returns how many of `count` images a compiled call takes.
+
+  'shift' takes seconds to compile, and longer to run than to be called: one.
+  """
+  if variant == 'default' and platform != 'cpu':
+    variant = operations.best_on_accelerator(platform, kernel_size)
+  return 1 if variant == 'shift' else count
 
 
 def create_product(
@@ -42,7 +46,7 @@ def create_product(
   call keeps the device busy for longer than the call itself takes, and what is
   read is not in a cache. The kernel `[k, k, C]` is float32, as parameters are.
   """
-  convolve = _lax_convolution
+  convolve = lax_depthwise.convolve
   if variant != 'lax':
     name = None if variant == 'default' else variant
     convolve = partial(ops.depthwise_conv, implementation=name)
@@ -64,8 +68,9 @@ def create_product(
 def _time(case, turn_seconds, buffers):
   xs, dys, kernel = buffers(case['shape'])
   function = jax.jit(create_product(case['variant'], case['product']))
-  # 'shift' takes seconds to compile, and longer to run than to be called.
-  together = 1 if case['variant'] == 'shift' else len(xs)
+  together = calls_together(
+    case['variant'], jax.default_backend(), kernel.shape[0], len(xs)
+  )
   groups = [
     (xs[i : i + together], dys[i : i + together], kernel)
     for i in range(0, len(xs), together)

@@ -1,6 +1,7 @@
 """Times depthwise convolutions of PyTorch, in channels_last and in NCHW.
 
-A program for another Python, by path; needs only PyTorch. Request and answers
+A program for another Python; needs only PyTorch, and this package on the
+PYTHONPATH. Request and answers
 are those of `depthwise_jax.py`; the variants are 'PyTorch NHWC' and 'PyTorch
 NCHW'.
 """
@@ -10,8 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import depthwise_cases
-import streaming
+from convmixer_jax.benchmarks.device import depthwise_cases, streaming
 
 
 def _time(case, turn_seconds, buffers):

@@ -1,16 +1,20 @@
 """The stages that look at the device and at single operations."""
 
 import dataclasses
-import functools
+import importlib.util
 import os
+import re
 import shutil
+from typing import Any
 
-from convmixer_jax.benchmarks.device import depthwise_cases
+from convmixer_jax.benchmarks.device import correctness, depthwise_cases
+from convmixer_jax.benchmarks.device.cases import Case, run_cases
 from convmixer_jax.benchmarks.device.operations import (
+  create_checks,
   custom_kernels,
   implementations,
 )
-from convmixer_jax.benchmarks.device.session import ROOT, Session
+from convmixer_jax.benchmarks.device.session import ROOT, Output, Session
 from convmixer_jax.benchmarks.machine import describe_machine
 
 _NVIDIA_SMI = {
@@ -23,7 +27,8 @@ _NVIDIA_SMI = {
   'temperature.gpu': 'celsius',
 }
 _FORCE_NCHW = '--xla_gpu_force_conv_nchw=true'
-_SANITIZER_SECONDS = 60.0
+_SANITIZER_SECONDS, _RACE_STATUS = 60.0, 9
+_TESTS_SECONDS = 90.0
 
 
 def find_platform(session: Session) -> None:
@@ -89,12 +94,11 @@ def check_correctness(session: Session) -> None:
   request = {
     'checks': [dataclasses.asdict(shape) for shape in settings.checks],
     'depthwise': [dataclasses.asdict(shape) for shape in settings.depthwise],
-    # A check that was begun is to end before the process is killed.
-    'limit': 0.8 * seconds,
   }
+  checks = create_checks(session.platform, settings.checks, settings.depthwise)
+  cases = correctness.create_cases(checks)
   command = session.jax_command('correctness')
-  add = functools.partial(session.rows.add, 'correctness')
-  session.stream(command, request, seconds, lambda row: add(**row))
+  run_cases(session, 'correctness', command, request, cases, seconds)
   if custom_kernels(session.platform):
     _run_sanitizer(session)
 
@@ -109,17 +113,17 @@ def _run_sanitizer(session):
   command = [
     'compute-sanitizer',
     '--tool=racecheck',
-    '--error-exitcode=9',
+    f'--error-exitcode={_RACE_STATUS}',
     *session.jax_command('sanitized'),
   ]
   seconds = min(_SANITIZER_SECONDS, session.budget.left('depthwise') / 2)
   output = session.run(command, seconds)
-  values = {'passed': False} if output.status == 9 else {}
-  if output.status == 0:
-    values = {'passed': True}
-  session.rows.add(
-    'correctness', **row, **values, note=f'{output.outcome}: {output.last_line}'
-  )
+  note = f'{output.outcome}: {output.last_line}'
+  if output.status in (0, _RACE_STATUS):
+    row |= {'passed': output.status == 0, 'note': note}
+  else:
+    row['missing'] = note
+  session.rows.add('correctness', **row)
 
 
 def time_depthwise(session: Session) -> None:
@@ -132,7 +136,11 @@ def time_depthwise(session: Session) -> None:
   torch = session.torch_command('depthwise_torch')
   _time_variants(session, command, [lambda _: ['default', 'lax'], others], 0.5)
   layouts = ['PyTorch NHWC', 'PyTorch NCHW']
-  _time_variants(session, torch, [lambda _: layouts], 0.6)
+  if session.torch_missing:
+    for name in layouts:
+      session.rows.add('depthwise', variant=name, missing=session.torch_missing)
+  else:
+    _time_variants(session, torch, [lambda _: layouts], 0.6)
   if session.platform == 'gpu':
     flags = f'{os.environ.get("XLA_FLAGS", "")} {_FORCE_NCHW}'.strip()
     renamed = 'lax, NCHW forced'
@@ -163,34 +171,25 @@ def _time_variants(
     session.rows.add('depthwise', variant=name, missing='no time was left')
     return
   cases = [
-    {
-      'name': str(shape),
-      'shape': dataclasses.asdict(shape),
-      'variant': variant,
-      'product': product,
-    }
+    Case(
+      {
+        'depthwise': str(shape),
+        'variant': renamed or variant,
+        'product': product,
+      },
+      {
+        'shape': dataclasses.asdict(shape),
+        'least_bytes': shape.least_bytes,
+        'variant': variant,
+        'product': product,
+      },
+    )
     for shape, variant in pairs
     for product in depthwise_cases.PRODUCTS
   ]
-  request = {
-    'cases': cases,
-    'turn_seconds': session.settings.turn_seconds,
-    # A case that was begun is to end before the process is killed.
-    'limit': 0.75 * seconds,
-  }
-  sizes = {str(shape): shape.least_bytes for shape in shapes}
-
-  def receive(row):
-    row |= {'variant': renamed} if renamed else {}
-    if 'microseconds' in row:
-      row['gb_per_sec'] = sizes[row['depthwise']] / row['microseconds'] / 1e3
-    session.rows.add('depthwise', **row)
-
+  request = {'turn_seconds': session.settings.turn_seconds}
   variables = session.environment(**environment)
-  try:
-    session.stream(command, request, seconds, receive, variables)
-  except (OSError, ValueError) as error:
-    session.rows.add('depthwise', variant=name, missing=str(error))
+  run_cases(session, 'depthwise', command, request, cases, seconds, variables)
 
 
 def run_tests(session: Session) -> None:
@@ -201,6 +200,8 @@ def run_tests(session: Session) -> None:
     reason = 'the tests marked gpu need one'
   elif not tests.exists():
     reason = f'{tests} is not there'
+  elif importlib.util.find_spec('pytest') is None:
+    reason = 'pytest is not installed'
   if reason:
     session.rows.add('tests', missing=reason)
     return
@@ -208,9 +209,31 @@ def run_tests(session: Session) -> None:
     *session.python('-m', 'pytest', '-m', 'gpu', '-v', '-W', 'default'),
     *('-p', 'no:cacheprovider', str(tests)),
   ]
-  output = session.run(command, min(session.budget.left('tests'), 60.0))
-  session.rows.add(
-    'tests',
-    passed=output.status == 0,
-    note=f'{output.outcome}: {output.last_line}',
+  seconds = min(session.budget.left('tests'), _TESTS_SECONDS)
+  # They compile the same networks several times.
+  environment = session.environment(
+    JAX_ENABLE_COMPILATION_CACHE='true', PYTHONUNBUFFERED='1'
   )
+  output = session.run(command, seconds, environment)
+  session.rows.add('tests', **judge_tests(output))
+
+
+def judge_tests(output: Output) -> dict[str, Any]:
+  """Returns whether the tests `passed`, or why that is not known.
+
+  Args:
+    output: of pytest with `-v`.
+  """
+  note = f'pytest {output.outcome}: {output.last_line}'
+  # A test that failed before pytest was killed counts.
+  failed = any(
+    re.search(r'::.* (FAILED|ERROR)\b', text) for _, text in output.lines
+  )
+  crashed = output.status is not None and output.status < 0
+  # With status 2 a module cannot be imported.
+  if failed or crashed or output.status in (1, 2):
+    return {'passed': False, 'note': note}
+  if output.status == 0 and re.search(r'\b\d+ passed', output.last_line):
+    return {'passed': True, 'note': note}
+  passed = sum(' PASSED' in text for _, text in output.lines)
+  return {'missing': f'{note}; {passed} passed'}

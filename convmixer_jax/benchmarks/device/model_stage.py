@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import pathlib
 import statistics
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ _WARM_UP = 3  # besides the first two, which compile
 # Of the seconds that a process has left, what goes into steps of this kind.
 _SHARES = {'train': 0.6, 'forward': 0.8}
 _SECONDS_FOR_THE_END = 1.0
-_WORKERS = pathlib.Path(__file__).parents[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +40,10 @@ def entries(session: Session) -> Iterator[Entry]:
   """Yields what is measured, in its order: this project first."""
   networks = session.settings.networks
   jax = [sys.executable, '-m', 'convmixer_jax.benchmarks.jax_model_worker']
-  torch = [session.torch_python, str(_WORKERS / 'torch_model_worker.py')]
+  torch = [
+    *(session.torch_python, '-m'),
+    'convmixer_jax.benchmarks.torch_model_worker',
+  ]
   large_kernels = [
     name for name, shape in networks.items() if shape.kernel_size > 7
   ]
@@ -67,6 +68,9 @@ def measure_models(session: Session) -> None:
   for entry in entries(session):
     left = session.budget.left('models')
     row = {'network': entry.network, 'contender': entry.contender}
+    if entry.contender.startswith('PyTorch') and session.torch_missing:
+      session.rows.add('models', **row, missing=session.torch_missing)
+      continue
     if left < session.settings.least_contender_seconds:
       session.rows.add('models', **row, missing='no time was left')
       continue
@@ -84,7 +88,8 @@ def _measure(session, entry, row, seconds):
     log=session.log,
   ) as contender:
     if contender.missing:
-      session.rows.add('models', **row, missing=contender.missing)
+      key = 'missing' if contender.killed else 'failed'
+      session.rows.add('models', **row, **{key: contender.missing})
       return
     for kind in _KINDS:
       try:
@@ -93,11 +98,11 @@ def _measure(session, entry, row, seconds):
         reason = f'killed after {seconds:.0f} s, in or before {kind}'
         session.rows.add('models', **row, kind=kind, missing=reason)
         return
-      except ValueError as error:
-        session.rows.add('models', **row, kind=kind, missing=str(error))
+      except ValueError as error:  # it died
+        session.rows.add('models', **row, kind=kind, failed=str(error))
         return
       except OSError as error:
-        session.rows.add('models', **row, kind=kind, missing=str(error))
+        session.rows.add('models', **row, kind=kind, failed=str(error))
         continue
       figures |= _rates(session, entry, kind, figures['seconds'])
       session.rows.add('models', **row, kind=kind, **figures)

@@ -15,9 +15,9 @@ import numpy as np
 from jax import lax
 
 from convmixer_jax import ops
-from convmixer_jax.benchmarks.device import references
+from convmixer_jax.benchmarks.device import lax_depthwise, references
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
-from convmixer_jax.ops.depthwise import best_by_platform
+from convmixer_jax.ops.depthwise import best_on_gpu
 
 PLAIN = ('native', 'shift', 'xla')
 _GROUP_SIZE, _EPSILON = 2, 1e-5
@@ -61,10 +61,14 @@ def implementations(platform: str, kernel_size: int) -> list[str | None]:
   """
   if platform == 'cpu':  # here all of them are cheap to check
     return [None, *(name for name in ops.IMPLEMENTATIONS if name in PLAIN)]
-  key = {'gpu': 'cuda'}.get(platform, 'default')
   names = {'shift', 'xla', *custom_kernels(platform)}
-  names -= {best_by_platform(kernel_size)[key]}
+  names -= {best_on_accelerator(platform, kernel_size)}
   return [None, *(name for name in ops.IMPLEMENTATIONS if name in names)]
+
+
+def best_on_accelerator(platform: str, kernel_size: int) -> str:
+  """Returns the implementation that is the default on 'gpu' or 'tpu'."""
+  return best_on_gpu(kernel_size) if platform == 'gpu' else 'xla'
 
 
 def custom_kernels(platform: str) -> list[str]:
@@ -133,18 +137,9 @@ def _depthwise(shape, names, on_host):
 
 def _depthwise_by_xla(x, kernel, bias, dy):
   """The reference on the device: all operands are float32."""
-  size = kernel.shape[0]
 
   def convolve(x, kernel, bias):
-    y = lax.conv_general_dilated(
-      x,
-      kernel[:, :, None],
-      window_strides=(1, 1),
-      padding=[((size - 1) // 2, size // 2)] * 2,
-      feature_group_count=x.shape[-1],
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-      precision=lax.Precision.HIGHEST,
-    )
+    y = lax_depthwise.convolve(x, kernel, lax.Precision.HIGHEST)
     return y + bias
 
   return _with_gradients(

@@ -20,7 +20,8 @@ def results(rows: Sequence[Row]) -> str:
     *(_models(_of(rows, 'models'), kind) for kind in _KINDS),
     _cifar10(_of(rows, 'cifar10')),
     _tests(_of(rows, 'tests')),
-    _missing(rows),
+    _named(rows, 'failed', 'Failed'),
+    _named(rows, 'missing', 'Left out'),
   ]
   return '\n\n'.join(part for part in parts if part) + '\n'
 
@@ -75,10 +76,14 @@ def _machine(rows):
 
 def _correctness(rows):
   checked = [row for row in rows if 'passed' in row]
-  if not checked:
+  failed = [row for row in rows if 'failed' in row]
+  if not checked and not failed:
     return ''
-  failed = [row for row in checked if not row['passed']]
-  said = f'{len(checked) - len(failed)} of {len(checked)} outputs are right.'
+  wrong = [row for row in checked if not row['passed']]
+  said = (
+    f'{len(checked) - len(wrong)} right, {len(wrong)} wrong, '
+    f'{len(failed)} failed.'
+  )
   worst: dict[tuple[str, ...], Row] = {}
   for row in checked:
     if 'relative_error' not in row:
@@ -213,7 +218,7 @@ def _cifar10(rows):
       lines.append(('data', f'{row["about"]} {row.get("contents", "")}'))
     if part == 'input alone' and 'images_per_sec' in row:
       lines.append(('input alone, images/s', f'{row["images_per_sec"]:,.0f}'))
-    if part == 'training':
+    if part == 'training' and 'epochs' in row:
       lines += _training_lines(row)
   return f'## CIFAR-10\n\n{table(("", ""), lines)}' if lines else ''
 
@@ -247,8 +252,8 @@ def _tests(rows):
   return '\n\n'.join(['## Tests marked `gpu`', *notes]) if notes else ''
 
 
-def _missing(rows):
-  """Names what was left out, and why."""
+def _named(rows, key, title):
+  """Names what failed or was left out, and why."""
   names = (
     'network',
     'contender',
@@ -256,6 +261,7 @@ def _missing(rows):
     'check',
     'shape',
     'dtype',
+    'implementation',
     'depthwise',
     'variant',
     'product',
@@ -265,12 +271,12 @@ def _missing(rows):
     (
       row['stage'],
       ', '.join(str(row[name]) for name in names if name in row),
-      row['missing'],
+      row[key],
     )
     for stage in [*STAGES, 'run']
     for row in _of(rows, stage)
-    if 'missing' in row
+    if key in row
   ]
   if not lines:
     return ''
-  return f'## Left out\n\n{table(("stage", "what", "why"), lines)}'
+  return f'## {title}\n\n{table(("stage", "what", "why"), lines)}'

@@ -1,6 +1,7 @@
 """What a run has measured so far: in memory, and on disk at once."""
 
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -18,7 +19,7 @@ class Rows:
   """
 
   def __init__(self, path: pathlib.Path, clock: Callable[[], float]):
-    """Creates the file, which is emptied if it is there.
+    """Creates the file, which must not be there.
 
     Args:
       path: of a file with a line of JSON for each row.
@@ -26,13 +27,14 @@ class Rows:
     """
     self.all: list[Row] = []
     self._clock = clock
-    self._file = path.open('w')
+    self._file = path.open('x')
 
   def add(self, stage: str, **values: Any) -> None:
-    """Adds a row, and prints it."""
-    row = {'stage': stage, 'at': round(self._clock(), 1), **values}
+    """Adds a row, and prints it; a number that is not finite becomes None."""
+    at = round(self._clock(), 1)
+    row = _without_nan({'stage': stage, 'at': at, **values})
     self.all.append(row)
-    text = json.dumps(row)
+    text = json.dumps(row, allow_nan=False)
     print(text, flush=True)
     self._file.write(text + '\n')
     self._file.flush()
@@ -49,3 +51,14 @@ class Rows:
   def close(self) -> None:
     """Closes the file."""
     self._file.close()
+
+
+def _without_nan(value):
+  """Replaces numbers that are not finite, which JSON does not have, by None."""
+  if isinstance(value, dict):
+    return {key: _without_nan(one) for key, one in value.items()}
+  if isinstance(value, list | tuple):
+    return [_without_nan(one) for one in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value

@@ -1,6 +1,7 @@
 """Goes through the stages, and leaves what there is at any moment."""
 
 import contextlib
+import os
 import pathlib
 import signal
 import sys
@@ -11,6 +12,7 @@ from convmixer_jax import plots
 from convmixer_jax.benchmarks.device import (
   cifar10_stage,
   device_stages,
+  inputs,
   model_stage,
   picture,
   report,
@@ -19,7 +21,7 @@ from convmixer_jax.benchmarks.device.budget import Budget
 from convmixer_jax.benchmarks.device.rows import Rows
 from convmixer_jax.benchmarks.device.session import Session
 from convmixer_jax.benchmarks.device.settings import STAGES, Settings
-from convmixer_jax.benchmarks.device.streaming import describe
+from convmixer_jax.benchmarks.error_line import describe
 from convmixer_jax.errors import UserError
 
 _FUNCTIONS: dict[str, Callable[[Session], None]] = {
@@ -36,18 +38,25 @@ def choose_stages(only: Sequence[str], skip: Sequence[str]) -> list[str]:
   """Returns the stages to run, in their order.
 
   Raises:
-    UserError: a name is unknown.
+    UserError: a name is unknown, or none is left.
   """
   for name in [*only, *skip]:
     if name not in STAGES:
       raise UserError(
         f'there is no stage {name!r}; there are {", ".join(STAGES)}'
       )
-  return [
+  chosen = [
     name for name in STAGES if name not in skip and (name in only or not only)
   ]
+  if not chosen:
+    raise UserError(
+      f'no stage is left; there are {", ".join(STAGES)}, and --only and --skip '
+      'leave out all'
+    )
+  return chosen
 
 
+_NO_DEVICE = 'JAX found no device; the other stages were not started'
 _NO_ACCELERATOR = (
   'JAX sees no accelerator, only a CPU; install its plugin for one, or give '
   '--quick'
@@ -55,7 +64,15 @@ _NO_ACCELERATOR = (
 
 
 class Terminated(BaseException):
-  """SIGTERM came."""
+  """SIGTERM or SIGHUP came.
+
+  Attributes:
+    status: the exit status that a shell gives to the signal.
+  """
+
+  def __init__(self, number: int):
+    super().__init__(signal.Signals(number).name)
+    self.status = 128 + number
 
 
 def run(
@@ -72,9 +89,9 @@ def run(
 
   Args:
     settings: what is measured.
-    directory: where the results go; it is created. Each row is in `rows.jsonl`
-      when it exists, and after each stage there are `results.md`,
-      `throughput.png` and `log.txt`.
+    directory: where the results go, new or without `rows.jsonl`. Each row is
+      in `rows.jsonl` when it exists, and after each stage there are
+      `results.md`, `throughput.png` and `log.txt`.
     stages: names of those to run.
     budget_seconds: after which nothing more is begun.
     torch_python: an interpreter that has PyTorch and timm.
@@ -82,17 +99,26 @@ def run(
     data_dir: where TFDS has CIFAR-10 prepared, or None.
 
   Returns:
-    What of this project is wrong, a line each: outputs, losses, tests.
+    What of this project is wrong or failed, a line each: outputs, losses,
+    tests, exceptions.
 
   Raises:
-    Terminated: SIGTERM came; the results that there are were written.
+    UserError: a path is not as it should be; nothing was written then.
+    Terminated: SIGTERM or SIGHUP came; the results that there are were written.
     KeyboardInterrupt: Ctrl-C came; the same holds.
   """
+  cifar10, data_dir = (
+    path and os.path.abspath(os.path.expanduser(path))
+    for path in (cifar10, data_dir)
+  )
+  if os.sep in torch_python:  # programs may start in another directory
+    torch_python = os.path.abspath(os.path.expanduser(torch_python))
+  inputs.check_inputs(directory, cifar10, data_dir)
   directory.mkdir(parents=True, exist_ok=True)
   shares = {name: STAGES[name] for name in STAGES if name in stages}
   budget = Budget(budget_seconds, shares)
   with (
-    _terminated_by_sigterm(),
+    _terminated_by_signals(),
     tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
     (directory / 'log.txt').open('wb') as log,
     contextlib.closing(Rows(directory / 'rows.jsonl', budget.used)) as rows,
@@ -109,14 +135,23 @@ def run(
       data_dir=data_dir,
     )
     try:
+      if not {'depthwise', 'models'}.isdisjoint(shares):
+        inputs.find_torch(session)
       for stage in shares:
         _run_stage(session, stage)
+        reason = None
+        if not session.platform:  # each stage would wait for it again
+          reason = _NO_DEVICE
+        elif session.platform == 'cpu' and not settings.on_cpu:
+          reason = _NO_ACCELERATOR
+        if reason:
+          rows.add('run', failed=reason)
         write_results(session)
-        if session.platform == 'cpu' and not settings.on_cpu:
-          rows.add('run', fault=_NO_ACCELERATOR)
+        if reason:
           break
     except (KeyboardInterrupt, Terminated) as error:
-      rows.add('run', missing=f'the rest: {type(error).__name__}')
+      reason = type(error).__name__ + f' {error}'.rstrip()
+      rows.add('run', missing=f'the rest: {reason}')
       write_results(session)
       raise
     rows.add('run', seconds=budget.used())
@@ -134,7 +169,8 @@ def _run_stage(session, stage):
       return
     _FUNCTIONS[stage](session)
   except Exception as error:
-    session.rows.add(stage, missing=describe(error))
+    key = 'missing' if isinstance(error, TimeoutError) else 'failed'
+    session.rows.add(stage, **{key: describe(error)})
 
 
 def write_results(session: Session) -> None:
@@ -142,7 +178,7 @@ def write_results(session: Session) -> None:
   try:
     _write_results(session)
   except Exception as error:  # must not cost the stages that are left
-    session.rows.add('run', missing=f'results: {describe(error)}')
+    session.rows.add('run', failed=f'results: {describe(error)}')
 
 
 def _write_results(session):
@@ -157,30 +193,47 @@ def _write_results(session):
 
 
 def find_faults(rows: Rows) -> list[str]:
-  """Returns what of this project is wrong, a line each."""
-  wrong = [row['fault'] for row in rows.all if 'fault' in row]
+  """Returns what of this project is wrong or failed, a line each.
+
+  What is missing because a process was killed, or not started, is not a fault.
+  """
+  faults = []
   for row in rows.all:
-    if row.get('passed') is False:
-      what = row.get('check') or 'tests marked gpu'
-      names = ('implementation', 'dtype', 'shape', 'output', 'note')
-      details = ', '.join(str(row[name]) for name in names if name in row)
-      wrong.append(f'{what} ({details})')
     name = row.get('contender') or row.get('variant') or 'this project'
-    ours = not name.startswith(('PyTorch', 'plain Flax', 'lax'))
-    if row.get('finite') is False and ours:
-      wrong.append(f'{row["stage"]}: {name} is not finite')
-  return wrong
+    if name.startswith(('PyTorch', 'plain Flax', 'lax')):
+      continue
+    names = (
+      *('network', 'kind', 'part', 'depthwise', 'product'),
+      *('implementation', 'dtype', 'shape', 'output', 'note'),
+    )
+    details = ', '.join(str(row[name]) for name in names if name in row)
+    details = f' ({details})' if details else ''
+    what = row.get('check') or f'{row["stage"]}: {name}'
+    if row.get('passed') is False:
+      faults.append(f'{what} is wrong{details}')
+    if row.get('finite') is False:
+      faults.append(f'{what} is not finite{details}')
+    if 'failed' in row:
+      faults.append(f'{what} failed{details}: {row["failed"]}')
+  return faults
 
 
 @contextlib.contextmanager
-def _terminated_by_sigterm() -> Iterator[None]:
-  def terminate(*_):
-    # The second would interrupt the writing of the results.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+def _terminated_by_signals() -> Iterator[None]:
+  numbers = signal.SIGTERM, signal.SIGHUP
 
-  before = signal.signal(signal.SIGTERM, terminate)
+  def terminate(number, _):
+    # Another would interrupt the writing of the results.
+    for ignored in numbers:
+      signal.signal(ignored, signal.SIG_IGN)
+    raise Terminated(number)
+
+  before = {number: signal.getsignal(number) for number in numbers}
+  for number in numbers:
+    if before[number] is not signal.SIG_IGN:  # as nohup has it for SIGHUP
+      signal.signal(number, terminate)
   try:
     yield
   finally:
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+      signal.signal(number, handler)

@@ -17,7 +17,6 @@ from convmixer_jax.benchmarks.device.settings import Settings
 from convmixer_jax.benchmarks.worker_process import WorkerProcess, kill_tree
 
 ROOT = pathlib.Path(__file__).parents[3]  # of the checkout
-_HERE = pathlib.Path(__file__).parent
 
 
 @dataclasses.dataclass
@@ -35,6 +34,7 @@ class Session:
     cifar10: a tar of CIFAR-10's images, or None.
     data_dir: where TFDS has CIFAR-10 prepared, or None.
     platform: of the device, 'gpu', 'tpu' or 'cpu'; '' until it is known.
+    torch_missing: why PyTorch is not measured, or None.
   """
 
   settings: Settings
@@ -47,6 +47,7 @@ class Session:
   cifar10: str | None
   data_dir: str | None
   platform: str = ''
+  torch_missing: str | None = None
 
   def environment(self, **variables: str) -> dict[str, str]:
     """Returns variables that let a program import this project."""
@@ -54,6 +55,8 @@ class Session:
     values = {
       'PYTHONPATH': os.pathsep.join(filter(None, path)),
       'TMPDIR': str(self.scratch),
+      # The seconds of compiling are measured.
+      'JAX_ENABLE_COMPILATION_CACHE': 'false',
     }
     if self.platform == 'cpu':  # nor is PyTorch to take another device
       values['CUDA_VISIBLE_DEVICES'] = ''
@@ -69,7 +72,7 @@ class Session:
 
   def torch_command(self, program: str) -> list[str]:
     """Returns what runs a program of this package under PyTorch's Python."""
-    return [self.torch_python, str(_HERE / f'{program}.py')]
+    return [self.torch_python, '-m', f'{__package__}.{program}']
 
   def stream(
     self,
@@ -89,7 +92,8 @@ class Session:
       environment: variables to set besides those of this process.
 
     Raises:
-      OSError: it failed, or was killed.
+      OSError: it failed.
+      TimeoutError: it was killed.
       ValueError: it did not answer in JSON.
     """
     environment = environment or self.environment()
@@ -101,7 +105,7 @@ class Session:
         for row in process.stream(line, seconds):
           receive(row)
       except TimeoutError as error:
-        raise OSError(f'killed after {seconds:.0f} s') from error
+        raise TimeoutError(f'killed after {seconds:.0f} s') from error
 
   def run(
     self,

@@ -9,13 +9,16 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from convmixer_jax.benchmarks.error_line import describe
+
 
 def serve(
   work: Callable[[dict[str, Any]], Iterator[dict[str, Any]]],
 ) -> None:
   """Reads a line of JSON from standard input, and prints what `work` yields.
 
-  Each row is a line of JSON, printed when it exists. What fails is an `error`.
+  Each row is a line of JSON, printed when it exists; the last is `done`. What
+  fails is an `error`.
   """
   # What a library prints must not be mistaken for a row.
   answers = os.fdopen(os.dup(sys.stdout.fileno()), 'w')
@@ -27,11 +30,6 @@ def serve(
   try:
     for row in work(json.loads(sys.stdin.readline())):
       answer(row)
+    answer({'done': True})
   except Exception as error:  # of whatever library
     answer({'error': describe(error)})
-
-
-def describe(error: Exception) -> str:
-  """Returns the kind of an error and the first line of its text."""
-  lines = str(error).strip().splitlines() or ['']
-  return f'{type(error).__name__}: {lines[0][:300]}'

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from convmixer_jax.benchmarks.device.session import ROOT
 from convmixer_jax.errors import UserError
 
-# pip takes none of them for another.
+# pip does not treat one as implying another.
 _PLATFORMS = (
   'manylinux_2_28_x86_64',
   'manylinux_2_27_x86_64',
@@ -30,7 +30,7 @@ _PLATFORMS = (
 def collect(
   directory: pathlib.Path, installed: str | None, python_version: str
 ) -> str:
-  """Downloads what a machine lacks to run `train.py`, by this machine's pip.
+  """Downloads what a machine lacks to run `train.py` and the tests for GPUs.
 
   Args:
     directory: of the wheels, new or empty.
@@ -43,7 +43,7 @@ def collect(
 
   Raises:
     UserError: the directory has files in it, the list cannot be read, or a
-      package cannot be had.
+      package cannot be downloaded.
   """
   if directory.exists() and any(directory.iterdir()):
     raise UserError(f'--wheels={directory} has files in it; name another')
@@ -98,7 +98,7 @@ def read_installed(path: str | None) -> dict[str, str]:
 
 
 def find_needed(python_version: str) -> dict[str, str]:
-  """Returns versions by name of all that requirements.txt leads to.
+  """Returns versions by name of all that requirements.txt leads to, and pytest.
 
   The version is that installed here, '' if it is not.
   """
@@ -135,6 +135,7 @@ def _requirements() -> Iterator[Requirement]:
       requirement = Requirement(text)
       if requirement.marker is None or requirement.marker.evaluate():
         yield requirement
+  yield Requirement('pytest')  # for the tests that are marked `gpu`
 
 
 def _applicable(

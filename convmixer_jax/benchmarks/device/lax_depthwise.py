@@ -1,0 +1,23 @@
+"""A depthwise convolution by XLA's convolution: reference and contender."""
+
+import jax
+from jax import lax
+
+
+def convolve(
+  x: jax.Array, kernel: jax.Array, precision: lax.Precision | None = None
+) -> jax.Array:
+  """Convolves x `[B, H, W, C]` with kernel `[k, k, C]`, padded to "same".
+
+  The kernel is cast to x's dtype, which the result has too.
+  """
+  size, _, channels = kernel.shape
+  return lax.conv_general_dilated(
+    x,
+    kernel[:, :, None].astype(x.dtype),
+    window_strides=(1, 1),
+    padding=[((size - 1) // 2, size // 2)] * 2,
+    feature_group_count=channels,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    precision=precision,
+  )

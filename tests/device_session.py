@@ -1,0 +1,76 @@
+"""What tests of the benchmark of a device share."""
+
+import contextlib
+import dataclasses
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+
+from convmixer_jax.benchmarks.device.budget import Budget
+from convmixer_jax.benchmarks.device.rows import Rows
+from convmixer_jax.benchmarks.device.session import Session
+from convmixer_jax.benchmarks.device.settings import QUICK
+from convmixer_jax.benchmarks.model_shapes import Shape
+
+TINY = Shape(8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2)
+
+# It starts a process in a session of its own, prints both ids, and hangs.
+HANGS = """
+import json, os, subprocess, sys, time
+child = subprocess.Popen(
+    [sys.executable, '-c', 'import time; time.sleep(600)'],
+    start_new_session=True)
+print(json.dumps({'about': {}, 'ids': [os.getpid(), child.pid]}), flush=True)
+time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def create_session(directory: pathlib.Path) -> Iterator[Session]:
+  """Yields a session with ten minutes, on a CPU, for one tiny network."""
+  stages = 'correctness', 'depthwise', 'models', 'cifar10'
+  budget = Budget(600.0, dict.fromkeys(stages, 1))
+  with (
+    contextlib.closing(Rows(directory / 'rows.jsonl', budget.used)) as rows,
+    (directory / 'log.txt').open('wb') as log,
+  ):
+    yield Session(
+      settings=dataclasses.replace(
+        QUICK,
+        networks={'tiny': TINY},
+        least_seconds=0.0,
+        least_contender_seconds=0.0,
+      ),
+      rows=rows,
+      budget=budget,
+      directory=directory,
+      scratch=directory,
+      log=log,
+      torch_python=sys.executable,
+      cifar10=None,
+      data_dir=None,
+      platform='cpu',
+    )
+
+
+def python(script: str) -> list[str]:
+  """Returns what runs a script."""
+  return [sys.executable, '-c', script]
+
+
+def wait_until_dead(pids: list[int]) -> None:
+  """Fails if one of the processes lives for another minute."""
+  deadline = time.monotonic() + 60
+  while any(map(is_alive, pids)):
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+
+
+def is_alive(pid: int) -> bool:
+  """Returns whether a process is there and not a zombie."""
+  try:
+    state = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2]
+  except FileNotFoundError:
+    return False
+  return state.split()[0] != 'Z'

@@ -1,0 +1,115 @@
+"""Every case that a program is given has a row, whatever the program does."""
+
+import time
+
+import device_session
+import pytest
+
+from convmixer_jax.benchmarks.device import depthwise_cases
+from convmixer_jax.benchmarks.device.cases import Case, run_cases
+from convmixer_jax.benchmarks.worker_process import WorkerProcess
+
+# Answers the cases as their request says, each process its own.
+PROGRAM = """
+import json, os, sys, time
+request = json.loads(sys.stdin.readline())
+def answer(**values):
+  print(json.dumps(values), flush=True)
+for case in request['cases']:
+  number, what = case['case'], case['what']
+  if what == 'die':
+    os._exit(3)
+  if what == 'hang':
+    time.sleep(600)
+  if what == 'fail':
+    answer(case=number, failed='CUDA error')
+    break
+  left = request['deadline'] - time.monotonic()
+  answer(case=number, pid=os.getpid(), left=left)
+answer(done=True)
+"""
+
+
+@pytest.fixture
+def session(tmp_path):
+  with device_session.create_session(tmp_path) as session:
+    yield session
+
+
+def run_program(session, *whats, seconds=300.0, program=PROGRAM):
+  cases = [
+    Case({'check': f'{number} {what}'}, {'what': what})
+    for number, what in enumerate(whats)
+  ]
+  command = device_session.python(program)
+  run_cases(session, 'correctness', command, {}, cases, seconds)
+  rows = {row['check']: row for row in session.rows.all}
+  assert list(rows) == [case.names['check'] for case in cases]
+  return list(rows.values())
+
+
+def test_cases_after_one_that_fails_run_in_another_process(session):
+  first, failed, second, third = run_program(session, 'a', 'fail', 'b', 'c')
+  assert failed['failed'] == 'CUDA error'
+  assert second['pid'] == third['pid'] != first['pid']
+  assert 0 < first['left'] <= 290
+
+
+def test_case_that_ends_the_process_fails_and_the_others_run(session):
+  first, died, last = run_program(session, 'a', 'die', 'b')
+  assert 'status 3' in died['failed']
+  assert first['pid'] != last['pid']
+
+
+def test_program_that_never_answers_is_started_twice(session):
+  rows = run_program(session, 'a', 'b', 'c', program='raise SystemExit(4)')
+  assert all('status 4' in row['failed'] for row in rows)
+
+
+def test_unanswered_cases_of_a_killed_program_are_named(session):
+  first, hung, last = run_program(session, 'a', 'hang', 'b', seconds=20.0)
+  assert 'pid' in first
+  assert 'killed after' in hung['missing']
+  assert 'killed after' in last['missing']
+
+
+def test_worker_that_is_done_need_not_end():
+  script = """
+import json, os, time
+print(json.dumps({'pid': os.getpid()}), flush=True)
+print(json.dumps({'done': True}), flush=True)
+os.close(1)
+time.sleep(600)
+"""
+  with WorkerProcess(device_session.python(script)) as process:
+    (row,) = process.stream(b'{}\n', 300.0)
+    process.kill()
+  device_session.wait_until_dead([row['pid']])
+
+
+def test_worker_that_closes_its_output_is_not_waited_for_long(monkeypatch):
+  monkeypatch.setattr(
+    'convmixer_jax.benchmarks.worker_process._SECONDS_TO_END', 0.1
+  )
+  script = 'import os, time; os.close(1); time.sleep(600)'
+  with (
+    pytest.raises(OSError, match='did not end'),
+    WorkerProcess(device_session.python(script)) as process,
+  ):
+    list(process.stream(b'{}\n', 300.0))
+
+
+def test_no_depthwise_case_is_begun_after_the_deadline():
+  def measure(case):
+    if case['case'] == 1:
+      raise RuntimeError('no memory\nand more')
+    return {'microseconds': 2.0}
+
+  cases = [{'case': number, 'least_bytes': 8000} for number in range(2)]
+  request = {'cases': cases, 'deadline': time.monotonic() + 300}
+  measured, failed = depthwise_cases.time_all(request, measure)
+  assert measured == {'case': 0, 'microseconds': 2.0, 'gb_per_sec': 4.0}
+  assert failed == {'case': 1, 'failed': 'RuntimeError: no memory'}
+  request['deadline'] = time.monotonic() - 1
+  rows = list(depthwise_cases.time_all(request, measure))
+  assert {row['missing'] for row in rows} == {'no time was left'}
