@@ -75,3 +75,25 @@ def test_first_image_is_enough_to_know_the_layout(tmp_path):
   write_tar(path, [('x.txt', b'')])
   with pytest.raises(UserError, match=r"a file 'x.txt'; needed are"):
     check_image_tar(str(path))
+
+
+def test_archive_that_lacks_files_is_refused(tmp_path):
+  picture = tiny_archives.jpeg()
+  tar = tiny_archives.tar_bytes(
+    [(f'train/cat/{number}.jpg', picture) for number in range(4)]
+  )
+  size = 512 * (1 + -(-len(picture) // 512))  # of a file in it
+  damaged = bytearray(tar)
+  damaged[2 * size + 20] ^= 1  # in the header of the third
+  path = tmp_path / 'images.tar'
+  for content in (
+    tar[: 2 * size],  # after the second
+    tar[: 2 * size + 100],  # within a header
+    bytes(damaged),
+  ):
+    path.write_bytes(content)
+    with pytest.raises(UserError, match='cannot be read as a tar'):
+      prepare_image_tar(str(path), tmp_path / 'data', 'pets')
+  path.write_bytes(tar)
+  said = prepare_image_tar(str(path), tmp_path / 'data', 'pets')
+  assert said == 'train: 4 images'

@@ -79,6 +79,12 @@ def _read_images(path: str) -> Iterator[tuple[str, str, bytes]]:
         split, label, _ = parts
         yield split, label, tar.extractfile(member).read()
         is_empty = False
+      # A damaged header ends the loop as the end does, which is zeros. Read to
+      # its end, a compressed file checks its checksum too.
+      tar.fileobj.seek(tar.offset)
+      end = tar.fileobj.read()
+      if len(end) < tarfile.BLOCKSIZE or any(end):
+        raise tarfile.ReadError('it is cut or damaged')
   except (
     *(OSError, EOFError, tarfile.TarError),
     *(lzma.LZMAError, zlib.error),  # of damaged files

@@ -12,6 +12,8 @@ has them:
     --installed=FILE --python_version=3.12
 """
 
+import contextlib
+import math
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -21,6 +23,7 @@ from absl import flags
 from convmixer_jax.benchmarks.device import run, wheels
 from convmixer_jax.benchmarks.device.settings import FULL, QUICK, STAGES
 from convmixer_jax.errors import INTERRUPTED, UserError
+from convmixer_jax.files import require_local
 from convmixer_jax.tools import cli
 from convmixer_jax.tools.benchmark_flags import OUTPUT, TIMM_PYTHON
 from convmixer_jax.tools.data_flags import DATA_DIR
@@ -64,8 +67,14 @@ def main(argv: Sequence[str]) -> None:
       )
     )
     return
-  if OUTPUT.value is None:
+  if not OUTPUT.value:
     raise UserError('give a directory for the results: --output=DIR')
+  if not math.isfinite(_BUDGET.value):
+    raise UserError(
+      f'--budget_seconds={_BUDGET.value} is not a number of seconds; give one, '
+      'such as 480'
+    )
+  require_local(OUTPUT.value, '--output')
   stages = run.choose_stages(_ONLY.value, _SKIP.value)
   directory = pathlib.Path(OUTPUT.value)
   try:
@@ -84,7 +93,8 @@ def main(argv: Sequence[str]) -> None:
     sys.exit(INTERRUPTED)
   results = directory / 'results.md'
   if results.exists():
-    print(results.read_text())
+    with contextlib.suppress(OSError):  # who reads it may be gone
+      print(results.read_text(), flush=True)
   if faults:
     shown = '; '.join(faults[:_SHOWN_FAULTS])
     raise UserError(

@@ -15,6 +15,7 @@ from convmixer_jax.data.image_tar import prepare_image_tar
 from convmixer_jax.training.metrics_table import read_table
 
 _NAME = 'cifar10_jpeg'  # a name that TFDS does not know
+_ALL_IMAGES = {'train: 50,000 images', 'test: 10,000 images'}
 _NETWORK = '256/8'
 _MOST_WORKERS, _OTHER_CORES = 12, 4
 # Of start, compilation, evaluations and end, in a guess of what fits.
@@ -76,6 +77,10 @@ def _prepare(session: Session) -> dict[str, Any] | None:
     return None
   start = session.budget.used()
   contents = prepare_image_tar(path, data_dir, _NAME)
+  if session.cifar10 and set(contents.split(', ')) != _ALL_IMAGES:
+    about = (
+      f'images of {pathlib.Path(path).name}, which are not all of CIFAR-10'
+    )
   return {
     'config': {'dataset.name': _NAME, 'dataset.data_dir': str(data_dir)},
     'about': about,

@@ -1,5 +1,6 @@
 """What a run has measured so far: in memory, and on disk at once."""
 
+import contextlib
 import json
 import math
 import os
@@ -35,10 +36,11 @@ class Rows:
     row = _without_nan({'stage': stage, 'at': at, **values})
     self.all.append(row)
     text = json.dumps(row, allow_nan=False)
-    print(text, flush=True)
     self._file.write(text + '\n')
     self._file.flush()
     os.fsync(self._file.fileno())
+    with contextlib.suppress(OSError):  # who reads it may be gone
+      print(text, flush=True)
 
   def of(self, stage: str, *keys: str) -> list[Row]:
     """Returns the rows of a stage that have all these keys."""

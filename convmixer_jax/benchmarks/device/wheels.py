@@ -45,10 +45,21 @@ def collect(
     UserError: the directory has files in it, the list cannot be read, or a
       package cannot be downloaded.
   """
-  if directory.exists() and any(directory.iterdir()):
-    raise UserError(f'--wheels={directory} has files in it; name another')
-  directory.mkdir(parents=True, exist_ok=True)
+  if not re.fullmatch(r'3\.\d+', python_version):
+    raise UserError(
+      f'--python_version={python_version} is not a version such as 3.12'
+    )
   there = read_installed(installed)
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+    is_empty = not any(directory.iterdir())
+  except OSError as error:
+    raise UserError(
+      f'--wheels={directory} is not a directory that can be written to '
+      f'({error.strerror}); name another'
+    ) from error
+  if not is_empty:
+    raise UserError(f'--wheels={directory} has files in it; name another')
   needed = find_needed(python_version)
   lacking = {name: v for name, v in needed.items() if name not in there}
   lines = [
@@ -80,8 +91,11 @@ def read_installed(path: str | None) -> dict[str, str]:
     }
   try:
     lines = pathlib.Path(path).read_text().split('\n')
-  except OSError as error:
-    raise UserError(f'--installed={path} cannot be read ({error})') from error
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(
+      f'--installed={path} cannot be read ({error}); give the output of pip '
+      'list --format=freeze'
+    ) from error
   versions = {}
   for line in filter(None, map(str.strip, lines)):
     # Of `name @ file:///...` the version is not known.
