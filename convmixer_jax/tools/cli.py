@@ -157,7 +157,7 @@ def _load_config(path, variant):
     return get_config(variant) if variant else get_config()
   except UserError:
     raise
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     lines = [
       frame.lineno
       for frame in traceback.extract_tb(error.__traceback__)
@@ -166,7 +166,7 @@ def _load_config(path, variant):
     line = lines[-1] if lines else getattr(error, 'lineno', 1)
     raise UserError(
       f'--config={path} fails in line {line} ({type(error).__name__}: '
-      f'{error}); mend it; --debug shows more'
+      f'{error}); correct it; --debug shows more'
     ) from error
 
 
