@@ -262,23 +262,25 @@ CONFIGS = [
     '--config.model.scan=maybe is not True or False, such as False',
   ),
   flag(
-    'model.width', '0', 'model.width = 0 is not a whole number of at least 1'
+    'model.width',
+    '0',
+    'config.model.width = 0 is not a whole number of at least 1',
   ),
   flag(
     'model.patch_size',
     '9',
-    'model.patch_size = 9 is larger than the image (8 x 8); choose a '
+    'config.model.patch_size = 9 is larger than the image (8 x 8); choose a '
     'smaller patch or a larger image',
   ),
   flag(
     'model.activation',
     'elu',
-    "model.activation = 'elu' is unknown; there are gelu, relu",
+    "config.model.activation = 'elu' is unknown; there are gelu, relu",
   ),
   flag(
     'model.depthwise',
     'fast',
-    "model.depthwise = 'fast' is unknown; there are native, shift, xla",
+    "config.model.depthwise = 'fast' is unknown; there are native, shift, xla",
   ),
   flag(
     'model',

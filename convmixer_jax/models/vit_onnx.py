@@ -12,7 +12,7 @@ def to_onnx(
   graph: Any, model: Any, variables: Any, mean: jax.Array, std: jax.Array
 ) -> str:
   """Adds a `ViT` to a graph; see `Architecture.to_onnx`."""
-  from convmixer_jax.models.vit import resample
+  from convmixer_jax.models.layers import resample
 
   params = jax.device_get(variables['params'])
   width, heads = model.width, model.heads

@@ -64,7 +64,8 @@ def _usage(module: ModuleType) -> str:
   for flag in sorted(own, key=lambda flag: flag.name):
     lines.append(f'  --{flag.name}  {flag.help}')
     if flag.default not in (None, False, []):
-      lines[-1] += f' (default: {flag.default_as_str.strip("'")})'
+      default = flag.default_as_str.strip("'")
+      lines[-1] += f' (default: {default})'
   return '\n'.join(lines)
 
 
