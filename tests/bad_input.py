@@ -681,6 +681,13 @@ WORKDIRS = [
     lambda tmp: start_run(tmp, seed=1),
   ),
   Case(
+    'of another network',
+    train('--config=configs/digits.py', '--config.model.name=vit'),
+    '--workdir=TMP/run holds a run with another config: model.name '
+    '(convmixer -> vit); give the old values or a new --workdir',
+    start_run,
+  ),
+  Case(
     'of a config that is none',
     on_digits(),
     'TMP/run/config.json is not a config of ours (...); give another directory',
