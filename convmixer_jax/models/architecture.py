@@ -202,7 +202,17 @@ class Architecture(NamedTuple):
         return model.apply(variables, image, train=False)
       return model.init(jax.random.key(0), image, train=False)
 
-    jax.eval_shape(evaluate, image)
+    try:
+      jax.eval_shape(evaluate, image)
+    except UserError:
+      raise
+    except Exception as error:  # anything may go wrong in somebody's module
+      (text, *_) = str(error).splitlines() or ['']
+      raise UserError(
+        f'{type(model).__name__} fails for images of {image_size} x '
+        f'{image_size} ({type(error).__name__}: {text}); choose another size, '
+        'or correct it as it was in training; --debug shows more'
+      ) from error
 
   def make_inference(
     self,
