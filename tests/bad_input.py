@@ -359,7 +359,7 @@ CONFIGS = [
   in_file(
     'a string for a number',
     "config.batch_size = '8'",
-    '--config=TMP/mine.py fails in line 6 (TypeError: ...); mend it; '
+    '--config=TMP/mine.py fails in line 6 (TypeError: ...); correct it; '
     '--debug shows more',
   ),
   in_file(
@@ -408,7 +408,7 @@ CONFIGS = [
   in_file(
     'a key in place of a section',
     'config.model = 3',
-    '--config=TMP/mine.py fails in line 6 (TypeError: ...); mend it; '
+    '--config=TMP/mine.py fails in line 6 (TypeError: ...); correct it; '
     '--debug shows more',
   ),
   in_file(
