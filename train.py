@@ -7,7 +7,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from convmixer_jax.errors import Preempted
-from convmixer_jax.tools import cli
+from convmixer_jax.tools import cli, output
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'one of configs/, with its variant after a colon'
@@ -33,6 +33,7 @@ flags.mark_flags_as_required(['config', 'workdir'])
 def main(argv):
   """Trains, and prints the held-out accuracy as the last line."""
   cli.refuse_arguments(argv)
+  output.keep_going()  # a run must not be lost with its terminal
   # Until the loop looks to it, there is nothing to save.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(Preempted.EXIT_STATUS))
   import jax

@@ -3,7 +3,7 @@
     python train.py --config=configs/digits.py --workdir=runs/digits
 
 1,442 images of 8 x 8 to train on and 355 held out, every fifth of each class;
-30 epochs of 11 steps. On 2 CPU cores: half a minute, eval_accuracy 0.989.
+30 epochs of 11 steps. On 2 CPU cores: half a minute, eval_accuracy 0.9915.
 """
 
 import ml_collections

@@ -284,12 +284,14 @@ def changed_keys(
     new: flattened config it is to go on with.
     free: keys that may change besides `FREE_TO_CHANGE`.
   """
-  missing = object()
   old, new = _ADDED | old, _ADDED | new
+  keys = old.keys() | new.keys()
+  if old['model.name'] != new['model.name']:  # the fields differ with it
+    keys = {k for k in keys if k == 'model.name' or k[:6] != 'model.'}
   return [
     key
-    for key in sorted(old.keys() | new.keys())
-    if old.get(key, missing) != new.get(key, missing)
+    for key in sorted(keys)
+    if (key in old, old.get(key)) != (key in new, new.get(key))
     and not any(
       key == kept or key.startswith(f'{kept}.')
       for kept in (*FREE_TO_CHANGE, *free)

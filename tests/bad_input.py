@@ -67,6 +67,15 @@ def flag(name, value, message):
   return Case(given, on_digits(f'--config.{name}={value}'), message)
 
 
+def network(name, problem):
+  """A network of the user's, in a module beside this file."""
+  return Case(
+    name,
+    train('--config=configs/digits.py', f'--config.model.name={name}'),
+    f'config.model.name = {name!r}: {problem}',
+  )
+
+
 def in_file(name, lines, message):
   """A value of the config that is set in a file of the user's."""
 
@@ -253,23 +262,25 @@ CONFIGS = [
     '--config.model.scan=maybe is not True or False, such as False',
   ),
   flag(
-    'model.width', '0', 'model.width = 0 is not a whole number of at least 1'
+    'model.width',
+    '0',
+    'config.model.width = 0 is not a whole number of at least 1',
   ),
   flag(
     'model.patch_size',
     '9',
-    'model.patch_size = 9 is larger than the image (8 x 8); choose a '
+    'config.model.patch_size = 9 is larger than the image (8 x 8); choose a '
     'smaller patch or a larger image',
   ),
   flag(
     'model.activation',
     'elu',
-    "model.activation = 'elu' is unknown; there are gelu, relu",
+    "config.model.activation = 'elu' is unknown; there are gelu, relu",
   ),
   flag(
     'model.depthwise',
     'fast',
-    "model.depthwise = 'fast' is unknown; there are native, shift, xla",
+    "config.model.depthwise = 'fast' is unknown; there are native, shift, xla",
   ),
   flag(
     'model',
@@ -348,7 +359,7 @@ CONFIGS = [
   in_file(
     'a string for a number',
     "config.batch_size = '8'",
-    '--config=TMP/mine.py fails in line 6 (TypeError: ...); mend it; '
+    '--config=TMP/mine.py fails in line 6 (TypeError: ...); correct it; '
     '--debug shows more',
   ),
   in_file(
@@ -397,7 +408,7 @@ CONFIGS = [
   in_file(
     'a key in place of a section',
     'config.model = 3',
-    '--config=TMP/mine.py fails in line 6 (TypeError: ...); mend it; '
+    '--config=TMP/mine.py fails in line 6 (TypeError: ...); correct it; '
     '--debug shows more',
   ),
   in_file(
@@ -410,13 +421,19 @@ CONFIGS = [
     'a syntax error',
     'config.batch_size = = 8',
     '--config=TMP/mine.py fails in line 6 (SyntaxError: invalid syntax '
-    '(mine.py, line 6)); mend it; --debug shows more',
+    '(mine.py, line 6)); correct it; --debug shows more',
   ),
   in_file(
     'a name that is not defined',
     'config.batch_size = size',
     "--config=TMP/mine.py fails in line 6 (NameError: name 'size' is not "
-    'defined); mend it; --debug shows more',
+    'defined); correct it; --debug shows more',
+  ),
+  in_file(
+    'a config file that ends the process',
+    'raise SystemExit(3)',
+    '--config=TMP/mine.py fails in line 6 (SystemExit: 3); correct it; '
+    '--debug shows more',
   ),
 ]
 
@@ -664,6 +681,13 @@ WORKDIRS = [
     lambda tmp: start_run(tmp, seed=1),
   ),
   Case(
+    'of another network',
+    train('--config=configs/digits.py', '--config.model.name=vit'),
+    '--workdir=TMP/run holds a run with another config: model.name '
+    '(convmixer -> vit); give the old values or a new --workdir',
+    start_run,
+  ),
+  Case(
     'of a config that is none',
     on_digits(),
     'TMP/run/config.json is not a config of ours (...); give another directory',
@@ -831,4 +855,124 @@ TOOLS = [
   ),
 ]
 
-CASES = [*CONFIGS, *DATA, *START, *WORKDIRS, *TOOLS]
+# What is wrong with them is in wrong_networks.py.
+NETWORKS = [
+  network(
+    'nowhere:X',
+    "there is no module 'nowhere'; start the command in the directory "
+    'where it is, or add that to PYTHONPATH',
+  ),
+  network(':X', 'give MODULE:ATTRIBUTE, such as my_network:MY_NETWORK'),
+  network(
+    'wrong_exit:X',
+    'wrong_exit cannot be imported (SystemExit: 3); correct it; --debug '
+    'shows more',
+  ),
+  network(
+    'wrong_networks:NONE',
+    "wrong_networks has no 'NONE'; its Architectures: RAISES, ...",
+  ),
+  network(
+    'wrong_networks:NO_MODULE',
+    "its module is <class 'flax.linen.module.Module'>; give a class that "
+    'extends nn.Module',
+  ),
+  network(
+    'wrong_networks:A_FUNCTION',
+    'its module is <function ...>; give a class that extends nn.Module',
+  ),
+  network(
+    'wrong_networks:OF_THE_PACKAGE',
+    'its module is the ConvMixer of this package; name that network, or '
+    'give a class that extends it',
+  ),
+  network(
+    'wrong_networks:NO_MAPPING',
+    'its fields are no dict of names and Field(...); see '
+    'docs/adding_a_network.md',
+  ),
+  network(
+    'wrong_networks:NO_FIELDS',
+    'its fields are no dict of names and Field(...); see '
+    'docs/adding_a_network.md',
+  ),
+  network(
+    'wrong_networks:RESERVED_FIELD',
+    "its field 'name' has a reserved name (that is the key of the "
+    'network itself, and Flax has it too); call it otherwise',
+  ),
+  network(
+    'wrong_networks:SURPLUS_FIELD',
+    "Base has no attribute 'depth'; add it, such as 'depth: int'",
+  ),
+  network(
+    'wrong_networks:WITHOUT_NUM_CLASSES',
+    "WithoutNumClasses has no attribute 'num_classes'; add it, such as "
+    "'num_classes: int'",
+  ),
+  network(
+    'wrong_networks:NEEDS_DEPTH',
+    "NeedsDepth needs 'depth', which is not among its fields; add it "
+    'there, or give it a default',
+  ),
+  network(
+    'wrong_networks:WITHOUT_CALL',
+    'WithoutCall has no __call__; see docs/adding_a_network.md',
+  ),
+  network(
+    'wrong_networks:WITHOUT_TRAIN',
+    'WithoutTrain.__call__ has no argument train; define __call__(self, '
+    'images, *, train)',
+  ),
+  network(
+    'wrong_networks:RAISES',
+    'Raises fails in init (RuntimeError: no such); correct it; --debug '
+    'shows more',
+  ),
+  network(
+    'wrong_networks:RAISES_IN_TRAINING',
+    'RaisesInTraining fails in apply with train=True (KeyError: '
+    "'train'); correct it; --debug shows more",
+  ),
+  network(
+    'wrong_networks:RAISES_WHEN_CREATED',
+    'the module cannot be created (RuntimeError: not today); correct it; '
+    '--debug shows more',
+  ),
+  network(
+    'wrong_networks:OTHER_OUTPUTS',
+    "its head 'head' has 7 outputs, not num_classes = 10; give it that many",
+  ),
+  network(
+    'wrong_networks:OTHER_LOGITS',
+    'OtherLogits returns float32 [2, 2] with train=False; return float32 '
+    '[B, num_classes], such as [2, 10]',
+  ),
+  network(
+    'wrong_networks:HALF_LOGITS',
+    'HalfLogits returns bfloat16 [2, 10] with train=False; return '
+    'float32 [B, num_classes], such as [2, 10]',
+  ),
+  network(
+    'wrong_networks:TWO_RESULTS',
+    'TwoResults returns a tuple with train=False; return float32 [B, '
+    'num_classes], such as [2, 10]',
+  ),
+  network(
+    'wrong_networks:HALF_PARAMETERS',
+    'params/head/bias is bfloat16; make it float32',
+  ),
+  network(
+    'wrong_networks:COUNTS',
+    "it has variables in 'cache', which a run does not keep; use params "
+    'and batch_stats alone',
+  ),
+  network(
+    'wrong_networks:NO_HEAD',
+    "its head is 'classifier', and there is no module of this name; "
+    'there are head; name the last dense layer so, or give '
+    'Architecture(head=)',
+  ),
+]
+
+CASES = [*CONFIGS, *NETWORKS, *DATA, *START, *WORKDIRS, *TOOLS]

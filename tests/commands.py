@@ -19,18 +19,22 @@ _TIMEOUT = 300  # seconds
 
 
 def run(
-  arguments: list[str], environment: Mapping[str, str] = {}
+  arguments: list[str],
+  environment: Mapping[str, str] = {},
+  *,
+  is_read: bool = True,
 ) -> subprocess.CompletedProcess:
   """Runs `python train.py ...` or `python -m convmixer_jax.tools.NAME ...`.
 
   Args:
     arguments: the path of the program, or the name of the module; and its own.
     environment: variables to set.
+    is_read: whether anybody reads stdout; else it is a closed pipe.
   """
   with tempfile.TemporaryDirectory() as directory:
     streams = [os.path.join(directory, name) for name in ('out', 'err')]
     process = forks.context().Process(
-      target=_run, args=(arguments, streams, environment)
+      target=_run, args=(arguments, streams, environment, is_read)
     )
     process.start()
     process.join()
@@ -38,10 +42,14 @@ def run(
   return subprocess.CompletedProcess(arguments, process.exitcode, *texts)
 
 
-def _run(arguments, streams, environment):
+def _run(arguments, streams, environment, is_read):
   signal.alarm(_TIMEOUT)
   for number, path in enumerate(streams, start=1):
     os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+  if not is_read:
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 1)
   sys.stdout, sys.stderr = (
     open(number, 'w', buffering=1, closefd=False)  # noqa: SIM115
     for number in (1, 2)

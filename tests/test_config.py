@@ -138,6 +138,12 @@ def test_changed_keys_leaves_out_what_is_free_to_change():
   assert config_lib.changed_keys(old, new) == ['model.width', 'x']
 
 
+def test_changed_keys_has_the_name_alone_of_another_network():
+  old = {'seed': 0, 'model.kernel_size': 3, 'model.width': 8}
+  new = {'seed': 1, 'model.name': 'vit', 'model.heads': 4, 'model.width': 9}
+  assert config_lib.changed_keys(old, new) == ['model.name', 'seed']
+
+
 def test_changed_keys_knows_what_runs_did_before_there_was_a_key():
   new = {'init_from': '', 'new_head': False, 'body_lr_scale': 1.0}
   assert config_lib.changed_keys({}, new) == []

@@ -35,6 +35,8 @@ def test_facts(config):
   sources_of_code = {name for name in facts if name.startswith('code of ')}
   assert 'code of convmixer_jax/training/hosts.py' in sources_of_code
   assert any(name.endswith('.cc') for name in sources_of_code)
+  assert 'code of convmixer_jax/models/convmixer/module.py' in sources_of_code
+  assert not any('.convmixer.' in name for name in sources_of_code)
   config.input.num_threads += 1
   config.dataset.data_dir = '/local'
   assert hosts.compare([facts, find_facts(config)]) == ''

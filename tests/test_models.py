@@ -255,15 +255,19 @@ def test_bfloat16_stays_close_to_float32():
 @pytest.mark.parametrize(
   ('field', 'value', 'message'),
   [
-    ('width', 0, 'model.width = 0 is not a whole number of at least 1'),
-    ('depth', -1, 'model.depth = -1 is not'),
-    ('patch_size', 0, 'model.patch_size = 0 is not'),
-    ('kernel_size', 0, 'model.kernel_size = 0 is not'),
-    ('num_classes', 0, 'model.num_classes = 0 is not'),
-    ('width', 2.5, 'model.width = 2.5 is not a whole number'),
-    ('activation', 'swish', "model.activation = 'swish' is unknown; .*relu"),
-    ('depthwise', 'fft', "model.depthwise = 'fft' is unknown; .*xla"),
-    ('bn_group_size', -1, 'model.bn_group_size = -1 is negative'),
+    ('width', 0, 'config.model.width = 0 is not a whole number of at least 1'),
+    ('depth', -1, 'config.model.depth = -1 is not'),
+    ('patch_size', 0, 'config.model.patch_size = 0 is not'),
+    ('kernel_size', 0, 'config.model.kernel_size = 0 is not'),
+    ('num_classes', 0, 'num_classes = 0 is not'),
+    ('width', 2.5, 'config.model.width = 2.5 is not a whole number'),
+    (
+      'activation',
+      'swish',
+      "config.model.activation = 'swish' is unknown; .*relu",
+    ),
+    ('depthwise', 'fft', "config.model.depthwise = 'fft' is unknown; .*xla"),
+    ('bn_group_size', -1, 'config.model.bn_group_size = -1 is negative'),
   ],
 )
 def test_refuses_a_field_out_of_range(field, value, message):

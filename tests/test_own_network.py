@@ -101,7 +101,7 @@ def test_its_fields_are_checked(directory):
       'patch_size, dropout'
     ),
     '--config.model.width=0': (
-      'model.width = 0 is not a whole number of at least 1'
+      'config.model.width = 0 is not a whole number of at least 1'
     ),
   }.items():
     done = train(directory, 'none', change)

@@ -143,10 +143,19 @@ def test_resampling_without_antialias_would_show(arrays, tensors, monkeypatch):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'heads': 5}, 'model.heads = 5 does not divide model.width = 24; choose'),
-    ({'depth': 0}, 'model.depth = 0 is not a whole number of at least 1'),
-    ({'drop_path': 1.0}, 'model.drop_path = 1.0 is not at least 0 and below 1'),
-    ({'drop_path': -0.1}, 'model.drop_path = -0.1 is negative'),
+    (
+      {'heads': 5},
+      'heads = 5 does not divide config.model.width = 24; choose one of 1, 2',
+    ),
+    (
+      {'depth': 0},
+      'config.model.depth = 0 is not a whole number of at least 1',
+    ),
+    (
+      {'drop_path': 1.0},
+      'config.model.drop_path = 1.0 is not at least 0 and below 1',
+    ),
+    ({'drop_path': -0.1}, 'config.model.drop_path = -0.1 is negative'),
   ],
 )
 def test_a_field_out_of_range_is_refused(tensors, changes, message):
@@ -178,9 +187,21 @@ def test_heads_that_the_tensors_do_not_tell(tensors, tmp_path, caplog):
   fields = {'width': 24, 'depth': 3, 'patch_size': 8, 'mlp_ratio': 4}
   bare = weights.Weights(fields, 5, variables, network='vit')
   weights.save(bare, path)
-  with pytest.raises(UserError, match='does not contain its heads; name a'):
+  with pytest.raises(
+    UserError, match='its heads; give --model=heads=VALUE, or a v'
+  ):
     weights.load(path)
-  for other in ('convmixer', '768_32', 'relu'):
+  told = weights.load(path, 'heads=3')
+  assert told.model == fields | {'heads': 3}
+  assert told.image_size == 32  # of 4 x 4 patches
+  for wrong, message in {
+    'heads=many': "'heads=many' has no whole number",
+    'heds=3': "'heds' is not a field of a network; did you mean 'heads'",
+    'width=48,heads=3': "has width = 24, not 48 as 'width=48,heads=3' has it",
+  }.items():
+    with pytest.raises(UserError, match=message):
+      weights.load(path, wrong)
+  for other in ('convmixer', '768_32', 'relu', 'kernel_size=3'):
     with pytest.raises(UserError, match="the tensors of 'vit', which"):
       weights.load(path, other)
   assert weights.read(path).model == fields | {'heads': None}

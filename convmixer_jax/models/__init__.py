@@ -1,6 +1,7 @@
 """The networks, in Flax linen, and the table that all else finds them by."""
 
 import difflib
+import functools
 import importlib
 import os
 import sys
@@ -13,6 +14,7 @@ from ml_collections.config_dict import placeholder
 
 from convmixer_jax.config import describe_kind, is_like
 from convmixer_jax.errors import UserError
+from convmixer_jax.models import own
 from convmixer_jax.models.architecture import Architecture, Field, describe
 from convmixer_jax.models.convmixer import CONVMIXER, ConvMixer
 from convmixer_jax.models.vit import VIT, ViT
@@ -60,22 +62,42 @@ def is_known(name: str) -> bool:
 
 def _import(name):
   module, _, attribute = name.partition(':')
+  if not module or not attribute:
+    raise own.refuse(
+      name, 'give MODULE:ATTRIBUTE, such as my_network:MY_NETWORK'
+    )
   if os.getcwd() not in sys.path:
     sys.path.append(os.getcwd())
   try:
-    found = getattr(importlib.import_module(module), attribute)
+    imported = importlib.import_module(module)
   except UserError:
     raise
-  except Exception as error:  # anything may go wrong in somebody's module
-    raise UserError(
-      f'config.model.name = {name!r} cannot be imported '
-      f'({type(error).__name__}: {error}); --debug shows more'
+  except (Exception, SystemExit) as error:  # anything may go wrong there
+    missing = getattr(error, 'name', None)
+    if (
+      isinstance(error, ModuleNotFoundError)
+      and missing
+      and (f'{module}.'.startswith(f'{missing}.'))
+    ):
+      raise own.refuse(
+        name,
+        f'there is no module {missing!r}; start the command in the directory '
+        'where it is, or add that to PYTHONPATH',
+      ) from error
+    raise own.refuse(
+      name, f'{module} cannot be imported {own.describe_error(error)}'
     ) from error
-  if not isinstance(found, Architecture):
-    raise UserError(
-      f'config.model.name = {name!r} is a {type(found).__name__}, not an '
-      'Architecture; see docs/adding_a_network.md'
+  if not hasattr(imported, attribute):
+    there = [
+      k for k, v in vars(imported).items() if isinstance(v, Architecture)
+    ]
+    raise own.refuse(
+      name,
+      f'{module} has no {attribute!r}; its Architectures: '
+      f'{", ".join(there) or "none"}',
     )
+  found = getattr(imported, attribute)
+  own.check_architecture(name, found, MODELS.values())
   return found
 
 
@@ -85,7 +107,11 @@ def architecture_of(model: nn.Module) -> Architecture:
   Raises:
     ValueError: the model was not created through the table.
   """
-  for architecture in (*MODELS.values(), *_imported.values()):
+  known = (*MODELS.values(), *_imported.values())
+  for architecture in known:
+    if type(model) is architecture.module:
+      return architecture
+  for architecture in known:
     if isinstance(model, architecture.module):
       return architecture
   raise ValueError(f'{type(model).__name__} belongs to no known Architecture')
@@ -203,9 +229,28 @@ def create_model(
     if key not in fields and field.role == 'network':
       raise UserError(f'config.model.{key} of {name!r} is missing; add it')
     fields.setdefault(key, field.default)
-  return architecture.module(
-    **fields, num_classes=num_classes, dtype=DTYPES[dtype]
+  create = functools.partial(
+    architecture.module,
+    **fields,
+    num_classes=num_classes,
+    dtype=DTYPES[dtype],
   )
+  return create() if name in MODELS else own.construct(name, create)
+
+
+def check_network(
+  config: ml_collections.ConfigDict, model: nn.Module, image_size: int
+) -> None:
+  """Checks a network of one's own, if it is one; see `own.check_network`.
+
+  Args:
+    config: `config.model`.
+    model: the network that `create_model` built from it.
+    image_size: of the run, in pixels.
+  """
+  name = config.get('name', DEFAULT)
+  if name not in MODELS:
+    own.check_network(name, find_architecture(name), model, image_size)
 
 
 __all__ = [
@@ -220,6 +265,7 @@ __all__ = [
   'Field',
   'ViT',
   'architecture_of',
+  'check_network',
   'choose_network',
   'create_model',
   'describe',

@@ -47,9 +47,9 @@ class Field:
   role: Literal['network', 'training', 'compute'] = 'network'
   cpu_only: tuple[str, ...] = ()
 
-  def check(self, name: str, value: Any) -> None:
-    """Raises UserError, with the name, if `value` is out of range."""
-    shown = f'model.{name} = {value!r}'
+  def check(self, key: str, value: Any) -> None:
+    """Raises UserError, with the key, if `value` is out of range."""
+    shown = f'{key} = {value!r}'
     is_optional = value is None and self.default is None
     if self.choices and value not in self.choices and not is_optional:
       raise UserError(
@@ -59,7 +59,7 @@ class Field:
       return
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if self.minimum == 0 and is_number and value < 0:
-      raise UserError(f'{shown} is negative; {self.text}')
+      raise UserError(f'{shown} is negative; give 0 or more: {self.text}')
     is_whole = is_number and isinstance(value, int)
     if isinstance(self.default, int):
       if not is_whole or value < self.minimum:
@@ -80,8 +80,9 @@ def check_fields(fields: Mapping[str, Field], model: nn.Module) -> None:
   Raises:
     UserError: a value is out of range.
   """
-  for name, field in {**fields, 'num_classes': NUM_CLASSES}.items():
-    field.check(name, getattr(model, name))
+  for name, field in fields.items():
+    field.check(f'config.model.{name}', getattr(model, name))
+  NUM_CLASSES.check('num_classes', model.num_classes)
 
 
 class StateDictMap(NamedTuple):
@@ -99,6 +100,8 @@ class StateDictMap(NamedTuple):
     assume: returns the fields that tensors do not tell, given those that they
       do, as published networks of these shapes have them; a field that cannot
       be assumed is left out.
+    image_size: returns the side in pixels of the images that tensors by timm's
+      names are for, given the fields; None if they do not show it.
     timm_names: the network's variants by timm's names of them.
   """
 
@@ -107,6 +110,9 @@ class StateDictMap(NamedTuple):
   from_timm: Callable[[Tensors], dict[str, Any]]
   to_timm: Callable[[Variables], dict[str, np.ndarray]]
   assume: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda fields: {}
+  image_size: Callable[[Mapping[str, Any], Tensors], int | None] = (
+    lambda fields, tensors: None
+  )
   timm_names: Mapping[str, str] = {}
 
 
@@ -196,7 +202,17 @@ class Architecture(NamedTuple):
         return model.apply(variables, image, train=False)
       return model.init(jax.random.key(0), image, train=False)
 
-    jax.eval_shape(evaluate, image)
+    try:
+      jax.eval_shape(evaluate, image)
+    except UserError:
+      raise
+    except Exception as error:  # anything may go wrong in somebody's module
+      (text, *_) = str(error).splitlines() or ['']
+      raise UserError(
+        f'{type(model).__name__} fails for images of {image_size} x '
+        f'{image_size} ({type(error).__name__}: {text}); choose another size, '
+        'or correct it as it was in training; --debug shows more'
+      ) from error
 
   def make_inference(
     self,

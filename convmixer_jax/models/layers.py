@@ -139,3 +139,27 @@ def drop_path(x: jax.Array, rate: jax.Array, rng: jax.Array) -> jax.Array:
   shape = (x.shape[0],) + (1,) * (x.ndim - 1)
   kept = jax.random.bernoulli(rng, keeps, shape)
   return x * jnp.where(kept, 1 / keeps, 0.0).astype(x.dtype)
+
+
+def resample(table: jax.Array, grid: tuple[int, int]) -> jax.Array:
+  """Brings a position embedding to another grid of patches, as timm does.
+
+  Args:
+    table: `[1, 1 + n * n, C]`; the first row, the class token's, stays.
+    grid: rows and columns.
+
+  Returns:
+    `[1, 1 + rows * columns, C]`.
+  """
+  side = round((table.shape[1] - 1) ** 0.5)
+  if (side, side) == tuple(grid):
+    return table
+  width = table.shape[-1]
+  patches = table[0, 1:].reshape(side, side, width)
+  patches = jax.image.resize(patches, (*grid, width), 'cubic', antialias=True)
+  return jnp.concatenate([table[:, :1], patches.reshape(1, -1, width)], axis=1)
+
+
+def divisors(number: int) -> list[int]:
+  """Returns the whole numbers that divide a number."""
+  return [k for k in range(1, number + 1) if number % k == 0]

@@ -26,8 +26,10 @@ from convmixer_jax.models.layers import (
   Dense,
   Mlp,
   PatchTokens,
+  divisors,
   drop_path,
   layer_norm,
+  resample,
 )
 from convmixer_jax.models.state_dict import (
   Entry,
@@ -135,8 +137,9 @@ class ViT(nn.Module):
     check_fields(FIELDS, self)
     if self.width % self.heads:
       raise UserError(
-        f'model.heads = {self.heads} does not divide model.width = '
-        f'{self.width}; choose a divisor'
+        f'config.model.heads = {self.heads} does not divide '
+        f'config.model.width = {self.width}; choose one of '
+        f'{", ".join(map(str, divisors(self.width)))}'
       )
     super().__post_init__()
 
@@ -156,7 +159,7 @@ class ViT(nn.Module):
     p = self.patch_size
     if height % p or width % p or not height or not width:
       raise UserError(
-        f'model.patch_size = {p} does not divide the image ({height} x '
+        f'config.model.patch_size = {p} does not divide the image ({height} x '
         f'{width}); choose a size that is a multiple of {p}'
       )
     grid = (height // p, width // p)
@@ -200,25 +203,6 @@ class ViT(nn.Module):
     return resample(self.get_variable('params', name), grid)
 
 
-def resample(table: jax.Array, grid: tuple[int, int]) -> jax.Array:
-  """Brings a position embedding to another grid of patches, as timm does.
-
-  Args:
-    table: `[1, 1 + n * n, C]`; the first row, the class token's, stays.
-    grid: rows and columns.
-
-  Returns:
-    `[1, 1 + rows * columns, C]`.
-  """
-  side = round((table.shape[1] - 1) ** 0.5)
-  if (side, side) == tuple(grid):
-    return table
-  width = table.shape[-1]
-  patches = table[0, 1:].reshape(side, side, width)
-  patches = jax.image.resize(patches, (*grid, width), 'cubic', antialias=True)
-  return jnp.concatenate([table[:, :1], patches.reshape(1, -1, width)], axis=1)
-
-
 def _resize(params: Mapping[str, Any], like: Mapping[str, Any]):
   """Resamples the position embedding to the square grid of `like`."""
   name = 'position_embedding'
@@ -256,8 +240,7 @@ def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
     'mlp_ratio': max(hidden // width, 1),
     'num_classes': size(tensors, 'head.weight', 0),
   }
-  side = max(round((size(tensors, 'pos_embed', 1) - 1) ** 0.5), 1)
-  pixels = side * fields['patch_size']
+  pixels = _image_size(fields, tensors)
   model = ViT(**fields, heads=1)
   shapes = jax.eval_shape(
     lambda: model.init(
@@ -265,6 +248,12 @@ def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
     )
   )
   return fields, _TABLE.check(tensors, shapes, source)
+
+
+def _image_size(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]):
+  """Returns that of the position embedding, a square grid of patches."""
+  side = max(round((size(tensors, 'pos_embed', 1) - 1) ** 0.5), 1)
+  return side * fields['patch_size']
 
 
 def _assume(fields: Mapping[str, Any]) -> dict[str, int]:
@@ -285,6 +274,7 @@ VIT = Architecture(
     from_timm=_TABLE.from_timm,
     to_timm=_TABLE.to_timm,
     assume=_assume,
+    image_size=_image_size,
     timm_names={
       'vit_base_patch16_224': 'vit_b16',
       'deit_base_patch16_224': 'deit_b',

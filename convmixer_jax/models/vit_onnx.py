@@ -5,15 +5,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from convmixer_jax.models.layers import EPSILON
+from convmixer_jax.models.layers import EPSILON, resample
 
 
 def to_onnx(
   graph: Any, model: Any, variables: Any, mean: jax.Array, std: jax.Array
 ) -> str:
   """Adds a `ViT` to a graph; see `Architecture.to_onnx`."""
-  from convmixer_jax.models.vit import resample
-
   params = jax.device_get(variables['params'])
   width, heads = model.width, model.heads
   size = width // heads

@@ -17,6 +17,7 @@ from absl import app, flags, logging
 from convmixer_jax import config as config_lib
 from convmixer_jax.cache import keep_compilations
 from convmixer_jax.errors import INTERRUPTED, Preempted, UserError
+from convmixer_jax.tools import output
 from convmixer_jax.tools.allocator import tune_allocator
 
 _DEBUG = flags.DEFINE_bool(
@@ -29,7 +30,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
   A `UserError`, or flags that cannot be parsed, end the process with status 1
   and one line on stderr; with `--debug`, with a traceback. `Preempted` and
-  Ctrl-C end it with statuses of their own.
+  Ctrl-C end it with statuses of their own, and so does a closed stdout; see
+  `output`.
   """
   tune_allocator()
   # TFDS imports TensorFlow for some sets, if it is installed. It must not log
@@ -45,6 +47,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         getLogger(name).addFilter(lambda record: not record.exc_info)
     try:
       main(argv)
+      sys.stdout.flush()
     except UserError as error:
       if _DEBUG.value:
         raise
@@ -56,7 +59,11 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
       print('interrupted', file=sys.stderr)
       sys.exit(INTERRUPTED)
 
-  app.run(guarded, flags_parser=_parse_flags)
+  output.guard()
+  try:
+    app.run(guarded, flags_parser=_parse_flags)
+  finally:
+    output.finish()
 
 
 def _parse_flags(argv):
@@ -157,7 +164,7 @@ def _load_config(path, variant):
     return get_config(variant) if variant else get_config()
   except UserError:
     raise
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     lines = [
       frame.lineno
       for frame in traceback.extract_tb(error.__traceback__)
@@ -166,7 +173,7 @@ def _load_config(path, variant):
     line = lines[-1] if lines else getattr(error, 'lineno', 1)
     raise UserError(
       f'--config={path} fails in line {line} ({type(error).__name__}: '
-      f'{error}); mend it; --debug shows more'
+      f'{error}); correct it; --debug shows more'
     ) from error
 
 

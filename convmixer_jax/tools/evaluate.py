@@ -29,6 +29,7 @@ from absl import flags
 
 from convmixer_jax.errors import UserError
 from convmixer_jax.tools import cli, data_flags, trained
+from convmixer_jax.tools import output as output_lib
 
 flags.adopt_module_key_flags(trained)  # so that --help shows them
 flags.adopt_module_key_flags(data_flags)
@@ -77,6 +78,7 @@ def main(argv: Sequence[str]) -> None:
     )
   output = None
   if _OUTPUT.value is not None:
+    output_lib.keep_going()  # the files are what is wanted
     output = files.absolute_path(_OUTPUT.value)
     files.check_access(output, writes=True)
     _make_directory(output)

@@ -1,4 +1,4 @@
-"""Measures decoding and augmentation beside timm's; see `benchmarks.input`.
+r"""Measures decoding and augmentation beside timm's; see `benchmarks.input`.
 
   python -m convmixer_jax.tools.benchmark input --folder=DIR \
     --timm_python=timm-env/bin/python

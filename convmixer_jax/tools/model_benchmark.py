@@ -1,4 +1,4 @@
-"""Measures the network beside plain Flax and PyTorch; see `benchmarks.model`.
+r"""Measures the network beside plain Flax and PyTorch; see `benchmarks.model`.
 
   python -m convmixer_jax.tools.benchmark model \
     --timm_python=timm-env/bin/python

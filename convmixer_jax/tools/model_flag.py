@@ -6,6 +6,6 @@ MODEL = flags.DEFINE_string(
   'model',
   None,
   'what network the weights are of, where they do not tell: a variant of '
-  'configs/imagenet.py such as 768_32, its activation, gelu or relu, or what '
-  'config.model.name was',
+  'configs/imagenet.py such as 768_32, its activation, gelu or relu, fields '
+  'such as heads=3, or what config.model.name was',
 )

@@ -41,7 +41,7 @@ from convmixer_jax.data.builders import (
 )
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import require_local
-from convmixer_jax.tools import cli
+from convmixer_jax.tools import cli, output
 from convmixer_jax.tools.data_flags import DATA_DIR
 
 _MANUAL_DIR = flags.DEFINE_string(
@@ -146,6 +146,7 @@ def _check(builder):
 
 def main(argv: Sequence[str]) -> None:
   """Prepares the set that the command line names."""
+  output.keep_going()  # a long download must not be lost with its terminal
   if len(argv) != 2:
     raise UserError(
       f'{len(argv) - 1} data sets are named, not one; such as: python -m '

@@ -14,7 +14,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from convmixer_jax import config as config_lib
-from convmixer_jax.models import architecture_of, create_model
+from convmixer_jax.models import architecture_of, check_network, create_model
 from convmixer_jax.training import optimizer as optimizer_lib
 from convmixer_jax.training import sharding, steps
 
@@ -55,9 +55,11 @@ def assemble(
     steps_per_epoch: updates in an epoch, for the schedule.
 
   Raises:
-    UserError: a field of `config.model` is out of range.
+    UserError: a field of `config.model` is out of range, or a network of one's
+      own is not what a run needs.
   """
   model = create_model(config.model, num_classes, config.dtype)
+  check_network(config.model, model, config.dataset.image_size)
   num_steps = config_lib.num_train_steps(config, steps_per_epoch)
   schedule = optimizer_lib.create_schedule(config, steps_per_epoch, num_steps)
   head = architecture_of(model).head

@@ -59,7 +59,7 @@ def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
       f'--workdir={workdir} is not empty and holds no run of ours (no '
       f'{_CONFIG}); give a new or an empty directory'
     )
-  old = flatten(read_config(workdir))
+  old = {'model.name': models.DEFAULT} | flatten(read_config(workdir))
   new = flatten(_from_json(_to_json(config)))
   if changed := changed_keys(old, new, models.free_keys(config.model)):
     differences = ', '.join(

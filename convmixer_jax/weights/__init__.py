@@ -21,17 +21,15 @@ from etils import epath
 from flax import linen as nn
 
 from convmixer_jax import files
-from convmixer_jax.config import choose_variant
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import (
   DEFAULT,
   MODELS,
-  VARIANTS,
   find_architecture,
   is_known,
 )
 from convmixer_jax.models.tensors import without_wrappers
-from convmixer_jax.weights import hub, records, torch_files
+from convmixer_jax.weights import claims, hub, records, torch_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +77,13 @@ def load(source: str, model: str | None = None) -> Weights:
   Args:
     source: see `read`.
     model: one of `models.VARIANTS`, such as '768_32', a network, as in
-      `config.model.name`, or what a field may be that has choices, such as
-      'relu'.
+      `config.model.name`, what a field may be that has choices, such as
+      'relu', or fields with their values, such as 'heads=3'.
 
   Raises:
     UserError: see `read`; or the network is not `model`.
   """
-  network, claimed = _claimed(model)
+  network, claimed = claims.parse(model)
   loaded = read(source, network)
   fields = {k: v for k, v in loaded.model.items() if v is not None}
   if network not in (None, loaded.network) or claimed.keys() - loaded.model:
@@ -144,6 +142,9 @@ def _read_file(path, source, network):
     fields.setdefault(key, recorded.get(key))
   if len(record.get('labels', ())) != num_classes:
     record.pop('labels', None)
+  record.setdefault(
+    'image_size', architecture.state_dict.image_size(fields, tensors)
+  )
   variables = architecture.state_dict.from_timm(tensors)
   return Weights(fields, num_classes, variables, **record, network=name)
 
@@ -182,20 +183,6 @@ def save(weights: Weights, path: str) -> None:
     raise UserError(
       f'{path} cannot be written ({error}); choose another place'
     ) from error
-
-
-def _claimed(model):
-  """Returns the network, or None, and the fields that `model` names."""
-  if model is None:
-    return None, {}
-  for architecture in MODELS.values():
-    for key, field in architecture.fields.items():
-      if model in field.choices and field.role == 'network':
-        return None, {key: model}
-  if model in MODELS or ':' in model:
-    return model, {}
-  fields = dict(choose_variant(VARIANTS, model, 'the package'))
-  return fields.pop('name'), fields
 
 
 def _find_network(
@@ -264,8 +251,9 @@ def _assume(name, fields, missing, source):
   assumed = find_architecture(name).state_dict.assume(fields)
   if untold := sorted(missing - assumed.keys()):
     raise UserError(
-      f'{source} does not contain its {", ".join(untold)}; name a variant '
-      'that has them by --model=NAME'
+      f'{source} does not contain its {", ".join(untold)}; give '
+      f'--model={",".join(f"{name}=VALUE" for name in untold)}, or a variant '
+      'that has them, --model=NAME'
     )
   values = ', '.join(f'{key} {assumed[key]}' for key in sorted(missing))
   logging.warning(

@@ -190,7 +190,7 @@ class ConvMixer(nn.Module):
     """
     if min(images.shape[1:3]) < self.patch_size:
       raise UserError(
-        f'model.patch_size = {self.patch_size} is larger than the image '
+        f'config.model.patch_size = {self.patch_size} is larger than the image '
         f'({images.shape[1]} x {images.shape[2]}); choose a smaller patch or a '
         'larger image'
       )

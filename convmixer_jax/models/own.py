@@ -1,0 +1,232 @@
+"""Checks a network of one's own, before a run with it writes anything."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from convmixer_jax.errors import UserError
+from convmixer_jax.models.architecture import Architecture, Field
+
+_RESERVED = {
+  'name': 'that is the key of the network itself, and Flax has it too',
+  'parent': 'Flax has an attribute of this name',
+  'num_classes': 'the data set decides it',
+  'dtype': 'config.dtype decides it',
+}
+_COLLECTIONS = ('params', 'batch_stats')
+_PAGE = 'see docs/adding_a_network.md'
+
+
+def refuse(name: str, problem: str) -> UserError:
+  """Returns the error of a network: `problem` says what would do, too."""
+  return UserError(f'config.model.name = {name!r}: {problem}')
+
+
+def describe_error(error: BaseException) -> str:
+  """Returns an error of somebody else's code in a line."""
+  (text, *_) = str(error).strip().splitlines() or ['']
+  return f'({type(error).__name__}: {text}); correct it; --debug shows more'
+
+
+def check_architecture(
+  name: str, found: Any, package: Iterable[Architecture]
+) -> None:
+  """Checks what can be seen without calling the module.
+
+  Args:
+    name: as in `config.model.name`.
+    found: what has this name.
+    package: the networks of this package.
+
+  Raises:
+    UserError: says what is wrong.
+  """
+  if not isinstance(found, Architecture):
+    raise UserError(
+      f'config.model.name = {name!r} is a {type(found).__name__}, not an '
+      f'Architecture; {_PAGE}'
+    )
+  module, fields = found.module, found.fields
+  is_module = isinstance(module, type) and issubclass(module, nn.Module)
+  if not is_module or module is nn.Module:
+    raise refuse(
+      name, f'its module is {module!r}; give a class that extends nn.Module'
+    )
+  if any(module is architecture.module for architecture in package):
+    raise refuse(
+      name,
+      f'its module is the {module.__name__} of this package; name that '
+      'network, or give a class that extends it',
+    )
+  is_mapping = isinstance(fields, Mapping) and all(
+    isinstance(key, str) and key.isidentifier() and isinstance(field, Field)
+    for key, field in fields.items()
+  )
+  if not is_mapping:
+    raise refuse(
+      name, f'its fields are no dict of names and Field(...); {_PAGE}'
+    )
+  for key, why in _RESERVED.items():
+    if key in fields:
+      raise refuse(
+        name,
+        f'its field {key!r} has a reserved name ({why}); call it otherwise',
+      )
+  _check_attributes(name, module, fields)
+  if not any('__call__' in vars(base) for base in module.__mro__[:-1]):
+    raise refuse(name, f'{module.__name__} has no __call__; {_PAGE}')
+  parameters = inspect.signature(module.__call__).parameters
+  kinds = [parameter.kind for parameter in parameters.values()]
+  if 'train' not in parameters and inspect.Parameter.VAR_KEYWORD not in kinds:
+    raise refuse(
+      name,
+      f'{module.__name__}.__call__ has no argument train; define '
+      '__call__(self, images, *, train)',
+    )
+
+
+def _check_attributes(name, module, fields):
+  attributes = [field for field in dataclasses.fields(module) if field.init]
+  names = {attribute.name for attribute in attributes}
+  for key in (*fields, 'num_classes', 'dtype'):
+    if key not in names:
+      raise refuse(
+        name,
+        f'{module.__name__} has no attribute {key!r}; add it, such as '
+        f"'{key}: {'jnp.dtype' if key == 'dtype' else 'int'}'",
+      )
+  nothing = dataclasses.MISSING
+  for attribute in attributes:
+    has_default = (attribute.default, attribute.default_factory) != (
+      nothing,
+      nothing,
+    )
+    if not has_default and attribute.name not in {*fields, *_RESERVED}:
+      raise refuse(
+        name,
+        f'{module.__name__} needs {attribute.name!r}, which is not among its '
+        'fields; add it there, or give it a default',
+      )
+
+
+def construct(name: str, create: Callable[[], nn.Module]) -> nn.Module:
+  """Returns `create()`, in which anything may go wrong.
+
+  Raises:
+    UserError: it failed.
+  """
+  return _call(name, 'the module cannot be created', create)
+
+
+def check_network(
+  name: str, architecture: Architecture, model: nn.Module, image_size: int
+) -> None:
+  """Checks what a run needs of a network, by shapes alone.
+
+  Args:
+    name: as in `config.model.name`.
+    architecture: of the network.
+    model: the network.
+    image_size: of the run, in pixels.
+
+  Raises:
+    UserError: a call fails, or its result, the parameters or the head are not
+      what they should be.
+  """
+  image = jax.ShapeDtypeStruct((2, image_size, image_size, 3), jnp.float32)
+  keys = jax.eval_shape(lambda: jax.random.key(0))
+
+  def init(key, image):
+    return model.init(key, image, train=False)
+
+  def evaluate(variables, image):
+    return model.apply(variables, image, train=False)
+
+  def train(variables, key, image):
+    return model.apply(
+      variables,
+      image,
+      train=True,
+      mutable=['batch_stats'],
+      rngs={'dropout': key},
+    )
+
+  def shapes(what, function, *arguments):
+    call = f'{type(model).__name__} fails in {what}'
+    return _call(name, call, lambda: jax.eval_shape(function, *arguments))
+
+  variables = shapes('init', init, keys, image)
+  _check_variables(name, architecture, model, variables)
+  logits = shapes('apply with train=False', evaluate, variables, image)
+  _check_logits(name, model, logits, 'train=False')
+  logits, updated = shapes(
+    'apply with train=True', train, variables, keys, image
+  )
+  _check_logits(name, model, logits, 'train=True')
+  if dict(updated) != {k: v for k, v in variables.items() if k != 'params'}:
+    raise refuse(
+      name,
+      'batch_stats have other names, shapes or dtypes after a call with '
+      'train=True; keep those of init',
+    )
+
+
+def _call(name, what, function):
+  try:
+    return function()
+  except UserError:
+    raise
+  except (Exception, SystemExit) as error:  # anything may go wrong there
+    raise refuse(name, f'{what} {describe_error(error)}') from error
+
+
+def _check_variables(name, architecture, model, variables):
+  for collection in variables:
+    if collection not in _COLLECTIONS:
+      raise refuse(
+        name,
+        f'it has variables in {collection!r}, which a run does not keep; use '
+        f'{" and ".join(_COLLECTIONS)} alone',
+      )
+  params = variables.get('params', {})
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+    if leaf.dtype != jnp.float32:
+      raise refuse(
+        name,
+        f'{jax.tree_util.keystr(path, simple=True, separator="/")} is '
+        f'{leaf.dtype}; make it float32',
+      )
+  head = architecture.head
+  if head not in params or not isinstance(params[head], Mapping):
+    there = ', '.join(params) or 'none'
+    raise refuse(
+      name,
+      f'its head is {head!r}, and there is no module of this name; there '
+      f'are {there}; name the last dense layer so, or give Architecture(head=)',
+    )
+  outputs = architecture.num_classes(params)
+  if outputs != model.num_classes:
+    raise refuse(
+      name,
+      f'its head {head!r} has {outputs} outputs, not num_classes = '
+      f'{model.num_classes}; give it that many',
+    )
+
+
+def _check_logits(name, model, logits, how):
+  expected = f'float32 [B, num_classes], such as [2, {model.num_classes}]'
+  if not isinstance(logits, jax.ShapeDtypeStruct):
+    found = f'a {type(logits).__name__}'
+  elif logits.dtype != jnp.float32 or logits.shape != (2, model.num_classes):
+    found = f'{logits.dtype} {list(logits.shape)}'
+  else:
+    return
+  raise refuse(
+    name,
+    f'{type(model).__name__} returns {found} with {how}; return {expected}',
+  )

@@ -1,0 +1,84 @@
+"""Standard output and errors whose reader may end, as in `... | head -1`.
+
+A command that only prints ends then, with the status of SIGPIPE. One that
+writes files continues without printing: see `keep_going`.
+"""
+
+import os
+import signal
+import sys
+
+from convmixer_jax.errors import UserError
+
+CLOSED = 128 + signal.SIGPIPE  # the exit status that a shell gives to SIGPIPE
+
+_ERRORS = 'standard error'
+_keeps_going = False
+
+
+def guard() -> None:
+  """Replaces `sys.stdout` and `sys.stderr`; a second call does nothing."""
+  if isinstance(sys.stdout, _Guarded):
+    return
+  sys.stdout = _Guarded(sys.stdout, 'standard output')
+  sys.stderr = _Guarded(sys.stderr, _ERRORS)
+
+
+def keep_going() -> None:
+  """From now on, printing fails silently after one note on stderr."""
+  global _keeps_going
+  _keeps_going = True
+
+
+def finish() -> None:
+  """Writes what is left; failures no longer change the exit status."""
+  keep_going()
+  for stream in (sys.stdout, sys.stderr):
+    stream.flush()
+
+
+class _Guarded:
+  """A text stream that handles its own errors."""
+
+  def __init__(self, stream, name):
+    self._stream, self._name = stream, name
+
+  def write(self, text):
+    self._try(self._stream.write, text)
+    return len(text)
+
+  def writelines(self, lines):
+    self.write(''.join(lines))
+
+  def flush(self):
+    self._try(self._stream.flush)
+
+  def _try(self, function, *arguments):
+    try:
+      function(*arguments)
+    except OSError as error:
+      self._discard()
+      if _keeps_going:
+        if self._name != _ERRORS:
+          print(
+            f'{self._name} cannot be written to ({error.strerror}); the '
+            'command continues without it',
+            file=sys.stderr,
+            flush=True,
+          )
+        return
+      if isinstance(error, BrokenPipeError) or self._name == _ERRORS:
+        sys.exit(CLOSED)
+      raise UserError(
+        f'{self._name} cannot be written to ({error.strerror}); make room, or '
+        'print to another place'
+      ) from error
+
+  def _discard(self):
+    """Sends what is still in the buffer, and all that follows, nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, self._stream.fileno())
+    os.close(nowhere)
+
+  def __getattr__(self, name):
+    return getattr(self._stream, name)
