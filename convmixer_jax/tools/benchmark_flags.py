@@ -11,4 +11,6 @@ ROUNDS = flags.DEFINE_integer(
   'turns of each: 10 of the input, 5 of the model',
   lower_bound=1,
 )
-OUTPUT = flags.DEFINE_string('output', None, 'a file for the figures, JSON')
+OUTPUT = flags.DEFINE_string(
+  'output', None, 'a file for the figures, JSON; of device: a new directory'
+)

@@ -1,4 +1,4 @@
-r"""Checks and measures the project on an accelerator: one command for all of it.
+r"""Checks and measures the project on an accelerator, by one command.
 
   python -m convmixer_jax.tools.benchmark device --output=DIR \
     --cifar10=cifar10_jpeg.tar.xz
