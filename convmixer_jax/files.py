@@ -24,7 +24,7 @@ from convmixer_jax.errors import UserError
 
 _TIME_LIMIT = 25  # seconds for `check_access`
 _RETRY_FOR = 10  # seconds, of these, for each request
-_SILENCE_TIMEOUT = 60  # seconds that gcsfs waits for a server, else for ever
+_SILENCE_TIMEOUT = 60  # seconds that gcsfs waits; its default has no limit
 _SECONDS_BETWEEN_WRITES = 10
 PARTIAL = '.tmp'  # ends the name of a local file that `write` writes
 _ACCESS_CHECK = '.access-check-'
