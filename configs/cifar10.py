@@ -37,7 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.augment.crop = 'none'
   config.augment.rand_augment.num_ops = 2
-  config.augment.rand_augment.dialect = 'torchvision'
+  config.augment.rand_augment.policy = 'torchvision'
   config.augment.rand_augment.magnitude = 12.0
   config.augment.rand_augment.magnitude_std = 0.0
   config.augment.rand_augment.probability = 1.0

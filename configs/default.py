@@ -44,7 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.augment.flip = 0.5  # probability
   config.augment.rand_augment = ml_collections.ConfigDict()
   config.augment.rand_augment.num_ops = 0  # per image; 0: off
-  config.augment.rand_augment.dialect = 'timm'  # or 'torchvision'
+  config.augment.rand_augment.policy = 'timm'  # or 'torchvision'
   config.augment.rand_augment.magnitude = 9.0  # of 10; torchvision: of 30
   config.augment.rand_augment.magnitude_std = 0.5
   config.augment.rand_augment.probability = 0.5  # of each operation drawn
@@ -65,9 +65,9 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.label_smoothing = 0.0
   config.learning_rate = 0.01  # the peak
-  config.body_lr_scale = 1.0  # times it, for all but the head; 0: frozen
-  config.schedule = 'paper'  # or 'cosine' or 'constant'
-  config.warmup_epochs = 0.0  # linear, from 0; not for 'paper'
+  config.backbone_lr_scale = 1.0  # times it, for all but the head; 0: frozen
+  config.schedule = 'triangular'  # or 'cosine' or 'constant'
+  config.warmup_epochs = 0.0  # linear, from 0; not for 'triangular'
   config.weight_decay = 2e-5
   config.decay_all = False  # also biases and BatchNorm
   config.adam_beta1 = 0.9

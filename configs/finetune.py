@@ -14,9 +14,10 @@ the flags that make it so:
       --config.dataset.train_split='train[:90%]' \
       --config.dataset.eval_split='train[90%:]'
 
-The body learns at a tenth of the head's rate. With --config.body_lr_scale=0 it
-is frozen, BatchNorm's statistics too, so that only the head is learnt from what
-the network sees in evaluation; then take ten times the learning rate.
+The backbone learns at a tenth of the head's rate. With
+--config.backbone_lr_scale=0 it is frozen, BatchNorm's statistics too, so that
+only the head is learnt from what the network sees in evaluation; then take ten
+times the learning rate.
 """
 
 import ml_collections
@@ -51,7 +52,7 @@ def get_config(variant: str = '768_32') -> ml_collections.ConfigDict:
   config.erasing.probability = 0.0
 
   config.learning_rate = 1e-3
-  config.body_lr_scale = 0.1
+  config.backbone_lr_scale = 0.1
   config.schedule = 'cosine'
   config.warmup_epochs = 1.0
   config.adam_epsilon = 1e-8

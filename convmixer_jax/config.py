@@ -35,8 +35,8 @@ FREE_TO_CHANGE = (
 _ADDED = {
   'init_from': '',
   'new_head': False,
-  'body_lr_scale': 1.0,
-  'augment.rand_augment.dialect': 'timm',
+  'backbone_lr_scale': 1.0,
+  'augment.rand_augment.policy': 'timm',
   'model.name': 'convmixer',
 }
 
@@ -49,7 +49,7 @@ _KINDS = {
 }
 _CHOICES = {
   'dtype': ('float32', 'bfloat16'),
-  'schedule': ('paper', 'cosine', 'constant'),
+  'schedule': ('triangular', 'cosine', 'constant'),
 }
 _AT_LEAST_ONE = (
   'batch_size',
@@ -73,7 +73,7 @@ _NOT_NEGATIVE = (
   'mixup.cutmix_alpha',
   'mixup.group_size',
   'learning_rate',
-  'body_lr_scale',
+  'backbone_lr_scale',
   'warmup_epochs',
   'weight_decay',
   'adam_epsilon',
@@ -163,11 +163,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
       'config.new_head = True, and config.init_from names no weights to put it '
       'on; name some, or start from random numbers with config.new_head = False'
     )
-  if config.warmup_epochs and config.schedule == 'paper':
+  if config.warmup_epochs and config.schedule == 'triangular':
     raise UserError(
       f'config.warmup_epochs = {config.warmup_epochs} is not for '
-      "config.schedule = 'paper', which has a rise of its own; leave it at 0, "
-      "or choose 'cosine' or 'constant'"
+      "config.schedule = 'triangular', which has a rise of its own; leave it at "
+      "0, or choose 'cosine' or 'constant'"
     )
   if not config.num_epochs and not config.num_steps:
     raise UserError(

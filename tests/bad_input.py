@@ -329,12 +329,12 @@ CONFIGS = [
   flag(
     'schedule',
     'step',
-    "config.schedule = 'step' is not one of paper, cosine, constant",
+    "config.schedule = 'step' is not one of triangular, cosine, constant",
   ),
   flag(
     'warmup_epochs',
     '1',
-    "config.warmup_epochs = 1.0 is not for config.schedule = 'paper', "
+    "config.warmup_epochs = 1.0 is not for config.schedule = 'triangular', "
     "which has a rise of its own; leave it at 0, or choose 'cosine' or "
     "'constant'",
   ),

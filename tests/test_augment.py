@@ -31,7 +31,7 @@ def config(**changes):
       'flip': 0.5,
       'rand_augment': {
         'num_ops': 2,
-        'dialect': 'timm',
+        'policy': 'timm',
         'magnitude': 9.0,
         'magnitude_std': 0.5,
         'probability': 0.5,
@@ -159,7 +159,7 @@ def test_without_crop_other_sizes_are_resized(timm):
     ('flip', 1.5),
     ('eval_crop_fraction', 0.0),
     ('rand_augment.num_ops', -1),
-    ('rand_augment.dialect', 'keras'),
+    ('rand_augment.policy', 'keras'),
     ('rand_augment.magnitude', 11.0),
     ('rand_augment.magnitude_std', -0.5),
     ('rand_augment.probability', -0.1),
@@ -179,9 +179,9 @@ def test_bad_value_is_named(field, value):
 def test_plain_operations_are_timms_alone():
   augment.validate(config(increasing=False))
   with pytest.raises(UserError, match='increasing = False is not True'):
-    augment.validate(config(increasing=False, dialect='torchvision'))
+    augment.validate(config(increasing=False, policy='torchvision'))
 
 
 def test_good_values_pass():
   augment.validate(config())
-  augment.validate(config(dialect='torchvision', magnitude=30.0))
+  augment.validate(config(policy='torchvision', magnitude=30.0))

@@ -60,7 +60,7 @@ def test_an_unknown_variant_is_refused_with_the_list():
     ('batch_size', 0, 'config.batch_size = 0 is not at least 1'),
     ('seed', -1, 'config.seed = -1 is not at least 0'),
     ('seed', 2**32, r'is not below 2\*\*32'),
-    ('schedule', 'step', "'step' is not one of paper, cosine, constant"),
+    ('schedule', 'step', "'step' is not one of triangular, cosine, constant"),
     ('dtype', 'float64', "'float64' is not one of float32, bfloat16"),
     ('learning_rate', -0.1, 'config.learning_rate = -0.1 is not at least 0'),
     ('label_smoothing', 1.0, 'config.label_smoothing = 1.0 is not at least 0'),
@@ -71,7 +71,11 @@ def test_an_unknown_variant_is_refused_with_the_list():
     ('mesh.data', 0, 'config.mesh.data = 0 is not at least 1, or -1'),
     ('mesh.fsdp', 0, 'config.mesh.fsdp = 0 is not at least 1'),
     ('log_every_steps', 0, 'config.log_every_steps = 0 is not at least 1'),
-    ('body_lr_scale', -1.0, 'config.body_lr_scale = -1.0 is not at least 0'),
+    (
+      'backbone_lr_scale',
+      -1.0,
+      'config.backbone_lr_scale = -1.0 is not at least 0',
+    ),
     (
       'new_head',
       True,
@@ -145,7 +149,7 @@ def test_changed_keys_has_the_name_alone_of_another_network():
 
 
 def test_changed_keys_knows_what_runs_did_before_there_was_a_key():
-  new = {'init_from': '', 'new_head': False, 'body_lr_scale': 1.0}
+  new = {'init_from': '', 'new_head': False, 'backbone_lr_scale': 1.0}
   assert config_lib.changed_keys({}, new) == []
-  new |= {'init_from': 'hf://timm/x', 'body_lr_scale': 0.5}
-  assert config_lib.changed_keys({}, new) == ['body_lr_scale', 'init_from']
+  new |= {'init_from': 'hf://timm/x', 'backbone_lr_scale': 0.5}
+  assert config_lib.changed_keys({}, new) == ['backbone_lr_scale', 'init_from']

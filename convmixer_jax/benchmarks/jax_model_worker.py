@@ -48,7 +48,7 @@ def _config(image_size):
       'label_smoothing': 0.0,
       'schedule': 'constant',
       'learning_rate': 1e-3,
-      'body_lr_scale': 1.0,
+      'backbone_lr_scale': 1.0,
       'warmup_epochs': 0.0,
       'weight_decay': 0.01,
       'decay_all': True,

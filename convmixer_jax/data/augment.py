@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from convmixer_jax.data import rand_augment as rand_augment_lib
-from convmixer_jax.data.dialects import DIALECTS
+from convmixer_jax.data.dialects import POLICIES
 from convmixer_jax.data.resize import resize
 from convmixer_jax.errors import UserError
 
@@ -166,11 +166,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
   ops = config.rand_augment
   _check(
     config,
-    'rand_augment.dialect',
-    ops.dialect in DIALECTS,
-    f'one of {tuple(DIALECTS)}',
+    'rand_augment.policy',
+    ops.policy in POLICIES,
+    f'one of {tuple(POLICIES)}',
   )
-  max_magnitude = DIALECTS[ops.dialect].max_magnitude
+  max_magnitude = POLICIES[ops.policy].max_magnitude
   for field, fits, wanted in (
     ('num_ops', ops.num_ops >= 0, 'at least 0'),
     (
@@ -182,8 +182,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     ('probability', 0 <= ops.probability <= 1, 'a probability, 0 to 1'),
     (
       'increasing',
-      ops.increasing or ops.dialect == 'timm',
-      f'True, as it always is with the dialect {ops.dialect!r}',
+      ops.increasing or ops.policy == 'timm',
+      f'True, as it always is with the policy {ops.policy!r}',
     ),
     (
       'fill',
