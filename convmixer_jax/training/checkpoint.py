@@ -296,13 +296,12 @@ def restore(
   items = {
     'state': ocp.args.StandardRestore(state),
     'progress': ocp.args.StandardRestore(progress.window),
+    'skipped': ocp.args.JsonRestore(),
   }
-  if (path / 'skipped').exists():  # older ones have none
-    items['skipped'] = ocp.args.JsonRestore()
   handler = ocp.CompositeCheckpointHandler()
   with ocp.Checkpointer(handler) as reader:
     found = reader.restore(path, args=ocp.args.Composite(**items))
-  skipped = found['skipped']['in_a_row'] if 'skipped' in items else 0
+  skipped = found['skipped']['in_a_row']
   return found['state'], Progress(found['progress'], skipped)
 
 

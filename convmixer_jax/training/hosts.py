@@ -24,7 +24,7 @@ import convmixer_jax
 from convmixer_jax.config import flatten
 from convmixer_jax.data.sources import Source
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import DEFAULT, MODELS, find_architecture
+from convmixer_jax.models import MODELS, find_architecture
 from convmixer_jax.training.watchdog import PATIENCE, Watchdog
 from convmixer_jax.training.workdir import package_versions
 
@@ -108,7 +108,7 @@ def find_facts(
     if path.suffix in ('.py', '.cc', '.h'):
       name = path.relative_to(package.parent)
       facts[f'code of {name}'] = _digest(path.read_bytes())
-  name = config.model.get('name', DEFAULT)
+  name = config.model.name
   if name not in MODELS:  # those are of the package
     network = find_architecture(name).module
     with contextlib.suppress(OSError, TypeError):  # as in a notebook

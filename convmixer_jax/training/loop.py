@@ -21,6 +21,7 @@ from convmixer_jax.training import (
   workdir,
 )
 from convmixer_jax.training.assembly import assemble
+from convmixer_jax.training.batch_size import check_batch_size
 from convmixer_jax.training.metrics import EvalMetrics, empty_window
 from convmixer_jax.training.metrics_table import read_table
 from convmixer_jax.training.profile import Profile
@@ -34,7 +35,7 @@ def train_and_evaluate(
   """Trains as `config` says, or goes on with what `workdir_path` holds.
 
   Args:
-    config: see `configs/default.py`.
+    config: see docs/configuration.md.
     workdir_path: a new or empty directory, or one of an earlier run with the
       same network, data and recipe; local, or in a bucket.
 
@@ -53,7 +54,7 @@ def train_and_evaluate(
     models.validate(config.model)
     augment.validate(config.augment)
     mesh = sharding.create_mesh(config.mesh)
-    config_lib.check_batch_size(config, mesh.size)
+    check_batch_size(config, mesh.size)
     directory = files.absolute_path(workdir_path)
     workdir.check_workdir(directory, config)
     train_source = sources.create_source(

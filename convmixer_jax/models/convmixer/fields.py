@@ -23,6 +23,7 @@ FIELDS = {
     'images that share BatchNorm statistics; 0 is the whole batch',
     minimum=0,
     role='training',
+    groups='BatchNorm groups',
   ),
   'scan': Field(False, 'compile one block and loop over it', role='compute'),
   'remat': Field(False, 'recompute activations to save memory', role='compute'),
