@@ -293,21 +293,26 @@ def restore(
   """Reads the checkpoint of `step`; see `restore_newest`."""
   path = workdir / _DIRECTORY / str(step)
   _check_is_ours(path)
-  items = {
-    'state': ocp.args.StandardRestore(state),
-    'progress': ocp.args.StandardRestore(progress.window),
-    'skipped': ocp.args.JsonRestore(),
-  }
-  handler = ocp.CompositeCheckpointHandler()
-  with ocp.Checkpointer(handler) as reader:
-    found = reader.restore(path, args=ocp.args.Composite(**items))
+  items = ocp.args.Composite(
+    state=ocp.args.StandardRestore(state),
+    progress=ocp.args.StandardRestore(progress.window),
+    skipped=ocp.args.JsonRestore(),
+  )
+  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+    found = reader.restore(path, args=items)
   skipped = found['skipped']['in_a_row']
   return found['state'], Progress(found['progress'], skipped)
 
 
 def _check_is_ours(path: epath.Path) -> None:
-  if not (path / 'state').is_dir():
-    raise UserError('it has no state, so another program may have written it')
+  if foreign := _look_foreign(path):
+    raise UserError(foreign)
+
+
+def _look_foreign(path: epath.Path) -> str | None:
+  if (path / 'state').is_dir():
+    return None
+  return 'it has no state, so another program may have written it'
 
 
 def _steps(directory: epath.Path) -> list[int]:
@@ -326,7 +331,11 @@ def _look_whole(
 ) -> Iterator[int]:
   """Yields the steps that pass, the newest first; notes those that do not."""
   for step in sorted(_steps(directory), reverse=True):
-    if what := checksums.find_damage(directory / str(step)):
+    path = directory / str(step)
+    what = checksums.find_damage(path)
+    if not checksums.exist(path):
+      what = _look_foreign(path) or what
+    if what:
       damaged[step] = what
     else:
       yield step
@@ -341,7 +350,9 @@ def _with_unreadable_metrics(
     path = directory / str(step)
     if step >= before or not (path / 'metrics' / 'metrics').exists():
       continue
-    what = checksums.find_damage(path, 'metrics/')
+    what = None
+    if checksums.exist(path):  # else a process was killed while it deleted
+      what = checksums.find_damage(path, 'metrics/')
     try:
       json.loads((path / 'metrics' / 'metrics').read_text())
     except ValueError as error:

@@ -26,6 +26,11 @@ def write(directory: epath.Path) -> None:
   files.write(directory / _NAME, ''.join(lines))
 
 
+def exist(directory: epath.Path) -> bool:
+  """Whether a checkpoint has its checksums."""
+  return (directory / _NAME).exists()
+
+
 def find_damage(directory: epath.Path, item: str = '') -> str | None:
   """Compares the files with their checksums.
 
@@ -34,12 +39,12 @@ def find_damage(directory: epath.Path, item: str = '') -> str | None:
     item: the part of it to look at; '' for all.
 
   Returns:
-    What is wrong, or None. A checkpoint without checksums is taken for whole.
+    What is wrong, or None.
   """
   try:
     text = (directory / _NAME).read_text()
   except FileNotFoundError:
-    return None  # written before there were any
+    return f'{_NAME} is missing'
   except (OSError, UnicodeDecodeError) as error:
     return f'{_NAME} cannot be read: {error}'
   written = {}
