@@ -313,7 +313,7 @@ CONFIGS = [
   flag(
     'augment.flip',
     '2',
-    'config.augment.flip = 2.0 is not a probability, 0 to 1',
+    'config.augment.flip = 2.0 is not a probability, from 0 to 1',
   ),
   flag(
     'mesh.data',

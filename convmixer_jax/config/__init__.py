@@ -5,7 +5,12 @@ from typing import Any
 
 import ml_collections
 
-from convmixer_jax.config.keys import Key, describe_kind, is_like, kind_of
+from convmixer_jax.config.keys import (
+  Key,
+  describe_kind,
+  is_like,
+  short_kind,
+)
 from convmixer_jax.config.reference import describe, table
 from convmixer_jax.config.schema import SCHEMA, default_config
 from convmixer_jax.config.validation import (
@@ -52,10 +57,10 @@ __all__ = [
   'describe_kind',
   'flatten',
   'is_like',
-  'kind_of',
   'mixes',
   'nearest_key',
   'num_train_steps',
+  'short_kind',
   'table',
   'validate',
 ]

@@ -22,10 +22,12 @@ class Range:
     text: of these values, as in 'at least 1': a value that is not, "is not at
       least 1".
     admits: whether a value is one of them.
+    hint: what an error adds.
   """
 
   text: str
   admits: Callable[[Any], bool]
+  hint: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +61,7 @@ def free_key(name: str, default: Any, text: str, *ranges: Range) -> Key:
 
 
 AT_LEAST_ONE = Range('at least 1', lambda value: value >= 1)
-# The comparison is false for nan, too.
-NOT_NEGATIVE = Range('at least 0 and finite', lambda x: 0 <= x < math.inf)
+NOT_NEGATIVE = Range('at least 0', lambda value: value >= 0)
 BELOW_ONE = Range('at least 0 and below 1', lambda value: 0 <= value < 1)
 PROBABILITY = Range('a probability, from 0 to 1', lambda x: 0 <= x <= 1)
 PAIR = Range(
@@ -74,16 +75,20 @@ def one_of(*choices: str) -> Range:
   return Range(f'one of {", ".join(choices)}', lambda value: value in choices)
 
 
-def kind_of(default: Any) -> str:
-  """Returns in words the type that a key takes that has this default."""
-  if isinstance(default, tuple):
-    return f'{len(default)} values, each {_KINDS[type(default[0])]}'
-  return _KINDS.get(type(default), f'a {type(default).__name__}')
-
-
 def describe_kind(default: Any) -> str:
   """Returns in words what values a key takes that has this default."""
-  return f'{kind_of(default)}, such as {default!r}'
+  if isinstance(default, tuple):
+    kind = f'{len(default)} values, each {_KINDS[type(default[0])]}'
+  else:
+    kind = _KINDS.get(type(default), f'a {type(default).__name__}')
+  return f'{kind}, such as {default!r}'
+
+
+def short_kind(default: Any) -> str:
+  """Returns in a few words, for a table, the type of a key's values."""
+  if isinstance(default, tuple):
+    return f'{len(default)} {short_kind(default[0])}s'
+  return _KINDS[type(default)].removeprefix('a ').replace('finite ', '')
 
 
 def is_like(value: Any, default: Any) -> bool:

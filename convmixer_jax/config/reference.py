@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from convmixer_jax.config.keys import kind_of
+from convmixer_jax.config.keys import short_kind
 from convmixer_jax.config.schema import SCHEMA
 
 _HEADER = ('Key', 'Default', 'Values', 'Meaning', 'Free')
@@ -42,4 +42,4 @@ def _values(default, ranges):
   """Returns type and ranges in a few words; choices say the type, too."""
   if isinstance(default, str) and ranges:
     return '; '.join(ranges)
-  return '; '.join([kind_of(default), *ranges])
+  return '; '.join([short_kind(default), *ranges])

@@ -68,7 +68,9 @@ def check_ranges(values: Mapping[str, Any]) -> None:
   for name, value in values.items():
     for allowed in SCHEMA[name].ranges:
       if not allowed.admits(value):
-        raise UserError(f'config.{name} = {value!r} is not {allowed.text}')
+        raise UserError(
+          f'config.{name} = {value!r} is not {allowed.text}{allowed.hint}'
+        )
 
 
 def changed_keys(

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from convmixer_jax.config import kind_of
+from convmixer_jax.config import short_kind, table
 from convmixer_jax.errors import UserError
 
 Tensors = Mapping[str, np.ndarray]
@@ -57,7 +57,7 @@ class Field:
     if self.choices:
       optional = ['None'] if self.default is None else []
       return f'one of {", ".join([*self.choices, *optional])}'
-    kind = kind_of(self.default)
+    kind = short_kind(self.default)
     if self.minimum is None:
       return kind
     below = '' if self.below is None else f' and below {self.below}'
@@ -181,6 +181,19 @@ class Architecture(NamedTuple):
   def names(self, *roles: str) -> list[str]:
     """Returns the names of the fields with one of these roles."""
     return [name for name, field in self.fields.items() if field.role in roles]
+
+  def describe_fields(self) -> str:
+    """Returns a table in Markdown of the fields."""
+    return table(
+      (
+        f'model.{name}',
+        field.default,
+        field.describe_values(),
+        field.text,
+        field.role == 'compute',
+      )
+      for name, field in self.fields.items()
+    )
 
   def network_fields(self, model: nn.Module) -> dict[str, Any]:
     """Returns the fields that decide what a trained `model` computes."""

@@ -4,12 +4,12 @@ from convmixer_jax import ops
 from convmixer_jax.models.architecture import Field
 
 FIELDS = {
-  'width': Field(64, 'channels ("hidden dimension")', minimum=1),
-  'depth': Field(4, 'mixer blocks', minimum=1),
+  'width': Field(64, 'channels of all layers', minimum=1),
+  'depth': Field(4, 'number of mixer blocks', minimum=1),
   'patch_size': Field(1, 'side of a patch, in pixels', minimum=1),
   'kernel_size': Field(5, 'side of the depthwise kernels', minimum=1),
   'activation': Field(
-    'gelu', "'gelu' (exact) or 'relu'", choices=tuple(ops.ACTIVATIONS)
+    'gelu', 'activation; gelu is the exact one', choices=tuple(ops.ACTIVATIONS)
   ),
   'depthwise': Field(
     None,
