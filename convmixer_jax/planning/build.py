@@ -100,7 +100,9 @@ def make_plan(
       most=most,
       capacity=chip.memory,
     )
-    largest = report.largest_sentence(found, too_large, unit)
+    largest = report.largest_sentence(
+      found, too_large, unit, 'remat' in config.model
+    )
     chosen += [found] if found and found not in chosen else []
   return {
     'chip': {

@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 from convmixer_jax.plots.evaluation import confusion_matrix, wrong_pictures
 from convmixer_jax.plots.networks import (
   accuracy_by_size,
-  depthwise_kernels,
   kernel_grid,
-  patch_filters,
+  kernels,
   receptive_fields,
 )
 from convmixer_jax.plots.runs import compare_runs, learning_curves
@@ -26,10 +25,9 @@ __all__ = [
   'accuracy_by_size',
   'compare_runs',
   'confusion_matrix',
-  'depthwise_kernels',
   'kernel_grid',
+  'kernels',
   'learning_curves',
-  'patch_filters',
   'receptive_fields',
   'to_png',
   'wrong_pictures',
