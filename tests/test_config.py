@@ -1,16 +1,26 @@
 """Configs, and what is refused in them."""
 
+import pathlib
+import runpy
+import shutil
+import sys
+
 import pytest
 
 from configs import cifar10, default, digits, finetune, imagenet
 from convmixer_jax import config as config_lib
 from convmixer_jax import models
+from convmixer_jax.config.data_keys import DATA_KEYS
+from convmixer_jax.config.run_keys import RUN_KEYS
+from convmixer_jax.config.schema import SCHEMA
 from convmixer_jax.data import augment
+from convmixer_jax.data.dialects import POLICIES
 from convmixer_jax.errors import UserError
 
 CONFIGS = {
   'default': default.get_config,
   'digits': digits.get_config,
+  'imagenet': imagenet.get_config,
   'cifar10': cifar10.get_config,
   'finetune': finetune.get_config,
 } | {
@@ -30,6 +40,48 @@ def test_every_config_is_valid_and_has_the_same_keys(name):
   assert (
     config_lib.flatten(config).keys() == config_lib.flatten(expected).keys()
   )
+
+
+@pytest.mark.parametrize(
+  'name', ['default', 'digits', 'cifar10', 'finetune', 'imagenet']
+)
+def test_a_config_file_works_wherever_it_lies(name, tmp_path, monkeypatch):
+  source = pathlib.Path(default.__file__).with_name(f'{name}.py')
+  copy = shutil.copy(source, tmp_path / 'copy.py')
+  monkeypatch.setitem(sys.modules, 'configs', None)  # as if not installed
+  config = runpy.run_path(str(copy))['get_config']()
+  assert config == CONFIGS[name]()
+  config_lib.validate(config)
+
+
+def test_no_key_is_declared_twice():
+  assert len(RUN_KEYS) + len(DATA_KEYS) == len(SCHEMA)
+
+
+@pytest.mark.parametrize(
+  ('key', 'choices'),
+  [
+    ('augment.rand_augment.policy', POLICIES),
+    ('dtype', models.DTYPES),
+  ],
+)
+def test_choices_are_those_that_are_implemented(key, choices):
+  (allowed,) = SCHEMA[key].ranges
+  assert allowed.text == f'one of {", ".join(choices)}'
+
+
+def test_an_unknown_key_is_refused_with_the_nearest(config):
+  config.lerning_rate = 0.1
+  message = r'lerning_rate is no key of .*; did you mean config.learning_rate\?'
+  with pytest.raises(UserError, match=message):
+    config_lib.validate(config)
+
+
+def test_a_missing_key_is_refused_with_its_default(config):
+  del config.erasing.area
+  message = r'config.erasing.area is missing; .*: \(0.02, 0.333'
+  with pytest.raises(UserError, match=message):
+    config_lib.validate(config)
 
 
 def test_imagenet_is_the_recipe_of_the_paper():
