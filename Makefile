@@ -29,6 +29,7 @@ quick-test: $(VENV)/installed-dev
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
 
 format: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check --fix .
