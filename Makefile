@@ -29,13 +29,14 @@ quick-test: $(VENV)/installed-dev
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
 
 format: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
 notebook: $(VENV)/installed-dev
-	$(VENV)/bin/python tests/run_notebook.py notebooks/explore.ipynb
+	$(VENV)/bin/python scripts/run_notebook.py notebooks/explore.ipynb
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -13,8 +13,8 @@ from convmixer_jax import models
 from convmixer_jax.config.data_keys import DATA_KEYS
 from convmixer_jax.config.run_keys import RUN_KEYS
 from convmixer_jax.config.schema import SCHEMA
-from convmixer_jax.data import augment
-from convmixer_jax.data.dialects import POLICIES
+from convmixer_jax.data.augment import transforms
+from convmixer_jax.data.augment.policies import POLICIES
 from convmixer_jax.errors import UserError
 
 CONFIGS = {
@@ -33,7 +33,7 @@ CONFIGS = {
 def test_every_config_is_valid_and_has_the_same_keys(name):
   config = CONFIGS[name]()
   config_lib.validate(config)
-  augment.validate(config.augment)
+  transforms.validate(config.augment)
   models.validate(config.model)
   expected = default.get_config()
   expected.model = models.model_config(config.model.name)

@@ -10,17 +10,16 @@ PACKAGE = pathlib.Path(convmixer_jax.__file__).parent
 
 # Networks are made of kernels, which are named after the operations, and
 # benchmarks of a network or of an operation name it.
-FREE = ('models', 'benchmarks', 'kernels', 'ops')
+FREE = ('models', 'benchmarks', 'kernels')
 # A kind of convolution: chips compute it with another unit than products.
 OPERATION = {'depthwise'}
 # Files from before there were fields give only the activation.
 OLD_HEADERS = {'activation'}
 ALLOWED = {
-  'flops.py': OPERATION,
   'analysis/flops.py': OPERATION,
   'planning/report.py': OPERATION,
-  'weights/__init__.py': OLD_HEADERS,
-  'weights/records.py': OLD_HEADERS,
+  'pretrained/metadata.py': OLD_HEADERS,
+  'pretrained/weights.py': OLD_HEADERS,
 }
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from etils import epath
 from flax import linen as nn
 
-from convmixer_jax import weights
+from convmixer_jax.checkpoints.reader import CheckpointReader
+from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import absolute_path, check_access
 from convmixer_jax.models import DEFAULT, architecture_of, find_architecture
-from convmixer_jax.runs import load_run
-from convmixer_jax.training import checkpoint
-from convmixer_jax.training.steps import TrainState
+from convmixer_jax.pretrained import weights
+from convmixer_jax.pretrained.runs import load_run
 
 
 def load_weights(source: str, model: str | None = None) -> weights.Weights:
@@ -125,7 +125,7 @@ def _find_run(source: str) -> tuple[epath.Path, int] | None:
     return path.parent.parent, int(path.name)
   if not (path / 'checkpoints').is_dir():
     return None
-  with contextlib.closing(checkpoint.CheckpointReader(path)) as reader:
+  with contextlib.closing(CheckpointReader(path)) as reader:
     steps = reader.steps()
     if not steps:
       raise UserError(f'{source} has no checkpoint yet; let it train, or wait')

@@ -9,24 +9,21 @@ from jax.sharding import Mesh
 
 from convmixer_jax import config as config_lib
 from convmixer_jax import files, models
-from convmixer_jax.data import augment, pipeline, sources
+from convmixer_jax.checkpoints import restore, workdir
+from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
+from convmixer_jax.checkpoints.metrics_table import read_table
+from convmixer_jax.checkpoints.reader import CheckpointReader
+from convmixer_jax.data import pipeline, sources
+from convmixer_jax.data.augment import transforms
+from convmixer_jax.distributed import hosts, preemption, sharding
+from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
-from convmixer_jax.training import (
-  checkpoint,
-  hosts,
-  initialize,
-  preemption,
-  sharding,
-  steps,
-  workdir,
-)
-from convmixer_jax.training.assembly import assemble
+from convmixer_jax.training import initialize, steps
 from convmixer_jax.training.batch_size import check_batch_size
 from convmixer_jax.training.metrics import EvalMetrics, empty_window
-from convmixer_jax.training.metrics_table import read_table
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
-from convmixer_jax.training.watchdog import PATIENCE, Watchdog
+from convmixer_jax.training.trainer import assemble
 
 
 def train_and_evaluate(
@@ -52,7 +49,7 @@ def train_and_evaluate(
   with hosts.agreement() as facts:
     config_lib.validate(config)
     models.validate(config.model)
-    augment.validate(config.augment)
+    transforms.validate(config.augment)
     mesh = sharding.create_mesh(config.mesh)
     check_batch_size(config, mesh.size)
     directory = files.absolute_path(workdir_path)
@@ -72,7 +69,7 @@ def train_and_evaluate(
       num_classes=train_source.num_classes,
       steps_per_epoch=steps_per_epoch,
     )
-    with contextlib.closing(checkpoint.CheckpointReader(directory)) as reader:
+    with contextlib.closing(CheckpointReader(directory)) as reader:
       saved_steps = reader.steps()
     start = {}
     if not saved_steps:
@@ -91,10 +88,10 @@ def train_and_evaluate(
   ):
     watchdog.expect('the first step', PATIENCE)
     signals = stack.enter_context(preemption.Signals(directory))
-    first_step, state, progress = checkpoint.restore_newest(
+    first_step, state, progress = restore.restore_newest(
       directory,
       assembly.state,
-      checkpoint.Progress(empty_window()),
+      Progress(empty_window()),
     )
     is_first_process = jax.process_index() == 0
     overview = parameter_overview.get_parameter_overview(
@@ -105,7 +102,7 @@ def train_and_evaluate(
         class_names = train_source.class_names
         workdir.describe_run(directory, config, class_names, overview)
         print(overview)
-    checkpointer = checkpoint.Checkpointer(directory, config.keep_checkpoints)
+    checkpointer = Checkpointer(directory, config.keep_checkpoints)
     stack.callback(checkpointer.close)
     if not first_step:
       state = assembly.create_state(
@@ -166,7 +163,7 @@ def train_and_evaluate(
           if pictures:
             reporter.weights(step, pictures(state.params))
         skipped = len(reporter.skipped_in_a_row)
-        checkpointer.save(state, checkpoint.Progress(window, skipped), results)
+        checkpointer.save(state, Progress(window, skipped), results)
       if stops:
         raise signals.preempted(step)
       if step > first_step + 1:

@@ -1,0 +1,155 @@
+"""The directory of a run: what it holds, and whether it may be gone on with."""
+
+import json
+from collections.abc import Sequence
+
+import ml_collections
+from etils import epath
+
+from convmixer_jax import files, models
+from convmixer_jax.config import changed_keys, flatten
+from convmixer_jax.errors import UserError
+from convmixer_jax.versions import package_versions
+
+_CONFIG, _VERSIONS, _LABELS = 'config.json', 'versions.json', 'labels.json'
+_IN_ALL_CONFIGS = {  # also in those of converted weights
+  'augment.eval_crop_fraction',
+  'dataset.image_size',
+  'dtype',
+  'model.name',
+}
+_MISSING = 'missing'  # in an error, of a key
+
+
+def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
+  """Checks that `workdir` is new or holds a run of the same experiment.
+
+  Raises:
+    UserError: its bucket cannot be written to; or it holds something else, or a
+      run whose network, data or recipe differs; then the differing keys are
+      named.
+  """
+  files.check_access(workdir, writes=True)
+  if workdir.exists() and not workdir.is_dir():
+    raise UserError(f'--workdir={workdir} is a file; give a directory')
+  if not workdir.exists():
+    return
+  # A process killed at its start may have left only half of the first file.
+  names = {path.name for path in workdir.iterdir()}
+  if {name for name in names if not files.is_access_check(name)} <= {
+    _CONFIG + files.PARTIAL
+  }:
+    return
+  if not (workdir / _CONFIG).exists():
+    raise UserError(
+      f'--workdir={workdir} is not empty and holds no run of ours (no '
+      f'{_CONFIG}); give a new or an empty directory'
+    )
+  old = flatten(read_config(workdir))
+  new = flatten(_from_json(_to_json(config)))
+  if changed := changed_keys(old, new, models.free_keys(config.model)):
+    differences = ', '.join(
+      f'{key} ({old.get(key, _MISSING)} -> {new.get(key, _MISSING)})'
+      for key in changed
+    )
+    raise UserError(
+      f'--workdir={workdir} holds a run with another config: {differences}; '
+      'give the old values or a new --workdir'
+    )
+
+
+def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
+  """Returns the config that a run was started with.
+
+  Raises:
+    UserError: `workdir` has no config of a run.
+  """
+  path = workdir / _CONFIG
+  if not path.exists():
+    raise UserError(
+      f'{workdir} is no directory of a run (it has no {_CONFIG}); give one '
+      'that train.py wrote'
+    )
+  try:
+    config = _from_json(path.read_text())
+    if not isinstance(config.get('model'), ml_collections.ConfigDict):
+      raise ValueError('it has no model')
+    if missing := _IN_ALL_CONFIGS - flatten(config).keys():
+      raise ValueError(f'it has no {", ".join(sorted(missing))}')
+  except (ValueError, AttributeError, TypeError) as error:
+    raise UserError(
+      f'{path} is not a config of ours ({error}); give another directory'
+    ) from error
+  return config
+
+
+def read_class_names(workdir: epath.Path) -> tuple[str, ...] | None:
+  """Returns the names of the classes, None for runs that did not note them."""
+  path = workdir / _LABELS
+  if not path.exists():
+    return None
+  try:
+    return tuple(map(str, json.loads(path.read_text())))
+  except (ValueError, TypeError) as error:
+    raise UserError(
+      f'{path} is no list of names ({error}); bring back the one that train.py '
+      'wrote, or remove it'
+    ) from error
+
+
+def describe_run(
+  workdir: epath.Path,
+  config: ml_collections.ConfigDict,
+  class_names: Sequence[str] | None,
+  overview: str,
+) -> None:
+  """Writes config, versions, labels and parameters' table into `workdir`.
+
+  Raises:
+    UserError: `workdir` cannot be written to.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise _cannot_be_written_to(workdir, error) from error
+  write_whole(workdir / _CONFIG, _to_json(config) + '\n')
+  write_whole(
+    workdir / _VERSIONS, json.dumps(package_versions(), indent=2) + '\n'
+  )
+  if class_names is not None:
+    write_whole(workdir / _LABELS, json.dumps(class_names, indent=2) + '\n')
+  write_whole(workdir / 'parameters.txt', overview + '\n')
+
+
+def write_whole(path: epath.Path, content: str | bytes) -> None:
+  """Writes a file of a run, which is never half a file, whatever happens.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  try:
+    files.write(path, content)
+  except OSError as error:
+    raise _cannot_be_written_to(path.parent, error) from error
+
+
+def _cannot_be_written_to(workdir, error):
+  return UserError(
+    f'--workdir={workdir} cannot be written to ({error.strerror or error}); '
+    'make room or give another directory'
+  )
+
+
+def _to_json(config: ml_collections.ConfigDict) -> str:
+  return config.to_json_best_effort(indent=2, sort_keys=False)
+
+
+def _from_json(text: str) -> ml_collections.ConfigDict:
+  def with_tuples(value):  # which JSON does not have, and configs do
+    if isinstance(value, dict):
+      return {key: with_tuples(item) for key, item in value.items()}
+    if isinstance(value, list):
+      return tuple(with_tuples(item) for item in value)
+    return value
+
+  return ml_collections.ConfigDict(with_tuples(json.loads(text)))
