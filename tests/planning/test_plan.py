@@ -319,7 +319,7 @@ def test_what_does_not_fit_is_said(plan_of):
 
 def test_kernels_for_cpus_are_refused(plan_of):
   config = imagenet.get_config('768_32')
-  config.model.depthwise = 'native'
+  config.model.depthwise = 'cpu'
   with pytest.raises(UserError, match='leave it out for what TPU v5p uses'):
     plan_of(config)
 

@@ -281,7 +281,7 @@ CONFIGS = [
   flag(
     'model.depthwise',
     'fast',
-    "config.model.depthwise = 'fast' is unknown; there are native, shift, xla",
+    "config.model.depthwise = 'fast' is unknown; there are cpu, shift, xla",
   ),
   flag(
     'model',
