@@ -35,7 +35,7 @@ format: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format .
 
 notebook: $(VENV)/installed-dev
-	$(VENV)/bin/python tests/run_notebook.py notebooks/explore.ipynb
+	$(VENV)/bin/python scripts/run_notebook.py notebooks/explore.ipynb
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

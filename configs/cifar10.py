@@ -1,6 +1,6 @@
 r"""ConvMixer-256/8 on CIFAR-10.
 
-    python -m convmixer_jax.tools.prepare cifar10
+    python -m convmixer_jax prepare cifar10
     python train.py --config=configs/cifar10.py --workdir=runs/cifar10
 
 A first look, on 2 CPU cores in 1.5 minutes, eval_accuracy 0.636:

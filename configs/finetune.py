@@ -1,6 +1,6 @@
 r"""Fine-tuning: trained weights, a new head, another data set.
 
-    python -m convmixer_jax.tools.prepare imagenette/full-size-v2
+    python -m convmixer_jax prepare imagenette/full-size-v2
     python train.py --config=configs/finetune.py:768_32 --workdir=runs/nette
 
 The variant after the colon is one of configs/imagenet.py. For those that were

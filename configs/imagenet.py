@@ -1,6 +1,6 @@
 """ImageNet as ConvMixer's authors and DeiT's trained their networks on it.
 
-    python -m convmixer_jax.tools.prepare imagenet2012 --manual_dir=TARS
+    python -m convmixer_jax prepare imagenet2012 --manual_dir=TARS
     python train.py --config=configs/imagenet.py:768_32 --workdir=gs://bucket/run
 
 The variant after the colon is a ConvMixer's width_depth, then what differs from

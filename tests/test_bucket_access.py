@@ -77,7 +77,7 @@ def refuse_connections():
 def test_a_bucket_of_no_use_is_one_line(serve, message, tool):
   arguments = {
     'train': ['train.py', '--config=configs/digits.py'],
-    'evaluate': ['convmixer_jax.tools.evaluate'],
+    'evaluate': ['convmixer_jax', 'evaluate'],
   }[tool]
   with serve() as port:
     started = time.monotonic()

@@ -5,7 +5,7 @@ import pytest
 from configs import cifar10, default, digits, finetune, imagenet
 from convmixer_jax import config as config_lib
 from convmixer_jax import models
-from convmixer_jax.data import augment
+from convmixer_jax.data.augment import transforms
 from convmixer_jax.errors import UserError
 
 CONFIGS = {
@@ -23,7 +23,7 @@ CONFIGS = {
 def test_every_config_is_valid_and_has_the_same_keys(name):
   config = CONFIGS[name]()
   config_lib.validate(config)
-  augment.validate(config.augment)
+  transforms.validate(config.augment)
   models.validate(config.model)
   expected = default.get_config()
   expected.model = models.model_config(config.model.name)

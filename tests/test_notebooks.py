@@ -8,8 +8,8 @@ import nbformat
 import no_tensorflow
 import pytest
 
-TESTS = pathlib.Path(__file__).parent
-NOTEBOOK = TESTS.parent / 'notebooks' / 'explore.ipynb'
+ROOT = pathlib.Path(__file__).parents[1]
+NOTEBOOK = ROOT / 'notebooks' / 'explore.ipynb'
 
 
 def shown(path):
@@ -40,7 +40,12 @@ def test_runs_from_top_to_bottom(tmp_path):
     'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
   }
   done = subprocess.run(
-    [sys.executable, TESTS / 'run_notebook.py', NOTEBOOK, tmp_path / 'run'],
+    [
+      sys.executable,
+      ROOT / 'scripts' / 'run_notebook.py',
+      NOTEBOOK,
+      tmp_path / 'run',
+    ],
     env=environment,
     capture_output=True,
     text=True,

@@ -100,7 +100,7 @@ def test_command_works(run, workdir, data_dir, tmp_path, tool, flags):
   (tmp_path / 'image.png').write_bytes(tiny_sets.encode(tiny_sets.noise()))
   values = {'workdir': workdir, 'data_dir': data_dir, 'tmp_path': tmp_path}
   flags = [flag.format(**values) for flag in flags]
-  done = run('-m', f'convmixer_jax.tools.{tool}', *flags)
+  done = run('-m', 'convmixer_jax', tool, *flags)
   assert done.returncode == 0, done.stderr
 
 
@@ -108,7 +108,8 @@ def test_command_works(run, workdir, data_dir, tmp_path, tool, flags):
 def test_plan_needs_its_compiler_at_most(run):
   done = run(
     '-m',
-    'convmixer_jax.tools.plan',
+    'convmixer_jax',
+    'plan',
     '--config=configs/digits.py',
     '--topology=v5e:2x2',
     '--nosearch',
@@ -122,7 +123,7 @@ def test_plan_needs_its_compiler_at_most(run):
 @pytest.mark.slow
 def test_preparing_says_what_to_install(run, tmp_path):
   done = run(
-    '-m', 'convmixer_jax.tools.prepare', 'cifar10', f'--data_dir={tmp_path}/new'
+    '-m', 'convmixer_jax', 'prepare', 'cifar10', f'--data_dir={tmp_path}/new'
   )
   assert done.returncode == 1
   assert done.stderr == (

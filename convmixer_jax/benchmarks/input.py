@@ -1,6 +1,6 @@
 """Measures decoding and augmentation on one core, beside timm's.
 
-  python -m convmixer_jax.tools.benchmark input --folder=DIR \
+  python -m convmixer_jax benchmark input --folder=DIR \
     --timm_python=timm-env/bin/python
 
 Both transform the same files by turns, so that whatever else the machine does
@@ -21,7 +21,7 @@ import numpy as np
 
 from convmixer_jax.benchmarks.machine import describe_machine
 from convmixer_jax.benchmarks.timm_input import TimmInput
-from convmixer_jax.data import augment
+from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.builders import find_builder, has_array_record
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
@@ -114,7 +114,7 @@ def _measure(files, image_size, turn):
   def transform(num_ops):
     config = _config(num_ops)
     rng = np.random.default_rng(turn + 1)
-    return lambda data: augment.train_transform(
+    return lambda data: transforms.train_transform(
       decode(data), config, image_size, rng
     )
 

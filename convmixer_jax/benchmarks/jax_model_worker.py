@@ -20,9 +20,9 @@ import numpy as np
 
 from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, serve
 from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
+from convmixer_jax.kernels.cpu import library
 from convmixer_jax.models import DTYPES, ConvMixer
 from convmixer_jax.models.convmixer.folding import apply_folded, fold, prepare
-from convmixer_jax.ops import library
 from convmixer_jax.training import steps
 from convmixer_jax.training.optimizer import create_optimizer, create_schedule
 

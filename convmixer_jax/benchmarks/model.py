@@ -1,6 +1,6 @@
 """Measures the network beside plain Flax and PyTorch, forward and training.
 
-  python -m convmixer_jax.tools.benchmark model \
+  python -m convmixer_jax benchmark model \
     --timm_python=timm-env/bin/python
 
 This project, a ConvMixer of Flax's own layers, and timm's ConvMixer in PyTorch,

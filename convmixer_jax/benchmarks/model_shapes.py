@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from convmixer_jax.models.convmixer.arithmetic import count_layers
+from convmixer_jax.models.convmixer.macs import count_layers
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 from absl import flags
 
-from convmixer_jax.data import augment
+from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.sources import Example, InMemorySource, Source
 from convmixer_jax.errors import UserError
 
@@ -112,7 +112,7 @@ def _augment(
   config: ml_collections.ConfigDict,
   size: int,
 ) -> Batch:
-  image = augment.train_transform(example['image'], config, size, rng)
+  image = transforms.train_transform(example['image'], config, size, rng)
   return {'image': image, 'label': np.int32(example['label'])}
 
 
@@ -120,7 +120,7 @@ def _eval_example(
   index: int, *, source: Source, config: ml_collections.ConfigDict, size: int
 ) -> Batch:
   example = source[min(index, len(source) - 1)]
-  image = augment.eval_transform(example['image'], config, size)
+  image = transforms.eval_transform(example['image'], config, size)
   mask = np.float32(index < len(source))
   return {'image': image, 'label': np.int32(example['label']), 'mask': mask}
 

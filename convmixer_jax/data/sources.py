@@ -236,7 +236,7 @@ def prepared_builder(name: str, data_dir: str):
     UserError: it is not, and how to prepare it.
   """
   builder = find_builder(name, data_dir)
-  command = f'python -m convmixer_jax.tools.prepare {name}'
+  command = f'python -m convmixer_jax prepare {name}'
   command += f' --data_dir={data_dir}' if data_dir else ''
   if not is_prepared(builder):
     raise UserError(

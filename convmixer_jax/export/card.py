@@ -7,10 +7,10 @@ from typing import Any
 
 import ml_collections
 
-from convmixer_jax import flops
+from convmixer_jax.analysis import flops
+from convmixer_jax.checkpoints.workdir import package_versions
 from convmixer_jax.models import architecture_of
-from convmixer_jax.trained import Trained
-from convmixer_jax.training.workdir import package_versions
+from convmixer_jax.pretrained.trained import Trained
 
 
 @dataclasses.dataclass(frozen=True)

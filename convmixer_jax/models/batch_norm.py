@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from convmixer_jax import ops
+from convmixer_jax import kernels
 from convmixer_jax.errors import UserError
 
 MOMENTUM = 0.9  # running = 0.9 running + 0.1 batch: PyTorch's momentum 0.1
@@ -27,7 +27,7 @@ class ActivationBatchNorm(nn.Module):
       authors train with 64, the images of one of their devices. With groups
       that do not straddle devices, normalising needs no communication. The
       running statistics are updated with the mean over groups.
-    implementation: see `ops.activation_batch_norm`.
+    implementation: see `kernels.activation_batch_norm`.
   """
 
   activation: str
@@ -72,7 +72,7 @@ class ActivationBatchNorm(nn.Module):
         {'scale': scale, 'bias': offset},
         {'mean': running_mean.value, 'var': running_var.value},
       )
-      return ops.activation_affine(x, bias, factor, shift, residual, **how)
+      return kernels.activation_affine(x, bias, factor, shift, residual, **how)
 
     group_size = self.group_size or x.shape[0]
     if x.shape[0] % group_size:
@@ -81,7 +81,7 @@ class ActivationBatchNorm(nn.Module):
         f'{x.shape[0]} images of a forward pass; choose a divisor, or 0 for '
         'the whole batch'
       )
-    y, mean, var = ops.activation_batch_norm(
+    y, mean, var = kernels.activation_batch_norm(
       x,
       bias,
       scale,

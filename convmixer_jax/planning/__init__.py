@@ -1,1 +1,1 @@
-"""What a run will take on chips that are not there: `tools/plan.py`."""
+"""What a run will take on chips that are not there: `cli/plan.py`."""

@@ -11,11 +11,11 @@ import ml_collections
 from convmixer_jax import config as config_lib
 from convmixer_jax import models
 from convmixer_jax.data.pipeline import steps_per_epoch
+from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.planning import compilation, report
 from convmixer_jax.planning.chips import Chip
 from convmixer_jax.planning.search import largest_that_fits
-from convmixer_jax.training import sharding
 
 _COMPILERS = ('libtpu', 'jax-cuda12-plugin', 'jax-cuda13-plugin')
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from convmixer_jax.distributed import sharding
 from convmixer_jax.planning import hlo, hlo_costs
-from convmixer_jax.training import sharding
-from convmixer_jax.training.assembly import assemble
+from convmixer_jax.training.trainer import assemble
 
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 

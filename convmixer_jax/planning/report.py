@@ -11,7 +11,7 @@ from typing import Any
 
 import ml_collections
 
-from convmixer_jax import flops
+from convmixer_jax.analysis import flops
 from convmixer_jax.config import num_train_steps
 from convmixer_jax.models import create_model
 from convmixer_jax.planning.chips import Chip

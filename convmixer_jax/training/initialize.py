@@ -10,12 +10,12 @@ import numpy as np
 from etils import epath
 from flax import linen as nn
 
-from convmixer_jax import weights
+from convmixer_jax.checkpoints import checkpoint
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import absolute_path, check_access
 from convmixer_jax.models import DEFAULT, architecture_of, find_architecture
-from convmixer_jax.runs import load_run
-from convmixer_jax.training import checkpoint
+from convmixer_jax.pretrained import weights
+from convmixer_jax.pretrained.runs import load_run
 from convmixer_jax.training.steps import TrainState
 
 

@@ -9,23 +9,18 @@ from jax.sharding import Mesh
 
 from convmixer_jax import config as config_lib
 from convmixer_jax import files, models
-from convmixer_jax.data import augment, pipeline, sources
+from convmixer_jax.checkpoints import checkpoint, workdir
+from convmixer_jax.checkpoints.metrics_table import read_table
+from convmixer_jax.data import pipeline, sources
+from convmixer_jax.data.augment import transforms
+from convmixer_jax.distributed import hosts, preemption, sharding
+from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
-from convmixer_jax.training import (
-  checkpoint,
-  hosts,
-  initialize,
-  preemption,
-  sharding,
-  steps,
-  workdir,
-)
-from convmixer_jax.training.assembly import assemble
+from convmixer_jax.training import initialize, steps
 from convmixer_jax.training.metrics import EvalMetrics, empty_window
-from convmixer_jax.training.metrics_table import read_table
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
-from convmixer_jax.training.watchdog import PATIENCE, Watchdog
+from convmixer_jax.training.trainer import assemble
 
 
 def train_and_evaluate(
@@ -51,7 +46,7 @@ def train_and_evaluate(
   with hosts.agreement() as facts:
     config_lib.validate(config)
     models.validate(config.model)
-    augment.validate(config.augment)
+    transforms.validate(config.augment)
     mesh = sharding.create_mesh(config.mesh)
     config_lib.check_batch_size(config, mesh.size)
     directory = files.absolute_path(workdir_path)

@@ -6,7 +6,7 @@ import tempfile
 import jax
 from etils import epath
 
-from convmixer_jax.training.workdir import write_whole
+from convmixer_jax.checkpoints.workdir import write_whole
 
 _SKIPPED_STEPS, _TRACED_STEPS = 10, 5
 

@@ -9,16 +9,16 @@ import ml_collections
 import tqdm
 from etils import epath
 
-from convmixer_jax import plots
+from convmixer_jax.analysis import plots
+from convmixer_jax.checkpoints.metrics_table import MetricsTable
+from convmixer_jax.checkpoints.workdir import write_whole
 from convmixer_jax.errors import UserError
 from convmixer_jax.training.metrics import (
   EvalMetrics,
   TrainMetrics,
   empty_window,
 )
-from convmixer_jax.training.metrics_table import MetricsTable
 from convmixer_jax.training.tensorboard import TensorBoardWriter
-from convmixer_jax.training.workdir import write_whole
 
 _SHOWN = {
   'train_loss': '.4f',

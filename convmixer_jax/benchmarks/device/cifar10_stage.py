@@ -11,8 +11,8 @@ from PIL import Image
 
 from convmixer_jax.benchmarks.device.session import ROOT, Output, Session
 from convmixer_jax.benchmarks.machine import count_usable_cores
-from convmixer_jax.data.image_tar import prepare_image_tar
-from convmixer_jax.training.metrics_table import read_table
+from convmixer_jax.checkpoints.metrics_table import read_table
+from convmixer_jax.data.prepare.image_tar import prepare_image_tar
 
 _NAME = 'cifar10_jpeg'  # a name that TFDS does not know
 _ALL_IMAGES = {'train: 50,000 images', 'test: 10,000 images'}

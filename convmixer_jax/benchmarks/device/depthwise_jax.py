@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from convmixer_jax import ops
+from convmixer_jax import kernels
 from convmixer_jax.benchmarks.device import (
   depthwise_cases,
   lax_depthwise,
@@ -49,7 +49,7 @@ def create_product(
   convolve = lax_depthwise.convolve
   if variant != 'lax':
     name = None if variant == 'default' else variant
-    convolve = partial(ops.depthwise_conv, implementation=name)
+    convolve = partial(kernels.depthwise_conv, implementation=name)
 
   def one(x, dy, kernel):
     if product == 'forward':

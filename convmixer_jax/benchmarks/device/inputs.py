@@ -4,7 +4,7 @@ import os
 import pathlib
 
 from convmixer_jax.benchmarks.device.session import Session
-from convmixer_jax.data.image_tar import check_image_tar
+from convmixer_jax.data.prepare.image_tar import check_image_tar
 from convmixer_jax.errors import UserError
 
 _SECONDS_TO_IMPORT = 60.0

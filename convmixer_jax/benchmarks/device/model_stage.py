@@ -49,7 +49,8 @@ def entries(session: Session) -> Iterator[Entry]:
   ]
   small_kernels = [name for name in networks if name not in large_kernels]
   for contender, command, names in (
-    # Unrolled, large kernels may take minutes to compile (`ops/shift_gpu.py`).
+    # Unrolled, large kernels may take minutes to compile: see
+    # `kernels/xla/shift_gpu.py`.
     ('this project, scan', [*jax, 'project_scan'], large_kernels),
     ('this project', [*jax, 'project'], small_kernels),
     ('plain Flax', [*jax, 'plain_flax'], networks),

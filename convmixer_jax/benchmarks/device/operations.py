@@ -1,7 +1,7 @@
 """The operations whose implementations are compared with references.
 
-A new implementation appears here by its name in `ops.IMPLEMENTATIONS`: all but
-those in `PLAIN` count as kernels for GPUs, which also run under NVIDIA's
+A new implementation appears here by its name in `kernels.IMPLEMENTATIONS`: all
+but those in `PLAIN` count as kernels for GPUs, which also run under NVIDIA's
 compute-sanitizer.
 """
 
@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from convmixer_jax import ops
+from convmixer_jax import kernels
 from convmixer_jax.benchmarks.device import lax_depthwise, references
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
-from convmixer_jax.ops.depthwise import best_on_gpu
+from convmixer_jax.kernels.depthwise import best_on_gpu
 
 PLAIN = ('native', 'shift', 'xla')
 _GROUP_SIZE, _EPSILON = 2, 1e-5
@@ -60,10 +60,10 @@ def implementations(platform: str, kernel_size: int) -> list[str | None]:
     kernel_size: side of the depthwise kernels, which the default depends on.
   """
   if platform == 'cpu':  # here all of them are cheap to check
-    return [None, *(name for name in ops.IMPLEMENTATIONS if name in PLAIN)]
+    return [None, *(name for name in kernels.IMPLEMENTATIONS if name in PLAIN)]
   names = {'shift', 'xla', *custom_kernels(platform)}
   names -= {best_on_accelerator(platform, kernel_size)}
-  return [None, *(name for name in ops.IMPLEMENTATIONS if name in names)]
+  return [None, *(name for name in kernels.IMPLEMENTATIONS if name in names)]
 
 
 def best_on_accelerator(platform: str, kernel_size: int) -> str:
@@ -75,7 +75,7 @@ def custom_kernels(platform: str) -> list[str]:
   """Returns the implementations that are kernels for an accelerator."""
   if platform != 'gpu':
     return []
-  return [name for name in ops.IMPLEMENTATIONS if name not in PLAIN]
+  return [name for name in kernels.IMPLEMENTATIONS if name not in PLAIN]
 
 
 def create_checks(
@@ -102,7 +102,7 @@ def create_checks(
   checks += [
     make(on_host[0], activation, others)
     for make in (_batch_norm, _mixer)
-    for activation in ops.ACTIVATIONS
+    for activation in kernels.ACTIVATIONS
   ]
   return checks + [_linear(on_host[0], others)]
 
@@ -117,7 +117,7 @@ def _kernel(shape: DepthwiseShape) -> tuple[int, int, int]:
 
 def _depthwise(shape, names, on_host):
   def run(implementation, x, kernel, bias, dy):
-    convolve = partial(ops.depthwise_conv, implementation=implementation)
+    convolve = partial(kernels.depthwise_conv, implementation=implementation)
     return _with_gradients(
       convolve, (x, kernel, bias), dy, ('input', 'kernel', 'bias')
     )
@@ -156,7 +156,7 @@ def _batch_norm(shape, activation, names):
 
   def run(implementation, x, bias, scale, offset, residual, dy):
     def normalise(x, bias, scale, offset):
-      return ops.activation_batch_norm(
+      return kernels.activation_batch_norm(
         x, bias, scale, offset, residual, implementation=implementation, **how
       )[0]
 
@@ -178,7 +178,9 @@ def _batch_norm(shape, activation, names):
 
 def _mixer(shape, activation, names):
   def run(implementation, *arrays):
-    y = ops.mix(*arrays, activation=activation, implementation=implementation)
+    y = kernels.mix(
+      *arrays, activation=activation, implementation=implementation
+    )
     return {'forward': y}
 
   images, vector = _images(shape), (shape.channels,)
@@ -195,7 +197,7 @@ def _mixer(shape, activation, names):
 
 def _linear(shape, names):
   def run(implementation, x, kernel, dy):
-    multiply = partial(ops.linear, implementation=implementation)
+    multiply = partial(kernels.linear, implementation=implementation)
     return _with_gradients(multiply, (x, kernel), dy, ('input', 'kernel'))
 
   images, columns = _images(shape), shape.channels // 2

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
-from convmixer_jax import plots
+from convmixer_jax.analysis import plots
 from convmixer_jax.benchmarks.device import (
   cifar10_stage,
   device_stages,

@@ -1,6 +1,6 @@
 """The fields of a ConvMixer; the defaults are for digits of 8 x 8 pixels."""
 
-from convmixer_jax import ops
+from convmixer_jax import kernels
 from convmixer_jax.models.architecture import Field
 
 FIELDS = {
@@ -9,12 +9,12 @@ FIELDS = {
   'patch_size': Field(1, 'side of a patch, in pixels', minimum=1),
   'kernel_size': Field(5, 'side of the depthwise kernels', minimum=1),
   'activation': Field(
-    'gelu', "'gelu' (exact) or 'relu'", choices=tuple(ops.ACTIVATIONS)
+    'gelu', "'gelu' (exact) or 'relu'", choices=tuple(kernels.ACTIVATIONS)
   ),
   'depthwise': Field(
     None,
     "how to compute the depthwise convolutions; None: the platform's default",
-    choices=ops.IMPLEMENTATIONS,
+    choices=kernels.IMPLEMENTATIONS,
     role='compute',
     cpu_only=('native',),
   ),

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from convmixer_jax import ops
+from convmixer_jax import kernels
 from convmixer_jax.models.batch_norm import running_affine
 from convmixer_jax.models.convmixer.module import (
   ConvMixer,
@@ -99,7 +99,7 @@ def prepare(model: ConvMixer, folded: dict[str, Any]) -> dict[str, Any]:
     for number in range(depth)
   ]
   for block in blocks:
-    block['pointwise_kernel'] = ops.pack(
+    block['pointwise_kernel'] = kernels.pack(
       block['pointwise_kernel'], model.dtype, around
     )
   return folded | {'blocks': blocks}
@@ -119,10 +119,10 @@ def apply_folded(
     Logits `[B, classes]`, float32.
   """
   around = implementation_around(model.depthwise)
-  linear = partial(ops.linear, implementation=around)
+  linear = partial(kernels.linear, implementation=around)
 
   def mix_and_multiply(product, block):
-    y = ops.mix(
+    y = kernels.mix(
       *product,
       block['depthwise_kernel'],
       block['depthwise_bias'],
@@ -148,7 +148,7 @@ def apply_folded(
       unroll=1 if model.scan else model.depth,
     )
   last, bias, *_ = product
-  pooled = ops.activation_mean(
+  pooled = kernels.activation_mean(
     last,
     bias,
     activation=model.activation,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from convmixer_jax import ops
+from convmixer_jax import kernels
 from convmixer_jax.errors import UserError
 from convmixer_jax.models.architecture import check_fields
 from convmixer_jax.models.batch_norm import ActivationBatchNorm
@@ -43,7 +43,7 @@ class PatchEmbedding(nn.Module):
     init = uniform_init(p * p * channels)
     kernel = self.param('kernel', init, (p, p, channels, self.width))
     bias = self.param('bias', init, (self.width,))
-    y = ops.linear(
+    y = kernels.linear(
       to_patches(x, p),
       kernel.reshape(-1, self.width),
       implementation=self.implementation,
@@ -64,7 +64,7 @@ class DepthwiseConv(nn.Module):
     init = uniform_init(k * k)
     kernel = self.param('kernel', init, (k, k, channels))
     bias = self.param('bias', init, (channels,))
-    return ops.depthwise_conv(
+    return kernels.depthwise_conv(
       x, kernel, bias, implementation=self.implementation
     )
 
@@ -82,7 +82,7 @@ class PointwiseConv(nn.Module):
       The product, and the bias `[C]` that is yet to be added.
     """
     kernel, bias = _dense_params(self, x.shape[-1], x.shape[-1])
-    return ops.linear(x, kernel, implementation=self.implementation), bias
+    return kernels.linear(x, kernel, implementation=self.implementation), bias
 
 
 class Dense(nn.Module):
@@ -94,7 +94,7 @@ class Dense(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[..., C]` to `[..., features]`."""
     kernel, bias = _dense_params(self, x.shape[-1], self.features)
-    return ops.linear(x, kernel) + bias.astype(x.dtype)
+    return kernels.linear(x, kernel) + bias.astype(x.dtype)
 
 
 def _dense_params(module, features_in, features_out):
@@ -122,10 +122,10 @@ class MixerBlock(nn.Module):
       ActivationBatchNorm, self.activation, self.bn_group_size, around
     )
     y = DepthwiseConv(self.kernel_size, self.depthwise, name='depthwise')(x)
-    y = checkpoint_name(y, ops.KEPT)
+    y = checkpoint_name(y, kernels.KEPT)
     x = norm(name='depthwise_bn')(y, residual=x, train=self.train)
     y, bias = PointwiseConv(around, name='pointwise')(x)
-    y = checkpoint_name(y, ops.KEPT)
+    y = checkpoint_name(y, kernels.KEPT)
     x = norm(name='pointwise_bn')(y, bias, train=self.train)
     self.sow('intermediates', 'output', x)
     return x, None
@@ -148,8 +148,8 @@ class ConvMixer(nn.Module):
     num_classes: outputs of the head.
     dtype: compute dtype; parameters and statistics are float32.
     depthwise: implementation of the depthwise convolution, or None for the
-      platform's default (see `ops.depthwise_conv`). Only with 'native' or None
-      is the normalisation done by native kernels too.
+      platform's default (see `kernels.depthwise_conv`). Only with 'native' or
+      None is the normalisation done by native kernels too.
     bn_group_size: images that share BatchNorm statistics, 0 for all.
     scan: compile one block and loop over it, instead of `depth` copies.
     remat: recompute the blocks' insides in the backward pass, for memory.
@@ -211,7 +211,7 @@ class ConvMixer(nn.Module):
       # Unrolled, XLA itself finds what is cheap to compute again; a loop keeps
       # what autodiff says.
       policy = jax.checkpoint_policies.save_only_these_names(
-        *([] if self.remat else [ops.KEPT])
+        *([] if self.remat else [kernels.KEPT])
       )
       block = nn.remat(MixerBlock, prevent_cse=False, policy=policy)
     blocks = nn.scan(

@@ -1,0 +1,42 @@
+"""Pictures: of runs, of networks, of evaluations."""
+
+import io
+
+from matplotlib.figure import Figure
+
+from convmixer_jax.analysis.plots.evaluation import (
+  confusion_matrix,
+  wrong_pictures,
+)
+from convmixer_jax.analysis.plots.networks import (
+  accuracy_by_size,
+  depthwise_kernels,
+  kernel_grid,
+  patch_filters,
+  receptive_fields,
+)
+from convmixer_jax.analysis.plots.runs import (
+  compare_runs,
+  learning_curves,
+)
+
+
+def to_png(figure: Figure) -> bytes:
+  """Returns the picture as the bytes of a PNG file."""
+  file = io.BytesIO()
+  figure.savefig(file, format='png', dpi=120)
+  return file.getvalue()
+
+
+__all__ = [
+  'accuracy_by_size',
+  'compare_runs',
+  'confusion_matrix',
+  'depthwise_kernels',
+  'kernel_grid',
+  'learning_curves',
+  'patch_filters',
+  'receptive_fields',
+  'to_png',
+  'wrong_pictures',
+]

@@ -1,0 +1,76 @@
+r"""Exports a trained network, for programs that know nothing of this one.
+
+  python -m convmixer_jax export --workdir=RUN | --weights=FILE \
+    --output=DIR [--format=stablehlo,onnx] [--size=PIXELS] [--probabilities]
+
+The directory gets model.stablehlo, which JAX alone runs on CPU, TPU and GPU,
+and, if asked for, model.onnx. Both take uint8 images of one square size, any
+number at a time; normalisation is part of them. Beside them model.json says
+what goes in and comes out, what the classes are, how accurate the network is,
+and how to load the files.
+"""
+
+import json
+from collections.abc import Sequence
+
+from absl import flags
+
+from convmixer_jax.cli import source_flags
+from convmixer_jax.errors import UserError
+
+flags.adopt_module_key_flags(source_flags)  # so that --help shows them
+_OUTPUT = flags.DEFINE_string('output', None, 'a directory for the files')
+_FORMAT = flags.DEFINE_list('format', ['stablehlo'], 'stablehlo, onnx or both')
+_PROBABILITIES = flags.DEFINE_bool(
+  'probabilities', False, 'give these, not logits'
+)
+flags.mark_flag_as_required('output')
+
+
+def main(argv: Sequence[str]) -> None:
+  """Writes the files and their card."""
+  if len(argv) > 1:
+    raise UserError(f'{argv[1]!r} is no flag; --output=DIR says where to')
+
+  from convmixer_jax import export, files
+
+  known = {
+    'stablehlo': (export.STABLEHLO, export.to_stablehlo),
+    'onnx': (export.ONNX, export.to_onnx),
+  }
+  for name in _FORMAT.value or ['']:
+    if name not in known:
+      raise UserError(
+        f'--format={name} is unknown; there are {", ".join(known)}'
+      )
+  output = files.absolute_path(_OUTPUT.value)
+  files.check_access(output, writes=True)
+  network = source_flags.from_flags()
+  config = network.eval_config(batch_size=1, image_size=source_flags.SIZE.value)
+  formats = [known[name][0] for name in _FORMAT.value]
+  contents = {
+    known[name][0].file: known[name][1](
+      network.model,
+      network.variables,
+      config.dataset,
+      probabilities=_PROBABILITIES.value,
+    )
+    for name in _FORMAT.value
+  }
+  card = export.model_card(
+    network, config, formats, probabilities=_PROBABILITIES.value
+  )
+  contents['model.json'] = (json.dumps(card, indent=2) + '\n').encode()
+
+  try:
+    output.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+      files.write(output / name, content)
+  except OSError as error:
+    raise UserError(
+      f'--output={output} cannot be written to ({error.strerror or error}); '
+      'give another directory'
+    ) from error
+  print(f'{network.name}, in {output}:')
+  for name, content in contents.items():
+    print(f'  {name:16} {len(content) / 1e6:8.2f} MB')

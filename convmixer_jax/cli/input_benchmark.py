@@ -1,0 +1,47 @@
+r"""Measures decoding and augmentation beside timm's; see `benchmarks.input`.
+
+  python -m convmixer_jax benchmark input --folder=DIR \
+    --timm_python=timm-env/bin/python
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from convmixer_jax.benchmarks import input as input_benchmark
+from convmixer_jax.cli import command, output
+from convmixer_jax.cli.benchmark_flags import OUTPUT, ROUNDS, TIMM_PYTHON
+from convmixer_jax.cli.data_flags import DATA_DIR
+from convmixer_jax.errors import UserError
+
+_FOLDER = flags.DEFINE_string('folder', None, 'of JPEG files, at any depth')
+_DATASET = flags.DEFINE_string(
+  'dataset', None, 'a prepared TFDS set (array_record), in place of a folder'
+)
+_IMAGE_SIZE = flags.DEFINE_integer('image_size', 224, 'of the result, pixels')
+_CHUNK = flags.DEFINE_integer('chunk', 100, 'images a turn', lower_bound=1)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Measures, prints the table, and writes the figures if asked to."""
+  command.refuse_arguments(argv)
+  output.keep_going()  # hours must not be lost with a terminal
+  if (_FOLDER.value is None) == (_DATASET.value is None):
+    raise UserError('give the images: one of --folder and --dataset')
+  if _FOLDER.value is not None:
+    files = input_benchmark.read_folder(_FOLDER.value)
+  else:
+    files = input_benchmark.read_dataset(_DATASET.value, DATA_DIR.value)
+  result = input_benchmark.run(
+    files,
+    timm_python=TIMM_PYTHON.value,
+    image_size=_IMAGE_SIZE.value,
+    rounds=ROUNDS.value or 10,
+    chunk=_CHUNK.value,
+  )
+  print(input_benchmark.table(result))
+  if OUTPUT.value:
+    text = json.dumps(result, indent=2) + '\n'
+    pathlib.Path(OUTPUT.value).write_text(text)

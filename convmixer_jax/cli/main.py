@@ -1,0 +1,63 @@
+"""ConvMixer in JAX: `convmixer COMMAND [flags]`.
+
+`convmixer` and `python -m convmixer_jax` are the same. `COMMAND --help` shows
+the flags of a command, with examples. `python train.py` is `convmixer train`.
+"""
+
+import importlib
+import sys
+from collections.abc import Mapping
+
+from convmixer_jax.cli import command, output, usage
+
+# name -> module, of which each has a `main(argv)`; or `COMMANDS` of its own.
+COMMANDS = {
+  'train': 'convmixer_jax.cli.train',
+  'evaluate': 'convmixer_jax.cli.evaluate',
+  'predict': 'convmixer_jax.cli.predict',
+  'export': 'convmixer_jax.cli.export',
+  'convert': 'convmixer_jax.cli.convert',
+  'prepare': 'convmixer_jax.cli.prepare',
+  'plan': 'convmixer_jax.cli.plan',
+  'benchmark': 'convmixer_jax.cli.benchmark',
+}
+_HELP = ('--help', '-h', '-help', '--helpfull', 'help')
+
+
+def main() -> None:
+  """Runs the command that the first arguments name; ends the process."""
+  output.guard()
+  try:
+    _choose(COMMANDS, 'command', __doc__)
+  finally:
+    output.finish()
+
+
+def _choose(
+  commands: Mapping[str, str], kind: str, text: str, above: str = ''
+) -> None:
+  """Runs what `sys.argv[1]` names, and removes the name.
+
+  Args:
+    commands: module by name.
+    kind: of what is chosen from, in the singular.
+    text: that explains it.
+    above: the names chosen before.
+  """
+  name = sys.argv[1] if len(sys.argv) > 1 else ''
+  if name in _HELP:
+    print(usage.overview(commands, text), flush=True)
+    return
+  if name not in commands:
+    command.exit_with(
+      f'there is no {kind} {name!r}; there are {", ".join(commands)}, and '
+      '--help'
+    )
+  del sys.argv[1]
+  module = importlib.import_module(commands[name])
+  if hasattr(module, 'COMMANDS'):
+    _choose(module.COMMANDS, name, module.__doc__, f'{above}{name} ')
+  elif any(argument in _HELP[:-1] for argument in sys.argv[1:]):
+    print(usage.of_command(module, above + name), flush=True)
+  else:
+    command.run(module.main)

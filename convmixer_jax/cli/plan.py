@@ -1,0 +1,79 @@
+"""Says what a run needs before you pay for it: memory, time, communication.
+
+  python -m convmixer_jax plan --config=configs/imagenet.py:768_32 \
+    --topology=v5e:4x4
+
+Compiles the very train step for TPUs or GPUs that are not there, on any Linux
+machine. --config.model.scan=True compiles in a minute what takes several
+without; --nosearch leaves the largest batch unknown.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from convmixer_jax import config as config_lib
+from convmixer_jax.cli import command
+from convmixer_jax.errors import UserError
+from convmixer_jax.planning.chips import ENVIRONMENT, parse_topology
+from convmixer_jax.planning.data import data_size
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'one of configs/, with its variant after a colon'
+)
+_TOPOLOGY = flags.DEFINE_string(
+  'topology', None, "the devices: 'v5e:4x4', 'v5p:2x2x1', 'h100:HOSTSxGPUS'"
+)
+_SEARCH = flags.DEFINE_bool(
+  'search', True, 'look for the largest batch that fits'
+)
+_NUM_EXAMPLES = flags.DEFINE_integer(
+  'num_examples', None, 'training images; default: of the data set', 1
+)
+_NUM_CLASSES = flags.DEFINE_integer(
+  'num_classes', None, 'classes; default: of the data set', 1
+)
+_OUTPUT = flags.DEFINE_string('output', None, 'a file for the figures, JSON')
+flags.mark_flags_as_required(['config', 'topology'])
+
+
+def main(argv: Sequence[str]) -> None:
+  """Makes the plan, prints it, and writes the figures if asked to."""
+  command.refuse_arguments(argv)
+  config = _CONFIG.value
+  config_lib.validate(config)
+  chip, layout = parse_topology(_TOPOLOGY.value)
+  output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+  if output and (not output.parent.is_dir() or output.is_dir()):
+    raise UserError(
+      f'--output={output} is no place for a file; give one in a directory that '
+      'is there'
+    )
+  num_examples, num_classes = data_size(
+    config.dataset, _NUM_EXAMPLES.value, _NUM_CLASSES.value
+  )
+  os.environ |= ENVIRONMENT  # before JAX starts
+  # JAX is imported already, and has read this one. Plugins check the libraries
+  # of a platform that may be used.
+  jax.config.update('jax_platforms', ENVIRONMENT['JAX_PLATFORMS'])
+  from convmixer_jax.planning import build, report, topologies
+
+  name = config_flags.get_config_filename(flags.FLAGS['config'])
+  plan = build.make_plan(
+    config,
+    chip,
+    topologies.describe_devices(_TOPOLOGY.value, chip, layout),
+    num_examples=num_examples,
+    num_classes=num_classes,
+    search=_SEARCH.value,
+  )
+  plan = {'config': name, 'topology': _TOPOLOGY.value} | plan
+  if output:
+    text = json.dumps(plan, indent=2) + '\n'
+    output.write_text(text)
+  print(report.table(plan))

@@ -1,0 +1,60 @@
+"""The text of `--help`: a command's own flags with examples, no others."""
+
+import ast
+import importlib.util
+import pathlib
+import textwrap
+from collections.abc import Mapping
+from types import ModuleType
+
+from absl import flags
+
+_WIDTH = 80
+
+
+def overview(commands: Mapping[str, str], text: str) -> str:
+  """Returns the text, and each command with the first line of its own.
+
+  Args:
+    commands: module by name. They are read, not imported: that takes seconds.
+    text: to begin with.
+  """
+  width = max(map(len, commands))
+  lines = [text.strip(), '']
+  for name, path in commands.items():
+    source = pathlib.Path(importlib.util.find_spec(path).origin).read_text()
+    first_line = ast.get_docstring(ast.parse(source)).splitlines()[0]
+    lines.append(f'  {name:{width}}  {first_line}')
+  return '\n'.join(lines)
+
+
+def of_command(module: ModuleType, name: str) -> str:
+  """Returns a command's text and its flags, without those of libraries.
+
+  Args:
+    module: of the command. Its flags are those that it defines, imports or
+      adopts.
+    name: of the command, as in 'benchmark model'.
+  """
+  key = flags.FLAGS.get_key_flags_for_module(module.__name__)
+  own = {flag.name: flag for flag in key}
+  for value in vars(module).values():
+    if isinstance(value, flags.FlagHolder):
+      own[value.name] = flags.FLAGS[value.name]
+  lines = [f'convmixer {name}: {module.__doc__.strip()}', '', 'Flags:']
+  for flag in sorted(own.values(), key=lambda flag: flag.name):
+    lines += _describe(flag)
+  return '\n'.join(lines)
+
+
+def _describe(flag: flags.Flag) -> list[str]:
+  text = flag.help
+  if flag.default not in (None, False, []):
+    default = flag.default_as_str.strip("'")
+    text += f' (default: {default})'
+  return [
+    f'  --{flag.name}',
+    *textwrap.wrap(
+      text, _WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6
+    ),
+  ]

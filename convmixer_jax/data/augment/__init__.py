@@ -1,0 +1,1 @@
+"""Transforms of one image on the host, in uint8."""

@@ -1,0 +1,116 @@
+"""RandAugment (Cubuk et al., arXiv 1909.13719): draws operations, applies them.
+
+Which operations there are, and how strong, is in `dialects`.
+"""
+
+import ml_collections
+import numpy as np
+
+from convmixer_jax.data.augment import affine
+from convmixer_jax.data.augment.policies import DIALECTS, Draw
+
+
+def rand_augment(
+  image: np.ndarray,
+  config: ml_collections.ConfigDict,
+  interpolation: str,
+  rng: np.random.Generator,
+) -> np.ndarray:
+  """Draws operations and applies them, one after the other.
+
+  Args:
+    image: uint8 `[H, W, 3]`.
+    config: `augment.rand_augment`.
+    interpolation: 'bilinear' or 'bicubic' for the operations that move
+      pixels, or 'random' to draw it for each.
+    rng: see `draw_operations`.
+
+  Returns:
+    uint8 `[H, W, 3]`.
+  """
+  for draw in draw_operations(config, interpolation, rng):
+    image = apply_operation(
+      image, draw, config.increasing, config.fill, config.dialect
+    )
+  return image
+
+
+def draw_operations(
+  config: ml_collections.ConfigDict,
+  interpolation: str,
+  rng: np.random.Generator,
+) -> list[Draw]:
+  """Draws which operations to apply, and how.
+
+  Each of `num_ops` operations is drawn from all of the dialect's, with
+  replacement, and dropped with probability 1 - `probability`. The magnitude is
+  normal around `magnitude` and clipped to the dialect's scale; the sign is
+  fair. Every place draws the
+  same count of numbers, applied or not, so what a later place draws does not
+  depend on an earlier one.
+
+  Args:
+    config: `augment.rand_augment`.
+    interpolation: 'bilinear', 'bicubic' or 'random' (a fair choice of both),
+      where the dialect has not one of its own.
+    rng: gives 4 uniform numbers a place (operation, application, sign,
+      interpolation), then one normal number a place (magnitude).
+
+  Returns:
+    The operations to apply, in order; from none to `num_ops`.
+  """
+  num_ops, dialect = config.num_ops, DIALECTS[config.dialect]
+  names = tuple(dialect.operations)
+  choices = rng.random((num_ops, 4)).tolist()
+  noise = rng.standard_normal(num_ops).tolist()
+  draws = []
+  for (which, applies, sign, cubic), deviation in zip(
+    choices, noise, strict=True
+  ):
+    if applies >= config.probability:
+      continue
+    magnitude = config.magnitude + config.magnitude_std * deviation
+    resample = dialect.resample or interpolation
+    if resample == 'random':
+      resample = 'bicubic' if cubic < 0.5 else 'bilinear'
+    draws.append(
+      Draw(
+        operation=names[int(which * len(names))],
+        magnitude=min(max(magnitude, 0.0), dialect.max_magnitude),
+        negate=sign < 0.5,
+        resample=resample,
+      )
+    )
+  return draws
+
+
+def apply_operation(
+  image: np.ndarray,
+  draw: Draw,
+  increasing: bool,
+  fill: affine.Colour,
+  dialect: str,
+) -> np.ndarray:
+  """Applies one operation; the same arguments always give the same pixels.
+
+  Args:
+    image: uint8 `[H, W, 3]`.
+    draw: what to do.
+    increasing: whether the effect of posterize, solarize, color, contrast,
+      brightness and sharpness grows with the magnitude (timm's `inc1`; in
+      torchvision's dialect it always does).
+    fill: the colour of what comes in from outside the image.
+    dialect: of `DIALECTS`.
+
+  Returns:
+    uint8 `[H, W, 3]`.
+  """
+  function, strength, moves_pixels = DIALECTS[dialect].operations[
+    draw.operation
+  ]
+  arguments = []
+  if strength:
+    arguments.append(strength(draw, increasing))
+  if moves_pixels:
+    arguments += [draw.resample, fill]
+  return function(image, *arguments)

@@ -1,0 +1,202 @@
+"""From a decoded image to the pixels of one example, as timm does on ImageNet.
+
+Training: random resized crop, horizontal flip, RandAugment. Evaluation: resize
+of the short side, central crop. Normalisation, mixup and erasing come later,
+on the device.
+"""
+
+import math
+
+import cv2
+import ml_collections
+import numpy as np
+
+from convmixer_jax.data.augment import rand_augment as rand_augment_lib
+from convmixer_jax.data.augment.policies import DIALECTS
+from convmixer_jax.data.augment.resize import resize
+from convmixer_jax.errors import UserError
+
+Box = tuple[int, int, int, int]
+_CROP_ATTEMPTS = 10
+_CROPS = ('random_resized', 'none')
+_INTERPOLATIONS = ('random', 'bilinear', 'bicubic')
+
+# glibc returns freed arrays of an image's size to the system at once, and the
+# first touch of new pages is a tenth of an example's time. Once an array has
+# been freed that is larger (this one, of which nothing is touched), it keeps
+# that much.
+np.empty(2**24, np.uint8)
+
+
+def train_transform(
+  image: np.ndarray,
+  config: ml_collections.ConfigDict,
+  size: int,
+  rng: np.random.Generator,
+) -> np.ndarray:
+  """Crops, flips and augments at random.
+
+  As timm 1.0.31's `create_transform(is_training=True)` with
+  `auto_augment='rand-m9-mstd0.5-inc1'`.
+
+  Args:
+    image: uint8 `[H, W, 3]`.
+    config: `augment`.
+    size: height and width of the result, in pixels.
+    rng: asked in this order: the crop's box, its interpolation, the flip,
+      RandAugment's draws.
+
+  Returns:
+    uint8 `[size, size, 3]`; may share the memory of `image`.
+  """
+  height, width = image.shape[:2]
+  if config.crop == 'random_resized':
+    top, left, height, width = draw_box(
+      height, width, config.crop_scale, config.crop_ratio, rng
+    )
+    image = image[top : top + height, left : left + width]
+  interpolation = config.interpolation
+  resample = interpolation
+  if interpolation == 'random':
+    resample = 'bicubic' if rng.random() < 0.5 else 'bilinear'
+  image = resize(image, size, size, resample)
+  if rng.random() < config.flip:
+    image = cv2.flip(image, 1)
+  return rand_augment_lib.rand_augment(
+    image, config.rand_augment, interpolation, rng
+  )
+
+
+def eval_transform(
+  image: np.ndarray, config: ml_collections.ConfigDict, size: int
+) -> np.ndarray:
+  """Resizes the short side to size / `eval_crop_fraction`, crops the centre.
+
+  As timm 1.0.31's `create_transform(interpolation='bicubic')`, whose rounding
+  this follows: floor for both resized sides (224 / 0.96 gives 233), half to
+  even for the crop's corner.
+
+  Args:
+    image: uint8 `[H, W, 3]`.
+    config: `augment`.
+    size: height and width of the result, in pixels.
+
+  Returns:
+    uint8 `[size, size, 3]`.
+  """
+  height, width = image.shape[:2]
+  short = math.floor(size / config.eval_crop_fraction)
+  if height <= width:
+    new_height, new_width = short, int(short * width / height)
+  else:
+    new_height, new_width = int(short * height / width), short
+  image = resize(image, new_height, new_width, 'bicubic')
+  top = round((new_height - size) / 2.0)
+  left = round((new_width - size) / 2.0)
+  return np.ascontiguousarray(image[top : top + size, left : left + size])
+
+
+def draw_box(
+  height: int,
+  width: int,
+  scale: tuple[float, float],
+  ratio: tuple[float, float],
+  rng: np.random.Generator,
+) -> Box:
+  """Draws the box of a random resized crop.
+
+  Szegedy et al., arXiv 1409.4842, section 6, as timm and torchvision do it:
+  the area is uniform in `scale`, the logarithm of the aspect in that of
+  `ratio`; a box that does not fit is drawn anew. After ten of these: the
+  largest central box whose aspect is within `ratio`.
+
+  Args:
+    height: of the image, in pixels.
+    width: of the image, in pixels.
+    scale: least and greatest area, as fractions of the image's.
+    ratio: least and greatest aspect, width / height.
+    rng: gives two uniform numbers an attempt (area, aspect), then two for
+      the place (top, left).
+
+  Returns:
+    (top, left, height, width) in pixels.
+  """
+  low, high = math.log(ratio[0]), math.log(ratio[1])
+  for _ in range(_CROP_ATTEMPTS):
+    u, v = rng.random(2).tolist()
+    area = (scale[0] + (scale[1] - scale[0]) * u) * height * width
+    aspect = math.exp(low + (high - low) * v)
+    box_width = round(math.sqrt(area * aspect))
+    box_height = round(math.sqrt(area / aspect))
+    if 0 < box_width <= width and 0 < box_height <= height:
+      u, v = rng.random(2).tolist()
+      top = int(u * (height - box_height + 1))
+      left = int(v * (width - box_width + 1))
+      return top, left, box_height, box_width
+  box_height, box_width = height, width
+  if width / height < ratio[0]:
+    box_height = round(width / ratio[0])
+  elif width / height > ratio[1]:
+    box_width = round(height * ratio[1])
+  top, left = (height - box_height) // 2, (width - box_width) // 2
+  return top, left, box_height, box_width
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Checks the values of `augment`.
+
+  Raises:
+    UserError: names the field, its value and what it may be.
+  """
+  _check(config, 'crop', config.crop in _CROPS, f'one of {_CROPS}')
+  _check(
+    config,
+    'interpolation',
+    config.interpolation in _INTERPOLATIONS,
+    f'one of {_INTERPOLATIONS}',
+  )
+  for field, top in (('crop_scale', 1.0), ('crop_ratio', math.inf)):
+    value = config[field]
+    fits = len(value) == 2 and 0 < value[0] <= value[1] <= top
+    bound = ' <= 1' if top == 1.0 else ''
+    _check(config, field, fits, f'a pair with 0 < low <= high{bound}')
+  _check(config, 'flip', 0 <= config.flip <= 1, 'a probability, 0 to 1')
+  fraction = config.eval_crop_fraction
+  _check(config, 'eval_crop_fraction', 0 < fraction <= 1, 'in (0, 1]')
+  ops = config.rand_augment
+  _check(
+    config,
+    'rand_augment.dialect',
+    ops.dialect in DIALECTS,
+    f'one of {tuple(DIALECTS)}',
+  )
+  max_magnitude = DIALECTS[ops.dialect].max_magnitude
+  for field, fits, wanted in (
+    ('num_ops', ops.num_ops >= 0, 'at least 0'),
+    (
+      'magnitude',
+      0 <= ops.magnitude <= max_magnitude,
+      f'from 0 to {max_magnitude:g}',
+    ),
+    ('magnitude_std', ops.magnitude_std >= 0, 'at least 0'),
+    ('probability', 0 <= ops.probability <= 1, 'a probability, 0 to 1'),
+    (
+      'increasing',
+      ops.increasing or ops.dialect == 'timm',
+      f'True, as it always is with the dialect {ops.dialect!r}',
+    ),
+    (
+      'fill',
+      len(ops.fill) == 3 and all(0 <= value <= 255 for value in ops.fill),
+      'three values from 0 to 255',
+    ),
+  ):
+    _check(config, f'rand_augment.{field}', fits, wanted)
+
+
+def _check(config, field, fits, wanted):
+  if not fits:
+    value = config
+    for key in field.split('.'):
+      value = value[key]
+    raise UserError(f'config.augment.{field} = {value!r} is not {wanted}')

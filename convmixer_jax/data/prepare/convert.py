@@ -1,0 +1,137 @@
+"""Adds array_record files to a TFDS set that is stored as tfrecord."""
+
+import json
+import os
+from collections.abc import Iterator
+
+import tqdm
+
+from convmixer_jax.data.prepare.verify import shard_paths
+from convmixer_jax.errors import UserError
+
+_PARTIAL = 'incomplete.'  # what TFDS, too, calls a file being written
+
+
+def bytes_to_convert(builder) -> int:
+  """Returns the bytes of the tfrecord files that have no copy yet.
+
+  Raises:
+    UserError: a tfrecord file is missing.
+  """
+  total = 0
+  for source, target, _ in _shards(builder):
+    if not os.path.exists(source):
+      raise UserError(
+        f'{source} is missing: the tfrecord copy is not whole, and cannot be '
+        'converted'
+      )
+    if not os.path.exists(target):
+      total += os.path.getsize(source)
+  return total
+
+
+def convert_to_array_record(builder) -> None:
+  """Writes array_record files beside the tfrecord ones, which stay.
+
+  The result is what `tfds convert_format` makes, which needs Apache Beam:
+  the same records in the same order, and array_record as an alternative
+  format in dataset_info.json. `tfds.load` goes on reading the tfrecord files.
+  Were array_record the main format, TFDS could no longer read those.
+
+  TFDS 4.9.10 finds the new files if it builds from the directory
+  (`tfds.builder_from_directory`, or a name with a version), not if it builds
+  from the set's code: `tfds.builder(name)` drops alternative formats.
+
+  Files appear under their names when they are whole, and in dataset_info.json
+  when all are there; a file that is there is not written again. So this may be
+  stopped at any moment and called again.
+
+  Raises:
+    UserError: a tfrecord file is damaged, or holds another number of examples
+      than dataset_info.json says.
+  """
+  from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
+
+  _remove_partial_files(builder)
+  with tqdm.tqdm(
+    desc='Converting',
+    total=sum(info.num_examples for info in builder.info.splits.values()),
+    unit=' examples',
+    mininterval=1,
+  ) as bar:
+    for source, target, length in _shards(builder):
+      if os.path.exists(target):
+        bar.update(length)
+        continue
+      folder, name = os.path.split(target)
+      partial = os.path.join(folder, _PARTIAL + name)
+      try:
+        ArrayRecordFileAdapter.write_examples(
+          partial, _records(source, length, bar)
+        )
+        os.replace(partial, target)
+      except BaseException:
+        if os.path.exists(partial):
+          os.remove(partial)
+        raise
+  _change_dataset_info(builder, 'tfrecord', ['array_record'])
+
+
+def _shards(builder) -> Iterator[tuple[str, str, int]]:
+  """Yields the tfrecord path, the array_record path and the examples."""
+  for info in builder.info.splits.values():
+    yield from zip(
+      shard_paths(info, 'tfrecord'),
+      shard_paths(info, 'array_record'),
+      info.shard_lengths,
+      strict=True,
+    )
+
+
+def _records(path: str, length: int, bar) -> Iterator[tuple[int, bytes]]:
+  """Yields numbered records of a tfrecord file, whose checksums TF verifies."""
+  import tensorflow as tf
+
+  count = 0
+  try:
+    for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+      yield count, record
+      count += 1
+      bar.update()
+  except tf.errors.DataLossError as error:
+    raise UserError(
+      f'{path} is damaged after {count:,} of its {length:,} examples'
+    ) from error
+  if count != length:
+    raise UserError(
+      f'{path} holds {count:,} of the {length:,} examples that '
+      'dataset_info.json counts'
+    )
+
+
+def _remove_partial_files(builder) -> None:
+  for path in builder.data_path.glob(f'{_PARTIAL}*.array_record*'):
+    path.unlink()
+
+
+def forget_deleted_tfrecord(builder) -> bool:
+  """Makes array_record a set's only format, if its tfrecord files are gone.
+
+  Then `tfds.builder(name)`, too, finds what is left. Returns whether it did.
+  """
+  if builder.info.file_format.value != 'tfrecord' or any(
+    os.path.exists(source) for source, _, _ in _shards(builder)
+  ):
+    return False
+  _change_dataset_info(builder, 'array_record', [])
+  return True
+
+
+def _change_dataset_info(builder, main: str, alternatives: list[str]) -> None:
+  """Names the formats in one step: the file is replaced, not rewritten."""
+  path = builder.data_path / 'dataset_info.json'
+  info = json.loads(path.read_text())
+  info |= {'fileFormat': main, 'alternativeFileFormats': alternatives}
+  partial = path.with_name(_PARTIAL + path.name)
+  partial.write_text(json.dumps(info, indent=2))
+  partial.replace(path)

@@ -1,0 +1,175 @@
+"""Has TFDS make a data set as array_record, from archives or by downloading."""
+
+import contextlib
+import io
+import os
+import re
+import traceback
+from collections.abc import Iterator
+
+from convmixer_jax.data.prepare import disk, tars, verify
+from convmixer_jax.errors import UserError
+
+_TARS_NEEDED = {
+  'imagenet2012': (tars.TRAIN, tars.VALIDATION),
+  'imagenet2012_real': (tars.VALIDATION,),
+}
+_BYTES_PER_SECOND = 40e6  # of tar; measured on two shared cores and an SSD
+_DOWNLOAD_TRIES = 4  # TFDS's own 10 take minutes to find that there is no net
+_DOWNLOAD_ERRORS = ('DownloadError', 'NonMatchingChecksumError')  # of TFDS
+_LONGEST_REASON = 400  # characters
+
+
+def require_tensorflow() -> None:
+  """Raises UserError unless TensorFlow, by which TFDS makes sets, is there."""
+  try:
+    import tensorflow  # noqa: F401
+  except ImportError as error:
+    raise UserError(
+      'making or converting a data set needs TensorFlow, which reading one '
+      'does not; install it with: pip install -r requirements-prepare.txt'
+    ) from error
+
+
+def make(builder, manual_dir: str) -> None:
+  """Makes the set of a TFDS builder; prints what it does.
+
+  ImageNet's tars are looked through first, as TFDS would find most faults after
+  hours or not at all, and the disk must have room for what is in them.
+
+  Raises:
+    UserError: an archive is missing or damaged, the disk is full, or the
+      download failed. Nothing half-made is left then.
+  """
+  import tensorflow_datasets as tfds
+  from tensorflow_datasets.core.download import downloader
+
+  _mention_other_versions(builder)
+  if builder.version != builder.canonical_version:
+    raise UserError(
+      f'{builder.info.full_name} is not in {builder.data_path}, and TFDS makes '
+      f'no version but {builder.canonical_version} of it'
+    )
+  size, counts = _check_tars(builder, manual_dir)
+  if size:
+    minutes = f': about {1 + size / _BYTES_PER_SECOND // 60:,.0f} min'
+  else:
+    minutes = ''
+    sizes = [info.size for info in (builder.url_infos or {}).values()]
+    size = min(sizes, default=0)  # which ones it downloads is not told
+  disk.check_space(builder.data_path.parent, size)
+  print(
+    f'Making {builder.info.full_name} in {builder.data_path}{minutes}',
+    flush=True,
+  )
+  # With the counts known, TFDS's progress bars tell the time that is left.
+  builder.info.set_splits(
+    tfds.core.splits.SplitDict(
+      tfds.core.SplitInfo(name=split, shard_lengths=[count], num_bytes=0)
+      for split, count in counts.items()
+    )
+  )
+  downloader.MAX_RETRIES = _DOWNLOAD_TRIES
+  config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+  # TFDS prints that the size is unknown; its progress bars are on stderr.
+  with _short_progress_bars(), contextlib.redirect_stdout(io.StringIO()):
+    try:
+      builder.download_and_prepare(
+        file_format='array_record', download_config=config
+      )
+    except Exception as error:
+      traceback.clear_frames(error.__traceback__)  # ends TFDS's progress bars
+      raise explained(error, builder, manual_dir) from error
+
+
+def explained(error: Exception, builder, manual_dir: str = '') -> UserError:
+  """Returns what went wrong while a set was made or converted, in one line."""
+  text = ' '.join(str(error).split())
+  kind = type(error)
+  if 'No space left on device' in text:
+    root = builder.data_dir_root
+    return UserError(
+      f'the disk of {root} is full; make room, or choose another --data_dir, '
+      'and call this again'
+    )
+  request = getattr(error, 'request', None)  # of an error of `requests`
+  if request is not None:
+    text = f'{kind.__name__} at {request.url}'
+  if request is not None or kind.__name__ in _DOWNLOAD_ERRORS:
+    text = text.partition(': * Expected')[0]  # both checksums follow
+    names = {info.filename for info in (builder.url_infos or {}).values()}
+    return UserError(
+      f'{builder.name} could not be downloaded ({_shortened(text)}); try '
+      'again, or fetch it elsewhere and put it into '
+      f'--manual_dir={manual_dir}, under the name TFDS expects: '
+      f'{", ".join(sorted(filter(None, names)))}'
+    )
+  return UserError(
+    f'{builder.info.full_name} could not be prepared: {kind.__name__}: '
+    f'{_shortened(text)} (--debug shows where)'
+  )
+
+
+def _check_tars(builder, manual_dir):
+  """Looks through the tars that a set of ImageNet is made from.
+
+  Returns:
+    Their bytes, and the examples of each split as far as they are known; for
+    other sets 0, and the counts of the full set.
+  """
+  counts = dict(verify.full_counts(builder))
+  names = _TARS_NEEDED.get(builder.name, ())
+  paths = tars.find_tars(manual_dir, names)
+  test = os.path.join(manual_dir, tars.TEST)
+  if tars.TRAIN in names and os.path.exists(test):
+    paths.append(test)  # TFDS makes a split of it, if it is there
+  for path in paths:
+    print(f'Looking through {path}', flush=True)
+    if path.endswith(tars.TRAIN):
+      synsets = builder.info.features['label'].names
+      found = tars.check_train_tar(path, synsets)
+      if found < len(synsets):
+        del counts['train']
+      found = f'{found:,} of {len(synsets):,} synsets'
+    elif path.endswith(tars.VALIDATION):
+      counts['validation'] = tars.check_validation_tar(path)
+      found = f'{counts["validation"]:,} images'
+    else:
+      found = f'{tars.check_test_tar(path):,} images'
+    print(f'  {found}, {disk.gigabytes(os.path.getsize(path))}')
+  return sum(os.path.getsize(path) for path in paths), counts
+
+
+def _mention_other_versions(builder):
+  for path in builder.data_path.parent.glob('*/dataset_info.json'):
+    name = os.path.relpath(path.parent.parent, builder.data_dir_root)
+    print(
+      f'There is another version, {path.parent}; to use that one, say '
+      f'{name}:{path.parent.name}'
+    )
+
+
+@contextlib.contextmanager
+def _short_progress_bars() -> Iterator[None]:
+  """Has TFDS's bars name the split only: a whole path leaves them no room."""
+  from tensorflow_datasets.core import utils
+
+  original = utils.tqdm
+
+  def short(*args, desc='', **kwargs):
+    desc = re.sub(r'Shuffling .*-(\w+)\.array_record.*', r'Shuffling \1', desc)
+    return original(*args, desc=desc, **kwargs)
+
+  utils.tqdm = short
+  try:
+    yield
+  finally:
+    utils.tqdm = original
+
+
+def _shortened(text):
+  """Cuts the middle out: TFDS puts a whole example before the reason."""
+  if len(text) <= _LONGEST_REASON:
+    return text
+  half = _LONGEST_REASON // 2
+  return f'{text[:half]} ... {text[-half:]}'

@@ -1,0 +1,1 @@
+"""Many devices and hosts: mesh, joining, agreement, preemption, watchdog."""

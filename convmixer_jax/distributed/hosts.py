@@ -1,0 +1,180 @@
+"""Checks, before a run begins, that all its processes are about to do the same.
+
+A process that has another learning rate, code or data set would not fail: its
+part of the batch would be wrong, or all would wait for each other for ever.
+"""
+
+import collections
+import contextlib
+import hashlib
+import inspect
+import json
+import pathlib
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
+
+import convmixer_jax
+from convmixer_jax.checkpoints.workdir import package_versions
+from convmixer_jax.config import flatten
+from convmixer_jax.data.sources import Source
+from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
+from convmixer_jax.errors import UserError
+from convmixer_jax.models import DEFAULT, MODELS, find_architecture
+
+# What a host may have its own values of: how it gets at the same images.
+_OWN = ('config.dataset.data_dir', 'config.dataset.cache_mib', 'config.input.')
+_SHOWN = 5  # differences in a message
+_HANG_TIMEOUT = 600  # seconds, as long as that of the config is not known
+_ABSENT = 'none'
+
+
+@contextlib.contextmanager
+def agreement() -> Iterator[dict[str, Any]]:
+  """Compares what the processes found, at the end of the `with`.
+
+  What one of them raises within ends the others too.
+
+  Yields:
+    A dict to fill with facts that must be the same everywhere.
+
+  Raises:
+    UserError: the facts differ; it names the processes, with their hosts, and
+      the facts. Or another process raised something.
+  """
+  facts: dict[str, Any] = {}
+  if jax.process_count() == 1:
+    yield facts
+    return
+  _check_devices()
+  try:
+    yield facts
+  except Exception as error:
+    _exchange({'error': str(error) or type(error).__name__}, _HANG_TIMEOUT)
+    raise
+  found = _exchange(
+    {
+      'host': socket.gethostname(),
+      'facts': {name: str(value) for name, value in facts.items()},
+    },
+    facts.get('config.hang_timeout', _HANG_TIMEOUT),
+  )
+  for number, other in enumerate(found):
+    if 'error' in other:
+      raise UserError(f'process {number} stopped: {other["error"]}')
+  if differences := compare([other['facts'] for other in found]):
+    hosts = ', '.join(
+      f'{i} on {other["host"]}' for i, other in enumerate(found)
+    )
+    raise UserError(
+      f'{differences}; start all processes with the same command, code and '
+      f'data (processes: {hosts})'
+    )
+
+
+def find_facts(
+  config: ml_collections.ConfigDict,
+  workdir: epath.Path,
+  checkpoints: Sequence[int],
+  sources: dict[str, Source],
+) -> dict[str, Any]:
+  """Returns what must be the same in all processes, by name.
+
+  Args:
+    config: the whole config.
+    workdir: of the run.
+    checkpoints: the steps found in it.
+    sources: the splits, by name.
+  """
+  facts = {f'config.{key}': value for key, value in flatten(config).items()}
+  facts = {k: v for k, v in facts.items() if not k.startswith(_OWN)}
+  facts |= {'--workdir': workdir, 'checkpoints in --workdir': checkpoints}
+  for name, source in sources.items():
+    facts |= {
+      f'images in {name}': len(source),
+      f'classes of {name}': _digest(json.dumps(source.class_names).encode()),
+      f'content of {name}': _digest(_some_examples(source)),
+    }
+  for name, version in package_versions().items():
+    facts[f'version of {name}'] = version
+  package = pathlib.Path(convmixer_jax.__file__).parent
+  for path in sorted(package.rglob('*')):
+    if path.suffix in ('.py', '.cc', '.h'):
+      name = path.relative_to(package.parent)
+      facts[f'code of {name}'] = _digest(path.read_bytes())
+  name = config.model.get('name', DEFAULT)
+  if name not in MODELS:  # those are of the package
+    network = find_architecture(name).module
+    with contextlib.suppress(OSError, TypeError):  # as in a notebook
+      code = inspect.getsource(inspect.getmodule(network))
+      facts[f'code of {network.__module__}'] = _digest(code.encode())
+  return facts
+
+
+def compare(facts: Sequence[dict[str, str]]) -> str:
+  """Tells in which facts processes differ from most; '' if in none.
+
+  Args:
+    facts: of each process.
+  """
+  told = []
+  for name in sorted({name for each in facts for name in each}):
+    values = [each.get(name, _ABSENT) for each in facts]
+    ((usual, _),) = collections.Counter(values).most_common(1)
+    told += [
+      f'process {number} has {name} = {value}, '
+      f'process {values.index(usual)} has {usual}'
+      for number, value in enumerate(values)
+      if value != usual
+    ]
+  more = len(told) - _SHOWN
+  told = told[:_SHOWN] + [f'and {more} more differences'] * (more > 0)
+  return '; '.join(told)
+
+
+def _check_devices() -> None:
+  if not jax.distributed.is_initialized():
+    raise UserError(
+      f'this is one of {jax.process_count()} processes, and they were not '
+      'joined; give --distributed'
+    )
+  counts = collections.Counter(device.process_index for device in jax.devices())
+  if len(set(counts.values())) > 1:
+    raise UserError(
+      'processes have different numbers of devices: '
+      + ', '.join(f'process {i} has {counts[i]}' for i in sorted(counts))
+    )
+
+
+def _exchange(
+  mine: dict[str, Any], hang_timeout: float
+) -> list[dict[str, Any]]:
+  """Returns what each process gave, in their order."""
+  content = np.frombuffer(json.dumps(mine).encode(), np.uint8)
+  with Watchdog(hang_timeout) as watchdog:
+    watchdog.expect('the other processes to begin', PATIENCE)
+    sizes = multihost_utils.process_allgather(np.int32(len(content)))
+    padded = np.pad(content, (0, max(sizes) - len(content)))
+    gathered = multihost_utils.process_allgather(padded)
+  return [
+    json.loads(row[:size].tobytes())
+    for row, size in zip(gathered, sizes, strict=True)
+  ]
+
+
+def _some_examples(source: Source) -> bytes:
+  content = []
+  for index in sorted({0, len(source) // 2, len(source) - 1}):
+    example = source[index]
+    content += [example['image'].tobytes(), str(example['label']).encode()]
+  return b'|'.join(content)
+
+
+def _digest(content: bytes) -> str:
+  return hashlib.sha256(content).hexdigest()[:12]

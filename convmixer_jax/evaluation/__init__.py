@@ -1,0 +1,1 @@
+"""Evaluation of trained networks: data sets, protocols, reports, files."""

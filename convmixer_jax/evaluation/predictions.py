@@ -1,0 +1,154 @@
+"""What a trained network sees in image files."""
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import grain
+import jax
+import ml_collections
+import numpy as np
+
+from convmixer_jax.data.augment.transforms import eval_transform
+from convmixer_jax.data.decode import decode_image
+from convmixer_jax.distributed import sharding
+from convmixer_jax.errors import UserError
+from convmixer_jax.files import require_local
+from convmixer_jax.models import architecture_of
+from convmixer_jax.pretrained.trained import Trained
+from convmixer_jax.training.preprocess import pixel_statistics
+
+# Of the files in a folder; one that is named itself may have any.
+_EXTENSIONS = (
+  *('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.ppm'),
+  *('.tif', '.tiff', '.webp'),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """What was seen in a file.
+
+  Attributes:
+    path: of the file.
+    best: the most probable classes, at most five; empty if it is broken.
+    probabilities: of these.
+    error: what is wrong with a broken file, in one line.
+  """
+
+  path: str
+  best: tuple[int, ...] = ()
+  probabilities: tuple[float, ...] = ()
+  error: str | None = None
+
+
+def find_images(paths: Sequence[str]) -> list[str]:
+  """Returns the files, and those of image formats in the folders, sorted.
+
+  Args:
+    paths: of files, and of folders to look through at any depth.
+
+  Raises:
+    UserError: there is no such path, or no image in a folder.
+  """
+  found = []
+  for path in paths:
+    require_local(path, 'the path')
+    if os.path.isdir(path):
+      inside = sorted(
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(path)
+        for name in names
+        if name.lower().endswith(_EXTENSIONS)
+      )
+      if not inside:
+        raise UserError(
+          f'{path} has no images; looked for {", ".join(_EXTENSIONS)}'
+        )
+      found += inside
+    elif os.path.exists(path):
+      found.append(path)
+    else:
+      raise UserError(f'{path} does not exist; name image files or folders')
+  return found
+
+
+def predict_files(
+  trained: Trained,
+  paths: Sequence[str],
+  batch_size: int = 32,
+  image_size: int | None = None,
+) -> Iterator[Prediction]:
+  """Classifies image files, each prepared as in the network's evaluation.
+
+  All batches have one shape, so the network is compiled once.
+
+  Args:
+    trained: the network.
+    paths: of image files.
+    batch_size: images at a time.
+    image_size: None for that of training.
+
+  Yields:
+    What was seen in each file, in order.
+  """
+  config = trained.eval_config(min(batch_size, len(paths)), image_size)
+  mesh = sharding.create_mesh(config.mesh)
+  everywhere = sharding.replicated(mesh)
+  infer = jax.jit(
+    partial(_make_inference, model=trained.model, config=config),
+    out_shardings=everywhere,
+  )(jax.device_put(trained.variables, everywhere))
+  predict = jax.jit(_predict, out_shardings=everywhere)
+  images = grain.MapDataset.source(paths).map(partial(_read, config=config))
+  options = grain.ReadOptions(os.cpu_count(), 2 * config.batch_size)
+  images = iter(images.to_iter_dataset(options))
+  while read := list(itertools.islice(images, config.batch_size)):
+    # The last batch is filled up, and broken files are replaced, by black.
+    size = config.dataset.image_size
+    batch = np.zeros((config.batch_size, size, size, 3), np.uint8)
+    for place, (_, image, _) in enumerate(read):
+      if image is not None:
+        batch[place] = image
+    batch = sharding.to_global({'image': batch}, mesh)['image']
+    best, probabilities = jax.device_get(predict(infer, batch))
+    for place, (path, image, error) in enumerate(read):
+      if image is None:
+        yield Prediction(path, error=error)
+      else:
+        yield Prediction(
+          path,
+          tuple(best[place].tolist()),
+          tuple(probabilities[place].tolist()),
+        )
+
+
+def _make_inference(variables, *, model, config):
+  mean, std = pixel_statistics(config.dataset)
+  return architecture_of(model).make_inference(
+    model, variables, mean, std, pack_weights=True
+  )
+
+
+def _predict(
+  infer: Callable[[jax.Array], jax.Array], images: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the best classes `[B, 5]`, or all, and their probabilities."""
+  shares = jax.nn.softmax(infer(images))
+  probabilities, best = jax.lax.top_k(shares, min(5, shares.shape[-1]))
+  return best, probabilities
+
+
+def _read(
+  path: str, *, config: ml_collections.ConfigDict
+) -> tuple[str, np.ndarray | None, str | None]:
+  """Returns path, pixels for the network and None; or the error for them."""
+  try:
+    with open(path, 'rb') as file:
+      image = decode_image(file.read(), where=path)
+  except (OSError, UserError) as error:
+    return path, None, str(error)
+  size = config.dataset.image_size
+  return path, eval_transform(image, config.augment, size), None

@@ -1,0 +1,113 @@
+"""What an evaluation is told by: lines, result.json, a table, two pictures."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+from etils import epath
+from matplotlib.figure import Figure
+
+from convmixer_jax.analysis import plots
+from convmixer_jax.data.augment import transforms
+from convmixer_jax.data.sources import Source
+from convmixer_jax.evaluation.per_image import Scores
+from convmixer_jax.files import write as write_file
+
+_MOST_WRONG = 24  # pictures
+_MOST_LINES = 20  # classes in the table on the terminal
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+  """Returns lines with the accuracy of each class; of many, the worst ones.
+
+  Args:
+    rows: as `class_rows` gives them.
+  """
+  shown = [row for row in rows if row['images']]
+  title = 'class'
+  if len(shown) > _MOST_LINES:
+    shown = sorted(shown, key=lambda row: row['accuracy'])[:_MOST_LINES]
+    title = f'the {_MOST_LINES} worst classes'
+  width = max(len(title), *(len(row['name']) for row in shown))
+  lines = [f'{title:{width}}  images  top-1 %  top-5 %  most often taken for']
+  for row in shown:
+    line = f'{row["name"]:{width}}  {row["images"]:6}  '
+    line += f'{100 * row["accuracy"]:7.2f}  {100 * row["accuracy_top5"]:7.2f}'
+    if row['taken_for'] is not None:
+      line += f'  {row["taken_for"]} ({row["mistaken"]})'
+    lines.append(line)
+  return '\n'.join(lines)
+
+
+def class_rows(scores: Scores, names: Sequence[str]) -> list[dict[str, Any]]:
+  """Returns `Scores.per_class` with the names of the classes."""
+  rows = []
+  for number, row in enumerate(scores.per_class()):
+    other = row['taken_for']
+    row['taken_for'] = None if other is None else names[other]
+    rows.append({'number': number, 'name': names[number]} | row)
+  return rows
+
+
+def write(
+  directory: epath.Path,
+  result: dict[str, Any],
+  rows: Sequence[dict[str, Any]],
+  scores: Scores,
+  names: Sequence[str],
+  source: Source,
+  config: ml_collections.ConfigDict,
+) -> list[str]:
+  """Writes the files, over those of an earlier evaluation; returns the names.
+
+  Args:
+    directory: which is there.
+    result: figures and what they are of, for result.json.
+    rows: as `class_rows` gives them.
+    scores: of every image.
+    names: of the classes, for people to read.
+    source: of the images.
+    config: `dataset` and `augment` say what the network saw of them.
+  """
+  text = io.StringIO()
+  writer = csv.DictWriter(text, rows[0].keys(), lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
+  confusion = plots.confusion_matrix(scores.confusion(), names)
+  files = {
+    'result.json': json.dumps(result | {'classes': rows}, indent=2).encode(),
+    'classes.csv': text.getvalue().encode(),
+    'confusion.png': plots.to_png(confusion),
+  }
+  (directory / 'most_wrong.png').unlink(missing_ok=True)  # if none is wrong
+  most_wrong = _draw_most_wrong(scores, names, source, config)
+  if most_wrong is not None:
+    files['most_wrong.png'] = plots.to_png(most_wrong)
+  for name, content in files.items():
+    write_file(directory / name, content)
+  return list(files)
+
+
+def _draw_most_wrong(
+  scores: Scores,
+  names: Sequence[str],
+  source: Source,
+  config: ml_collections.ConfigDict,
+) -> Figure | None:
+  """Draws what the network saw of wrong images, the most wrong first."""
+  order = np.argsort(-scores.loss, kind='stable')
+  order = order[~scores.correct[order]][:_MOST_WRONG]
+  if not len(order):
+    return None
+  size = config.dataset.image_size
+  images = [source[number]['image'] for number in scores.number[order]]
+  return plots.wrong_pictures(
+    [transforms.eval_transform(x, config.augment, size) for x in images],
+    [(names[scores.label[i]], math.exp(-scores.loss[i])) for i in order],
+    [(names[scores.best[i, 0]], scores.probability[i]) for i in order],
+  )

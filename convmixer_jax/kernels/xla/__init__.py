@@ -1,0 +1,1 @@
+"""The forms that XLA compiles, for any device."""

@@ -1,0 +1,1 @@
+"""Trained networks from runs, files of weights and the Hugging Face Hub."""

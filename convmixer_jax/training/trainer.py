@@ -1,0 +1,89 @@
+"""What a run computes: its state and its steps, laid out on a mesh.
+
+`loop.py` runs them; `cli/plan.py` compiles them for devices that are not
+there.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import ml_collections
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from convmixer_jax import config as config_lib
+from convmixer_jax.distributed import sharding
+from convmixer_jax.models import architecture_of, check_network, create_model
+from convmixer_jax.training import optimizer as optimizer_lib
+from convmixer_jax.training import steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Assembly:
+  """Jitted functions, and what they work on.
+
+  Attributes:
+    model: the network.
+    state: shapes, dtypes and shardings of the `TrainState`.
+    create_state: returns the state of step 0, given what does not start from
+      random numbers, as `steps.create_state` wants it.
+    train_step: `steps.make_train_step`, its state donated.
+    eval_step: `steps.make_eval_step`.
+  """
+
+  model: nn.Module
+  state: steps.TrainState
+  create_state: Callable
+  train_step: Callable
+  eval_step: Callable
+
+
+def assemble(
+  config: ml_collections.ConfigDict,
+  mesh: Mesh,
+  *,
+  num_classes: int,
+  steps_per_epoch: int,
+) -> Assembly:
+  """Builds network, optimizer and steps as `config` says.
+
+  Args:
+    config: the whole config.
+    mesh: the devices, from `sharding.create_mesh`.
+    num_classes: outputs of the head, which the data set decides.
+    steps_per_epoch: updates in an epoch, for the schedule.
+
+  Raises:
+    UserError: a field of `config.model` is out of range, or a network of one's
+      own is not what a run needs.
+  """
+  model = create_model(config.model, num_classes, config.dtype)
+  check_network(config.model, model, config.dataset.image_size)
+  num_steps = config_lib.num_train_steps(config, steps_per_epoch)
+  schedule = optimizer_lib.create_schedule(config, steps_per_epoch, num_steps)
+  head = architecture_of(model).head
+  optimizer = optimizer_lib.create_optimizer(config, schedule, head)
+  create_state = partial(steps.create_state, model, optimizer, config)
+  shapes = jax.eval_shape(create_state)
+  state_sharding = sharding.state_sharding(mesh, shapes)
+  replicated = sharding.replicated(mesh)
+  gather = sharding.create_gather(mesh, state_sharding.params)
+  evaluate = steps.make_eval_step(model, config)
+  return Assembly(
+    model=model,
+    state=sharding.with_sharding(shapes, state_sharding),
+    create_state=jax.jit(create_state, out_shardings=state_sharding),
+    train_step=jax.jit(
+      steps.make_train_step(model, optimizer, schedule, config, gather),
+      donate_argnums=0,
+      out_shardings=(state_sharding, replicated),
+    ),
+    eval_step=jax.jit(
+      lambda state, batch: evaluate(
+        state.replace(params=gather(state.params)), batch
+      ),
+      out_shardings=replicated,
+    ),
+  )

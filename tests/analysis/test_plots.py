@@ -1,0 +1,74 @@
+"""The pictures: what a kernel looks like, and that each has what it shows."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convmixer_jax.analysis import plots
+
+
+def test_a_kernel_is_scaled_by_its_largest_weight_around_grey():
+  kernels = np.zeros((3, 2, 2, 3), np.float32)
+  kernels[0, 0, 1] = (2.0, -2.0, 1.0)
+  kernels[1, 1, 0] = -1e-6
+  grid = plots.kernel_grid(kernels)  # two columns of 24 pixels, gaps of 3
+  assert grid.shape == (57, 57, 3)
+  assert grid.dtype == np.uint8
+  assert (grid[3:15, 15:27] == (255, 0, 191)).all()
+  assert (grid[3:15, 3:15] == 128).all()
+  assert (grid[15:27, 30:42] == 0).all()
+  assert (grid[30:54, 3:27] == 128).all()  # nothing but zeros
+  assert (grid[30:54, 30:54] == 255).all()  # there is no fourth
+  assert (grid[:3] == 255).all()
+
+
+@pytest.mark.parametrize(
+  ('count', 'shape'), [(1, (1, 1)), (5, (2, 3)), (64, (8, 8))]
+)
+def test_a_grid_is_nearly_square(count, shape):
+  grid = plots.kernel_grid(np.ones((count, 12, 12, 1)))
+  assert grid.shape == (*(3 + 27 * side for side in shape), 3)
+
+
+def titles(figure):
+  return [axes.get_title() for axes in figure.axes if axes.get_title()]
+
+
+def test_every_block_has_its_panel():
+  blocks = [f'block {number}' for number in range(1, 7)]
+  figure = plots.depthwise_kernels(np.ones((6, 9, 3, 3)), width=9)
+  assert titles(figure) == blocks
+  assert 'all 9 channels' in figure.get_suptitle()
+  fields = np.arange(6)[:, None, None] + np.eye(5)
+  figure = plots.receptive_fields(fields)
+  assert titles(figure) == blocks
+  shown = figure.axes[2].images[0].get_array()
+  np.testing.assert_allclose(shown**2 * 3, fields[2])
+
+
+def test_a_choice_of_filters_says_so():
+  figure = plots.patch_filters(np.ones((4, 2, 2, 3)), width=1536)
+  assert '4 of 1536 channels' in figure.get_suptitle()
+
+
+def test_lines_are_what_was_given():
+  (axes,) = plots.accuracy_by_size({8: 0.25, 16: 0.5}, trained=16).axes
+  np.testing.assert_array_equal(
+    axes.lines[0].get_xydata(), [[8, 0.25], [16, 0.5]]
+  )
+  rows = [
+    {'epoch': 1.0, 'loss': 2.0},
+    {'epoch': 2.0},
+    {'epoch': 3.0, 'loss': 1},
+  ]
+  (axes,) = plots.compare_runs({'a': rows, 'b': rows[:1]}, 'loss').axes
+  np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[1, 2], [3, 1]])
+  assert [line.get_label() for line in axes.lines] == ['a', 'b']
+
+
+def test_to_png():
+  figure = plots.accuracy_by_size({8: 0.25}, trained=16)
+  with Image.open(io.BytesIO(plots.to_png(figure))) as picture:
+    assert picture.size == (720, 432)

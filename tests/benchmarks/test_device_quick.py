@@ -1,0 +1,72 @@
+"""The whole benchmark of a device in small, as a command."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+KERNEL_9, KERNEL_5 = '16/1, kernel 9', '16/1, kernel 5'
+# What the full benchmark measures, on each of the networks of `--quick`.
+EXPECTED = [
+  (contender, network)
+  for network, contenders in {
+    KERNEL_9: ('this project, scan', 'PyTorch, eager, NCHW'),
+    KERNEL_5: ('PyTorch, compile',),
+  }.items()
+  for contender in (
+    *('this project', 'plain Flax', 'PyTorch, eager'),
+    *contenders,
+  )
+]
+
+
+@pytest.mark.slow
+def test_quick_goes_through_all_stages(tmp_path):
+  directory = tmp_path / 'results'
+  subprocess.run(
+    [
+      *(sys.executable, '-m', 'convmixer_jax', 'benchmark', 'device'),
+      *('--quick', f'--output={directory}', '--budget_seconds=7200'),
+    ],
+    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': ''},
+    cwd=ROOT,
+    check=True,
+  )
+  lines = (directory / 'rows.jsonl').read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  by_stage = {}
+  for row in rows:
+    by_stage.setdefault(row['stage'], []).append(row)
+  checks = by_stage['correctness']
+  assert all(row['passed'] for row in checks)
+  assert {row['implementation'] for row in checks} > {'shift', 'default'}
+  models = by_stage['models']
+  for contender, network in EXPECTED:
+    own = [
+      row
+      for row in models
+      if (row['contender'], row['network']) == (contender, network)
+    ]
+    measured = {r['kind'] for r in own if r.get('images_per_sec', 0) > 0}
+    reasons = [r for r in own if r.get('missing') or r.get('failed')]
+    assert measured == {'train', 'forward'} or reasons
+    assert all(row.get('finite', True) for row in own)
+    if not contender.startswith('PyTorch'):
+      assert not reasons
+  assert any(row.get('microseconds', 0) > 0 for row in by_stage['depthwise'])
+  (training,) = [
+    row for row in by_stage['cifar10'] if row.get('part') == 'training'
+  ]
+  assert training['ended'] and training['finite']
+  assert 0 <= training['eval_accuracy'] <= 1
+  assert sum(training['seconds'].values()) == pytest.approx(
+    training['total_seconds'], rel=0.05
+  )
+  files = {path.name: path.stat().st_size for path in directory.iterdir()}
+  assert {'results.md', 'throughput.png', 'log.txt'} < set(files)
+  assert len(files) <= 8
+  assert max(files.values()) < 16 * 2**20

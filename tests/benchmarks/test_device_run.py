@@ -1,0 +1,248 @@
+"""The benchmark of a device as a whole: what it starts, reports and leaves."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import device_session
+import pytest
+
+from convmixer_jax.benchmarks.device import inputs, model_stage, report, run
+from convmixer_jax.benchmarks.device.budget import Budget
+from convmixer_jax.benchmarks.device.settings import FULL, QUICK
+from convmixer_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def find_cpu(session):
+  session.platform = 'cpu'
+
+
+@pytest.fixture(autouse=True)
+def torch(monkeypatch):
+  monkeypatch.setattr(run.inputs, 'find_torch', lambda session: None)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_signals_leave_rows_and_tables_and_no_process(
+  tmp_path, monkeypatch, number
+):
+  pids = []
+
+  def terminate_self(session):
+    session.rows.add('machine', device='some device', gb_per_sec=1.0)
+
+    def receive(row):
+      pids.extend(row['ids'])
+      os.kill(os.getpid(), number)
+      time.sleep(60)
+
+    session.stream(
+      device_session.python(device_session.HANGS), {}, 60.0, receive
+    )
+
+  monkeypatch.setitem(run._FUNCTIONS, 'machine', terminate_self)
+  before = signal.getsignal(number)
+  with pytest.raises(run.Terminated) as caught:
+    run.run(QUICK, tmp_path, stages=['machine', 'models'])
+  assert caught.value.status == 128 + number
+  assert signal.getsignal(number) is before
+  assert 'some device' in (tmp_path / 'results.md').read_text()
+  rows = (tmp_path / 'rows.jsonl').read_text().splitlines()
+  assert number.name in json.loads(rows[-1])['missing']
+  device_session.wait_until_dead(pids)
+
+
+def test_what_goes_wrong_in_a_stage_does_not_cost_the_others(
+  tmp_path, monkeypatch
+):
+  def fail(session):
+    session.platform = 'cpu'
+    raise RuntimeError('out of luck')
+
+  monkeypatch.setitem(run._FUNCTIONS, 'machine', fail)
+  wrong = run.run(QUICK, tmp_path, stages=['machine', 'tests'])
+  printed = (tmp_path / 'results.md').read_text()
+  assert 'RuntimeError: out of luck' in printed
+  assert 'the tests marked gpu need one' in printed
+  assert wrong == ['machine: this project failed: RuntimeError: out of luck']
+
+
+def test_stages_without_time_are_skipped_and_say_so(tmp_path, monkeypatch):
+  monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu)
+  run.run(QUICK, tmp_path, stages=['machine', 'models'], budget_seconds=1.0)
+  assert 'no time was left' in (tmp_path / 'results.md').read_text()
+
+
+def test_full_benchmark_ends_where_there_is_only_a_cpu(tmp_path, monkeypatch):
+  monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu)
+  (wrong,) = run.run(FULL, tmp_path, stages=['machine', 'models'])
+  assert 'JAX sees no accelerator' in wrong
+  assert len((tmp_path / 'rows.jsonl').read_text().splitlines()) == 2
+
+
+def test_run_ends_where_jax_does_not_start(tmp_path, monkeypatch):
+  tries = []
+
+  def fail(session):
+    tries.append(session)
+    raise OSError('killed after 60 s')
+
+  monkeypatch.setattr(run.device_stages, 'find_platform', fail)
+  faults = run.run(QUICK, tmp_path, stages=['correctness', 'models', 'tests'])
+  assert len(tries) == 1
+  assert 'JAX found no device' in faults[-1]
+  assert 'JAX found no device' in (tmp_path / 'results.md').read_text()
+
+
+def test_results_of_another_run_are_kept(tmp_path):
+  rows = tmp_path / 'rows.jsonl'
+  rows.write_text('{}\n')
+  with pytest.raises(UserError, match='of another run'):
+    run.run(QUICK, tmp_path)
+  assert rows.read_text() == '{}\n'
+
+
+@pytest.mark.parametrize('name', ['cifar10', 'data_dir'])
+def test_wrong_data_are_refused_before_anything_is_written(tmp_path, name):
+  directory = tmp_path / 'results'
+  with pytest.raises(UserError, match='none'):
+    run.run(QUICK, directory, **{name: str(tmp_path / 'none')})
+  assert not directory.exists()
+
+
+def test_directory_that_cannot_be_made_is_refused(tmp_path):
+  file = tmp_path / 'file'
+  file.touch()
+  for directory in (file, file / 'results'):
+    with pytest.raises(UserError, match='is not a directory'):
+      run.run(QUICK, directory)
+
+
+@pytest.mark.parametrize('python', ['/none/python', 'false'])
+def test_python_without_pytorch_is_reported(tmp_path, python, monkeypatch):
+  monkeypatch.undo()
+  with device_session.create_session(tmp_path) as session:
+    session.torch_python = python
+    inputs.find_torch(session)
+    assert python in session.torch_missing
+    networks = {'tiny': device_session.TINY}
+    monkeypatch.setattr(
+      model_stage,
+      'entries',
+      lambda _: [
+        model_stage.Entry('PyTorch, eager', name, shape, [])
+        for name, shape in networks.items()
+      ],
+    )
+    model_stage.measure_models(session)
+    assert session.rows.all[0]['missing'] == session.torch_missing
+
+
+def test_relative_paths_hold_in_other_directories(tmp_path, monkeypatch):
+  sessions = []
+
+  def find_cpu_and_keep(session):
+    find_cpu(session)
+    sessions.append(session)
+
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu_and_keep)
+  run.run(QUICK, tmp_path, stages=['machine'], torch_python='env/bin/python')
+  assert sessions[0].torch_python == str(tmp_path / 'env' / 'bin' / 'python')
+
+
+def test_numbers_that_are_not_finite_are_not_written(tmp_path):
+  with device_session.create_session(tmp_path) as session:
+    session.rows.add('cifar10', eval_loss=float('nan'), seconds={'a': 1.0})
+    assert session.rows.all[0]['eval_loss'] is None
+  (line,) = (tmp_path / 'rows.jsonl').read_text().splitlines()
+  row = json.loads(line, parse_constant=pytest.fail)
+  assert row['seconds'] == {'a': 1.0}
+
+
+def test_a_table_that_fails_does_not_cost_the_stages(tmp_path, monkeypatch):
+  monkeypatch.setattr(run.report, 'results', lambda rows: rows['no such'])
+  monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu)
+  run.run(QUICK, tmp_path, stages=['machine'])
+  rows = (tmp_path / 'rows.jsonl').read_text()
+  assert 'results: TypeError' in rows
+
+
+def test_budget_passes_on_what_a_stage_leaves():
+  budget = Budget(1000.0, {'first': 1, 'second': 3})
+  assert budget.left('first') == pytest.approx(250, abs=50)
+  assert budget.left('second') == pytest.approx(1000, abs=50)
+
+
+def test_starting_a_run_does_not_take_the_device():
+  script = (
+    'from convmixer_jax.benchmarks.device import run, wheels, operations; '
+    'from convmixer_jax.benchmarks.device.settings import FULL; '
+    'from jax._src import xla_bridge; '
+    '[operations.implementations(p, k) for p in ("gpu", "tpu") '
+    'for k in (7, 9)]; '
+    'operations.create_checks("gpu", FULL.checks, FULL.depthwise); '
+    'assert not xla_bridge.backends_are_initialized()'
+  )
+  subprocess.run(device_session.python(script), cwd=ROOT, check=True)
+
+
+def test_collecting_the_tests_for_gpus_does_not_take_the_device():
+  script = (
+    'import test_gpu; from jax._src import xla_bridge; '
+    'assert not xla_bridge.backends_are_initialized()'
+  )
+  path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+  environment = os.environ | {'PYTHONPATH': path}
+  subprocess.run(
+    device_session.python(script),
+    cwd=ROOT / 'tests',
+    env=environment,
+    check=True,
+  )
+
+
+def test_stages_are_chosen_in_their_order():
+  chosen = run.choose_stages(['tests', 'models', 'machine'], ['machine'])
+  assert chosen == ['models', 'tests']
+  assert run.choose_stages([], ['cifar10'])[-1] == 'tests'
+  with pytest.raises(UserError, match="no stage 'model'; there are machine"):
+    run.choose_stages(['model'], [])
+  with pytest.raises(UserError, match='no stage is left'):
+    run.choose_stages(['tests'], ['tests'])
+
+
+def test_faults_are_those_of_this_project():
+  class Fake:
+    all = [  # noqa: RUF012
+      {'stage': 'correctness', 'check': 'linear', 'passed': False},
+      {'stage': 'models', 'contender': 'PyTorch, eager', 'finite': False},
+      {'stage': 'models', 'contender': 'this project', 'finite': False},
+      {'stage': 'depthwise', 'variant': 'lax, NCHW forced', 'finite': False},
+      {'stage': 'tests', 'passed': False, 'note': 'ended with status 1'},
+      {'stage': 'models', 'contender': 'plain Flax', 'failed': 'no memory'},
+      {'stage': 'models', 'contender': 'this project', 'missing': 'no time'},
+      {'stage': 'models', 'contender': 'this project', 'failed': 'no memory'},
+      {'stage': 'depthwise', 'variant': 'default', 'failed': 'it died'},
+      {'stage': 'correctness', 'check': 'mixer', 'failed': 'it died'},
+      {'stage': 'cifar10', 'part': 'training', 'failed': 'status 1'},
+    ]
+
+  assert run.find_faults(Fake) == [
+    'linear is wrong',
+    'models: this project is not finite',
+    'tests: this project is wrong (ended with status 1)',
+    'models: this project failed: no memory',
+    'depthwise: default failed: it died',
+    'mixer failed: it died',
+    'cifar10: this project failed (training): status 1',
+  ]
+  printed = report.results(Fake.all)
+  assert '0 right, 1 wrong, 1 failed.' in printed
+  assert '| cifar10 | training | status 1 |' in printed

@@ -1,0 +1,27 @@
+"""The short form of `torture.py`: two faults, and no difference in the end."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_what_survives_is_the_same():
+  done = subprocess.run(
+    [
+      *(sys.executable, 'scripts/torture.py'),
+      *('--moments', 'checkpoint', 'preemption'),
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert 'SIGKILL to process' in done.stdout
+  assert 'round 2: preemption' in done.stdout
+  assert done.stdout.endswith('runs compared: 1\ndifferences: 0\n')

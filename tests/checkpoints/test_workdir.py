@@ -1,0 +1,40 @@
+"""The directory of a run; what is refused in one is in test_loop.py."""
+
+import pytest
+from etils import epath
+
+from convmixer_jax.checkpoints import workdir
+from convmixer_jax.errors import UserError
+
+
+def test_what_is_written_is_never_half_of_it(tmp_path, monkeypatch):
+  path = epath.Path(tmp_path) / 'metrics.csv'
+  workdir.write_whole(path, 'one')
+  workdir.write_whole(path, b'two')
+
+  class Killed(BaseException):
+    pass
+
+  def killed(*_):
+    raise Killed
+
+  monkeypatch.setattr(type(path), 'replace', killed)
+  with pytest.raises(Killed):
+    workdir.write_whole(path, 'three')
+  assert path.read_text() == 'two'
+
+
+def test_what_cannot_be_written_is_said_and_leaves_nothing(tmp_path):
+  (tmp_path / 'config.json').mkdir()
+  with pytest.raises(UserError, match='cannot be written to'):
+    workdir.write_whole(epath.Path(tmp_path) / 'config.json', '{}')
+  assert [path.name for path in tmp_path.iterdir()] == ['config.json']
+
+
+def test_a_process_killed_at_its_start_leaves_a_new_directory(config, tmp_path):
+  """Before there is a config, there is nothing to refuse."""
+  (tmp_path / 'config.json.tmp').write_text('{"seed')
+  workdir.check_workdir(epath.Path(tmp_path), config)
+  workdir.describe_run(epath.Path(tmp_path), config, None, 'table')
+  names = {path.name for path in tmp_path.iterdir()}
+  assert names == {'config.json', 'versions.json', 'parameters.txt'}

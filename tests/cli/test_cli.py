@@ -1,0 +1,66 @@
+"""Programs as they are started; what they refuse is in bad_input.py."""
+
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def train(*arguments):
+  return subprocess.run(
+    [sys.executable, 'train.py', '--config=configs/nope.py', *arguments],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def test_wrong_input():
+  done = train()
+  assert (done.returncode, done.stdout) == (1, '')
+  assert (
+    done.stderr
+    == 'error: --config=configs/nope.py is no file; configs/ has some\n'
+  )
+
+
+def test_debug_shows_where():
+  done = train('--debug')
+  assert done.returncode == 1
+  assert 'Traceback' in done.stderr and 'UserError' in done.stderr
+
+
+@pytest.mark.skipif(
+  platform.libc_ver()[0] != 'glibc', reason='the C library is not glibc'
+)
+def test_a_program_is_started_anew_with_other_settings():
+  code = (
+    'import os, sys\n'
+    'from convmixer_jax.cli.allocator import tune_allocator\n'
+    'tune_allocator()\n'
+    'print(os.environ["GLIBC_TUNABLES"].split(":")[0], sys.argv)\n'
+  )
+  environment = dict(os.environ)
+  for given, expected in {
+    None: 'glibc.malloc.hugetlb=1',
+    '': '',
+    'glibc.malloc.check=1': 'glibc.malloc.check=1',
+  }.items():
+    environment.pop('GLIBC_TUNABLES', None)
+    if given is not None:
+      environment['GLIBC_TUNABLES'] = given
+    done = subprocess.run(
+      [sys.executable, '-c', code, 'a', '--b=c d'],
+      cwd=ROOT,
+      env=environment,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    assert done.stdout == f"{expected} ['-c', 'a', '--b=c d']\n"

@@ -1,0 +1,111 @@
+"""What commands do when nobody reads what they print."""
+
+import os
+import sys
+
+import commands
+import pytest
+import tiny_sets
+from bad_input import SMALL, TINY, WEIGHTS, train
+
+from convmixer_jax.cli import output
+from convmixer_jax.errors import UserError
+
+NOTE = (
+  'standard output cannot be written to (Broken pipe); the command continues '
+  'without it\n'
+)
+
+
+@pytest.fixture
+def stream(monkeypatch):
+  """Returns what guards a file descriptor as stdout."""
+  monkeypatch.setattr(output, '_keeps_going', False)
+  opened = []
+
+  def guard(descriptor):
+    opened.append(open(descriptor, 'w'))  # noqa: SIM115
+    monkeypatch.setattr(sys, 'stdout', opened[-1])
+    monkeypatch.setattr(sys, 'stderr', sys.stderr)
+    output.guard()
+    return sys.stdout
+
+  yield guard
+  for file in opened:
+    file.close()
+
+
+def closed_pipe():
+  reader, writer = os.pipe()
+  os.close(reader)
+  return writer
+
+
+def closed_terminal():
+  controller, terminal = os.openpty()
+  os.close(controller)
+  return terminal
+
+
+def test_a_closed_pipe_ends_the_command_quietly(stream, capfd):
+  guarded = stream(closed_pipe())
+  with pytest.raises(SystemExit) as end:
+    print('text', file=guarded, flush=True)
+  assert end.value.code == 141
+  assert capfd.readouterr().err == ''
+
+
+@pytest.mark.skipif(
+  not os.path.exists('/dev/full'), reason='the system has no /dev/full'
+)
+def test_a_full_disk_is_an_error(stream):
+  guarded = stream(os.open('/dev/full', os.O_WRONLY))
+  with pytest.raises(
+    UserError, match=r'standard output .*No space left on dev'
+  ):
+    print('text', file=guarded, flush=True)
+
+
+@pytest.mark.parametrize('make', [closed_pipe, closed_terminal])
+def test_what_keeps_going_prints_nowhere_after_one_note(stream, make, capfd):
+  guarded = stream(make())
+  output.keep_going()
+  for _ in range(3):
+    print('text', file=guarded, flush=True)
+  output.finish()
+  (line,) = capfd.readouterr().err.splitlines()
+  assert line.startswith('standard output cannot be written to (')
+
+
+def test_commands_whose_output_nobody_reads(tmp_path):
+  tiny_sets.write_set(tmp_path / 'data')
+  arguments = [
+    text.replace('TMP', str(tmp_path))
+    for text in (*train(*TINY, *SMALL), '--config.num_steps=2')
+  ]
+  done = commands.run(arguments, is_read=False)
+  assert (done.returncode, done.stderr) == (0, NOTE)
+  assert (tmp_path / 'run' / 'checkpoints' / '2').is_dir()
+  assert len((tmp_path / 'run' / 'metrics.csv').read_text().splitlines()) > 1
+
+  workdir = f'--workdir={tmp_path}/run'
+  evaluate = ['convmixer_jax', 'evaluate', workdir]
+  done = commands.run(evaluate, is_read=False)
+  assert (done.returncode, done.stderr) == (141, '')
+  done = commands.run(
+    [*evaluate, f'--output={tmp_path}/evaluation'], is_read=False
+  )
+  assert (done.returncode, done.stderr) == (0, NOTE)
+  assert (tmp_path / 'evaluation' / 'result.json').exists()
+  picture = tmp_path / 'picture.png'
+  picture.write_bytes(tiny_sets.encode(tiny_sets.noise()))
+  predict = ['convmixer_jax', 'predict', str(picture), workdir]
+  done = commands.run(predict, is_read=False)
+  assert (done.returncode, done.stderr) == (141, '')
+
+
+def test_a_file_is_written_though_nobody_reads(tmp_path):
+  file = tmp_path / 'x.safetensors'
+  convert = ['convmixer_jax', 'convert', WEIGHTS, str(file), '--model=gelu']
+  done = commands.run(convert, is_read=False)
+  assert done.returncode in (0, 141) and file.exists()

@@ -1,0 +1,72 @@
+"""Resizing against Pillow's own."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convmixer_jax.data.augment.resize import resize
+
+RESAMPLE = {
+  'bilinear': Image.Resampling.BILINEAR,
+  'bicubic': Image.Resampling.BICUBIC,
+}
+
+
+def by_pillow(image, height, width, resample):
+  """Resizes in the order of Pillow 12, whatever Pillow is installed."""
+  picture = Image.fromarray(image)
+  picture = picture.resize((width, image.shape[0]), RESAMPLE[resample])
+  return np.asarray(picture.resize((width, height), RESAMPLE[resample]))
+
+
+def images(rng, height, width):
+  """Yields noise, a smooth surface, and black and white."""
+  yield rng.integers(0, 256, (height, width, 3), np.uint8)
+  y, x = np.mgrid[:height, :width] / max(height, width)
+  waves = np.stack([np.sin(9 * x), np.cos(7 * y), np.sin(5 * x * y)], -1)
+  yield (127.5 + 127.5 * waves).astype(np.uint8)
+  yield np.uint8(255) * rng.integers(0, 2, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize('resample', RESAMPLE)
+@pytest.mark.parametrize('size', [32, 57, 224])
+def test_equals_pillow(size, resample):
+  rng = np.random.default_rng(size)
+  # Shrinking by up to 16, enlarging, the same; halves, which tie at rounding.
+  sides = [1, 2, 5, size // 2, size - 1, size, size + 7, 2 * size, 16 * size]
+  for height in sides:
+    width = int(rng.choice(sides[:-1]))
+    for image in images(rng, height, width):
+      np.testing.assert_array_equal(
+        resize(image, size, size, resample),
+        by_pillow(image, size, size, resample),
+        f'{height}x{width}',
+      )
+
+
+@pytest.mark.parametrize('resample', RESAMPLE)
+def test_every_crop_of_a_32nd_equals_pillow(resample):
+  # 224 = 7 * 32: sides whose weights are short binary fractions, so that
+  # results lie exactly between two integers.
+  rng = np.random.default_rng(0)
+  for side in range(7, 225, 7):
+    image = rng.integers(0, 256, (side, 8, 3), np.uint8)
+    np.testing.assert_array_equal(
+      resize(image, 224, 8, resample), by_pillow(image, 224, 8, resample), side
+    )
+
+
+def test_strip_is_shortened_first():
+  # Pillow's own exception, for more than 100 times as tall as wide.
+  strip = np.random.default_rng(0).integers(0, 256, (400, 3, 3), np.uint8)
+  expected = by_pillow(by_pillow(strip, 50, 3, 'bicubic'), 50, 50, 'bicubic')
+  np.testing.assert_array_equal(resize(strip, 50, 50, 'bicubic'), expected)
+
+
+def test_view_of_a_larger_image():
+  rng = np.random.default_rng(0)
+  crop = rng.integers(0, 256, (90, 80, 3), np.uint8)[11:71, 5:64]
+  np.testing.assert_array_equal(
+    resize(crop, 48, 64, 'bicubic'),
+    by_pillow(np.ascontiguousarray(crop), 48, 64, 'bicubic'),
+  )

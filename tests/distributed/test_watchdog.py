@@ -1,0 +1,54 @@
+"""The watchdog; a run of two processes with one that hangs: test_hosts.py."""
+
+import os
+import time
+
+import jax
+import pytest
+
+from convmixer_jax.distributed import watchdog
+
+
+@pytest.fixture(autouse=True)
+def processes(monkeypatch):
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+
+
+@pytest.fixture
+def statuses(monkeypatch):
+  """What the process would have ended with."""
+  found = []
+  monkeypatch.setattr(os, '_exit', found.append)
+  return found
+
+
+def test_what_takes_too_long_ends_the_process(statuses, capsys):
+  with watchdog.Watchdog(0.5) as dog:
+    dog.expect('step 3')
+    give_up = time.monotonic() + 60
+    while not statuses and time.monotonic() < give_up:
+      time.sleep(0.01)
+  assert set(statuses) == {watchdog.EXIT_STATUS}
+  assert capsys.readouterr().err.splitlines()[0] == (
+    'error: waited 0.5 s for step 3 (config.hang_timeout = 0.5); another '
+    'process hangs; the same command goes on from the last checkpoint'
+  )
+
+
+def test_what_goes_on_does_not(statuses):
+  with watchdog.Watchdog(1) as dog:
+    for step in range(4):  # before something is expected, it waits for ever
+      time.sleep(0.3)
+      dog.expect(f'step {step}')
+    dog.expect('an evaluation', watchdog.PATIENCE)
+    time.sleep(1.3)
+  assert not dog._thread.is_alive()
+  assert statuses == []
+
+
+def test_a_single_process_has_none(monkeypatch, statuses):
+  monkeypatch.setattr(jax, 'process_count', lambda: 1)
+  with watchdog.Watchdog(0.01) as dog:
+    dog.expect('step 3')
+    time.sleep(0.1)
+  assert statuses == []

@@ -1,0 +1,202 @@
+"""Evaluation: figures of every image, classes and confusions, against NumPy."""
+
+import csv
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+from convmixer_jax.analysis import plots
+from convmixer_jax.data import sources
+from convmixer_jax.errors import UserError
+from convmixer_jax.evaluation import protocols, report
+from convmixer_jax.evaluation.per_image import Scores, score_images
+from convmixer_jax.pretrained import trained
+from convmixer_jax.pretrained.runs import load_run
+
+
+def evaluate(network, batch_size, image_size=None, split='test'):
+  config = network.eval_config(batch_size, image_size)
+  config.dataset.name = 'digits'
+  source, classes = protocols.open_test_set(
+    config.dataset, split, network.class_names, 10
+  )
+  return score_images(network.model, network.variables, source, config, classes)
+
+
+def test_figures_are_those_of_the_run_for_any_batch_size(trained_run):
+  network = trained.from_run(str(trained_run))
+  expected = {
+    name: value
+    for name, value in load_run(trained_run).metrics[-1].items()
+    if name.startswith('eval')
+  }
+  whole = evaluate(network, 355)
+  assert whole.metrics() == pytest.approx(expected, rel=1e-5)
+  parts = evaluate(network, 48)
+  assert parts.metrics() == pytest.approx(expected, rel=1e-5)
+  np.testing.assert_array_equal(parts.best, whole.best)
+  np.testing.assert_allclose(parts.loss, whole.loss, rtol=1e-3, atol=1e-5)
+  assert list(whole.number) == list(range(355))
+  np.testing.assert_allclose(
+    whole.probability[whole.correct], np.exp(-whole.loss[whole.correct]), 1e-5
+  )
+
+
+def test_another_size_keeps_the_crop_fraction(trained_run):
+  network = trained.from_run(str(trained_run))
+  network = dataclasses.replace(network, eval_crop_fraction=0.75)
+  scores = evaluate(network, 355, image_size=12)
+
+  dataset = load_run(trained_run).config.dataset
+  source = sources.create_source(dataset, 'test')
+  images = [
+    Image.fromarray(source[i]['image'])
+    .resize((16, 16), Image.Resampling.BICUBIC)
+    .crop((2, 2, 14, 14))
+    for i in range(355)
+  ]
+  pixels = (np.stack(images) / 255 - 0.5) / 0.25
+  logits = network.model.apply(network.variables, pixels, train=False)
+  logits = np.asarray(logits, np.float64)
+  labels = np.array([source[i]['label'] for i in range(355)])
+  losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(355), labels]
+  np.testing.assert_allclose(scores.loss, losses, rtol=1e-3, atol=1e-5)
+  np.testing.assert_array_equal(scores.label, labels)
+  np.testing.assert_array_equal(scores.best[:, 0], logits.argmax(-1))
+
+  with pytest.raises(UserError, match='images of 8 x 8 are smaller than a pa'):
+    wide = network.model.clone(patch_size=9)
+    dataclasses.replace(network, model=wide).eval_config(1, 8)
+
+
+@pytest.fixture
+def scores():
+  """A hundred images of five classes, of which nobody saw the last."""
+  rng = np.random.default_rng(0)
+  label = rng.integers(0, 4, 100)
+  best = np.argsort(rng.random((100, 5)) - 0.4 * np.eye(5)[label], axis=-1)[
+    :, :3
+  ]
+  best[label == 2] = [2, 0, 1]  # always right
+  return Scores(
+    number=np.arange(100),
+    label=label,
+    best=best,
+    probability=rng.random(100),
+    loss=rng.random(100),
+    correct=best[:, 0] == label,
+    correct_top5=(best == label[:, None]).any(-1),
+    num_classes=5,
+    seconds=1.0,
+  )
+
+
+def test_classes_and_confusions(scores):
+  confusion = scores.confusion()
+  for i in range(5):
+    for k in range(5):
+      both = (scores.label == i) & (scores.best[:, 0] == k)
+      assert confusion[i, k] == both.sum()
+
+  rows = scores.per_class()
+  assert rows[4] == {
+    'images': 0,
+    'accuracy': None,
+    'accuracy_top5': None,
+    'taken_for': None,
+    'mistaken': 0,
+  }
+  assert rows[2]['accuracy'] == 1.0 and rows[2]['taken_for'] is None
+  for k in (0, 1, 3):
+    of_class = scores.label == k
+    row = rows[k]
+    assert row['images'] == of_class.sum()
+    assert row['accuracy'] == pytest.approx(scores.correct[of_class].mean())
+    assert row['accuracy_top5'] == pytest.approx(
+      scores.correct_top5[of_class].mean()
+    )
+    counts = np.bincount(scores.best[of_class & ~scores.correct, 0])
+    assert row['mistaken'] == counts.max() == counts[row['taken_for']]
+
+
+def test_the_table_shows_the_worst_of_many_classes(scores):
+  names = ['ant', 'bee', 'cat', 'dog', 'elk']
+  rows = report.class_rows(scores, names)
+  few = report.table(rows).splitlines()
+  assert [line.split()[0] for line in few[1:]] == names[:4]  # no elk to show
+  assert rows[0]['taken_for'] in names
+  many = report.table(rows * 10).splitlines()
+  assert many[0].startswith('the 20 worst classes')
+  shares = [float(line.split()[2]) for line in many[1:]]
+  assert len(shares) == 20 and shares == sorted(shares) and max(shares) < 100
+
+
+def texts(figure):
+  return {text.get_text() for text in figure.findobj(Text)}
+
+
+def test_a_confusion_matrix_names_few_classes_or_the_worst_pairs():
+  names = [f'class {k}' for k in range(40)]
+  counts = np.diag(np.full(40, 7))
+  counts[3, 5] = 93
+  few = plots.confusion_matrix(counts[:10, :10], names[:10])
+  assert texts(few) >= {'93', *names[:10]}
+  many = plots.confusion_matrix(counts, names)
+  assert '93 of 100' in texts(many)
+  assert 'class 3 \u2192 class 5' in texts(many)
+  assert names[20] not in texts(many)
+
+
+def run_tool(*arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'convmixer_jax', 'evaluate', *arguments],
+    env=os.environ | {'GLIBC_TUNABLES': ''},  # start once
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def test_the_command_line(trained_run, tmp_path):
+  done = run_tool(f'--workdir={trained_run}', f'--output={tmp_path / "a/b"}')
+  assert done.returncode == 0, done.stderr
+  assert 'ConvMixer-16/2 of' in done.stdout and 'step 40' in done.stdout
+  run = load_run(trained_run)
+  result = json.loads((tmp_path / 'a/b/result.json').read_text())
+  for name, value in run.metrics[-1].items():
+    if name.startswith('eval'):
+      assert result[name] == pytest.approx(value, rel=1e-5)
+  top1 = 100 * run.metrics[-1]['eval_accuracy']
+  assert f'top-1 {top1:.2f} %' in done.stdout
+  assert (result['dataset'], result['split']) == ('digits', 'test')
+  assert result['images'] == 355 and result['images_left_out'] == 0
+  assert result['images_per_sec'] > 0
+
+  with (tmp_path / 'a/b/classes.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  assert [row['name'] for row in rows] == list('0123456789')
+  right = sum(int(row['images']) * float(row['accuracy']) for row in rows)
+  assert right / 355 == pytest.approx(result['eval_accuracy'])
+  assert [row['images'] for row in result['classes']] == [
+    int(row['images']) for row in rows
+  ]
+  for name in ('confusion.png', 'most_wrong.png'):
+    with Image.open(tmp_path / 'a/b' / name) as picture:
+      assert min(picture.size) > 400
+
+
+def test_wrong_input(tmp_path):
+  done = run_tool('--workdir=a', 'cifar10', f'--output={tmp_path / "out"}')
+  assert (done.returncode, done.stdout) == (1, '')
+  (line,) = done.stderr.splitlines()
+  assert (
+    line == "error: 'cifar10' is no flag; --dataset=NAME names the data set"
+  )
+  assert not list(tmp_path.iterdir())

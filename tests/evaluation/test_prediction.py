@@ -1,0 +1,159 @@
+"""Prediction: image files by NumPy and Pillow, broken ones, and no more."""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from PIL import Image
+
+from convmixer_jax.cli import predict
+from convmixer_jax.errors import UserError
+from convmixer_jax.evaluation import predictions
+from convmixer_jax.pretrained import trained
+
+flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """Seven pictures, one of them broken, in a folder within a folder."""
+  root = tmp_path_factory.mktemp('pictures')
+  (root / 'deep' / 'er').mkdir(parents=True)
+  rng = np.random.default_rng(0)
+  for name, shape in {
+    'b.png': (8, 8, 3),
+    'a.JPEG': (30, 20, 3),
+    'deep/z.bmp': (9, 31, 3),
+    'deep/er/grey.png': (16, 16),
+    'deep/er/c.jpg': (8, 8, 3),
+    'c.webp': (11, 11, 3),
+  }.items():
+    pixels = rng.integers(0, 256, shape, np.uint8)
+    Image.fromarray(pixels).save(root / name)
+  (root / 'deep' / 'broken.png').write_bytes(b'\x89PNG nothing')
+  (root / 'notes.txt').write_text('no picture')
+  return root
+
+
+SORTED = [
+  'a.JPEG',
+  'b.png',
+  'c.webp',
+  'deep/broken.png',
+  'deep/er/c.jpg',
+  'deep/er/grey.png',
+  'deep/z.bmp',
+]
+
+
+def expected(network, path):
+  """Resizes the short side to 8 and crops the middle, with Pillow."""
+  with Image.open(path) as file:
+    image = file.convert('RGB')
+  width, height = image.size
+  if height <= width:
+    image = image.resize((8 * width // height, 8), Image.Resampling.BICUBIC)
+  else:
+    image = image.resize((8, 8 * height // width), Image.Resampling.BICUBIC)
+  left, top = (round((side - 8) / 2) for side in image.size)
+  pixels = np.array(image)[None, top : top + 8, left : left + 8]
+  logits = network.model.apply(
+    network.variables, (pixels / 255 - 0.5) / 0.25, train=False
+  )
+  shares = np.exp(np.asarray(logits[0], np.float64))
+  return shares / shares.sum()
+
+
+def test_files_of_folders_are_found_in_order(folder):
+  found = predictions.find_images([str(folder / 'notes.txt'), str(folder)])
+  assert found == [str(folder / name) for name in ['notes.txt', *SORTED]]
+  with pytest.raises(UserError, match=r'nope.png does not exist; name image'):
+    predictions.find_images([str(folder), str(folder / 'nope.png')])
+
+
+def test_a_folder_without_images(tmp_path):
+  with pytest.raises(UserError, match=r'has no images; looked for \.bmp, '):
+    predictions.find_images([str(tmp_path)])
+
+
+def test_the_probabilities_are_those_of_the_network(
+  trained_run, folder, monkeypatch
+):
+  network = trained.from_run(str(trained_run))
+  paths = predictions.find_images([str(folder)])
+  traces = []
+  compiled = predictions._predict
+
+  def counted(*args, **kwargs):
+    traces.append(args[1].shape)
+    return compiled(*args, **kwargs)
+
+  monkeypatch.setattr(predictions, '_predict', counted)
+  seen = list(predictions.predict_files(network, paths, batch_size=3))
+  assert traces == [(3, 8, 8, 3)]  # compiled once
+  assert [found.path for found in seen] == paths
+  for path, found in zip(paths, seen, strict=True):
+    if path.endswith('broken.png'):
+      assert 'cannot decode image' in found.error and path in found.error
+      assert found.best == ()
+      continue
+    shares = expected(network, path)
+    assert found.best == tuple(np.argsort(-shares)[:5])
+    np.testing.assert_allclose(
+      found.probabilities, np.sort(shares)[:-6:-1], rtol=1e-4
+    )
+
+
+def test_the_command_line(trained_run, folder, capsys):
+  arguments = ['predict', str(folder)]
+  with (
+    flagsaver.flagsaver(workdir=str(trained_run), format='csv'),
+    pytest.raises(UserError, match='1 of 7 files could not be read'),
+  ):
+    predict.main(arguments)
+  printed = capsys.readouterr()
+  (line,) = printed.err.splitlines()
+  assert line.startswith('error: cannot decode image')
+  assert str(folder / 'deep/broken.png') in line
+  rows = list(csv.DictReader(io.StringIO(printed.out)))
+  names = [name for name in SORTED if 'broken' not in name for _ in range(5)]
+  assert [row['file'] for row in rows] == [str(folder / name) for name in names]
+  assert [row['rank'] for row in rows] == list('12345') * 6
+  shares = expected(trained.from_run(str(trained_run)), folder / 'a.JPEG')
+  best = np.argsort(-shares)[:5]
+  assert [int(row['class']) for row in rows[:5]] == list(best)
+  assert [row['name'] for row in rows[:5]] == [str(k) for k in best]
+  np.testing.assert_allclose(
+    [float(row['probability']) for row in rows[:5]], shares[best], atol=1e-5
+  )
+
+  with flagsaver.flagsaver(workdir=str(trained_run)):
+    predict.main(['predict', str(folder / 'a.JPEG')])
+  lines = capsys.readouterr().out.splitlines()
+  assert lines == [
+    str(folder / 'a.JPEG'),
+    *(f'  {100 * shares[k]:5.1f} %  {k}' for k in best),
+  ]
+
+
+def test_no_picture_is_named(trained_run):
+  done = subprocess.run(
+    [
+      *(sys.executable, '-m', 'convmixer_jax', 'predict'),
+      f'--workdir={trained_run}',
+    ],
+    env=os.environ | {'GLIBC_TUNABLES': ''},  # start once
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert (done.returncode, done.stdout) == (1, '')
+  assert done.stderr == (
+    'error: no picture is named; name image files or folders of them\n'
+  )

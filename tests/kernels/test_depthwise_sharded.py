@@ -1,0 +1,109 @@
+"""depthwise_conv on a batch sharded over devices: partitioned, not gathered."""
+
+import json
+import math
+
+import devices
+import pytest
+
+from convmixer_jax.kernels import IMPLEMENTATIONS
+from convmixer_jax.kernels.cpu import library
+
+SCRIPT = """
+import functools, json, re, sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from convmixer_jax.kernels import depthwise_conv
+
+case = json.loads(sys.argv[1])
+names = tuple(case['mesh'])
+mesh = jax.make_mesh(
+  tuple(case['mesh'].values()), names, axis_types=(AxisType.Auto,) * len(names)
+)
+rng = np.random.default_rng(0)
+draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)
+batch, height, width, channels, size = case['shape']
+images = batch, height, width, channels
+dtype = jnp.dtype(case['dtype'])
+x, dy = jnp.asarray(draw(*images), dtype), jnp.asarray(draw(*images), dtype)
+kernel, bias = draw(size, size, channels), draw(channels)
+
+def results(implementation, x, kernel, bias, dy):
+  conv = functools.partial(depthwise_conv, implementation=implementation)
+  y, pull = jax.vjp(conv, x, kernel, bias)
+  return y, *pull(dy)
+
+def put(array, *spec):
+  return jax.device_put(array, NamedSharding(mesh, P(*spec)))
+
+sharded_channels = case['sharded_channels']
+arguments = (
+  put(x, names),
+  put(kernel, None, None, sharded_channels),
+  put(bias, sharded_channels),
+  put(dy, names),
+)
+compiled = jax.jit(
+  functools.partial(results, case['implementation'])
+).lower(*arguments).compile()
+text = compiled.as_text()
+values = compiled(*arguments)
+expected = jax.jit(functools.partial(results, 'xla'))(x, kernel, bias, dy)
+errors = [
+  float(jnp.abs(a.astype(jnp.float32) - b.astype(jnp.float32)).max()
+        / jnp.abs(b.astype(jnp.float32)).max())
+  for a, b in zip(jax.device_get(values), expected)
+]
+print(json.dumps(dict(
+  gathers=re.findall(
+    r' = (.*?) (?:all-gather|all-to-all|collective-permute)(?:-start)?\\(', text
+  ),
+  reductions=re.findall(r' = (.*?) all-reduce(?:-start)?\\(', text),
+  shards=[v.sharding.shard_shape(v.shape)[0] for v in values],
+  foreign=len(re.findall(r'custom_call_target="convmixer_', text)),
+  errors=errors,
+)))
+"""
+
+
+def run(implementation, mesh, shape, dtype='bfloat16', sharded_channels=None):
+  if implementation == 'native' and not library.is_available(
+    'depthwise', shape[-1]
+  ):
+    pytest.skip('the native kernels need a C++ compiler')
+  case = dict(
+    implementation=implementation,
+    mesh=mesh,
+    shape=shape,
+    dtype=dtype,
+    sharded_channels=sharded_channels,
+  )
+  count = math.prod(mesh.values())
+  return json.loads(devices.run(SCRIPT, count, json.dumps(case)))
+
+
+@pytest.mark.parametrize('implementation', [None, *IMPLEMENTATIONS])
+@pytest.mark.parametrize(
+  'num_devices, shape', [(8, (16, 8, 8, 40, 3)), (2, (6, 5, 7, 33, 4))]
+)
+def test_a_sharded_batch_stays_where_it_is(implementation, num_devices, shape):
+  found = run(implementation, {'data': num_devices}, shape)
+  assert found['gathers'] == []
+  # The one thing that travels is the sum of the parameters' gradients.
+  (reduction,) = found['reductions']
+  assert 'bf16' not in reduction
+  assert 'f32' in reduction
+  assert found['shards'][:2] == [shape[0] // num_devices] * 2
+  assert max(found['errors']) < 2**-7
+  assert max(found['errors'][2:]) < 1e-5
+  if implementation == 'native':
+    assert found['foreign'] == 3
+
+
+def test_only_parameters_are_gathered_when_they_are_sharded():
+  shape = (8, 6, 6, 64, 3)
+  mesh = {'data': 2, 'fsdp': 2}
+  found = run(None, mesh, shape, 'float32', sharded_channels='fsdp')
+  assert max(found['errors']) < 1e-5
+  assert not any('8,6,6' in gather for gather in found['gathers'])
+  assert found['shards'][:2] == [2, 2]

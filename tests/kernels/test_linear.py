@@ -1,0 +1,120 @@
+"""The pointwise product, against NumPy and autodiff in float32."""
+
+import json
+from functools import partial
+
+import devices
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convmixer_jax import kernels
+from convmixer_jax.kernels.cpu import library
+
+PRINT_COLLECTIVES = """
+import json, re
+import jax, jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from convmixer_jax import ops
+
+mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
+images = NamedSharding(mesh, P('data'))
+x, g = (jax.device_put(jnp.ones((8, 3, 2, c)), images) for c in (5, 7))
+kernel = jax.device_put(jnp.ones((5, 7)), NamedSharding(mesh, P()))
+
+def run(x, kernel, g):
+  y, pull = jax.vjp(kernels.linear, x, kernel)
+  return y, *pull(g)
+
+compiled = jax.jit(run).lower(x, kernel, g).compile()
+text = compiled.as_text()
+collective = r' = (\\S+) (all-\\w+|collective-\\w+)(?:-start)?\\('
+print(json.dumps({
+  'collectives': re.findall(collective, text),
+  'foreign': text.count('custom_call_target="convmixer_multiply"'),
+  'sums': [float(array.sum()) for array in compiled(x, kernel, g)],
+}))
+"""
+
+
+@pytest.fixture(params=['native', 'xla', None])
+def implementation(request):
+  if request.param == 'native' and not library.is_available('linear'):
+    pytest.skip('the native kernels need a C++ compiler')
+  return request.param
+
+
+def draw(seed, *shape):
+  rng = np.random.default_rng(seed)
+  return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize(
+  'shape, columns',
+  [
+    ((2, 3, 5, 7), 4),  # narrower than a vector
+    ((2, 7, 9, 33), 100),  # whole panels of columns, and a part of one
+    ((1, 1, 1, 1), 1),
+    ((4, 8, 8, 64), 48),
+    ((0, 2, 2, 4), 3),
+    ((5, 7), 4),  # no images
+    ((7,), 4),
+  ],
+)
+def test_forward_and_gradients(shape, columns, implementation):
+  x, kernel = draw(0, *shape), draw(1, shape[-1], columns)
+  weights = np.asarray(draw(2, *shape[:-1], columns))
+  linear = partial(kernels.linear, implementation=implementation)
+  y, pull = jax.jit(partial(jax.vjp, linear))(x, kernel)
+  dx, dkernel = pull(jnp.asarray(weights))
+  x, kernel = np.float64(x), np.float64(kernel)
+  np.testing.assert_allclose(y, x @ kernel, 1e-5, 1e-5)
+  np.testing.assert_allclose(dx, weights @ kernel.T, 1e-5, 1e-5)
+  rows = x.reshape(-1, shape[-1]), weights.reshape(-1, columns)
+  expected = rows[0].T @ rows[1]
+  np.testing.assert_allclose(dkernel, expected, 1e-5, 1e-5)
+
+
+def test_packed_kernels(implementation):
+  x, kernel = draw(0, 2, 7, 9, 33), draw(1, 33, 100)
+  linear = partial(kernels.linear, implementation=implementation)
+  for dtype in (jnp.float32, jnp.bfloat16):
+    packed = jax.jit(
+      partial(kernels.pack, dtype=dtype, implementation=implementation)
+    )(kernel)
+    y = jax.jit(linear)(x.astype(dtype), packed)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y, jax.jit(linear)(x.astype(dtype), kernel))
+
+
+def test_what_is_not_a_number_stays_in_its_row(implementation):
+  x = draw(0, 1, 2, 2, 5).at[0, 1, 0, 3].set(jnp.nan)
+  y = kernels.linear(x, draw(1, 5, 7), implementation=implementation)
+  expected = np.zeros((1, 2, 2, 7), bool)
+  expected[0, 1, 0] = True
+  np.testing.assert_array_equal(jnp.isnan(y), expected)
+
+
+def test_bfloat16_sums_and_reduces_in_float32(implementation):
+  x = jnp.ones((4, 32, 32, 8), jnp.bfloat16)
+  kernel = jnp.ones((8, 2))
+
+  def loss(x, kernel):
+    y = kernels.linear(x, kernel, implementation=implementation)
+    return jnp.sum(y.astype(jnp.float32))
+
+  dx, dkernel = jax.grad(loss, (0, 1))(x, kernel)
+  assert dx.dtype == jnp.bfloat16
+  assert dkernel.dtype == jnp.float32
+  # Summed in bfloat16, 4,096 ones stop growing at 256.
+  np.testing.assert_array_equal(dkernel, np.full((8, 2), 4096.0))
+
+
+def test_sharded_images_stay_where_they_are():
+  found = json.loads(devices.run(PRINT_COLLECTIVES, 4))
+  ((shape, kind),) = found['collectives']  # of the kernel's gradient
+  assert shape.startswith('f32[5,7]')
+  assert kind == 'all-reduce'
+  assert found['foreign'] == 2 * library.is_available('linear')
+  assert found['sums'] == [8 * 6 * 7 * 5, 8 * 6 * 5 * 7, 5 * 7 * 48]

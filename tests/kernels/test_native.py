@@ -1,0 +1,205 @@
+"""The CPU kernels: how they are built, repeatable, and clean.
+
+Their numbers are checked with the other implementations' in
+test_depthwise.py, their sharding in test_depthwise_sharded.py.
+"""
+
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import logging
+
+from convmixer_jax.kernels import depthwise_conv
+from convmixer_jax.kernels.cpu import build, library
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+needs_compiler = pytest.mark.skipif(
+  not library.is_available('depthwise', 3),
+  reason='the native kernels need a C++ compiler',
+)
+
+PRINT_DIGEST = """
+import hashlib, os, sys
+cpus = sorted(os.sched_getaffinity(0))
+os.sched_setaffinity(0, cpus[:int(sys.argv[1])])
+import jax, jax.numpy as jnp, numpy as np
+from convmixer_jax.kernels import depthwise_conv, linear
+rng = np.random.default_rng(0)
+draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
+x, dy = draw(9, 16, 16, 160), draw(9, 16, 16, 160)
+w, how = draw(160, 160), {'implementation': 'native'}
+layer = lambda *a: linear(depthwise_conv(*a, **how), w, **how)
+def run(*a):
+  y, pull = jax.vjp(layer, *a)
+  return y, *pull(dy)
+run = jax.jit(run)
+arguments = x, draw(5, 5, 160), draw(160)
+digests = {
+  hashlib.sha256(b''.join(np.asarray(a).tobytes() for a in run(*arguments)))
+  .hexdigest() for _ in range(20)
+}
+print(*digests)
+"""
+
+
+def start(script, *arguments, **environ):
+  return subprocess.Popen(
+    [sys.executable, '-c', script, *arguments],
+    env={**os.environ, 'PYTHONPATH': str(ROOT), **environ},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def output(process):
+  out, err = process.communicate()
+  assert process.returncode == 0, err
+  return out
+
+
+@needs_compiler
+@pytest.mark.skipif(
+  not hasattr(os, 'sched_setaffinity'), reason='cannot choose the CPUs here'
+)
+def test_results_are_the_same_bits_for_any_number_of_threads():
+  one, all_of_them = (output(start(PRINT_DIGEST, n)) for n in ('1', '999'))
+  assert len(one.split()) == 1
+  assert one == all_of_them
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_processes_may_build_at_once(tmp_path):
+  script = (
+    'from convmixer_jax.kernels import library; library.load("depthwise", 2)'
+  )
+  processes = [
+    start(script, CONVMIXER_JAX_CACHE=str(tmp_path / 'new')) for _ in range(3)
+  ]
+  for process in processes:
+    output(process)
+  (library,) = (tmp_path / 'new').iterdir()
+  assert library.name.startswith('depthwise_k2_')
+
+
+@needs_compiler
+def test_a_library_is_built_once(tmp_path, monkeypatch):
+  monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path))
+  library = build.build('depthwise', 2)
+  written = library.stat().st_mtime_ns
+  assert build.build('depthwise', 2) == library
+  assert library.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+  'compiler, reason',
+  [
+    ('/no/such/compiler', 'which is no program'),
+    (sys.executable, r'failed \('),
+  ],
+)
+def test_without_a_compiler_it_shifts_and_warns_once(
+  compiler, reason, monkeypatch, tmp_path
+):
+  messages = []
+  monkeypatch.setenv('CXX', compiler)
+  monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path))
+  monkeypatch.setattr(
+    logging, 'log_first_n', lambda *a: messages.append(a[1] % a[3:])
+  )
+  x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((11, 11, 2))
+  library.is_available.cache_clear()
+  try:
+    y = jax.jit(depthwise_conv)(x, kernel)
+    jax.grad(lambda kernel: depthwise_conv(x, kernel).sum())(kernel)
+  finally:
+    library.is_available.cache_clear()
+  np.testing.assert_array_equal(y, 16)
+  (message,) = messages
+  assert 'several times slower' in message
+  with pytest.raises(RuntimeError, match=reason):
+    depthwise_conv(x, kernel, implementation='native')
+
+
+@needs_compiler
+def test_a_kernel_with_more_columns_than_registers():
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal((2, 9, 11, 20), np.float32)
+  kernel = rng.standard_normal((13, 13, 20), np.float32)
+  results = {}
+  for name in ('native', 'xla'):
+    y, pull = jax.vjp(
+      lambda x, kernel, name=name: depthwise_conv(
+        x, kernel, implementation=name
+      ),
+      jnp.asarray(x),
+      jnp.asarray(kernel),
+    )
+    results[name] = (y, *pull(y))
+  for value, expected in zip(*results.values(), strict=True):
+    np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-3)
+
+
+@needs_compiler
+def test_bfloat16_keeps_what_is_not_a_number():
+  special = [np.nan, -np.nan, np.inf, -np.inf, 0.0, 3.3e38]
+  x = jnp.asarray(special, jnp.float32).reshape(1, 1, 1, 6)
+  x = x.astype(jnp.bfloat16)
+  kernel = jnp.ones((1, 1, 6), jnp.bfloat16)
+  y = depthwise_conv(x, kernel, implementation='native')
+  np.testing.assert_array_equal(
+    y.astype(jnp.float32), x.astype(jnp.float32), strict=True
+  )
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'driver, flags, sanitizers',
+  [
+    ('depthwise', ['-DKERNEL_SIZE=4'], 'address,undefined'),
+    # Has more columns than fit into the registers at once.
+    ('depthwise', ['-DKERNEL_SIZE=13'], 'address,undefined'),
+    ('depthwise', ['-DKERNEL_SIZE=4'], 'thread'),
+    ('dense', [], 'address,undefined'),
+    ('dense', [], 'thread'),
+  ],
+)
+def test_kernels_are_clean_under_sanitizers(
+  driver, flags, sanitizers, tmp_path
+):
+  x86 = platform.machine().lower() in ('x86_64', 'amd64')
+  # Without AVX there are fewer and narrower registers.
+  for target in ['native', 'x86-64'] if x86 else [None]:
+    program = tmp_path / f'{driver}_{target}'
+    made = subprocess.run(
+      [
+        *build._compiler(),
+        *['-std=c++17', '-O0', '-g', '-Wall', '-Wextra', '-Werror'],
+        *([f'-march={target}'] if target else []),
+        f'-fsanitize={sanitizers}',
+        '-fno-sanitize-recover=all',
+        '-pthread',
+        *flags,
+        f'-I{build._SOURCE_DIR}',
+        str(ROOT / f'tests/kernels/{driver}_driver.cc'),
+        *['-o', str(program)],
+      ],
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    if 'sanitize' in made.stderr or 'cannot find' in made.stderr:
+      pytest.skip(f'the compiler has no -fsanitize={sanitizers}')
+    assert made.returncode == 0, made.stderr
+    run = subprocess.run([program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr

@@ -1,0 +1,251 @@
+"""What every network has to pass, in a tiny form of it."""
+
+import copy
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import onnxruntime
+import pytest
+import wrong_networks
+from architectures import (
+  DATASET,
+  NAMES,
+  TINY,
+  assert_identical,
+  config_of,
+  create,
+  images_of,
+  normalized,
+)
+
+from convmixer_jax import config as config_lib
+from convmixer_jax import export, models
+from convmixer_jax.analysis import flops
+from convmixer_jax.errors import UserError
+from convmixer_jax.evaluation import predictions
+from convmixer_jax.planning import build, compilation, report
+from convmixer_jax.planning.chips import Chip
+from convmixer_jax.pretrained import weights
+from convmixer_jax.training import initialize, steps
+
+
+def test_every_network_is_tested():
+  assert TINY.keys() == models.MODELS.keys()
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_forward_is_the_same_however_it_is_computed(name):
+  model, variables = create(name)
+  images = normalized(images_of())
+  logits = model.apply(variables, images, train=False)
+  assert logits.shape == (4, 10) and logits.dtype == jnp.float32
+  assert np.ptp(logits, axis=0).min() > 0.01
+  _, state = model.apply(
+    variables, images, train=False, mutable='intermediates'
+  )
+  (features,) = state['intermediates']['features']
+  (outputs,) = state['intermediates']['blocks']['output']
+  assert features.shape == (4, 8) and features.dtype == jnp.float32
+  assert outputs.shape == (2, 4, 4, 4, 8)
+  looped = model.clone(scan=True, remat=True)
+  np.testing.assert_allclose(
+    looped.apply(variables, images, train=False), logits, atol=1e-5
+  )
+  rounded = model.clone(dtype=jnp.bfloat16).apply(
+    variables, images, train=False
+  )
+  assert rounded.dtype == jnp.float32
+  assert 0 < np.abs(rounded - logits).max() < 0.1 * np.abs(logits).max()
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_parameter_has_a_gradient(name):
+  model, variables = create(name)
+  images, labels = normalized(images_of(count=16)), jnp.arange(16) % 10
+  rest = {k: v for k, v in variables.items() if k != 'params'}
+
+  def gradient(model):
+    def loss(params):
+      logits, _ = model.apply(
+        {'params': params, **rest},
+        images,
+        train=True,
+        mutable=['batch_stats'],
+        rngs={'dropout': jax.random.key(0)},
+      )
+      return -jax.nn.log_softmax(logits)[jnp.arange(16), labels].mean()
+
+    return jax.jit(jax.grad(loss))(variables['params'])
+
+  found = gradient(model)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(found):
+    assert leaf.dtype == jnp.float32
+    is_stacked = path[0].key == 'blocks'
+    for part in leaf if is_stacked else [leaf]:
+      assert np.any(part != 0), jax.tree_util.keystr(path)
+  looped = gradient(model.clone(scan=True, remat=True))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), looped, found
+  )
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_files_with_timms_names_there_and_back_bit_for_bit(name, tmp_path):
+  model, variables = create(name)
+  architecture = models.MODELS[name]
+  variables = {'batch_stats': {}, **variables}
+  fields = architecture.network_fields(model)
+  first, second = (str(tmp_path / f'{i}.safetensors') for i in (1, 2))
+  weights.save(weights.Weights(fields, 10, variables, network=name), first)
+  loaded = weights.load(first)
+  assert (loaded.network, loaded.num_classes) == (name, 10)
+  assert loaded.model == fields
+  assert_identical(loaded.variables, variables)
+  weights.save(loaded, second)
+  assert_identical(weights.load(second).variables, variables)
+  tensors = architecture.state_dict.to_timm(variables)
+  assert all(map(architecture.state_dict.matches, tensors))
+  others = [m for other, m in models.MODELS.items() if other != name]
+  for other in others:
+    assert sum(map(other.state_dict.matches, tensors)) < len(tensors) / 2
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('size', [8, 12])
+def test_fast_evaluation_and_exports_equal_the_network(name, size):
+  model, variables = create(name)
+  images = images_of(size)
+  expected = model.apply(variables, normalized(images), train=False)
+  dataset = copy.deepcopy(DATASET)
+  dataset.image_size = size
+  config = ml_collections.ConfigDict({'dataset': dataset})
+  logits = jax.jit(
+    lambda images: steps.classify(variables, images, model=model, config=config)
+  )(images)
+  np.testing.assert_allclose(logits, expected, atol=2e-5)
+  infer = predictions._make_inference(variables, model=model, config=config)
+  np.testing.assert_allclose(jax.jit(infer)(images), expected, atol=2e-5)
+
+  content = export.to_stablehlo(model, variables, dataset)
+  outputs = jax.export.deserialize(bytearray(content)).call(images)
+  np.testing.assert_allclose(outputs, expected, atol=2e-5)
+  if models.MODELS[name].to_onnx:
+    content = export.to_onnx(model, variables, dataset)
+    session = onnxruntime.InferenceSession(content)
+    (outputs,) = session.run(None, {'images': images})
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_weights_of_another_network_are_refused_by_name(name, tmp_path):
+  model, variables = create(name)
+  path = str(tmp_path / 'x.safetensors')
+  fields = models.MODELS[name].network_fields(model)
+  variables = {'batch_stats': {}, **variables}
+  weights.save(weights.Weights(fields, 10, variables, network=name), path)
+  other = next(n for n in NAMES if n != name)
+  config = config_of(other)
+  config.init_from = path
+  model = models.create_model(config.model, 10)
+  with pytest.raises(
+    UserError,
+    match=f"config.model.name = '{other}' .there '{name}'.; give "
+    f'--config.model.name={name}$',
+  ):
+    initialize.load_start(config, model)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_plan_counts_and_compiles_the_step(name):
+  config = config_of(name)
+  matrix, depthwise = report.count_by_unit(config, 64, 10)
+  assert matrix > 0 and (depthwise > 0) == (name == 'convmixer')
+  step = compilation.compile_step(
+    config, jax.devices()[:1], num_classes=10, steps_per_epoch=20
+  )
+  model = models.create_model(config.model, 10)
+  parameters = flops.count_parameters(model, 8)
+  assert step.memory['parameters'] == 4 * parameters
+  chip = Chip('a CPU', 1e12, 1e11, 2**40)
+  plan = build.make_plan(
+    config,
+    chip,
+    jax.devices()[:1],
+    num_examples=1442,
+    num_classes=10,
+    search=False,
+  )
+  (column,) = plan['steps']
+  assert column['matrix_flops'] == matrix
+  assert 'batch, images' in report.table(
+    plan | {'config': 'C', 'topology': 'T'}
+  )
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_config_has_exactly_the_fields_of_its_network(name):
+  config = models.model_config(name)
+  assert set(config) == {'name', *models.MODELS[name].fields}
+  models.validate(config)
+  models.create_model(config, 10)
+  other = next(n for n in NAMES if n != name)
+  key = next(
+    k
+    for k in models.MODELS[other].fields
+    if k not in models.MODELS[name].fields
+  )
+  config[key] = 1
+  message = f"config.model.{key} is not a field of '{name}', which has width, d"
+  for check in (models.validate, lambda c: models.create_model(c, 10)):
+    with pytest.raises(UserError, match=message):
+      check(config)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_run_may_resume_with_another_way_to_compute(name):
+  old = models.model_config(name)
+  new = models.model_config(name, remat=True, scan=True, width=16)
+  flat = [
+    {f'model.{key}': value for key, value in config.items()}
+    for config in (old, new)
+  ]
+  changed = config_lib.changed_keys(*flat, models.free_keys(new))
+  assert changed == ['model.width']
+
+
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    (
+      'resnet',
+      "'resnet' is unknown; there are convmixer, vit, and MODULE:ATTR",
+    ),
+    ('no_module_of_this_name:X', "there is no module 'no_module_of_thi"),
+    ('convmixer_jax.models:MODELS', 'is a dict, not an Architecture; see docs'),
+    ('convmixer_jax.models:NONE', "no 'NONE'; its Architectures: CONVMIXER, V"),
+  ],
+)
+def test_an_unknown_network_is_refused(name, message):
+  with pytest.raises(UserError, match=message):
+    models.find_architecture(name)
+
+
+def test_a_file_that_names_a_module_does_not_import_it(tmp_path):
+  model, variables = create('vit')
+  fields = models.MODELS['vit'].network_fields(model)
+  path = str(tmp_path / 'x.safetensors')
+  told = weights.Weights(fields, 10, variables, network='vit')
+  weights.save(told, path)
+  tensors, record = weights._read_safetensors(path)
+  assert record['network'] == 'vit'
+  assert weights._find_network(tensors, 'this_would_run:X', None) == 'vit'
+
+
+def test_a_network_that_fails_after_training_is_reported():
+  network = wrong_networks.RAISES
+  model = network.module()
+  message = r'Raises fails for images of 8 x 8 \(RuntimeError: no such\); ch'
+  with pytest.raises(UserError, match=message):
+    network.check_image_size(model, {}, 8)

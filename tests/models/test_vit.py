@@ -1,0 +1,238 @@
+"""ViT equals timm's, and the reference shows each mistake that is easily made.
+
+Regenerate fixtures/vit.npz with fixtures/make_vit_fixtures.py.
+"""
+
+import functools
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from configs import finetune
+from convmixer_jax.errors import UserError
+from convmixer_jax.models import VIT, ViT, layers
+from convmixer_jax.pretrained import weights
+
+FIXTURE = pathlib.Path(__file__).parents[1] / 'fixtures' / 'vit.npz'
+SIZES = ('32x32', '48x48', '40x24')
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope='module')
+def arrays():
+  with np.load(FIXTURE) as file:
+    return dict(file)
+
+
+@pytest.fixture(scope='module')
+def tensors(arrays):
+  return {
+    key.removeprefix('weights/'): array
+    for key, array in arrays.items()
+    if key.startswith('weights/')
+  }
+
+
+def create(tensors, **changes):
+  """Returns the model of the tensors, and its variables."""
+  fields, named = VIT.state_dict.infer_fields(tensors, 'fixture')
+  model = ViT(**({'heads': 3} | fields | changes))
+  return model, VIT.state_dict.from_timm(named)
+
+
+def error(arrays, tensors, size='32x32', **changes):
+  """Returns the largest difference from timm's logits and features."""
+  model, variables = create(tensors, **changes)
+  logits, state = model.apply(
+    variables, arrays[f'{size}/images'], train=False, mutable='intermediates'
+  )
+  (features,) = state['intermediates']['features']
+  return max(
+    np.abs(logits - arrays[f'{size}/logits']).max(),
+    np.abs(features - arrays[f'{size}/features']).max(),
+  )
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('changes', [{}, {'scan': True, 'remat': True}])
+def test_equals_timm_at_any_size(arrays, tensors, size, changes):
+  assert error(arrays, tensors, size, **changes) < TOLERANCE
+
+
+def test_fields_follow_from_the_tensors(tensors):
+  fields, _ = VIT.state_dict.infer_fields(tensors, 'fixture')
+  assert fields == {
+    'width': 24,
+    'depth': 3,
+    'patch_size': 8,
+    'mlp_ratio': 4,
+    'num_classes': 5,
+  }
+
+
+def test_gelu_by_tanh_would_show(arrays, tensors, monkeypatch):
+  tanh = functools.partial(jax.nn.gelu, approximate=True)
+  monkeypatch.setattr(layers.jax.nn, 'gelu', lambda x, approximate: tanh(x))
+  assert error(arrays, tensors) > 4 * TOLERANCE
+
+
+def test_another_epsilon_would_show(arrays, tensors, monkeypatch):
+  monkeypatch.setattr(layers, 'EPSILON', 1e-5)
+  assert error(arrays, tensors) > 10 * TOLERANCE
+
+
+def with_class_token_last(tensors):
+  rolled = np.roll(tensors['pos_embed'], -1, axis=1)
+  return tensors | {'pos_embed': rolled}
+
+
+def with_position_embedding_before_class_token(tensors):
+  table = tensors['pos_embed'].copy()
+  table[:, 0] = 0
+  return tensors | {'pos_embed': table}
+
+
+def in_blocks(tensors, change):
+  """Changes the output axis of all qkv layers, `[3, heads, size, ...]`."""
+
+  def changed(array):
+    parts = array.reshape(3, 3, 8, *array.shape[1:])
+    return change(parts).reshape(array.shape)
+
+  return tensors | {
+    name: changed(array) for name, array in tensors.items() if '.qkv.' in name
+  }
+
+
+def with_keys_before_queries(tensors):
+  return in_blocks(tensors, lambda parts: parts[[1, 0, 2]])
+
+
+def with_heads_before_qkv(tensors):
+  return in_blocks(tensors, lambda parts: parts.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    with_class_token_last,
+    with_position_embedding_before_class_token,
+    with_keys_before_queries,
+    with_heads_before_qkv,
+  ],
+)
+def test_another_order_would_show(arrays, tensors, change):
+  assert error(arrays, change(tensors)) > 100 * TOLERANCE
+
+
+def test_resampling_without_antialias_would_show(arrays, tensors, monkeypatch):
+  resize = jax.image.resize
+  monkeypatch.setattr(
+    jax.image,
+    'resize',
+    lambda x, shape, method, antialias: resize(x, shape, method, False),
+  )
+  assert error(arrays, tensors, '40x24') > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (
+      {'heads': 5},
+      'heads = 5 does not divide config.model.width = 24; choose one of 1, 2',
+    ),
+    (
+      {'depth': 0},
+      'config.model.depth = 0 is not a whole number of at least 1',
+    ),
+    (
+      {'drop_path': 1.0},
+      'config.model.drop_path = 1.0 is not at least 0 and below 1',
+    ),
+    ({'drop_path': -0.1}, 'config.model.drop_path = -0.1 is negative'),
+  ],
+)
+def test_a_field_out_of_range_is_refused(tensors, changes, message):
+  with pytest.raises(UserError, match=message):
+    create(tensors, **changes)
+
+
+@pytest.mark.parametrize('size', [(30, 32), (32, 0)])
+def test_an_image_that_patches_do_not_divide_is_refused(tensors, size):
+  model, variables = create(tensors)
+  with pytest.raises(UserError, match=r'patch_size = 8 does not divide the im'):
+    model.apply(variables, jnp.zeros((1, *size, 3)), train=False)
+
+
+def test_tensors_of_another_network_are_listed(tensors):
+  changed = dict(tensors)
+  del changed['norm.bias']
+  changed['head_dist.bias'] = np.zeros(5, np.float32)
+  with pytest.raises(
+    UserError,
+    match=r'x is no ViT as timm lays it out; missing: norm\.bias; surplus: h',
+  ):
+    VIT.state_dict.infer_fields(changed, 'x')
+
+
+def test_heads_that_the_tensors_do_not_tell(tensors, tmp_path, caplog):
+  path = str(tmp_path / 'x.safetensors')
+  _, variables = create(tensors)
+  fields = {'width': 24, 'depth': 3, 'patch_size': 8, 'mlp_ratio': 4}
+  bare = weights.Weights(fields, 5, variables, network='vit')
+  weights.save(bare, path)
+  with pytest.raises(
+    UserError, match='its heads; give --model=heads=VALUE, or a v'
+  ):
+    weights.load(path)
+  told = weights.load(path, 'heads=3')
+  assert told.model == fields | {'heads': 3}
+  assert told.image_size == 32  # of 4 x 4 patches
+  for wrong, message in {
+    'heads=many': "'heads=many' has no whole number",
+    'heds=3': "'heds' is not a field of a network; did you mean 'heads'",
+    'width=48,heads=3': "has width = 24, not 48 as 'width=48,heads=3' has it",
+  }.items():
+    with pytest.raises(UserError, match=message):
+      weights.load(path, wrong)
+  for other in ('convmixer', '768_32', 'relu', 'kernel_size=3'):
+    with pytest.raises(UserError, match="the tensors of 'vit', which"):
+      weights.load(path, other)
+  assert weights.read(path).model == fields | {'heads': None}
+  assert VIT.state_dict.assume({'width': 768}) == {'heads': 12}
+
+
+def test_the_config_that_timm_puts_beside(tensors, tmp_path):
+  safetensors.numpy.save_file(tensors, tmp_path / 'model.safetensors')
+  config = {
+    'architecture': 'vit_base_patch16_224',
+    'pretrained_cfg': {
+      'input_size': [3, 224, 224],
+      'crop_pct': 0.9,
+      'mean': [0.5, 0.5, 0.5],
+      'std': [0.5, 0.5, 0.5],
+    },
+  }
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  loaded = weights.load(str(tmp_path))
+  assert loaded.network == 'vit' and loaded.model['heads'] == 12
+  assert loaded.mean == loaded.std == (0.5, 0.5, 0.5)
+  assert (loaded.image_size, loaded.eval_crop_fraction) == (224, 0.9)
+  (tmp_path / 'config.json').unlink()
+  with pytest.raises(UserError, match="width = 24, not 768 as 'deit_b' has"):
+    weights.load(str(tmp_path), 'deit_b')
+
+
+def test_released_weights_have_a_config_to_start_from():
+  config = finetune.get_config('vit_b16')
+  assert config.init_from.startswith('hf://timm/vit_base_patch16_224.')
+  assert config.dataset.mean == config.dataset.std == (0.5, 0.5, 0.5)
+  config = finetune.get_config('deit_b')
+  assert config.init_from == 'hf://timm/deit_base_patch16_224.fb_in1k'
+  assert config.dataset.mean == (0.485, 0.456, 0.406)

@@ -1,0 +1,121 @@
+"""The hub: its own library against a small server that answers as it does."""
+
+import hashlib
+import http.server
+import threading
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from huggingface_hub import constants
+
+from convmixer_jax.errors import UserError
+from convmixer_jax.models.convmixer import state_dict as layouts
+from convmixer_jax.pretrained import hub, weights
+
+COMMIT = '1234567890' * 4
+CONFIG = b"""{"architecture": "convmixer_768_32", "pretrained_cfg":
+  {"input_size": [3, 224, 224], "crop_pct": 0.96, "mean": [0.5, 0.5, 0.5]}}"""
+
+
+def file_of_weights():
+  shapes = layouts._shapes(4, 1, 2, 3, 5)
+  return safetensors.numpy.save(
+    {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+  )
+
+
+FILES = {
+  '/timm/small/resolve/main/model.safetensors': file_of_weights(),
+  '/timm/small/resolve/main/config.json': CONFIG,
+  '/timm/plain/resolve/v2/model.safetensors': file_of_weights(),
+  '/timm/other/resolve/main/README.md': b'nothing else',
+}
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+  """Serves `FILES`; what is missing has the code that the hub gives."""
+
+  def do_HEAD(self):
+    branch = 'v2' if 'plain' in self.path else 'main'
+    path = self.path.replace(COMMIT, branch)
+    body = FILES.get(path)
+    repository, _, rest = path.partition('resolve/')
+    revision = rest.split('/')[0]
+    if body is not None:
+      self.send_response(200)
+      self.send_header('ETag', f'"{hashlib.sha256(body).hexdigest()}"')
+      self.send_header('X-Repo-Commit', COMMIT)
+    elif 'gated' in path:
+      self.send_response(403)
+      self.send_header('X-Error-Code', 'GatedRepo')
+    else:
+      code = 'EntryNotFound'
+      if not any(file.startswith(repository) for file in FILES):
+        code = 'RepoNotFound'
+      elif not any(f'{repository}resolve/{revision}' in file for file in FILES):
+        code = 'RevisionNotFound'
+      self.send_response(404)
+      self.send_header('X-Error-Code', code)
+    self.send_header('Content-Length', str(len(body or b'')))
+    self.end_headers()
+    return body
+
+  def do_GET(self):
+    self.wfile.write(self.do_HEAD() or b'')
+
+  def log_message(self, *args):
+    pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+  server = http.server.ThreadingHTTPServer(('localhost', 0), Hub)
+  thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+  thread.start()
+  address = f'http://localhost:{server.server_port}'
+  template = constants.HUGGINGFACE_CO_URL_TEMPLATE
+  template = template.replace(constants.ENDPOINT, address)
+  monkeypatch.setattr(constants, 'HUGGINGFACE_CO_URL_TEMPLATE', template)
+  monkeypatch.setattr(constants, 'ENDPOINT', address)
+  monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
+  yield server
+  server.shutdown()
+  thread.join()
+  server.server_close()
+
+
+def test_downloads_once_and_then_needs_no_network(server, monkeypatch):
+  loaded = weights.load('hf://timm/small')
+  assert loaded.model['activation'] == 'relu'  # the config came with it
+  assert loaded.image_size == 224
+  assert (loaded.model['width'], loaded.num_classes) == (4, 5)
+
+  monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+  again = weights.load('hf://timm/small')
+  assert again.model == loaded.model
+  with pytest.raises(
+    UserError, match=r'hf://timm/plain@v2 is not in the cache'
+  ):
+    weights.load('hf://timm/plain@v2')
+
+
+def test_a_revision_and_no_config(server):
+  assert weights.load('hf://timm/plain@v2').model['activation'] == 'gelu'
+
+
+@pytest.mark.parametrize(
+  ('source', 'message'),
+  [
+    ('hf://timm/nothing', 'the hub has no such repository'),
+    ('hf://timm/gated', 'hf://timm/gated is gated: ask for access'),
+    ('hf://timm/small@v9', "timm/small has no revision 'v9'"),
+    ('hf://timm/other', 'has none of model.safetensors, pytorch_model.bin'),
+    ('hf://small', 'hf://small is no repository; give hf://owner/name'),
+    ('hf://timm/a b', 'hf://timm/a b: .*Repo id must'),
+  ],
+)
+def test_what_the_hub_refuses_is_one_line(server, source, message):
+  with pytest.raises(UserError, match=message) as caught:
+    hub.download(source)
+  assert '\n' not in str(caught.value)

@@ -1,0 +1,154 @@
+"""`load_run`: what a run left comes back, and nothing is written to it."""
+
+import shutil
+import subprocess
+import sys
+
+import devices
+import jax
+import numpy as np
+import pytest
+from run_files import read_state
+
+import convmixer_jax
+from convmixer_jax import config as config_lib
+from convmixer_jax.data import sources
+from convmixer_jax.errors import UserError
+
+
+def contents(directory):
+  return {
+    path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes())
+    for path in directory.rglob('*')
+  }
+
+
+def test_a_run_comes_back_and_stays_as_it_was(trained_run):
+  before = contents(trained_run)
+  run = convmixer_jax.load_run(trained_run)
+  assert run.workdir == trained_run
+  assert [row['step'] for row in run.metrics] == [16, 20, 32, 40]
+  assert run.class_names == tuple('0123456789')
+
+  accuracies = {
+    row['step']: row['eval_accuracy']
+    for row in run.metrics
+    if 'eval_accuracy' in row
+  }
+  best = max(accuracies, key=lambda step: (accuracies[step], step))
+  for step, expected in ((None, 40), (25, 25), (32, 32), ('best', best)):
+    model, variables = run.restore(step)
+    state = read_state(trained_run, expected)
+    assert set(variables) == {'params', 'batch_stats'}
+    for name, tree in variables.items():
+      jax.tree.map(np.testing.assert_array_equal, tree, state[name])
+    assert (model.num_classes, model.depth) == (10, 2)
+  assert contents(trained_run) == before
+
+
+def test_the_restored_network_is_that_of_the_run(trained_run):
+  run = convmixer_jax.load_run(trained_run)
+  model, variables = run.restore()
+  source = sources.create_source(run.config.dataset, 'test')
+  images = np.stack([source[i]['image'] for i in range(len(source))])
+  labels = np.array([source[i]['label'] for i in range(len(source))])
+  logits = np.asarray(
+    model.apply(variables, (images / 255 - 0.5) / 0.25, train=False), np.float64
+  )
+  losses = np.log(np.exp(logits).sum(-1)) - logits[range(len(labels)), labels]
+  measured = run.metrics[-1]
+  assert losses.mean() == pytest.approx(measured['eval_loss'], rel=1e-5)
+  accuracy = np.mean(logits.argmax(-1) == labels)
+  assert accuracy == pytest.approx(measured['eval_accuracy'])
+
+
+def test_the_config_can_start_another_run(trained_run, config):
+  run = convmixer_jax.load_run(str(trained_run))
+  assert type(run.config.dataset.mean) is tuple
+  config_lib.validate(run.config)
+  assert (
+    config_lib.flatten(run.config).keys() == config_lib.flatten(config).keys()
+  )
+  run.config.update_from_flattened_dict({'model.width': 4, 'num_steps': 1})
+  run.config.model.depthwise = 'xla'
+  assert run.restore()[0].width == 16
+
+
+def test_a_step_that_is_not_there(trained_run):
+  run = convmixer_jax.load_run(trained_run)
+  with pytest.raises(UserError, match=r'of step 6; there are 16, 25, 32, 40$'):
+    run.restore(6)
+
+
+def test_a_run_without_checkpoints(trained_run, tmp_path):
+  shutil.copy(trained_run / 'config.json', tmp_path)
+  run = convmixer_jax.load_run(tmp_path)
+  assert run.metrics == [] and run.class_names is None
+  with pytest.raises(UserError, match='has no checkpoint yet'):
+    run.restore()
+  assert [path.name for path in tmp_path.iterdir()] == ['config.json']
+
+
+def test_no_best_where_none_was_evaluated(trained_run, tmp_path):
+  shutil.copy(trained_run / 'config.json', tmp_path)
+  shutil.copytree(
+    trained_run / 'checkpoints' / '25', tmp_path / 'checkpoints' / '25'
+  )
+  run = convmixer_jax.load_run(tmp_path)
+  with pytest.raises(UserError, match=r'none is the best; there are 25$'):
+    run.restore('best')
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    (None, 'is no directory of a run'),
+    ('[1]', 'is not a config of ours'),
+    ('{"model": ', 'is not a config of ours'),
+    ('{"a": 1}', 'is not a config of ours'),
+  ],
+)
+def test_a_directory_that_is_no_run(tmp_path, text, message):
+  if text is not None:
+    (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(UserError, match=message) as error:
+    convmixer_jax.load_run(tmp_path)
+  assert '\n' not in str(error.value)
+
+
+def test_a_bare_import_loads_nothing_large():
+  code = 'import sys, convmixer_jax; print(*sys.modules)'
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert not {'jax', 'flax', 'orbax', 'numpy'} & set(done.stdout.split())
+  with pytest.raises(AttributeError, match='no attribute'):
+    convmixer_jax.no_such_name  # noqa: B018
+
+
+def test_checkpoints_of_several_devices_are_read_on_one(trained_run, tmp_path):
+  """Four devices that each hold a quarter write; this process has one."""
+  shutil.copy(trained_run / 'config.json', tmp_path)
+  code = f"""
+import jax, numpy as np
+from etils import epath
+from jax.sharding import NamedSharding, PartitionSpec
+from convmixer_jax.checkpoints.checkpoint import Checkpointer, Progress
+from convmixer_jax.training.metrics import empty_window
+from convmixer_jax.training.steps import TrainState
+mesh = jax.make_mesh((4,), ('fsdp',))
+split = NamedSharding(mesh, PartitionSpec('fsdp'))
+kernel = jax.device_put(np.arange(32.).reshape(8, 4), split)
+params = {{'head': {{'kernel': kernel, 'bias': np.zeros(4)}}}}
+stats = {{'patch_bn': {{'mean': np.zeros(8)}}}}
+writer = Checkpointer(epath.Path({str(tmp_path)!r}), keep=1)
+progress = Progress(empty_window())
+writer.save(TrainState(np.int32(3), params, stats, ()), progress)
+writer.close()
+"""
+  devices.run(code, 4)
+  model, variables = convmixer_jax.load_run(tmp_path).restore()
+  assert model.num_classes == 4
+  kernel = variables['params']['head']['kernel']
+  assert len(kernel.devices()) == 1
+  np.testing.assert_array_equal(kernel, np.arange(32.0).reshape(8, 4))

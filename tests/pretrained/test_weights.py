@@ -1,0 +1,211 @@
+"""Weights in and out, against timm's network (fixtures/weights.npz)."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from configs import cifar10
+from convmixer_jax.errors import UserError
+from convmixer_jax.models import ConvMixer
+from convmixer_jax.models.convmixer.state_dict import assume, to_timm
+from convmixer_jax.models.convmixer.variants import VARIANTS
+from convmixer_jax.pretrained import weights
+
+FIXTURE = pathlib.Path(__file__).parents[1] / 'fixtures' / 'weights.npz'
+NETWORKS = VARIANTS | {
+  'cifar10': {
+    key: cifar10.get_config().model[key] for key in VARIANTS['1536_20']
+  }
+}
+REDUCED = {'width': 8, 'depth': 2}
+SIZES = (56, 66)
+
+
+@pytest.fixture(scope='module')
+def arrays():
+  with np.load(FIXTURE) as file:
+    return dict(file)
+
+
+def tensors_of(arrays, name):
+  prefix = f'{name}/weights/'
+  return {
+    key.removeprefix(prefix): array
+    for key, array in arrays.items()
+    if key.startswith(prefix)
+  }
+
+
+@pytest.fixture
+def path(arrays, tmp_path):
+  """The file of one of timm's networks, GELU, 7 x 7 patches."""
+  path = tmp_path / 'model.safetensors'
+  safetensors.numpy.save_file(tensors_of(arrays, '1536_20'), path)
+  return path
+
+
+def assert_identical(a, b):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def relative_error(ours, theirs):
+  return np.abs(ours - theirs).max() / np.abs(theirs).max()
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_gives_what_timm_gives_and_goes_back_bit_for_bit(
+  name, arrays, tmp_path
+):
+  network = NETWORKS[name] | REDUCED
+  theirs = tensors_of(arrays, name)
+  path = str(tmp_path / 'timm.safetensors')
+  safetensors.numpy.save_file(theirs, path)
+  loaded = weights.load(path, network['activation'])
+  assert (loaded.model, loaded.num_classes) == (network, 5)
+
+  model = ConvMixer(**loaded.model, num_classes=5)
+  for size in SIZES:
+    images = arrays['images'][:, :size, :size] / np.float32(127.5) - 1
+    logits, state = model.apply(
+      loaded.variables, images, train=False, mutable='intermediates'
+    )
+    (features,) = state['intermediates']['features']
+    expected = arrays[f'{name}/features_{size}']
+    assert relative_error(features, expected) < 1e-4
+    assert relative_error(logits, arrays[f'{name}/logits_{size}']) < 1e-4
+
+  out = str(tmp_path / 'ours.safetensors')
+  weights.save(loaded, out)
+  again = weights.load(out)
+  assert again.model == loaded.model
+  assert_identical(again.variables, loaded.variables)
+  written = safetensors.numpy.load_file(out)
+  assert written.keys() == theirs.keys()
+  for key, tensor in written.items():
+    assert tensor.dtype == theirs[key].dtype
+    if not key.endswith('num_batches_tracked'):
+      np.testing.assert_array_equal(tensor, theirs[key])
+
+
+def test_what_is_known_goes_with_the_file(path, tmp_path):
+  loaded = weights.load(str(path), 'relu')
+  known = {
+    'mean': (0.1, 0.2, 0.3),
+    'std': (1.0, 2.0, 3.0),
+    'image_size': 56,
+    'eval_crop_fraction': 0.96,
+    'labels': ('a', 'b', 'c', 'd', 'é'),
+  }
+  out = str(tmp_path / 'out.safetensors')
+  weights.save(weights.Weights(loaded.model, 5, loaded.variables, **known), out)
+  again = weights.load(out)
+  assert again.model['activation'] == 'relu'
+  assert {key: getattr(again, key) for key in known} == known
+  with safetensors.safe_open(out, 'np') as file:
+    assert file.metadata()['format'] == 'pt'
+
+
+def test_the_config_that_timm_puts_beside(path):
+  config = {
+    'architecture': 'convmixer_768_32',
+    'num_classes': 5,
+    'label_names': ['n1', 'n2', 'n3', 'n4', 'n5'],
+    'pretrained_cfg': {
+      'input_size': [3, 224, 224],
+      'crop_pct': 0.96,
+      'mean': [0.485, 0.456, 0.406],
+      'std': [0.229, 0.224, 0.225],
+      'pool_size': None,
+    },
+  }
+  beside = path.parent / 'config.json'
+  beside.write_text(json.dumps(config))
+  loaded = weights.load(str(path.parent))  # the directory will do
+  assert loaded.model['activation'] == 'relu'
+  assert loaded.mean == (0.485, 0.456, 0.406)
+  assert loaded.std == (0.229, 0.224, 0.225)
+  assert (loaded.image_size, loaded.eval_crop_fraction) == (224, 0.96)
+  assert loaded.labels == ('n1', 'n2', 'n3', 'n4', 'n5')
+
+  # Names of other classes than those of the head are no names.
+  config['label_names'].pop()
+  beside.write_text(json.dumps(config))
+  assert weights.load(str(path)).labels is None
+
+  beside.write_text('{"architecture": "convmixer_768_32", "pretrained_cfg": 1}')
+  with pytest.raises(UserError, match=r'config\.json is no config.json of tim'):
+    weights.load(str(path))
+  beside.write_text('{"model": {"width": 8}}')  # of a run, say
+  assert weights.load(str(path)).mean is None
+
+
+def test_the_activation_that_nobody_tells(path, caplog):
+  assert weights.load(str(path)).model['activation'] == 'gelu'
+  assert (
+    'does not contain its activation; assumed is activation gelu' in caplog.text
+  )
+  released = dict(VARIANTS['768_32'])
+  del released['activation']
+  assert assume(released) == {'activation': 'relu'}
+  assert assume(released | {'depth': 16}) == {'activation': 'gelu'}
+
+
+def test_another_network_than_claimed_is_refused(path, tmp_path):
+  with pytest.raises(UserError, match="width = 8, not 768 as '768_32' has it"):
+    weights.load(str(path), '768_32')
+  for other in ('vit', 'vit_b16'):
+    with pytest.raises(UserError, match="of 'convmixer', which 'vit"):
+      weights.load(str(path), other)
+  with pytest.raises(UserError, match="no variant '768'; there are 1536_20"):
+    weights.load(str(path), '768')
+  out = str(tmp_path / 'out.safetensors')
+  weights.save(weights.load(str(path), 'relu'), out)
+  with pytest.raises(UserError, match='activation = relu, not gelu'):
+    weights.load(out, 'gelu')
+
+
+def test_half_precision(arrays, tmp_path):
+  tensors = {
+    key: array.astype(np.float16 if array.ndim else array.dtype)
+    for key, array in tensors_of(arrays, 'cifar10').items()
+  }
+  path = str(tmp_path / 'half.safetensors')
+  safetensors.numpy.save_file(tensors, path)
+  back = to_timm(weights.load(path, 'gelu').variables)
+  for key, tensor in tensors.items():
+    if tensor.ndim:
+      assert back[key].dtype == np.float32
+      np.testing.assert_array_equal(back[key], tensor)
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    (b'', r'is damaged or no safetensors file'),
+    (b'\x10\0\0\0\0\0\0\0{"a": [', r'is damaged or no safetensors file'),
+    (None, r'there is no file .*missing\.safetensors; give a file'),
+  ],
+)
+def test_files_that_are_none(content, message, tmp_path):
+  path = tmp_path / 'missing.safetensors'
+  if content is not None:
+    path.write_bytes(content)
+  with pytest.raises(UserError, match=message):
+    weights.load(str(path))
+
+
+def test_a_file_that_is_cut_short(path):
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(UserError, match='is damaged or no safetensors file'):
+    weights.load(str(path))
+
+
+def test_a_place_that_cannot_be_written_to(path):
+  with pytest.raises(UserError, match=r'/proc/x\.safetensors cannot be writ'):
+    weights.save(weights.load(str(path), 'gelu'), '/proc/x.safetensors')

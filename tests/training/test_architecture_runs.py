@@ -1,0 +1,117 @@
+"""What runs of every network have to pass, in a tiny form of it."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from architectures import (
+  NAMES,
+  assert_identical,
+  config_of,
+  images_of,
+  normalized,
+)
+from run_files import read_state
+
+from convmixer_jax import export, models
+from convmixer_jax.cli import convert
+from convmixer_jax.errors import UserError
+from convmixer_jax.pretrained import trained
+from convmixer_jax.training import initialize, loop
+
+
+@pytest.fixture(scope='module', params=NAMES)
+def run(request, tmp_path_factory):
+  """The name of a network, and the directory of a run of it."""
+  directory = tmp_path_factory.mktemp(request.param)
+  loop.train_and_evaluate(config_of(request.param), str(directory))
+  return request.param, directory
+
+
+@pytest.mark.slow
+def test_resumes_bit_for_bit(run, tmp_path):
+  name, whole = run
+  pieces = tmp_path / 'pieces'
+  shutil.copytree(whole, pieces)
+  shutil.rmtree(pieces / 'checkpoints' / '4')
+  state = read_state(whole, 4)
+  loop.train_and_evaluate(config_of(name), str(pieces))
+  assert_identical(read_state(pieces, 4), state)
+  before = read_state(whole, 2)['params']
+  moved = jax.tree.map(
+    lambda a, b: bool(np.any(a != b)), before, state['params']
+  )
+  assert all(jax.tree.leaves(moved))
+
+
+@pytest.mark.slow
+def test_a_run_is_evaluated_and_described(run):
+  name, directory = run
+  network = trained.from_run(str(directory))
+  assert type(network.model) is models.MODELS[name].module
+  assert network.name == f'{type(network.model).__name__}-8/2 of ' + (
+    f'{directory}, step 4'
+  )
+  config = network.eval_config(batch_size=1)
+  card = export.model_card(network, config, [export.STABLEHLO])
+  assert card['size']['width'] == 8
+  leaves = jax.tree.leaves(network.variables['params'])
+  assert card['size']['parameters'] == sum(leaf.size for leaf in leaves)
+  with pytest.raises(UserError, match='images of 1 x 1 are smaller than a pat'):
+    network.eval_config(1, 1)
+
+
+@pytest.mark.slow
+def test_is_converted_and_starts_another_run_with_a_new_head(run, tmp_path):
+  name, directory = run
+  file, again = tmp_path / 'x.safetensors', tmp_path / 'again'
+  convert.convert(str(directory), str(file))
+  convert.convert(str(file), str(again))
+  state = read_state(directory, 4)
+  config = config_of(name)
+  for source in (f'{directory}/checkpoints/4', str(file), str(again)):
+    config.init_from = source
+    model = models.create_model(config.model, 10)
+    start = initialize.load_start(config, model)
+    loaded = initialize.load_weights(source)
+    assert loaded.network == name
+    if source == f'{directory}/checkpoints/4':
+      assert_identical(start['params'], state['params'])
+    assert_identical(start['params'], loaded.variables['params'])
+  fewer = models.create_model(config.model, 3)
+  params = initialize.load_start(config, fewer)['params']
+  assert models.MODELS[name].head not in params
+  config.new_head, config.body_lr_scale, config.num_steps = True, 0.0, 1
+  loop.train_and_evaluate(config, str(tmp_path / 'new'))
+  now = read_state(tmp_path / 'new', 1)['params']
+  head = models.MODELS[name].head
+  for module, arrays in params.items():
+    assert_identical(now[module], arrays)
+  assert np.any(
+    now[head]['kernel'] != loaded.variables['params'][head]['kernel']
+  )
+
+
+@pytest.mark.slow
+def test_weights_of_another_image_size_start_a_run(run):
+  name, directory = run
+  config = config_of(name)
+  config.init_from = str(directory)
+  config.dataset.image_size = 12
+  model = models.create_model(config.model, 10)
+  start = initialize.load_start(config, model)['params']
+  shapes = jax.eval_shape(
+    lambda: model.init(
+      jax.random.key(0), jnp.zeros((1, 12, 12, 3)), train=False
+    )
+  )['params']
+  assert jax.tree.map(np.shape, start) == jax.tree.map(jnp.shape, shapes)
+  variables = trained.from_run(str(directory), 'best').variables
+  images = normalized(images_of(12))
+  np.testing.assert_allclose(
+    model.apply(variables | {'params': start}, images, train=False),
+    model.apply(variables, images, train=False),
+    atol=1e-5,
+  )

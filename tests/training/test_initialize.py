@@ -1,0 +1,189 @@
+"""What a run starts from, and what its body and head learn."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from run_files import read_state
+
+import convmixer_jax
+from convmixer_jax.cli import convert
+from convmixer_jax.errors import UserError
+from convmixer_jax.models import create_model
+from convmixer_jax.pretrained import weights
+from convmixer_jax.training import initialize, loop
+
+
+@pytest.fixture
+def config(config):
+  config.num_steps = 3
+  config.model.width = 16
+  return config
+
+
+@pytest.fixture(scope='module')
+def run(trained_run):
+  """The directory of a run, and the state at its best step."""
+  metrics = convmixer_jax.load_run(trained_run).metrics
+  accuracies = {
+    row['step']: row['eval_accuracy'] for row in metrics if 'eval_loss' in row
+  }
+  best = max(accuracies, key=lambda step: (accuracies[step], step))
+  return str(trained_run), best, read_state(trained_run, best)
+
+
+def start_of(config, num_classes=10):
+  return initialize.load_start(config, create_model(config.model, num_classes))
+
+
+def assert_identical(a, b):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_weights_of_a_run(run):
+  path, best, _ = run
+  for source, step in ((path, best), (f'{path}/checkpoints/25', 25)):
+    loaded = initialize.load_weights(source)
+    assert loaded.model == {
+      'width': 16,
+      'depth': 2,
+      'patch_size': 1,
+      'kernel_size': 3,
+      'activation': 'gelu',
+    }
+    assert (loaded.num_classes, loaded.image_size) == (10, 8)
+    assert (loaded.mean, loaded.eval_crop_fraction) == ((0.5, 0.5, 0.5), 1.0)
+    assert loaded.labels == tuple('0123456789')
+    state = read_state(path, step)
+    for name in ('params', 'batch_stats'):
+      assert_identical(loaded.variables[name], state[name])
+  with pytest.raises(UserError, match="which knows its network; leave out 'g"):
+    initialize.load_weights(path, 'gelu')
+  with pytest.raises(UserError, match='has no checkpoint of step 2; there are'):
+    initialize.load_weights(f'{path}/checkpoints/2')
+
+
+def test_out_to_timm_and_back_to_a_run(run, tmp_path, capsys):
+  path, _, state = run
+  file, directory = tmp_path / 'weights.safetensors', tmp_path / 'again'
+  convert.convert(path, str(file))
+  convert.convert(str(file), str(directory))
+  network = 'width 16, depth 2, patch_size 1, kernel_size 3, activation gelu'
+  assert capsys.readouterr().out.splitlines() == [
+    f'{to}: {network}, 10 classes' for to in (file, directory)
+  ]
+  by_orbax = read_state(directory, 0)
+  for name in ('params', 'batch_stats'):
+    assert_identical(by_orbax[name], state[name])
+  first, last = map(initialize.load_weights, (path, str(directory)))
+  for field in ('model', 'num_classes', 'mean', 'std', 'image_size', 'labels'):
+    assert getattr(first, field) == getattr(last, field)
+  written = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
+  for dest in (file, directory):
+    with pytest.raises(UserError, match='is there already; remove it'):
+      convert.convert(path, str(dest))
+  with pytest.raises(UserError, match=r'only FILE\.safetensors or a directory'):
+    convert.convert(path, str(tmp_path / 'x.pth.tar'))
+  with pytest.raises(UserError, match=r'no file .*/nothing; give a file'):
+    convert.convert(str(tmp_path / 'nothing'), str(tmp_path / 'x'))
+  with pytest.raises(UserError, match='1 arguments are given, not SOURCE and'):
+    convert.main(['convert', path])
+  assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')} == written
+
+
+def test_weights_that_tell_nothing_of_their_images(run, tmp_path, caplog):
+  loaded = initialize.load_weights(run[0])
+  file, directory = tmp_path / 'x.safetensors', tmp_path / 'run'
+  bare = weights.Weights(loaded.model, 10, loaded.variables)
+  weights.save(bare, str(file))
+  convert.convert(str(file), str(directory))
+  assert 'do not tell eval_crop_fraction, image_size, mean, std' in caplog.text
+  again = initialize.load_weights(str(directory))
+  assert (again.image_size, again.mean) == (224, (0.485, 0.456, 0.406))
+  assert again.labels is None
+
+
+def test_a_run_starts_from_weights(run, config, tmp_path, capsys):
+  path, best, state = run
+  config.init_from = path
+  config.learning_rate = 0.0
+  config.weight_decay = 0.0
+  loop.train_and_evaluate(config, str(tmp_path / 'run'))
+  assert f'Starting from {path}, step {best}; with its head' in (
+    capsys.readouterr().out
+  )
+  now = read_state(tmp_path / 'run', 3)
+  assert_identical(now['params'], state['params'])
+
+  # Once there is a checkpoint, it is what the run goes on from.
+  config.num_steps = 4
+  with pytest.raises(UserError, match='another config: init_from'):
+    config.init_from = '/gone'
+    loop.train_and_evaluate(config, str(tmp_path / 'run'))
+  config.init_from = path
+  loop.train_and_evaluate(config, str(tmp_path / 'run'))
+  assert 'Starting from' not in capsys.readouterr().out
+
+
+def test_the_head_starts_anew(run, config, capsys):
+  config.init_from = run[0]
+  assert 'head' in start_of(config)['params']
+  assert 'head' not in start_of(config, num_classes=3)['params']
+  assert 'the head starts anew (10 classes there, 3 here)' in (
+    capsys.readouterr().out
+  )
+  config.new_head = True
+  config.dataset.mean = (0.1, 0.5, 0.5)
+  start = start_of(config)
+  assert start['params'].keys() == {'patch_embedding', 'patch_bn', 'blocks'}
+  printed = capsys.readouterr().out
+  assert 'anew (10 classes there, 10 here)' in printed
+  assert 'Note: its images had mean (0.5, 0.5, 0.5)' in printed
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (
+      {'model.patch_size': 2, 'model.activation': 'relu'},
+      r'another network: config.model.patch_size = 2 \(there 1\), config.model.'
+      r"activation = 'relu' \(there 'gelu'\); give --config.model.patch_size=1 "
+      r'--config.model.activation=gelu$',
+    ),
+    ({'model.kernel_size': 5}, r'kernel_size = 5 \(there 3\)'),
+    ({'init_from': '/nowhere'}, 'there is no file /nowhere'),
+  ],
+)
+def test_another_network_is_said_before_anything_is_written(
+  run, config, tmp_path, changes, message
+):
+  config.init_from = run[0]
+  config.update_from_flattened_dict(changes)
+  with pytest.raises(UserError, match=message):
+    loop.train_and_evaluate(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_frozen_body_stays_as_it_was_bit_for_bit(run, config, tmp_path):
+  path, _, state = run
+  config.init_from, config.new_head = path, True
+  config.body_lr_scale, config.decay_all, config.accum_steps = 0.0, True, 2
+  loop.train_and_evaluate(config, str(tmp_path / 'run'))
+  now = read_state(tmp_path / 'run', 3)
+  assert_identical(now['batch_stats'], state['batch_stats'])
+  for name in ('patch_embedding', 'patch_bn', 'blocks'):
+    assert_identical(now['params'][name], state['params'][name])
+  assert np.abs(now['params']['head']['kernel']).max() > 0
+
+
+def test_a_slower_body_goes_on_bit_for_bit(run, config, tmp_path):
+  config.init_from, config.body_lr_scale = run[0], 0.1
+  config.num_steps, config.checkpoint_every_steps = 4, 2
+  whole, pieces = tmp_path / 'whole', tmp_path / 'pieces'
+  loop.train_and_evaluate(config, str(whole))
+  shutil.copytree(whole, pieces)
+  shutil.rmtree(pieces / 'checkpoints' / '4')
+  loop.train_and_evaluate(config, str(pieces))
+  assert_identical(read_state(pieces, 4), read_state(whole, 4))

@@ -1,0 +1,104 @@
+"""The recipe on 1 and on 8 devices: equal numbers, and what they cost to share.
+
+Each runs in a process of its own, since the XLA flag that makes one CPU several
+devices must be set before JAX starts.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from recipe_process import DEPTH
+
+pytestmark = pytest.mark.slow
+
+_NUM_NORMS = 1 + 2 * DEPTH
+_GRADIENTS = (
+  4 + 8 * DEPTH + 2
+)  # patch embedding, blocks, head; with their norms
+_RUNNING_STATISTICS = 2 * _NUM_NORMS
+_METRICS = 2  # loss and accuracy
+
+
+@pytest.fixture(scope='module')
+def results(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('recipe')
+  tests = pathlib.Path(__file__).parents[1]
+  runs = {}
+  for num_devices in (1, 8):
+    environment = os.environ | {
+      'PYTHONPATH': str(tests.parent),
+      'JAX_PLATFORMS': 'cpu',
+      # Most of the time goes into compiling what runs for milliseconds.
+      'XLA_FLAGS': (
+        f'--xla_force_host_platform_device_count={num_devices} '
+        '--xla_backend_optimization_level=0'
+      ),
+    }
+    out = directory / f'{num_devices}.npz'
+    process = subprocess.Popen(
+      [sys.executable, tests / 'support' / 'recipe_process.py', out],
+      env=environment,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    runs[num_devices] = out, process
+  arrays = {}
+  for num_devices, (out, process) in runs.items():
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    arrays[num_devices] = dict(np.load(out))
+  return arrays
+
+
+@pytest.fixture(scope='module')
+def found(results):
+  found = json.loads(str(results[8]['found']))
+  assert found['num_devices'] == 8
+  return found
+
+
+def test_preprocessing_is_the_same_on_any_number_of_devices(results):
+  np.testing.assert_array_equal(results[8]['images'], results[1]['images'])
+  np.testing.assert_array_equal(results[8]['targets'], results[1]['targets'])
+
+
+def test_groups_are_normalised_alike_on_any_number_of_devices(results):
+  names = results[1].keys() - {'found', 'images', 'targets'}
+  assert any('batch_stats' in name or 'var' in name for name in names)
+  for name in names:
+    np.testing.assert_allclose(
+      results[8][name], results[1][name], rtol=1e-5, atol=1e-6, err_msg=name
+    )
+
+
+def test_preprocessing_communicates_nothing(found):
+  assert found['preprocess'] == []
+  assert found['preprocess_straddling'] != []  # so the search finds something
+
+
+@pytest.mark.parametrize('depthwise', ['shift', 'xla'])
+def test_a_step_reduces_gradients_metrics_and_running_statistics(
+  found, depthwise
+):
+  operations, dtypes, _ = zip(*found[depthwise], strict=True)
+  assert set(operations) == {'all-reduce'}
+  assert sum(map(len, dtypes)) == _GRADIENTS + _RUNNING_STATISTICS + _METRICS
+
+
+def test_norms_over_the_whole_batch_reduce_forward_and_backward(found):
+  whole, groups = len(found['whole_batch']), len(found['shift'])
+  assert whole - groups == 2 * _NUM_NORMS
+
+
+@pytest.mark.parametrize('depthwise', ['shift', 'xla'])
+def test_a_step_in_bfloat16_reduces_in_float32(found, depthwise):
+  for _, dtypes, widened in found[depthwise]:
+    assert set(dtypes) == {'f32'}
+    assert not widened
+  ((_, _, widened),) = found['naive_gradient']
+  assert widened  # so it would be seen
