@@ -17,9 +17,9 @@ from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers
 
 from convmixer_jax.checkpoints import checksums
+from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.distributed.watchdog import lost_others
 from convmixer_jax.errors import UserError
-from convmixer_jax.training.steps import TrainState
 
 BEST_BY = 'eval_accuracy'
 _DIRECTORY = 'checkpoints'

@@ -1,8 +1,6 @@
 """The directory of a run: what it holds, and whether it may be gone on with."""
 
-import importlib.metadata
 import json
-import platform
 from collections.abc import Sequence
 
 import ml_collections
@@ -11,6 +9,7 @@ from etils import epath
 from convmixer_jax import files, models
 from convmixer_jax.config import changed_keys, flatten
 from convmixer_jax.errors import UserError
+from convmixer_jax.versions import package_versions
 
 _CONFIG, _VERSIONS, _LABELS = 'config.json', 'versions.json', 'labels.json'
 _IN_ALL_CONFIGS = {  # also in those of converted weights
@@ -18,21 +17,6 @@ _IN_ALL_CONFIGS = {  # also in those of converted weights
   'dataset.image_size',
   'dtype',
 }
-_PACKAGES = (
-  'clu',
-  'flax',
-  'grain',
-  'jax',
-  'jaxlib',
-  'ml_collections',
-  'numpy',
-  'opencv-python-headless',
-  'optax',
-  'orbax-checkpoint',
-  'pillow',
-  'tensorboardX',
-  'tensorflow-datasets',
-)
 
 
 def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
@@ -166,9 +150,3 @@ def _from_json(text: str) -> ml_collections.ConfigDict:
     return value
 
   return ml_collections.ConfigDict(with_tuples(json.loads(text)))
-
-
-def package_versions() -> dict[str, str]:
-  """Returns the versions of Python and of what a run depends on."""
-  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-  return {'python': platform.python_version()} | versions

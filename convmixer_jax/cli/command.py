@@ -16,7 +16,7 @@ from absl import app, flags, logging
 
 from convmixer_jax import config as config_lib
 from convmixer_jax.cache import keep_compilations
-from convmixer_jax.cli import output
+from convmixer_jax.cli import config_files, output
 from convmixer_jax.cli.allocator import tune_allocator
 from convmixer_jax.errors import INTERRUPTED, Preempted, UserError
 
@@ -68,6 +68,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 def _parse_flags(argv):
   try:
+    argv = config_files.resolve(argv)
     known = _check_config_flags(argv[1:])
     try:
       return flags.FLAGS(argv)

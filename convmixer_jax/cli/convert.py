@@ -28,13 +28,13 @@ from etils import epath
 
 from convmixer_jax import files
 from convmixer_jax.checkpoints import checkpoint, workdir
+from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.cli.model_flag import MODEL
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import find_architecture
 from convmixer_jax.pretrained import weights
 from convmixer_jax.training import initialize
 from convmixer_jax.training.metrics import empty_window
-from convmixer_jax.training.steps import TrainState
 
 
 def convert(source: str, dest: str, model: str | None = None) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 import grain
 import ml_collections
 import numpy as np
-from absl import flags
+from absl import flags  # noqa: TID251 (Grain looks at them)
 
 from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.sources import Example, InMemorySource, Source

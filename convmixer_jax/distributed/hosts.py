@@ -20,13 +20,12 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
-import convmixer_jax
-from convmixer_jax.checkpoints.workdir import package_versions
 from convmixer_jax.config import flatten
 from convmixer_jax.data.sources import Source
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import DEFAULT, MODELS, find_architecture
+from convmixer_jax.versions import package_versions
 
 # What a host may have its own values of: how it gets at the same images.
 _OWN = ('config.dataset.data_dir', 'config.dataset.cache_mib', 'config.input.')
@@ -103,7 +102,7 @@ def find_facts(
     }
   for name, version in package_versions().items():
     facts[f'version of {name}'] = version
-  package = pathlib.Path(convmixer_jax.__file__).parent
+  package = pathlib.Path(__file__).parents[1]
   for path in sorted(package.rglob('*')):
     if path.suffix in ('.py', '.cc', '.h'):
       name = path.relative_to(package.parent)

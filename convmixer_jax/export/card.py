@@ -8,9 +8,9 @@ from typing import Any
 import ml_collections
 
 from convmixer_jax.analysis import flops
-from convmixer_jax.checkpoints.workdir import package_versions
 from convmixer_jax.models import architecture_of
 from convmixer_jax.pretrained.trained import Trained
+from convmixer_jax.versions import package_versions
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,12 +11,12 @@ from etils import epath
 from flax import linen as nn
 
 from convmixer_jax.checkpoints import checkpoint
+from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import absolute_path, check_access
 from convmixer_jax.models import DEFAULT, architecture_of, find_architecture
 from convmixer_jax.pretrained import weights
 from convmixer_jax.pretrained.runs import load_run
-from convmixer_jax.training.steps import TrainState
 
 
 def load_weights(source: str, model: str | None = None) -> weights.Weights:

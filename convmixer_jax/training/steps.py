@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -12,6 +11,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
+from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.models import architecture_of
 from convmixer_jax.training.metrics import EvalMetrics, TrainMetrics
 from convmixer_jax.training.preprocess import (
@@ -23,23 +23,6 @@ from convmixer_jax.training.preprocess import (
 _INIT, _PREPROCESS, _LAYERS = range(3)
 
 Batch = dict[str, jax.Array]
-
-
-@flax.struct.dataclass
-class TrainState:
-  """All that a training step reads and writes.
-
-  Attributes:
-    step: updates made so far, an int32 scalar.
-    params: the network's parameters, float32.
-    batch_stats: BatchNorm's running statistics, float32; {} without BatchNorm.
-    opt_state: the optimizer's state.
-  """
-
-  step: jax.Array
-  params: Any
-  batch_stats: Any
-  opt_state: optax.OptState
 
 
 def create_state(

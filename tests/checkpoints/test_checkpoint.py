@@ -18,10 +18,10 @@ from convmixer_jax.checkpoints.checkpoint import (
   Progress,
   restore_newest,
 )
+from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.checkpoints.workdir import describe_run
 from convmixer_jax.errors import UserError
 from convmixer_jax.training.metrics import empty_window
-from convmixer_jax.training.steps import TrainState
 
 
 def state_of(step):

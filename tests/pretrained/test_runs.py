@@ -135,7 +135,7 @@ from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
 from convmixer_jax.checkpoints.checkpoint import Checkpointer, Progress
 from convmixer_jax.training.metrics import empty_window
-from convmixer_jax.training.steps import TrainState
+from convmixer_jax.checkpoints.train_state import TrainState
 mesh = jax.make_mesh((4,), ('fsdp',))
 split = NamedSharding(mesh, PartitionSpec('fsdp'))
 kernel = jax.device_put(np.arange(32.).reshape(8, 4), split)

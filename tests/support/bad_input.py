@@ -16,8 +16,8 @@ from tiny_archives import jpeg
 
 from configs import digits
 from convmixer_jax.checkpoints import checkpoint, workdir
+from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.training.metrics import empty_window
-from convmixer_jax.training.steps import TrainState
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 # Of 3 classes: width 4, depth 2, patch 2, kernel 3; it tells no activation.

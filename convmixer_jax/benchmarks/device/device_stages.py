@@ -194,7 +194,7 @@ def _time_variants(
 
 def run_tests(session: Session) -> None:
   """Runs the tests that are marked `gpu`."""
-  tests = ROOT / 'tests' / 'test_gpu.py'
+  tests = ROOT / 'tests' / 'kernels' / 'test_gpu.py'
   reason = None
   if session.platform != 'gpu':
     reason = 'the tests marked gpu need one'
