@@ -9,8 +9,10 @@ from jax.sharding import Mesh
 
 from convmixer_jax import config as config_lib
 from convmixer_jax import files, models
-from convmixer_jax.checkpoints import checkpoint, workdir
+from convmixer_jax.checkpoints import restore, workdir
+from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.metrics_table import read_table
+from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.data import pipeline, sources
 from convmixer_jax.data.augment import transforms
 from convmixer_jax.distributed import hosts, preemption, sharding
@@ -66,7 +68,7 @@ def train_and_evaluate(
       num_classes=train_source.num_classes,
       steps_per_epoch=steps_per_epoch,
     )
-    with contextlib.closing(checkpoint.CheckpointReader(directory)) as reader:
+    with contextlib.closing(CheckpointReader(directory)) as reader:
       saved_steps = reader.steps()
     start = {}
     if not saved_steps:
@@ -85,10 +87,10 @@ def train_and_evaluate(
   ):
     watchdog.expect('the first step', PATIENCE)
     signals = stack.enter_context(preemption.Signals(directory))
-    first_step, state, progress = checkpoint.restore_newest(
+    first_step, state, progress = restore.restore_newest(
       directory,
       assembly.state,
-      checkpoint.Progress(empty_window()),
+      Progress(empty_window()),
     )
     is_first_process = jax.process_index() == 0
     overview = parameter_overview.get_parameter_overview(
@@ -99,7 +101,7 @@ def train_and_evaluate(
         class_names = train_source.class_names
         workdir.describe_run(directory, config, class_names, overview)
         print(overview)
-    checkpointer = checkpoint.Checkpointer(directory, config.keep_checkpoints)
+    checkpointer = Checkpointer(directory, config.keep_checkpoints)
     stack.callback(checkpointer.close)
     if not first_step:
       state = assembly.create_state(
@@ -160,7 +162,7 @@ def train_and_evaluate(
           if pictures:
             reporter.weights(step, pictures(state.params))
         skipped = len(reporter.skipped_in_a_row)
-        checkpointer.save(state, checkpoint.Progress(window, skipped), results)
+        checkpointer.save(state, Progress(window, skipped), results)
       if stops:
         raise signals.preempted(step)
       if step > first_step + 1:

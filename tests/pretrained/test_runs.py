@@ -133,7 +133,7 @@ def test_checkpoints_of_several_devices_are_read_on_one(trained_run, tmp_path):
 import jax, numpy as np
 from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
-from convmixer_jax.checkpoints.checkpoint import Checkpointer, Progress
+from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.training.metrics import empty_window
 from convmixer_jax.checkpoints.train_state import TrainState
 mesh = jax.make_mesh((4,), ('fsdp',))

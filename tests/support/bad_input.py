@@ -15,7 +15,8 @@ from etils import epath
 from tiny_archives import jpeg
 
 from configs import digits
-from convmixer_jax.checkpoints import checkpoint, workdir
+from convmixer_jax.checkpoints import workdir
+from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.training.metrics import empty_window
 
@@ -155,9 +156,9 @@ def add_foreign_orbax(tmp):
 
 def add_other_tree(tmp):
   """Adds a checkpoint in our layout, of another network's state."""
-  checkpointer = checkpoint.Checkpointer(epath.Path(start_run(tmp)), keep=1)
+  checkpointer = Checkpointer(epath.Path(start_run(tmp)), keep=1)
   state = TrainState(jnp.int32(5), {'dense': jnp.ones(3)}, {}, ())
-  checkpointer.save(state, checkpoint.Progress(empty_window()))
+  checkpointer.save(state, Progress(empty_window()))
   checkpointer.close()
 
 

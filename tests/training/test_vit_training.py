@@ -111,7 +111,7 @@ import sys
 import jax, numpy as np
 from configs import digits
 from convmixer_jax import models
-from convmixer_jax.training import sharding
+from convmixer_jax.distributed import sharding
 from convmixer_jax.training.trainer import assemble
 sys.path.insert(0, sys.argv[1])
 from recipe_process import collectives
