@@ -165,4 +165,4 @@ def test_a_second_interrupt_leaves_at_once():
   process.send_signal(signal.SIGINT)
   _, rest = process.communicate(timeout=60)
   assert process.returncode == 130
-  assert rest == 'left without saving\n'
+  assert rest == 'stopped without saving\n'
