@@ -31,6 +31,13 @@ FOLDERS = {
 } - {'data', 'runs'}  # of the user, in the pages' commands
 ENDINGS = 'py|md|txt|png|svg|json|csv|cc|h|ipynb|toml|cff'
 
+_FENCED = r'^```\w*\n(.*?)^```'
+_INDENTED = r'(?<=\n\n)(?: {4}.*\n)+'
+_INLINE = r'`([^`\n]+)`'
+_COMMAND = (
+  r'(?:(?:\bpython3?|bin/python) +|\b(?=convmixer ))((?:-m )?[\w./]+)(.*)'
+)
+
 
 def page_id(path):
   return str(path.relative_to(ROOT))
@@ -40,20 +47,27 @@ def each_page(function):
   return pytest.mark.parametrize('page', PAGES, ids=page_id)(function)
 
 
-def without_code(text):
-  """Returns the text without fenced and indented blocks."""
-  text = re.sub(r'^```.*?^```', '', text, flags=re.DOTALL | re.MULTILINE)
-  return re.sub(r'(?:^|(?<=\n\n))(?: {4}.*\n)+', '', text)
+def prose_of(text):
+  """Returns the text without its blocks of code."""
+  text = re.sub(_FENCED, '', text, flags=re.DOTALL | re.MULTILINE)
+  return re.sub(_INDENTED, '', text)
+
+
+def code_of(text):
+  """Returns the lines of all blocks of code, and the pieces in prose."""
+  blocks = re.findall(_FENCED, text, flags=re.DOTALL | re.MULTILINE)
+  blocks += re.findall(_INDENTED, text)
+  blocks += re.findall(_INLINE, prose_of(text))
+  lines = re.sub(r' *\\\n\s*', ' ', '\n'.join(blocks)).splitlines()
+  return [line.strip().removeprefix('$ ') for line in lines]
 
 
 def command_lines(text):
   """Yields program, arguments and the line that follows each command."""
-  lines = re.sub(r' *\\\n\s*', ' ', text).splitlines()
+  lines = code_of(text)
   for line, following in zip(lines, [*lines[1:], ''], strict=True):
-    for program, rest in re.findall(
-      r'(?:python3?|bin/python|\$) +((?:-m )?[\w./]+)\b(?! *=)([^`|]*)', line
-    ):
-      rest = re.split(r'  +#| # | [<>] ?| && |&& ', rest)[0]
+    for program, rest in re.findall(_COMMAND, line):
+      rest = re.split(r' +# | [<>] ?| && ', rest)[0]
       yield program, _split(rest), following
 
 
@@ -86,9 +100,11 @@ def name_of(program, arguments):
   """Returns the command's name and other arguments, or None."""
   if program == 'train.py':
     return 'train', arguments
-  if program != '-m convmixer_jax' or arguments[0].startswith('-'):
+  if program not in ('-m convmixer_jax', 'convmixer'):
     return None
   (name, *others) = arguments
+  if name.startswith('-') or name.isupper():  # --help, COMMAND
+    return None
   if name == 'benchmark':
     return f'{name} {others[0]}', others[1:]
   return name, others
@@ -147,12 +163,20 @@ def test_flags_and_keys_in_prose_exist(page):
   flags = set.union(*map(flags_of, names))
   keys = known_keys()
   sections = {key.rpartition('.')[0] for key in keys} | {'name'}
-  for code in re.findall(r'`([^`\n]+)`', without_code(page.read_text())):
+  for code in re.findall(_INLINE, prose_of(page.read_text())):
     for flag in re.findall(r'^--(?!xla_)(\w+)(?=$|[=\s])', code):
       assert flags & {flag, flag.removeprefix('no')}, code
     for key in re.findall(r'^(?:--)?config\.([a-z_.]+\w)', code):
       if key not in ('json', 'py'):  # files
         assert key in keys | sections | {'model.name'}, code
+
+
+@each_page
+def test_targets_of_make_exist(page):
+  makefile = (ROOT / 'Makefile').read_text()
+  for line in code_of(page.read_text()):
+    if target := re.match(r'make ([\w-]+)', line):
+      assert re.search(rf'^{target[1]}:', makefile, re.MULTILINE), line
 
 
 @each_page
