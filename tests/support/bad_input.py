@@ -645,7 +645,7 @@ WORKDIRS = [
   Case(
     'no directory',
     on_digits(workdir=''),
-    'the name of a directory is empty; give one, as in runs/1',
+    'the name of a directory is empty; give one, such as runs/1',
   ),
   Case(
     'a file',
