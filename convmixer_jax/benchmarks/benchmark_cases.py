@@ -1,4 +1,4 @@
-"""The networks that are measured, and their operations."""
+"""The networks and batches to measure, and their FLOPs."""
 
 import dataclasses
 
@@ -6,8 +6,8 @@ from convmixer_jax.models.convmixer.macs import count_layers
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
-  """A ConvMixer and the batch it is given.
+class BenchmarkCase:
+  """A ConvMixer and its batch.
 
   Attributes:
     width: channels of every layer.
@@ -17,8 +17,8 @@ class Shape:
     activation: 'gelu' or 'relu'.
     num_classes: outputs of the head.
     image_size: side of an image, in pixels.
-    batch_size: images of a step.
-    dtype: of computation, 'float32' or 'bfloat16'.
+    batch_size: number of images of a step.
+    dtype: compute dtype, 'float32' or 'bfloat16'.
   """
 
   width: int
@@ -32,26 +32,28 @@ class Shape:
   dtype: str = 'float32'
 
 
-SHAPES = {
-  '256/8': Shape(256, 8, 2, 5, num_classes=10, image_size=32, batch_size=64),
-  '768/32': Shape(768, 32, 7, 7, activation='relu'),
-  '1536/20': Shape(1536, 20, 7, 9),
-  '1024/20': Shape(1024, 20, 14, 9),
+CASES = {
+  '256/8': BenchmarkCase(
+    256, 8, 2, 5, num_classes=10, image_size=32, batch_size=64
+  ),
+  '768/32': BenchmarkCase(768, 32, 7, 7, activation='relu'),
+  '1536/20': BenchmarkCase(1536, 20, 7, 9),
+  '1024/20': BenchmarkCase(1024, 20, 14, 9),
 }
 
 
-def count_operations(shape: Shape) -> dict[str, float]:
-  """Counts the floating point operations of a step.
+def count_flops(case: BenchmarkCase) -> dict[str, float]:
+  """Counts the floating point operations (FLOPs) of a step.
 
-  A multiplication with its addition is two. Only convolutions and products
-  count, with the zeros around the image; activations, BatchNorm and AdamW do
-  not. A backward pass has two products for each of the forward pass, but one
-  for the patches: nobody asks for the gradient of the image.
+  A multiplication with its addition counts as two. Only convolutions and matrix
+  products count, including the padding of the image; activations, BatchNorm and
+  AdamW do not. The backward pass has two products for each of the forward pass,
+  but one for the patch embedding: the gradient of the image is not needed.
 
   Returns:
-    Those of `forward` and `train`, a whole batch.
+    The FLOPs of `forward` and `train`, for a batch.
   """
-  layers = count_layers(shape, shape.image_size)
-  operations = [2 * shape.batch_size * layer.multiply_adds for layer in layers]
-  forward = sum(operations)
-  return {'forward': forward, 'train': 3 * forward - operations[0]}
+  layers = count_layers(case, case.image_size)
+  flops = [2 * case.batch_size * layer.macs for layer in layers]
+  forward = sum(flops)
+  return {'forward': forward, 'train': 3 * forward - flops[0]}
