@@ -27,7 +27,8 @@ from clu import parameter_overview
 from etils import epath
 
 from convmixer_jax import files
-from convmixer_jax.checkpoints import checkpoint, workdir
+from convmixer_jax.checkpoints import workdir
+from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.cli.model_flag import MODEL
 from convmixer_jax.errors import UserError
@@ -94,9 +95,9 @@ def _save_run(loaded: weights.Weights, path: epath.Path) -> None:
     params, include_stats=False
   )
   workdir.describe_run(path, config, loaded.labels, overview)
-  checkpointer = checkpoint.Checkpointer(path, keep=1)
+  checkpointer = Checkpointer(path, keep=1)
   state = TrainState(jnp.int32(0), params, loaded.variables['batch_stats'], ())
-  checkpointer.save(state, checkpoint.Progress(empty_window()))
+  checkpointer.save(state, Progress(empty_window()))
   checkpointer.close()
 
 

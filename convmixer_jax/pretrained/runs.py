@@ -9,9 +9,9 @@ from etils import epath
 from flax import linen as nn
 
 from convmixer_jax import files
-from convmixer_jax.checkpoints import checkpoint
 from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.checkpoints.metrics_table import read_table
+from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import DEFAULT, create_model, find_architecture
 
@@ -99,7 +99,7 @@ class Run:
     return saved.model.get('name', DEFAULT)
 
   def _reader(self):
-    return contextlib.closing(checkpoint.CheckpointReader(self.workdir))
+    return contextlib.closing(CheckpointReader(self.workdir))
 
 
 def load_run(workdir: str) -> Run:
@@ -109,7 +109,7 @@ def load_run(workdir: str) -> Run:
     workdir: of `train.py` or `train_and_evaluate`; local, or in a bucket.
 
   Raises:
-    UserError: it is no directory of a run, or in a bucket that cannot be read.
+    UserError: it is not a run directory, or in a bucket that cannot be read.
   """
   directory = files.absolute_path(str(workdir))
   files.check_access(directory)

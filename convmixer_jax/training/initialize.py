@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 from flax import linen as nn
 
-from convmixer_jax.checkpoints import checkpoint
+from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import absolute_path, check_access
@@ -125,7 +125,7 @@ def _find_run(source: str) -> tuple[epath.Path, int] | None:
     return path.parent.parent, int(path.name)
   if not (path / 'checkpoints').is_dir():
     return None
-  with contextlib.closing(checkpoint.CheckpointReader(path)) as reader:
+  with contextlib.closing(CheckpointReader(path)) as reader:
     steps = reader.steps()
     if not steps:
       raise UserError(f'{source} has no checkpoint yet; let it train, or wait')

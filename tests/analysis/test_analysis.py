@@ -44,7 +44,7 @@ import re
 import jax, numpy as np
 from jax.sharding import AxisType, PartitionSpec
 from convmixer_jax.models.convmixer.pictures import select_kernels
-from convmixer_jax.training import sharding
+from convmixer_jax.distributed import sharding
 mesh = jax.make_mesh((2, 4), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2)
 rng = np.random.default_rng(0)
 patches = rng.normal(size=(7, 7, 3, 160)).astype(np.float32)

@@ -12,12 +12,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from convmixer_jax.checkpoints import checkpoint
-from convmixer_jax.checkpoints.checkpoint import (
-  Checkpointer,
-  Progress,
-  restore_newest,
-)
+from convmixer_jax.checkpoints import checkpointer as checkpointer_lib
+from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
+from convmixer_jax.checkpoints.restore import restore_newest
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.checkpoints.workdir import describe_run
 from convmixer_jax.errors import UserError
@@ -212,7 +209,7 @@ def test_a_bucket_out_of_reach_is_said_in_one_line(tmp_path, monkeypatch):
   checkpointer = Checkpointer(epath.Path(tmp_path), keep=1)
   with contextlib.closing(checkpointer), monkeypatch.context() as patch:
     patch.setattr(checkpointer._manager, 'save', fail)
-    patch.setattr(checkpoint, '_steps', fail)
+    patch.setattr(checkpointer_lib, 'find_steps', fail)
     with pytest.raises(UserError) as caught:
       checkpointer.save(state_of(1), Progress(empty_window()))
   assert str(caught.value) == (
@@ -247,7 +244,7 @@ def test_a_full_disk(small_disk):
     save(workdir, [2, 3], keep=1)
   assert str(caught.value) == (
     f'the checkpoint of step 2 could not be written to {workdir}/checkpoints '
-    '(No space left on device); the same command goes on from step 1, once it '
+    '(No space left on device); the same command resumes from step 1, once it '
     'can be'
   )
   assert_newest(workdir, 1)

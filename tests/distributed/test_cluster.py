@@ -79,7 +79,7 @@ def test_others_are_found(join, environment, arguments, expected):
 
 
 def test_an_address_is_needed(join):
-  with pytest.raises(UserError, match='--process_id are nothing without'):
+  with pytest.raises(UserError, match='--process_id need'):
     join({}, None, None, 2, 0)
 
 
@@ -87,7 +87,7 @@ def test_an_address_is_needed(join):
   ('error', 'message'),
   [
     (ValueError('no address'), 'are not known .no address.: neither Cloud TPU'),
-    (RuntimeError('DEADLINE'), 'did not find together .DEADLINE.; start all'),
+    (RuntimeError('DEADLINE'), 'could not connect .DEADLINE.; start all'),
   ],
 )
 def test_who_is_alone_is_told_so(monkeypatch, error, message):

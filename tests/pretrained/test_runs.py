@@ -102,10 +102,10 @@ def test_no_best_where_none_was_evaluated(trained_run, tmp_path):
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    (None, 'is no directory of a run'),
-    ('[1]', 'is not a config of ours'),
-    ('{"model": ', 'is not a config of ours'),
-    ('{"a": 1}', 'is not a config of ours'),
+    (None, 'is not a run directory'),
+    ('[1]', 'is not a config of a run'),
+    ('{"model": ', 'is not a config of a run'),
+    ('{"a": 1}', 'is not a config of a run'),
   ],
 )
 def test_a_directory_that_is_no_run(tmp_path, text, message):
@@ -133,7 +133,7 @@ def test_checkpoints_of_several_devices_are_read_on_one(trained_run, tmp_path):
 import jax, numpy as np
 from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
-from convmixer_jax.checkpoints.checkpoint import Checkpointer, Progress
+from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.training.metrics import empty_window
 from convmixer_jax.checkpoints.train_state import TrainState
 mesh = jax.make_mesh((4,), ('fsdp',))

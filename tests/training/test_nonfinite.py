@@ -7,8 +7,9 @@ import pytest
 from etils import epath
 
 from configs import default
-from convmixer_jax.checkpoints import checkpoint
+from convmixer_jax.checkpoints.checkpointer import Progress
 from convmixer_jax.checkpoints.metrics_table import read_table
+from convmixer_jax.checkpoints.restore import restore
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer
 from convmixer_jax.training import loop, steps, trainer
@@ -168,9 +169,9 @@ def run(small, tmp_path, monkeypatch):
 
 def checkpoints(config, directory):
   state, _ = create(config, 'loss')
-  progress = checkpoint.Progress(empty_window())
+  progress = Progress(empty_window())
   return {
-    step: checkpoint.restore(directory, step, state, progress)
+    step: restore(directory, step, state, progress)
     for step in range(1, config.num_steps + 1)
     if (directory / 'checkpoints' / str(step)).exists()
   }

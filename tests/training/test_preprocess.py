@@ -38,7 +38,7 @@ def test_everything_off_is_normalised_pixels_and_one_hot_labels(config, batch):
 
 
 def mix(config, batch, seed):
-  images, targets = preprocess.mix(
+  images, targets = preprocess.mixup_cutmix(
     jnp.float32(batch['image']),
     jnp.eye(10)[batch['label']],
     jax.random.key(seed),

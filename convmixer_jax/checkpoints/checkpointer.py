@@ -1,0 +1,148 @@
+"""Writes checkpoints in the background, by Orbax: the last and the best."""
+
+import contextlib
+from typing import Any, NamedTuple
+
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers
+
+from convmixer_jax.checkpoints import checksums
+from convmixer_jax.checkpoints.step_directories import (
+  DIRECTORY,
+  describe_error,
+  find_steps,
+)
+from convmixer_jax.checkpoints.train_state import TrainState
+from convmixer_jax.distributed.watchdog import lost_others
+from convmixer_jax.errors import UserError
+
+BEST_BY = 'eval_accuracy'
+_UNFINISHED = ocp.path.atomicity.TMP_DIR_SUFFIX
+
+
+class Progress(NamedTuple):
+  """What the loop needs besides the state, to resume bit for bit.
+
+  Attributes:
+    window: the sums of metrics not yet reported, a tree of scalars.
+    skipped_in_a_row: how many of the last steps were not finite.
+  """
+
+  window: Any
+  skipped_in_a_row: int = 0
+
+
+class _Manager(ocp.CheckpointManager):
+  def reached_preemption(self, step: int) -> bool:
+    """Returns False: the training loop asks for preemption itself.
+
+    Orbax would ask jax.distributed in the background, about older steps, which
+    it would record as the step that this process has reached.
+    """
+    del step
+    return False
+
+
+class Checkpointer:
+  """Saves (state, progress) under `<workdir>/checkpoints/<step>`."""
+
+  def __init__(self, workdir: epath.Path, keep: int):
+    """Opens the directory.
+
+    Args:
+      workdir: of the run.
+      keep: how many of the last checkpoints to keep; the best by held-out
+        accuracy is kept too. One is deleted when the next is complete.
+    """
+
+    def accuracy(metrics):  # checkpoints between evaluations have no metrics
+      return metrics.get(BEST_BY, -1.0)
+
+    best = checkpoint_managers.BestN(
+      n=1, get_metric_fn=accuracy, keep_checkpoints_without_metrics=False
+    )
+    last = checkpoint_managers.LatestN(keep)
+    self._directory = workdir / DIRECTORY
+    self._manager = _Manager(
+      self._directory,
+      options=ocp.CheckpointManagerOptions(
+        best_fn=accuracy,  # has the metrics written beside the state
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+          [last, best]
+        ),
+        cleanup_tmp_directories=True,  # of a process that was killed
+        async_options=ocp.AsyncOptions(
+          post_finalization_callback=self._write_checksums
+        ),
+      ),
+    )
+    self._saving = None  # the step that is being written
+
+  def latest_step(self) -> int | None:
+    """Returns the step of the newest checkpoint, or None."""
+    return self._manager.latest_step()
+
+  def save(
+    self,
+    state: TrainState,
+    progress: Progress,
+    metrics: dict[str, float] | None = None,
+  ) -> None:
+    """Starts writing; returns once the arrays are copied to the host.
+
+    Args:
+      state: the state after update `state.step`.
+      progress: of the loop.
+      metrics: of the evaluation at this step, if there was one.
+
+    Raises:
+      UserError: the previous checkpoint could not be written.
+    """
+    with self._writing():
+      self._manager.wait_until_finished()
+      self._saving = int(state.step)
+      self._manager.save(
+        self._saving,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          progress=ocp.args.StandardSave(progress.window),
+          skipped=ocp.args.JsonSave({'in_a_row': progress.skipped_in_a_row}),
+        ),
+        metrics=metrics or {},
+      )
+
+  def close(self) -> None:
+    """Waits until everything is written.
+
+    Raises:
+      UserError: the last checkpoint could not be written.
+    """
+    with self._writing():
+      self._manager.close()
+
+  def _write_checksums(self):
+    """Adds checksums when all processes have written, before Orbax commits."""
+    final = self._directory / str(self._saving)
+    temporary = final.with_name(final.name + _UNFINISHED)
+    checksums.write(temporary if temporary.exists() else final)
+
+  @contextlib.contextmanager
+  def _writing(self):
+    try:
+      yield
+    except Exception as error:  # Orbax passes on any from the file system
+      if lost_others(error):
+        raise
+      try:
+        last = max(find_steps(self._directory), default=None)
+        next_start = (
+          f'resumes from step {last}' if last else 'starts from scratch'
+        )
+      except Exception:  # the bucket cannot be reached
+        next_start = 'resumes from the last checkpoint'
+      raise UserError(
+        f'the checkpoint of step {self._saving} could not be written to '
+        f'{self._directory} ({describe_error(error)}); the same command '
+        f'{next_start}, once it can be'
+      ) from error
