@@ -4,7 +4,7 @@ INTERRUPTED = 130  # the exit status that a shell reports after Ctrl-C
 
 
 class UserError(ValueError):
-  """Wrong input; one line tells what was given, where, and what is valid.
+  """Wrong input; one line says what was given, where, and what is valid.
 
   Raised where input is read (config, file, flag); `train.py` and the commands
   print it without a traceback and exit with status 1.

@@ -1,8 +1,8 @@
 """Counts the passes over an activation in a block of a training step on a GPU.
 
 A pass is a read or a write of `[B, H / p, W / p, width]` in bfloat16. A network
-of two depths is compiled for GPUs, which need not exist, with 64 images per GPU;
-the difference in memory traffic is divided by the difference in blocks.
+is compiled with two depths and 64 images per GPU, for GPUs that need not be
+present; the extra memory traffic is divided by the number of extra blocks.
 `test_passes.py` runs this in a separate process, and it made
 `results/h100_plan`:
 

@@ -117,9 +117,9 @@ def _transform_with_pillow(image, matrix, resample, fill):
 def _shear_rows(image, factor, resample, fill):
   height, width, _ = image.shape
   offsets = factor * (np.arange(height) + 0.5)
-  whole = np.floor(offsets)
-  weights = _weights(offsets - whole, resample)
-  taps = _shifted_rows(image, whole.astype(np.int64), len(weights))
+  floor = np.floor(offsets)
+  weights = _weights(offsets - floor, resample)
+  taps = _shifted_rows(image, floor.astype(np.int64), len(weights))
   sums = taps[0].astype(np.float32)
   sums *= weights[0][:, None]
   for tap, weight in zip(taps[1:], weights[1:], strict=True):
@@ -149,9 +149,9 @@ def _translate_rows(image, offset, resample, fill):
   if not inside.size:
     return moved
   start, size = int(inside[0]), inside.size
-  whole = math.floor(offset)
-  weights = _weights(np.array([offset - whole]), resample)
-  left = start + whole + 3 - (len(weights) > 2)
+  floor = math.floor(offset)
+  weights = _weights(np.array([offset - floor]), resample)
+  left = start + floor + 3 - (len(weights) > 2)
   padded = cv2.copyMakeBorder(image, 0, 0, 3, 3, cv2.BORDER_REPLICATE)
   part = padded[:, left : left + size + len(weights) - 1]
   result, below = (
@@ -228,13 +228,13 @@ def _background(height: int, width: int, fill: Colour) -> np.ndarray:
 
 
 def _interpolate(image, x, y, channel, offset, resample):
-  """Computes single values as Pillow's Geometry.c does, in its order."""
+  """Computes single values as Pillow's Geometry.c does, in the same order."""
   source = ((x + 0.5) + offset) - 0.5
-  whole = np.floor(source).astype(np.int64)
-  d = source - whole
+  floor = np.floor(source).astype(np.int64)
+  d = source - floor
 
   def tap(distance):
-    column = np.clip(whole + distance, 0, image.shape[1] - 1)
+    column = np.clip(floor + distance, 0, image.shape[1] - 1)
     return image[y, column, channel].astype(np.float64)
 
   if resample == 'bilinear':

@@ -2,7 +2,7 @@
 
 Pillow resizes along x, rounds to uint8, then along y; each pass is a sparse
 matrix of 22-bit fixed-point weights. Here a pass is a float32 product of that
-matrix, cut into blocks along its band; the few results whose float32 error
+matrix, split into blocks along its band; the few results whose float32 error
 could round them the other way are computed again with integers.
 
 This is the order of the passes up to Pillow 12. Pillow 13 shrinks many tall
@@ -21,7 +21,7 @@ cv2.setNumThreads(0)
 _FRACTION_BITS = 22
 _ONE = 1 << _FRACTION_BITS
 _SUPPORT = {'bilinear': 1.0, 'bicubic': 2.0}
-# Up to this many multiply-adds OpenBLAS starts no threads of its own.
+# Up to this many multiply-adds OpenBLAS does not start threads.
 _MAX_BLOCK = 2**18
 # Rounding to float32 is off by this at most below 512, where all sums are.
 _ROUNDING = 2.0**-16
