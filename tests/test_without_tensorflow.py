@@ -127,8 +127,8 @@ def test_preparing_says_what_to_install(run, tmp_path):
   )
   assert done.returncode == 1
   assert done.stderr == (
-    'error: making or converting a data set needs TensorFlow, which reading '
-    'one does not; install it with: pip install -r requirements-prepare.txt\n'
+    'error: preparing or converting a data set needs TensorFlow, reading one '
+    'does not; install it with: pip install -r requirements-prepare.txt\n'
   )
   assert not list(tmp_path.iterdir())
 

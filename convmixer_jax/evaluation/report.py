@@ -106,7 +106,7 @@ def _draw_most_wrong(
     return None
   size = config.dataset.image_size
   images = [source[number]['image'] for number in scores.number[order]]
-  return plots.wrong_pictures(
+  return plots.misclassified_images(
     [transforms.eval_transform(x, config.augment, size) for x in images],
     [(names[scores.label[i]], math.exp(-scores.loss[i])) for i in order],
     [(names[scores.best[i, 0]], scores.probability[i]) for i in order],

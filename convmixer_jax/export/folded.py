@@ -1,4 +1,4 @@
-"""What the exported files have in common: inference of whole pixels."""
+"""Inference on uint8 images, which the exported files have in common."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,11 @@ from convmixer_jax.models import architecture_of
 def pixel_statistics(
   config: ml_collections.ConfigDict,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns mean and deviation of pixels from 0 to 255; of `config.dataset`."""
+  """Returns mean and standard deviation of pixels from 0 to 255.
+
+  Args:
+    config: `config.dataset`.
+  """
   mean, std = (255 * np.array(part) for part in (config.mean, config.std))
   return mean, std
 
@@ -22,7 +26,7 @@ def pixel_statistics(
 def inference_on_host(
   model: nn.Module, variables: dict[str, Any], config: ml_collections.ConfigDict
 ) -> Callable[[jax.Array], jax.Array]:
-  """Returns evaluation of uint8 images, its weights being NumPy arrays.
+  """Returns a function from uint8 images to logits, with weights in NumPy.
 
   Args:
     model: the network.

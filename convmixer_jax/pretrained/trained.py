@@ -8,7 +8,7 @@ import ml_collections
 from flax import linen as nn
 
 from convmixer_jax.data.class_names import (
-  are_imagenets,
+  are_imagenet_classes,
   imagenet_synsets,
   readable,
 )
@@ -138,7 +138,7 @@ def from_weights(source: str, model: str | None = None) -> Trained:
   network = loaded.create_model()
   class_names, imagenets = loaded.labels, imagenet_synsets()
   is_unnamed = class_names is None and loaded.num_classes == len(imagenets)
-  if is_unnamed or (class_names and are_imagenets(class_names)):
+  if is_unnamed or (class_names and are_imagenet_classes(class_names)):
     class_names = imagenets
   known = {
     key: default if getattr(loaded, key) is None else getattr(loaded, key)

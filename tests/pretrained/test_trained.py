@@ -10,7 +10,7 @@ from absl.testing import flagsaver
 
 from convmixer_jax.cli import source_flags as trained_flags
 from convmixer_jax.data.class_names import (
-  are_imagenets,
+  are_imagenet_classes,
   imagenet_synsets,
   readable,
 )
@@ -84,9 +84,10 @@ def test_imagenets_classes_are_known_as_ids_and_in_words():
   words = readable(imagenet_synsets())
   words[134] = words[517] = 'crane'
   words[0] = 'tench, Tinca tinca'
-  assert are_imagenets(words) and are_imagenets(imagenet_synsets())
-  assert not are_imagenets(words[::-1])
-  assert not are_imagenets(words[:10])
+  assert are_imagenet_classes(words)
+  assert are_imagenet_classes(imagenet_synsets())
+  assert not are_imagenet_classes(words[::-1])
+  assert not are_imagenet_classes(words[:10])
 
 
 def save_weights(path, network, **known):

@@ -456,7 +456,7 @@ DATA = [
   ),
   data(
     'no such split',
-    "'tiny' has no split 'test'; there are train, and slices of them "
+    "'tiny' has no split 'test'; its splits are train, and slices of them "
     "such as 'train[:10%]'",
     flags=['--config.dataset.train_split=test'],
   ),
@@ -469,40 +469,40 @@ DATA = [
   Case(
     'no such set',
     train(*TINY),
-    "'tiny' is not digits nor a data set of TFDS; "
+    "'tiny' is neither digits nor a TFDS data set; "
     'https://www.tensorflow.org/datasets/catalog lists them',
   ),
   data(
     'no labels',
-    "config.dataset.name = 'tiny' has the features image; needed are "
-    'image and label: choose a set of images with labels',
+    "config.dataset.name = 'tiny' has the features image, but image and "
+    'label are required; choose a data set of images with labels',
     label=None,
   ),
   data(
     'labels that are numbers',
-    "config.dataset.name = 'tiny': its feature label names no classes; "
-    "choose a set with TFDS's ClassLabel",
+    "config.dataset.name = 'tiny': its feature label does not define "
+    "classes; choose a data set with TFDS's ClassLabel",
     label=tiny_sets.tensor_feature('int64'),
   ),
   data(
     'images that are numbers',
-    "config.dataset.name = 'tiny' has a feature image that is no Image "
-    'but a Tensor; needed are images of uint8 with 1 or 3 channels: '
-    'convert them, or choose another set',
+    "config.dataset.name = 'tiny' has a feature image of type Tensor, not "
+    'Image, but images of uint8 with 1 or 3 channels are required; '
+    'convert them, or choose another data set',
     image=tiny_sets.tensor_feature('float32', 8, 8, 3),
   ),
   data(
     '16-bit images',
-    "config.dataset.name = 'tiny' has images of uint16; needed are "
-    'images of uint8 with 1 or 3 channels: convert them, or choose '
-    'another set',
+    "config.dataset.name = 'tiny' has images of uint16, but images of "
+    'uint8 with 1 or 3 channels are required; convert them, or choose '
+    'another data set',
     image=tiny_sets.image_feature('uint16'),
   ),
   data(
     '4 channels',
-    "config.dataset.name = 'tiny' has images of 4 channels; needed are "
-    'images of uint8 with 1 or 3 channels: convert them, or choose '
-    'another set',
+    "config.dataset.name = 'tiny' has images of 4 channels, but images of "
+    'uint8 with 1 or 3 channels are required; convert them, or choose '
+    'another data set',
     image=tiny_sets.image_feature(channels=4),
   ),
   data(
@@ -514,8 +514,8 @@ DATA = [
   ),
   data(
     'an image of one pixel',
-    'image 5 of tiny train is 1 x 1 pixels, too small to be a picture; '
-    'replace it or leave it out of the data set',
+    'image 5 of tiny train is 1 x 1 pixels, which is too small; replace '
+    'it or leave it out of the data set',
     tiny_sets.examples(
       changed={5: (tiny_sets.encode(tiny_sets.noise(shape=(1, 1, 3))), 1)}
     ),
@@ -534,29 +534,29 @@ DATA = [
   ),
   data(
     'a label above the classes',
-    'the label of image 7 of tiny train is 3, not from 0 to 2; mend it, '
+    'the label of image 7 of tiny train is 3, not from 0 to 2; fix it, '
     'leave the image out, or choose another split',
     tiny_sets.examples(changed={7: (tiny_sets.encode(tiny_sets.noise()), 3)}),
   ),
   data(
     'a label that is missing',
-    'the label of image 7 of tiny train is -1, not from 0 to 2; mend it, '
+    'the label of image 7 of tiny train is -1, not from 0 to 2; fix it, '
     'leave the image out, or choose another split',
     tiny_sets.examples(changed={7: (tiny_sets.encode(tiny_sets.noise()), -1)}),
   ),
   data(
     'a file of records that is cut short',
-    'cannot read record 0 of tiny train (...); prepare the set again',
+    'cannot read record 0 of tiny train (...); prepare the data set again',
     cut=tiny_sets.RECORDS,
   ),
   data(
     'a description that is cut short',
-    "'tiny' cannot be opened (...); mend it, or prepare it again",
+    "'tiny' cannot be opened (...); fix it, or prepare it again",
     cut='dataset_info.json',
   ),
   data(
     'features that are cut short',
-    "'tiny' cannot be opened (...); mend it, or prepare it again",
+    "'tiny' cannot be opened (...); fix it, or prepare it again",
     cut='features.json',
   ),
 ]
@@ -646,7 +646,7 @@ WORKDIRS = [
   Case(
     'no directory',
     on_digits(workdir=''),
-    'the name of a directory is empty; give one, as in runs/1',
+    'the name of a directory is empty; give one, such as runs/1',
   ),
   Case(
     'a file',
@@ -845,7 +845,7 @@ TOOLS = [
   Case(
     'prepare a set that is none',
     tool('prepare', 'imagnet', '--data_dir=TMP'),
-    "'imagnet' is not digits nor a data set of TFDS; "
+    "'imagnet' is neither digits nor a TFDS data set; "
     'https://www.tensorflow.org/datasets/catalog lists them',
   ),
   Case(
