@@ -69,6 +69,14 @@ def main(argv: Sequence[str]) -> None:
     dataset, split, network.class_names, network.num_classes
   )
   names = readable(classes.names)
+  output = None
+  if _OUTPUT.value is not None:
+    output_lib.keep_going()  # the files are what is wanted
+    output = files.absolute_path(_OUTPUT.value)
+    files.check_access(output, writes=True)
+    _make_directory(output)
+
+  print(source_flags.loaded_line(network))
   if network.class_names is None:
     print(
       "WARNING: the names of the network's classes are unknown; they are "
@@ -79,13 +87,6 @@ def main(argv: Sequence[str]) -> None:
       f'WARNING: {dataset.name} has images of {len(names)} classes, not of '
       f'{protocol.num_present}: it is not the full set'
     )
-  output = None
-  if _OUTPUT.value is not None:
-    output_lib.keep_going()  # the files are what is wanted
-    output = files.absolute_path(_OUTPUT.value)
-    files.check_access(output, writes=True)
-    _make_directory(output)
-
   size = dataset.image_size
   print(
     f'{dataset.name} {split}: {len(source):,} images at {size} x {size}, '

@@ -74,6 +74,7 @@ def main(argv: Sequence[str]) -> None:
       f'--output={output} cannot be written to ({error.strerror or error}); '
       'give another directory'
     ) from error
+  print(source_flags.loaded_line(network))
   print(f'Written to {output}:')
   for name, content in contents.items():
     print(f'  {name:16} {len(content) / 1e6:8.2f} MB')

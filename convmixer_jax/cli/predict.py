@@ -30,13 +30,18 @@ def main(argv: Sequence[str]) -> None:
   """Prints the classes of the images that the command line names."""
   if len(argv) < 2:
     raise UserError('no picture is named; name image files or folders of them')
-  is_csv = _FORMAT.value == 'csv'
-  network = source_flags.load_source(sys.stderr if is_csv else sys.stdout)
+  network = source_flags.load_source()
 
   from convmixer_jax.evaluation import predictions
 
   paths = predictions.find_images(argv[1:])
   labels = network.labels()
+  is_csv = _FORMAT.value == 'csv'
+  print(
+    source_flags.loaded_line(network),
+    file=sys.stderr if is_csv else sys.stdout,
+    flush=True,
+  )
   rows = csv.writer(sys.stdout, lineterminator='\n')
   if is_csv:
     rows.writerow(['file', 'rank', 'class', 'name', 'probability'])

@@ -7,8 +7,7 @@
 --source=hf://OWNER/NAME      a repository, with @REVISION if wanted
 """
 
-import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -40,11 +39,8 @@ BATCH_SIZE = flags.DEFINE_integer(
 )
 
 
-def load_source(file: TextIO | None = None) -> 'TrainedModel':
-  """Loads what `--source` names, and prints what it is.
-
-  Args:
-    file: to print to; None for stdout.
+def load_source() -> 'TrainedModel':
+  """Loads what `--source` names.
 
   Raises:
     UserError: none is given, or see `pretrained.load.load`.
@@ -55,13 +51,13 @@ def load_source(file: TextIO | None = None) -> 'TrainedModel':
       'directory, --source=FILE of weights or --source=hf://OWNER/NAME'
     )
 
-  from convmixer_jax.models import describe
   from convmixer_jax.pretrained.load import load
 
-  trained = load(_SOURCE.value, MODEL.value)
-  print(
-    f'Loaded {trained.origin}: {describe(trained.model)}',
-    file=file or sys.stdout,
-    flush=True,
-  )
-  return trained
+  return load(_SOURCE.value, MODEL.value)
+
+
+def loaded_line(trained: 'TrainedModel') -> str:
+  """Returns the first line of each command's output: what was loaded."""
+  from convmixer_jax.models import describe
+
+  return f'Loaded {trained.origin}: {describe(trained.model)}'
