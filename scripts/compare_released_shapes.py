@@ -23,7 +23,6 @@ sys.path.insert(0, str(ROOT))
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
-from convmixer_jax.models import ConvMixer  # noqa: E402
 from convmixer_jax.pretrained import weight_files  # noqa: E402
 from convmixer_jax.pretrained.load import load  # noqa: E402
 from convmixer_jax.pretrained.trained_model import TrainedModel  # noqa: E402
@@ -44,14 +43,14 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
 def are_identical(a: TrainedModel, b: TrainedModel) -> bool:
   """Returns whether two networks are equal bit for bit."""
   same = jax.tree.map(np.array_equal, a.variables, b.variables)
-  return a.model == b.model and jax.tree.all(same)
+  return a.fields == b.fields and jax.tree.all(same)
 
 
 def compare(directory: pathlib.Path, name: str) -> None:
   """Prints the differences of one network from timm's, and exports it."""
   loaded = load(str(directory / name))
-  model = ConvMixer(**loaded.model, num_classes=loaded.num_classes)
-  print(name, loaded.model)
+  model = loaded.model
+  print(name, loaded.fields)
   apply = jax.jit(
     lambda images: model.apply(
       loaded.variables, images, train=False, mutable='intermediates'
