@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
   """Evaluates, prints the metrics, and writes the files."""
   if len(argv) > 1:
     raise UserError(
-      f'{argv[1]!r} is no flag; --dataset=NAME names the data set'
+      f'{argv[1]!r} is not a flag; --dataset=NAME names the data set'
     )
   network = source_flags.load_source()
 
@@ -150,6 +150,6 @@ def _make_directory(path):
     path.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(
-      f'--output={path} is no directory that can be written to '
+      f'--output={path} is not a directory that can be written to '
       f'({error.strerror or error}); give another'
     ) from error

@@ -1,4 +1,4 @@
-"""The flag of all commands that load weights; absl knows a name only once."""
+"""The flag of all commands that load weights; absl accepts a name only once."""
 
 from absl import flags
 

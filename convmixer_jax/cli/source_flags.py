@@ -1,4 +1,4 @@
-"""The flags of commands that use a trained network; absl wants each only once.
+"""The flags of commands that use a trained network; absl accepts each once.
 
 --source=RUN                  its best checkpoint, else its newest
 --source=RUN@STEP             that checkpoint; also RUN@best, RUN@newest and
