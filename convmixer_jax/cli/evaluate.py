@@ -31,6 +31,7 @@ from absl import flags
 
 from convmixer_jax.cli import data_flags, source_flags
 from convmixer_jax.cli import output as output_lib
+from convmixer_jax.cli.batch_size_flag import BATCH_SIZE
 from convmixer_jax.errors import UserError
 
 flags.adopt_module_key_flags(source_flags)  # so that --help shows them
@@ -59,9 +60,7 @@ def main(argv: Sequence[str]) -> None:
   from convmixer_jax.evaluation import protocols, report
   from convmixer_jax.evaluation.per_image import evaluate_per_image
 
-  config = network.eval_config(
-    source_flags.BATCH_SIZE.value, source_flags.SIZE.value
-  )
+  config = network.eval_config(BATCH_SIZE.value, source_flags.SIZE.value)
   dataset = config.dataset
   split = _choose_data(dataset, network.config)
   protocol = protocols.protocol_of(dataset.name)

@@ -18,6 +18,7 @@ from configs import digits
 from convmixer_jax.checkpoints import workdir
 from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
+from convmixer_jax.cli import convert
 from convmixer_jax.training.metrics import empty_window
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
@@ -755,6 +756,12 @@ TOOLS = [
     'evaluate on nothing',
     tool('evaluate', f'--source={WEIGHTS}', '--model=gelu'),
     '--dataset=NAME is needed: weights do not name a data set',
+  ),
+  Case(
+    'evaluate converted weights on nothing',
+    tool('evaluate', '--source=TMP/converted'),
+    '--dataset=NAME is needed: weights do not name a data set',
+    lambda tmp: convert.convert(WEIGHTS, f'{tmp}/converted', 'gelu'),
   ),
   Case(
     'evaluate on other classes',
