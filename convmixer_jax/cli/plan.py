@@ -1,4 +1,4 @@
-"""Estimates what a run needs: memory, time, communication.
+r"""Estimates what a run needs: memory, time, communication.
 
   python -m convmixer_jax plan --config=configs/imagenet.py:768_32 \
     --topology=v5e:4x4

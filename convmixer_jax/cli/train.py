@@ -1,8 +1,8 @@
-"""Trains a network, or resumes its training.
+r"""Trains a network, or resumes its training.
 
   python train.py --config=configs/digits.py --workdir=runs/digits
 
-  convmixer train --config=imagenet:768_32 --workdir=gs://bucket/run \\
+  convmixer train --config=imagenet:768_32 --workdir=gs://bucket/run \
     --config.batch_size=512
 
 `--config.KEY=VALUE` sets any value of the config; docs/configuration.md lists
