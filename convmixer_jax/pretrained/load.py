@@ -4,6 +4,7 @@ trained = convmixer_jax.load('hf://timm/convmixer_768_32.in1k')
 logits = trained.model.apply(trained.variables, images, train=False)
 """
 
+import os
 from typing import Any
 
 import ml_collections
@@ -18,7 +19,7 @@ from convmixer_jax.pretrained.source import RunSource, parse_source
 from convmixer_jax.pretrained.trained_model import TrainedModel
 
 
-def load(source: str, model: str | None = None) -> TrainedModel:
+def load(source: str | os.PathLike, model: str | None = None) -> TrainedModel:
   """Loads a trained network.
 
   A run and a file that `convmixer convert` wrote contain all of it. Other files
@@ -43,6 +44,7 @@ def load(source: str, model: str | None = None) -> TrainedModel:
     UserError: there is no such source, it is damaged, it is of a network that
       is not known, or not of `model`.
   """
+  source = str(source)
   found = parse_source(source)
   if isinstance(found, RunSource):
     if model is not None:

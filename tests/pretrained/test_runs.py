@@ -54,6 +54,19 @@ def test_a_run_comes_back_and_stays_as_it_was(trained_run):
   assert contents(trained_run) == before
 
 
+def test_load_takes_the_best_checkpoint_of_a_run(trained_run):
+  run = convmixer_jax.load_run(trained_run)
+  trained = convmixer_jax.load(trained_run)
+  assert trained.step == run.find_step('best')
+  assert trained.checkpoint == 'best'
+  assert trained.origin == f'{trained_run}, step {trained.step} (best)'
+  row = {row['step']: row for row in run.metrics}[trained.step]
+  assert trained.metrics['eval_accuracy'] == row['eval_accuracy']
+  newest = convmixer_jax.load(f'{trained_run}@newest')
+  assert (newest.step, newest.checkpoint) == (40, 'newest')
+  assert convmixer_jax.load(f'{trained_run}@25').metrics == {}
+
+
 def test_the_restored_network_is_that_of_the_run(trained_run):
   run = convmixer_jax.load_run(trained_run)
   trained = run.load('newest')
