@@ -110,9 +110,13 @@ def _countable(model):
   """Returns the model without kernels that no jaxpr shows, in few blocks."""
   architecture = architecture_of(model)
   changes = dict(architecture.portable['default'])
-  for name, value in (('scan', True), ('remat', False), ('bn_group_size', 0)):
+  for name, value in (('scan', True), ('remat', False)):
     if name in architecture.fields:
       changes[name] = value
+  # An image by itself is in no group.
+  changes |= {
+    name: 0 for name, field in architecture.fields.items() if field.groups
+  }
   return model.clone(**changes)
 
 

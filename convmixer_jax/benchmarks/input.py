@@ -94,7 +94,7 @@ def _config(num_ops: int) -> ml_collections.ConfigDict:
       'flip': 0.5,
       'rand_augment': {
         'num_ops': num_ops,
-        'dialect': 'timm',
+        'policy': 'timm',
         'magnitude': 9.0,
         'magnitude_std': 0.5,
         'probability': 0.5,

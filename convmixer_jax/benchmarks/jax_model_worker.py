@@ -22,7 +22,11 @@ from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, serve
 from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
 from convmixer_jax.kernels.cpu import library
 from convmixer_jax.models import DTYPES, ConvMixer
-from convmixer_jax.models.convmixer.folding import apply_folded, fold, prepare
+from convmixer_jax.models.convmixer.folding import (
+  apply_folded,
+  fold,
+  pack_folded_weights,
+)
 from convmixer_jax.training import steps
 from convmixer_jax.training.optimizer import create_optimizer, create_schedule
 
@@ -48,7 +52,7 @@ def _config(image_size):
       'label_smoothing': 0.0,
       'schedule': 'constant',
       'learning_rate': 1e-3,
-      'body_lr_scale': 1.0,
+      'backbone_lr_scale': 1.0,
       'warmup_epochs': 0.0,
       'weight_decay': 0.01,
       'decay_all': True,
@@ -70,8 +74,9 @@ def create(name: str, shape: dict[str, int | str]):
   shape = dict(shape)
   image_size, batch_size = shape.pop('image_size'), shape.pop('batch_size')
   if jax.default_backend() == 'cpu':
-    # Done once a machine, so it is not part of compiling a step.
-    library.is_available('depthwise', shape['kernel_size'])
+    # Compiles the kernels: that is done once on each machine, and is not part
+    # of compiling a step.
+    library.unavailable('depthwise', shape['kernel_size'])
   dtype = DTYPES[shape.pop('dtype')]
   model = _NETWORKS[name](**shape, dtype=dtype)
   config = _config(image_size)
@@ -86,7 +91,7 @@ def create(name: str, shape: dict[str, int | str]):
   weights = {'params': state.params, 'batch_stats': state.batch_stats}
   forward_step = jax.jit(partial(model.apply, train=False))
   if name != 'plain_flax':
-    weights = prepare(model, fold(weights))
+    weights = pack_folded_weights(model, fold(weights))
     forward_step = jax.jit(partial(apply_folded, model))
   weights = jax.tree.map(jnp.copy, weights)  # train_step donates its own
 

@@ -19,6 +19,7 @@ from convmixer_jax.distributed import agreement, preemption, sharding
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
 from convmixer_jax.training import initialize, steps
+from convmixer_jax.training.batch_size import check_batch_size
 from convmixer_jax.training.metrics import EvalMetrics, empty_window
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
@@ -31,7 +32,7 @@ def train_and_evaluate(
   """Trains as `config` says, or resumes the run in `workdir_path`.
 
   Args:
-    config: see `configs/default.py`.
+    config: see docs/configuration.md.
     workdir_path: a new or empty directory, or one of an earlier run with the
       same network, data and recipe; local, or in a bucket.
 
@@ -50,7 +51,7 @@ def train_and_evaluate(
     models.validate(config.model)
     transforms.validate(config.augment)
     mesh = sharding.create_mesh(config.mesh)
-    config_lib.check_batch_size(config, mesh.size)
+    check_batch_size(config, mesh.size)
     directory = files.absolute_path(workdir_path)
     workdir.check_workdir(directory, config)
     train_source = sources.create_source(

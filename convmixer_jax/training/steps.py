@@ -75,13 +75,13 @@ def make_train_step(
   Random layers draw from the stream `dropout`, which follows from
   `config.seed`, the step and the microbatch.
 
-  With `config.body_lr_scale` = 0 all but the head is frozen: BatchNorm works
-  with its running statistics, as in evaluation, and does not update them.
+  With `config.backbone_lr_scale` = 0 all but the head is frozen: BatchNorm
+  works with its running statistics, as in evaluation, and does not update them.
 
   `gather` is what the parameters go through before use; see
   `sharding.create_gather`.
   """
-  is_frozen = config.body_lr_scale == 0
+  is_frozen = config.backbone_lr_scale == 0
 
   def loss_of_microbatch(params, batch_stats, images, targets, rng):
     params = gather(params)

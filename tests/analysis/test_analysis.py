@@ -28,13 +28,13 @@ def test_all_kernels_of_a_narrow_network():
     }
   )
   assert shown['patch_embedding'].shape == (8, 2, 2, 3)
-  assert shown['depthwise'].shape == (3, 8, 3, 3)
+  assert shown['depthwise'].shape == (3, 8, 3, 3, 1)
   for channel in range(8):
     np.testing.assert_array_equal(
       shown['patch_embedding'][channel], patches[..., channel]
     )
     np.testing.assert_array_equal(
-      shown['depthwise'][:, channel], depthwise[..., channel]
+      shown['depthwise'][:, channel, ..., 0], depthwise[..., channel]
     )
 
 
@@ -66,7 +66,7 @@ for place, channel in enumerate(channels):
     shown['patch_embedding'][place], patches[..., channel]
   )
   np.testing.assert_array_equal(
-    shown['depthwise'][:, place], depthwise[..., channel]
+    shown['depthwise'][:, place, ..., 0], depthwise[..., channel]
   )
 compiled = select.lower(params).compile().as_text()
 sent = re.findall(r' = (.*?) (?:all-|collective-|reduce-)[a-z-]+\\(', compiled)

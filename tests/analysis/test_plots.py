@@ -38,7 +38,7 @@ def titles(figure):
 
 def test_every_block_has_its_panel():
   blocks = [f'block {number}' for number in range(1, 7)]
-  figure = plots.depthwise_kernels(np.ones((6, 9, 3, 3)), width=9)
+  figure = plots.kernels(np.ones((6, 9, 3, 3, 1)), 9, 'Kernels')
   assert titles(figure) == blocks
   assert 'all 9 channels' in figure.get_suptitle()
   fields = np.arange(6)[:, None, None] + np.eye(5)
@@ -49,8 +49,8 @@ def test_every_block_has_its_panel():
 
 
 def test_a_choice_of_filters_says_so():
-  figure = plots.patch_filters(np.ones((4, 2, 2, 3)), width=1536)
-  assert '4 of 1536 channels' in figure.get_suptitle()
+  figure = plots.kernels(np.ones((4, 2, 2, 3)), 1536, 'Filters')
+  assert 'Filters: 4 of 1536 channels' in figure.get_suptitle()
 
 
 def test_lines_are_what_was_given():

@@ -23,7 +23,7 @@ from convmixer_jax.benchmarks.device.settings import (
   QUICK,
   DepthwiseShape,
 )
-from convmixer_jax.kernels.depthwise import best_by_platform
+from convmixer_jax.kernels import dispatch
 
 
 def test_roofline_of_a_network_with_and_without_hidden_passes():
@@ -41,12 +41,12 @@ def test_roofline_of_a_network_with_and_without_hidden_passes():
 
 
 def test_new_implementations_count_as_kernels_for_gpus(monkeypatch):
-  assert set(operations.PLAIN) <= set(kernels.IMPLEMENTATIONS)
+  assert set(operations.PLAIN) <= set(kernels.BACKENDS)
   implementations = operations.implementations
   assert implementations('gpu', 7) == [None, 'shift']
   assert implementations('gpu', 9) == [None, 'xla']
   names = (*operations.PLAIN, 'new')
-  monkeypatch.setattr(operations.ops, 'IMPLEMENTATIONS', names)
+  monkeypatch.setattr(operations.kernels, 'BACKENDS', names)
   assert operations.custom_kernels('gpu') == ['new']
   assert implementations('gpu', 7) == [None, 'shift', 'new']
   assert implementations('tpu', 9) == [None, 'shift']
@@ -55,8 +55,10 @@ def test_new_implementations_count_as_kernels_for_gpus(monkeypatch):
 
 @pytest.mark.parametrize('size', [7, 9])
 def test_best_on_an_accelerator_is_the_default_of_the_operation(size):
-  best = best_by_platform(size)
-  assert operations.best_on_accelerator('gpu', size) == best['cuda']
+  operands = jnp.zeros((1, 4, 4, 2)), jnp.zeros((size, size, 2)), None
+  best = dispatch.default_backends('depthwise_conv', operands, {})
+  on_gpu = best.get('cuda', best['default'])
+  assert operations.best_on_accelerator('gpu', size) == on_gpu
   assert operations.best_on_accelerator('tpu', size) == best['default']
 
 

@@ -31,7 +31,7 @@ def config(**changes):
       'flip': 0.5,
       'rand_augment': {
         'num_ops': 2,
-        'dialect': 'timm',
+        'policy': 'timm',
         'magnitude': 9.0,
         'magnitude_std': 0.5,
         'probability': 0.5,
@@ -161,7 +161,7 @@ def test_without_crop_other_sizes_are_resized(timm):
     ('flip', 1.5),
     ('eval_crop_fraction', 0.0),
     ('rand_augment.num_ops', -1),
-    ('rand_augment.dialect', 'keras'),
+    ('rand_augment.policy', 'keras'),
     ('rand_augment.magnitude', 11.0),
     ('rand_augment.magnitude_std', -0.5),
     ('rand_augment.probability', -0.1),
@@ -181,9 +181,9 @@ def test_bad_value_is_named(field, value):
 def test_plain_operations_are_timms_alone():
   transforms.validate(config(increasing=False))
   with pytest.raises(UserError, match='increasing = False is not True'):
-    transforms.validate(config(increasing=False, dialect='torchvision'))
+    transforms.validate(config(increasing=False, policy='torchvision'))
 
 
 def test_good_values_pass():
   transforms.validate(config())
-  transforms.validate(config(dialect='torchvision', magnitude=30.0))
+  transforms.validate(config(policy='torchvision', magnitude=30.0))

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from convmixer_jax.data.augment import rand_augment
-from convmixer_jax.data.augment.policies import DIALECTS, Draw
+from convmixer_jax.data.augment.policies import POLICIES, Draw
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 FILL = (124, 116, 104)
@@ -31,7 +31,7 @@ def config(**changes):
   return ml_collections.ConfigDict(
     {
       'num_ops': 2,
-      'dialect': 'timm',
+      'policy': 'timm',
       'magnitude': 9.0,
       'magnitude_std': 0.5,
       'probability': 0.5,
@@ -72,19 +72,19 @@ def check_operation(name, stored, images, apply):
   assert not differ
 
 
-@pytest.mark.parametrize('name', DIALECTS['timm'].operations)
+@pytest.mark.parametrize('name', POLICIES['timm'].operations)
 def test_operation_equals_timm(timm, name):
   check_operation(name, timm, timm, apply_as_timm)
 
 
-@pytest.mark.parametrize('name', DIALECTS['torchvision'].operations)
+@pytest.mark.parametrize('name', POLICIES['torchvision'].operations)
 def test_operation_equals_torchvision(timm, torchvision, name):
   check_operation(name, torchvision, timm, apply_as_torchvision)
 
 
 def test_torchvision_draws_evenly_at_its_own_interpolation():
   settings = config(
-    dialect='torchvision', magnitude=12.0, magnitude_std=0.0, probability=1.0
+    policy='torchvision', magnitude=12.0, magnitude_std=0.0, probability=1.0
   )
   rng = np.random.default_rng(0)
   images = [
@@ -96,7 +96,7 @@ def test_torchvision_draws_evenly_at_its_own_interpolation():
     (12.0, 'nearest')
   }
   names = [draw.operation for draw in draws]
-  of_each = [names.count(name) for name in DIALECTS['torchvision'].operations]
+  of_each = [names.count(name) for name in POLICIES['torchvision'].operations]
   assert len(of_each) == 14 and sum(of_each) == len(draws)
   assert stats.chisquare(of_each).pvalue > 1e-3
   negated = sum(draw.negate for draw in draws)
@@ -106,10 +106,10 @@ def test_torchvision_draws_evenly_at_its_own_interpolation():
 def test_operations_leave_their_input_alone(timm):
   image = timm['image/small']
   before = image.copy()
-  for dialect, (operations, _, resample) in DIALECTS.items():
+  for policy, (operations, _, resample) in POLICIES.items():
     for name in operations:
       draw = Draw(name, 8.0, False, resample or 'bilinear')
-      out = rand_augment.apply_operation(image, draw, True, FILL, dialect)
+      out = rand_augment.apply_operation(image, draw, True, FILL, policy)
       assert out.shape == image.shape and out.dtype == np.uint8
       assert not np.shares_memory(out, image)
       np.testing.assert_array_equal(image, before)
@@ -135,7 +135,7 @@ def test_draws_follow_timms_laws():
   assert p_value([same, lengths[2] - same], [1 / 15, 14 / 15]) > 1e-3
   of_each = [
     sum(draw.operation == name for draw in draws)
-    for name in DIALECTS['timm'].operations
+    for name in POLICIES['timm'].operations
   ]
   assert len(of_each) == 15
   assert p_value(of_each, [1 / 15] * 15) > 1e-3

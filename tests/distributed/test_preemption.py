@@ -159,8 +159,8 @@ def test_a_second_interrupt_leaves_at_once():
   assert process.stdout.readline() == 'ready\n'
   process.send_signal(signal.SIGINT)
   assert process.stderr.readline() == (
-    'SIGINT: saving at the end of this step; press Ctrl-C again to leave '
-    'without\n'
+    'SIGINT: saving at the end of this step; press Ctrl-C again to stop '
+    'without saving\n'
   )
   process.send_signal(signal.SIGINT)
   _, rest = process.communicate(timeout=60)

@@ -179,9 +179,9 @@ def test_a_plan_counts_and_compiles_the_step(name):
   )
   (column,) = plan['steps']
   assert column['matrix_flops'] == matrix
-  assert 'batch, images' in report.table(
-    plan | {'config': 'C', 'topology': 'T'}
-  )
+  table = report.table(plan | {'config': 'C', 'topology': 'T'})
+  assert 'batch, images' in table
+  assert ('depthwise' in table.lower()) == (depthwise > 0)
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -281,7 +281,7 @@ CONFIGS = [
   flag(
     'model.depthwise',
     'fast',
-    "config.model.depthwise = 'fast' is unknown; there are native, shift, xla",
+    "config.model.depthwise = 'fast' is unknown; there are cpu, shift, xla",
   ),
   flag(
     'model',
@@ -314,7 +314,7 @@ CONFIGS = [
   flag(
     'augment.flip',
     '2',
-    'config.augment.flip = 2.0 is not a probability, 0 to 1',
+    'config.augment.flip = 2.0 is not a probability, from 0 to 1',
   ),
   flag(
     'mesh.data',
@@ -330,12 +330,12 @@ CONFIGS = [
   flag(
     'schedule',
     'step',
-    "config.schedule = 'step' is not one of paper, cosine, constant",
+    "config.schedule = 'step' is not one of triangular, cosine, constant",
   ),
   flag(
     'warmup_epochs',
     '1',
-    "config.warmup_epochs = 1.0 is not for config.schedule = 'paper', "
+    "config.warmup_epochs = 1.0 is not for config.schedule = 'triangular', "
     "which has a rise of its own; leave it at 0, or choose 'cosine' or "
     "'constant'",
   ),

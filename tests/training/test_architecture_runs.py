@@ -83,7 +83,7 @@ def test_is_converted_and_starts_another_run_with_a_new_head(run, tmp_path):
   fewer = models.create_model(config.model, 3)
   params = initialize.load_start(config, fewer)['params']
   assert models.MODELS[name].head not in params
-  config.new_head, config.body_lr_scale, config.num_steps = True, 0.0, 1
+  config.new_head, config.backbone_lr_scale, config.num_steps = True, 0.0, 1
   loop.train_and_evaluate(config, str(tmp_path / 'new'))
   now = read_state(tmp_path / 'new', 1)['params']
   head = models.MODELS[name].head

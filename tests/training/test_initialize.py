@@ -1,4 +1,4 @@
-"""What a run starts from, and what its body and head learn."""
+"""What a run starts from, and what its backbone and head learn."""
 
 import shutil
 
@@ -169,7 +169,7 @@ def test_another_network_is_said_before_anything_is_written(
 def test_a_frozen_body_stays_as_it_was_bit_for_bit(run, config, tmp_path):
   path, _, state = run
   config.init_from, config.new_head = path, True
-  config.body_lr_scale, config.decay_all, config.accum_steps = 0.0, True, 2
+  config.backbone_lr_scale, config.decay_all, config.accum_steps = 0.0, True, 2
   loop.train_and_evaluate(config, str(tmp_path / 'run'))
   now = read_state(tmp_path / 'run', 3)
   assert_identical(now['batch_stats'], state['batch_stats'])
@@ -179,7 +179,7 @@ def test_a_frozen_body_stays_as_it_was_bit_for_bit(run, config, tmp_path):
 
 
 def test_a_slower_body_goes_on_bit_for_bit(run, config, tmp_path):
-  config.init_from, config.body_lr_scale = run[0], 0.1
+  config.init_from, config.backbone_lr_scale = run[0], 0.1
   config.num_steps, config.checkpoint_every_steps = 4, 2
   whole, pieces = tmp_path / 'whole', tmp_path / 'pieces'
   loop.train_and_evaluate(config, str(whole))

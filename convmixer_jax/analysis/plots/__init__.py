@@ -10,9 +10,8 @@ from convmixer_jax.analysis.plots.evaluation import (
 )
 from convmixer_jax.analysis.plots.networks import (
   accuracy_by_size,
-  depthwise_kernels,
   kernel_grid,
-  patch_filters,
+  kernels,
   receptive_fields,
 )
 from convmixer_jax.analysis.plots.runs import (
@@ -32,10 +31,9 @@ __all__ = [
   'accuracy_by_size',
   'compare_runs',
   'confusion_matrix',
-  'depthwise_kernels',
   'kernel_grid',
+  'kernels',
   'learning_curves',
-  'patch_filters',
   'receptive_fields',
   'to_png',
   'wrong_pictures',

@@ -41,43 +41,30 @@ def kernel_grid(kernels: np.ndarray) -> np.ndarray:
   return grid
 
 
-def patch_filters(
-  filters: np.ndarray, width: int, title: str = 'Patch embedding'
-) -> Figure:
-  """Draws the patch embedding's filters as small colour pictures.
+def kernels(kernels: np.ndarray, num_channels: int, title: str) -> Figure:
+  """Draws kernels of a layer, or of each block in a panel of its own.
 
   Args:
-    filters: `[N, p, p, 3]`, as `pictures.select_kernels` gives them.
-    width: channels of the network, of which these are N.
+    kernels: `[N, k, k, C]`, or `[depth, N, k, k, C]` of blocks, as
+      `models.architecture.Architecture.pictures` gives them.
+    num_channels: of the layer, of which these are N.
     title: what they are.
   """
-  figure = Figure(figsize=(5, 5.4), layout='constrained')
-  axes = figure.subplots()
-  _show_grid(axes, filters)
-  figure.suptitle(
-    f'{title}: {_of(len(filters), width)}\n'
-    'each filter scaled by its largest weight; grey is 0',
-    fontsize='medium',
-  )
-  return figure
-
-
-def depthwise_kernels(
-  kernels: np.ndarray, width: int, title: str = 'Depthwise kernels'
-) -> Figure:
-  """Draws the depthwise kernels, a panel for each block.
-
-  Args:
-    kernels: `[depth, N, k, k]`, as `pictures.select_kernels` gives them.
-    width: channels of the network, of which these are N.
-    title: what they are.
-  """
+  if kernels.ndim == 4:
+    figure = Figure(figsize=(5, 5.4), layout='constrained')
+    _show_grid(figure.subplots(), kernels)
+    figure.suptitle(
+      f'{title}: {_of(len(kernels), num_channels)}\n'
+      'each filter scaled by its largest weight; grey is 0',
+      fontsize='medium',
+    )
+    return figure
   figure, panels = _panels(len(kernels))
   for axes, block, number in zip(panels, kernels, itertools.count(1)):
-    _show_grid(axes, block[..., None])
+    _show_grid(axes, block)
     axes.set_title(f'block {number}')
   figure.suptitle(
-    f'{title}: {_of(kernels.shape[1], width)}; each scaled by its '
+    f'{title}: {_of(kernels.shape[1], num_channels)}; each scaled by its '
     'largest weight; grey is 0, white positive'
   )
   return figure
@@ -145,7 +132,7 @@ def _show_grid(axes, kernels):
   axes.set_axis_off()
 
 
-def _of(count, width):
-  if count == width:
-    return f'all {width} channels'
-  return f'{count} of {width} channels, evenly spaced'
+def _of(count, num_channels):
+  if count == num_channels:
+    return f'all {num_channels} channels'
+  return f'{count} of {num_channels} channels, evenly spaced'

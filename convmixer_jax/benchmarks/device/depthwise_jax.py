@@ -49,7 +49,7 @@ def create_product(
   convolve = lax_depthwise.convolve
   if variant != 'lax':
     name = None if variant == 'default' else variant
-    convolve = partial(kernels.depthwise_conv, implementation=name)
+    convolve = partial(kernels.depthwise_conv, backend=name)
 
   def one(x, dy, kernel):
     if product == 'forward':

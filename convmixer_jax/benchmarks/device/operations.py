@@ -1,7 +1,7 @@
 """The operations whose implementations are compared with references.
 
-A new implementation appears here by its name in `kernels.IMPLEMENTATIONS`: all
-but those in `PLAIN` count as kernels for GPUs, which also run under NVIDIA's
+A new implementation appears here by its name in `kernels.BACKENDS`: all but
+those in `PLAIN` count as kernels for GPUs, which also run under NVIDIA's
 compute-sanitizer.
 """
 
@@ -17,9 +17,9 @@ from jax import lax
 from convmixer_jax import kernels
 from convmixer_jax.benchmarks.device import lax_depthwise, references
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
-from convmixer_jax.kernels.depthwise import best_on_gpu
+from convmixer_jax.kernels.backends import best_xla_form_on_gpu
 
-PLAIN = ('native', 'shift', 'xla')
+PLAIN = ('cpu', 'shift', 'xla')
 _GROUP_SIZE, _EPSILON = 2, 1e-5
 
 Named = dict[str, jax.Array]
@@ -60,22 +60,22 @@ def implementations(platform: str, kernel_size: int) -> list[str | None]:
     kernel_size: side of the depthwise kernels, which the default depends on.
   """
   if platform == 'cpu':  # here all of them are cheap to check
-    return [None, *(name for name in kernels.IMPLEMENTATIONS if name in PLAIN)]
+    return [None, *(name for name in kernels.BACKENDS if name in PLAIN)]
   names = {'shift', 'xla', *custom_kernels(platform)}
   names -= {best_on_accelerator(platform, kernel_size)}
-  return [None, *(name for name in kernels.IMPLEMENTATIONS if name in names)]
+  return [None, *(name for name in kernels.BACKENDS if name in names)]
 
 
 def best_on_accelerator(platform: str, kernel_size: int) -> str:
   """Returns the implementation that is the default on 'gpu' or 'tpu'."""
-  return best_on_gpu(kernel_size) if platform == 'gpu' else 'xla'
+  return best_xla_form_on_gpu(kernel_size) if platform == 'gpu' else 'xla'
 
 
 def custom_kernels(platform: str) -> list[str]:
   """Returns the implementations that are kernels for an accelerator."""
   if platform != 'gpu':
     return []
-  return [name for name in kernels.IMPLEMENTATIONS if name not in PLAIN]
+  return [name for name in kernels.BACKENDS if name not in PLAIN]
 
 
 def create_checks(
@@ -117,7 +117,7 @@ def _kernel(shape: DepthwiseShape) -> tuple[int, int, int]:
 
 def _depthwise(shape, names, on_host):
   def run(implementation, x, kernel, bias, dy):
-    convolve = partial(kernels.depthwise_conv, implementation=implementation)
+    convolve = partial(kernels.depthwise_conv, backend=implementation)
     return _with_gradients(
       convolve, (x, kernel, bias), dy, ('input', 'kernel', 'bias')
     )
@@ -157,7 +157,7 @@ def _batch_norm(shape, activation, names):
   def run(implementation, x, bias, scale, offset, residual, dy):
     def normalise(x, bias, scale, offset):
       return kernels.activation_batch_norm(
-        x, bias, scale, offset, residual, implementation=implementation, **how
+        x, bias, scale, offset, residual, backend=implementation, **how
       )[0]
 
     inputs = x, bias, scale, offset
@@ -178,8 +178,8 @@ def _batch_norm(shape, activation, names):
 
 def _mixer(shape, activation, names):
   def run(implementation, *arrays):
-    y = kernels.mix(
-      *arrays, activation=activation, implementation=implementation
+    y = kernels.fused_mixer(
+      *arrays, activation=activation, backend=implementation
     )
     return {'forward': y}
 
@@ -197,7 +197,7 @@ def _mixer(shape, activation, names):
 
 def _linear(shape, names):
   def run(implementation, x, kernel, dy):
-    multiply = partial(kernels.linear, implementation=implementation)
+    multiply = partial(kernels.linear, backend=implementation)
     return _with_gradients(multiply, (x, kernel), dy, ('input', 'kernel'))
 
   images, columns = _images(shape), shape.channels // 2

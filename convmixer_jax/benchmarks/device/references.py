@@ -88,7 +88,7 @@ def mixer(
   *,
   activation: str,
 ) -> dict[str, np.ndarray]:
-  """Computes what `kernels.mix` does, as `forward`."""
+  """Computes what `kernels.fused_mixer` does, as `forward`."""
   x = _activate(p + p_bias, activation)[0] * p_factor + p_shift
   y = depthwise(x, kernel, bias, np.zeros_like(x))['forward']
   return {'forward': x + _activate(y, activation)[0] * factor}

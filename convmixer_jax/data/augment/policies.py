@@ -20,7 +20,7 @@ class Draw(NamedTuple):
   """One operation to apply, with all that chance has to say in it."""
 
   operation: str
-  magnitude: float  # 0 to the dialect's `max_magnitude`
+  magnitude: float  # 0 to the policy's `max_magnitude`
   negate: bool  # the other direction, for operations that have two
   resample: str  # of `affine.RESAMPLE`, for operations that move pixels
 
@@ -40,7 +40,7 @@ class Operation(NamedTuple):
   moves_pixels: bool = False
 
 
-class Dialect(NamedTuple):
+class Policy(NamedTuple):
   """One library's RandAugment.
 
   Attributes:
@@ -154,7 +154,7 @@ _TORCHVISION = {
   'auto_contrast': Operation(image_ops.auto_contrast),
   'equalize': Operation(image_ops.equalize),
 }
-DIALECTS = {
-  'timm': Dialect(_TIMM, 10.0),
-  'torchvision': Dialect(_TORCHVISION, 30.0, 'nearest'),
+POLICIES = {
+  'timm': Policy(_TIMM, 10.0),
+  'torchvision': Policy(_TORCHVISION, 30.0, 'nearest'),
 }

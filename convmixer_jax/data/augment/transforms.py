@@ -11,15 +11,14 @@ import cv2
 import ml_collections
 import numpy as np
 
+from convmixer_jax.config import check_section
 from convmixer_jax.data.augment import rand_augment as rand_augment_lib
-from convmixer_jax.data.augment.policies import DIALECTS
+from convmixer_jax.data.augment.policies import POLICIES
 from convmixer_jax.data.augment.resize import resize
 from convmixer_jax.errors import UserError
 
 Box = tuple[int, int, int, int]
 _CROP_ATTEMPTS = 10
-_CROPS = ('random_resized', 'none')
-_INTERPOLATIONS = ('random', 'bilinear', 'bicubic')
 
 # glibc returns freed arrays of an image's size to the system at once, and the
 # first touch of new pages is a tenth of an example's time. Once an array has
@@ -143,60 +142,21 @@ def draw_box(
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
-  """Checks the values of `augment`.
+  """Checks the values of `augment`, by themselves and against each other.
 
   Raises:
     UserError: names the field, its value and what it may be.
   """
-  _check(config, 'crop', config.crop in _CROPS, f'one of {_CROPS}')
-  _check(
-    config,
-    'interpolation',
-    config.interpolation in _INTERPOLATIONS,
-    f'one of {_INTERPOLATIONS}',
-  )
-  for field, top in (('crop_scale', 1.0), ('crop_ratio', math.inf)):
-    value = config[field]
-    fits = len(value) == 2 and 0 < value[0] <= value[1] <= top
-    bound = ' <= 1' if top == 1.0 else ''
-    _check(config, field, fits, f'a pair with 0 < low <= high{bound}')
-  _check(config, 'flip', 0 <= config.flip <= 1, 'a probability, 0 to 1')
-  fraction = config.eval_crop_fraction
-  _check(config, 'eval_crop_fraction', 0 < fraction <= 1, 'in (0, 1]')
+  check_section(config, 'augment')
   ops = config.rand_augment
-  _check(
-    config,
-    'rand_augment.dialect',
-    ops.dialect in DIALECTS,
-    f'one of {tuple(DIALECTS)}',
-  )
-  max_magnitude = DIALECTS[ops.dialect].max_magnitude
-  for field, fits, wanted in (
-    ('num_ops', ops.num_ops >= 0, 'at least 0'),
-    (
-      'magnitude',
-      0 <= ops.magnitude <= max_magnitude,
-      f'from 0 to {max_magnitude:g}',
-    ),
-    ('magnitude_std', ops.magnitude_std >= 0, 'at least 0'),
-    ('probability', 0 <= ops.probability <= 1, 'a probability, 0 to 1'),
-    (
-      'increasing',
-      ops.increasing or ops.dialect == 'timm',
-      f'True, as it always is with the dialect {ops.dialect!r}',
-    ),
-    (
-      'fill',
-      len(ops.fill) == 3 and all(0 <= value <= 255 for value in ops.fill),
-      'three values from 0 to 255',
-    ),
-  ):
-    _check(config, f'rand_augment.{field}', fits, wanted)
-
-
-def _check(config, field, fits, wanted):
-  if not fits:
-    value = config
-    for key in field.split('.'):
-      value = value[key]
-    raise UserError(f'config.augment.{field} = {value!r} is not {wanted}')
+  max_magnitude = POLICIES[ops.policy].max_magnitude
+  if ops.magnitude > max_magnitude:
+    raise UserError(
+      f'config.augment.rand_augment.magnitude = {ops.magnitude!r} is not from '
+      f'0 to {max_magnitude:g}'
+    )
+  if not ops.increasing and ops.policy != 'timm':
+    raise UserError(
+      'config.augment.rand_augment.increasing = False is not True, as it '
+      f'always is with the policy {ops.policy!r}'
+    )
