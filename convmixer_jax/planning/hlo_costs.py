@@ -1,6 +1,6 @@
-"""What a compiled program moves: through its memory, and between devices.
+"""Bytes that a compiled program moves: through memory and between devices.
 
-XLA's own count (`compiled.cost_analysis()`) has the inside of a loop once, has
+XLA's own count (`compiled.cost_analysis()`) counts a loop's body once, has
 no collectives, takes VMEM for HBM, and is missing on NVIDIA ahead of time.
 """
 
@@ -53,7 +53,7 @@ class Collective:
 
 
 def collectives(module: Module) -> list[Collective]:
-  """Lists what devices tell each other, loops included, most bytes first."""
+  """Lists the collectives, in loops too, those with most bytes first."""
   counts, sizes = Counter(), Counter()
   for name, times in module.executions.items():
     computation = module.computations[name]
@@ -76,7 +76,7 @@ def collectives(module: Module) -> list[Collective]:
 
 
 def _result(instruction, computation):
-  """Returns the arrays it gives in the end, also if it is only a start."""
+  """Returns the arrays of the result, also of an asynchronous start."""
   for other in computation.values():
     if other.opcode == f'{instruction.opcode.removesuffix("-start")}-done' and (
       instruction.name in other.operands
@@ -86,7 +86,7 @@ def _result(instruction, computation):
 
 
 def memory_traffic(module: Module) -> int:
-  """Returns the bytes read from and written to the main memory in a run.
+  """Returns the bytes that a run reads from and writes to main memory.
 
   Each instruction reads its operands and writes its results; within a fusion
   nothing is; of a slice, only what is sliced. What XLA placed on the chip (VMEM

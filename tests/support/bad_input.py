@@ -183,7 +183,7 @@ CONFIGS = [
   Case(
     'no such config',
     train('--config=configs/nope.py'),
-    '--config=configs/nope.py is no file; configs/ has some',
+    '--config=configs/nope.py is not a file; configs/ has some',
   ),
   Case(
     'a file that is no config',
@@ -222,7 +222,7 @@ CONFIGS = [
   Case(
     'a flag without its dashes',
     on_digits('config.batch_size=8'),
-    "'config.batch_size=8' is no flag; flags begin with --",
+    "'config.batch_size=8' is not a flag; flags begin with --",
   ),
   flag(
     'batch_size',
@@ -863,8 +863,8 @@ TOOLS = [
       '--topology=v5e:2x2',
       '--output=TMP/a/plan.json',
     ),
-    '--output=TMP/a/plan.json is no place for a file; give one in a '
-    'directory that is there',
+    '--output=TMP/a/plan.json cannot be a file; give one in a '
+    'directory that exists',
   ),
   Case(
     'prepare nothing',
