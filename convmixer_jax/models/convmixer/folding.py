@@ -122,6 +122,8 @@ def apply_folded(
   linear = partial(ops.linear, implementation=around)
 
   def mix_and_multiply(product, block):
+    if model.gather is not None:
+      block = model.gather(block)
     y = ops.mix(
       *product,
       block['depthwise_kernel'],
