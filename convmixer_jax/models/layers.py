@@ -11,6 +11,8 @@ from convmixer_jax import ops
 
 EPSILON = 1e-6  # of LayerNorm: timm's, not PyTorch's default
 
+# Maps the parameters of a block to those that it computes with, of the same
+# values: where devices hold parts of them, to whole ones on each device.
 Gather = Callable[[Any], Any]
 
 

@@ -76,16 +76,18 @@ def assemble(
     batch_stats=jax.tree.map(lambda _: replicated, shapes.batch_stats)
   )
   gather = sharding.Gather(mesh, stacked)
-  gathering = model
+  gathering_model = model
   if stacked and mesh.shape['fsdp'] > 1:
-    gathering = model.clone(gather=sharding.Gather(mesh))
-  evaluate = steps.make_eval_step(gathering, config)
+    gathering_model = model.clone(gather=sharding.Gather(mesh))
+  evaluate = steps.make_eval_step(gathering_model, config)
   return Assembly(
     model=model,
     state=sharding.with_sharding(shapes, state_sharding),
     create_state=jax.jit(create_state, out_shardings=state_sharding),
     train_step=jax.jit(
-      steps.make_train_step(gathering, optimizer, schedule, config, gather),
+      steps.make_train_step(
+        gathering_model, optimizer, schedule, config, gather
+      ),
       donate_argnums=0,
       out_shardings=(state_sharding, replicated),
     ),
