@@ -1000,6 +1000,22 @@ NETWORKS = [
     'and batch_stats alone',
   ),
   network(
+    'wrong_networks:NO_GATHER',
+    'Base has no attribute gather, which a network with stacked blocks '
+    "needs; add 'gather: Gather | None = None' and give it to create_block; "
+    'see docs/adding_a_network.md',
+  ),
+  network(
+    'wrong_networks:NO_STACK',
+    "its parameters in 'blocks' are not stacked along a leading axis of the "
+    'same length; use nn.scan, or leave it out of Architecture(stacked=)',
+  ),
+  network(
+    'wrong_networks:UNEVEN_STACK',
+    "its parameters in 'head' are not stacked along a leading axis of the "
+    'same length; use nn.scan, or leave it out of Architecture(stacked=)',
+  ),
+  network(
     'wrong_networks:NO_HEAD',
     "its head is 'classifier', and there is no module of this name; "
     'there are head; name the last dense layer so, or give '
