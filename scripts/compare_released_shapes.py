@@ -23,8 +23,9 @@ sys.path.insert(0, str(ROOT))
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
-from convmixer_jax.models import ConvMixer  # noqa: E402
-from convmixer_jax.pretrained import weights  # noqa: E402
+from convmixer_jax.pretrained import weight_files  # noqa: E402
+from convmixer_jax.pretrained.load import load  # noqa: E402
+from convmixer_jax.pretrained.trained_model import TrainedModel  # noqa: E402
 
 SCRIPT = ROOT / 'tests' / 'fixtures' / 'make_weight_fixtures.py'
 NETWORKS = {
@@ -39,17 +40,17 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
   return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-def are_identical(a: weights.Weights, b: weights.Weights) -> bool:
+def are_identical(a: TrainedModel, b: TrainedModel) -> bool:
   """Returns whether two networks are equal bit for bit."""
   same = jax.tree.map(np.array_equal, a.variables, b.variables)
-  return a.model == b.model and jax.tree.all(same)
+  return a.fields == b.fields and jax.tree.all(same)
 
 
 def compare(directory: pathlib.Path, name: str) -> None:
   """Prints the differences of one network from timm's, and exports it."""
-  loaded = weights.load(str(directory / name))
-  model = ConvMixer(**loaded.model, num_classes=loaded.num_classes)
-  print(name, loaded.model)
+  loaded = load(str(directory / name))
+  model = loaded.model
+  print(name, loaded.fields)
   apply = jax.jit(
     lambda images: model.apply(
       loaded.variables, images, train=False, mutable='intermediates'
@@ -72,12 +73,12 @@ def compare(directory: pathlib.Path, name: str) -> None:
       print(f'  {size} x {size}: relative difference of {shown}')
       assert max(errors.values()) < 1e-4
 
-  authors = weights.load(str(directory / f'{name}.pth.tar'), NETWORKS[name])
+  authors = load(str(directory / f'{name}.pth.tar'), NETWORKS[name])
   assert are_identical(loaded, authors)
   print("  the authors' .pth.tar: identical")
   path = str(directory / f'{name}.safetensors')
-  weights.save(loaded, path)
-  assert are_identical(loaded, weights.load(path))
+  weight_files.save(loaded, path)
+  assert are_identical(loaded, load(path))
   print('  exported and loaded again: identical')
 
 

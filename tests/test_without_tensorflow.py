@@ -82,12 +82,12 @@ def test_demo_trains(run, tmp_path):
 @pytest.mark.parametrize(
   ('tool', 'flags'),
   [
-    ('evaluate', ['--workdir={workdir}', '--output={tmp_path}/out']),
-    ('predict', ['{tmp_path}/image.png', '--workdir={workdir}']),
+    ('evaluate', ['--source={workdir}', '--output={tmp_path}/out']),
+    ('predict', ['{tmp_path}/image.png', '--source={workdir}']),
     (
       'export',
       [
-        '--workdir={workdir}',
+        '--source={workdir}',
         '--output={tmp_path}/out',
         '--format=stablehlo,onnx',
       ],

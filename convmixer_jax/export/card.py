@@ -9,7 +9,7 @@ import ml_collections
 
 from convmixer_jax.analysis import flops
 from convmixer_jax.models import architecture_of
-from convmixer_jax.pretrained.trained import Trained
+from convmixer_jax.pretrained.trained_model import TrainedModel
 from convmixer_jax.versions import package_versions
 
 
@@ -29,7 +29,7 @@ class Format:
 
 
 def model_card(
-  network: Trained,
+  network: TrainedModel,
   config: ml_collections.ConfigDict,
   formats: Sequence[Format],
   *,
@@ -79,27 +79,22 @@ def model_card(
     'labels': network.labels(),
     'accuracy': _accuracy(network),
     'training': (
-      network.run and json.loads(network.run.config.to_json_best_effort())
+      None
+      if network.config is None
+      else json.loads(network.config.to_json_best_effort())
     ),
     'versions': package_versions(),
     'files': [dataclasses.asdict(kind) for kind in formats],
   }
 
 
-def _accuracy(network: Trained) -> dict[str, Any] | None:
+def _accuracy(network: TrainedModel) -> dict[str, Any] | None:
   """Returns the metrics of this step on the evaluation split, if measured."""
-  if network.run is None:
+  if not network.metrics:
     return None
-  rows = {row['step']: row for row in network.run.metrics}
-  measured = {
-    name: value
-    for name, value in rows.get(network.step, {}).items()
-    if name.startswith('eval_')
-  }
-  if not measured:
-    return None
-  dataset = network.run.config.dataset
-  return measured | {
+  dataset = network.config.dataset
+  return {
+    **network.metrics,
     'step': network.step,
     'dataset': dataset.name,
     'split': dataset.eval_split,

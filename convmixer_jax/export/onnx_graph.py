@@ -14,8 +14,8 @@ from flax import linen as nn
 
 from convmixer_jax.errors import UserError
 from convmixer_jax.export.card import Format
-from convmixer_jax.export.folded import pixel_statistics
 from convmixer_jax.models import MODELS, architecture_of
+from convmixer_jax.models.inference import pixel_statistics
 
 _OPSET, _IR_VERSION = 20, 9  # the first with Gelu; of ONNX 1.15
 

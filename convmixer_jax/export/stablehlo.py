@@ -10,8 +10,8 @@ from flax import linen as nn
 from jax import export, lax
 
 from convmixer_jax.export.card import Format
-from convmixer_jax.export.folded import inference_on_host
 from convmixer_jax.models import architecture_of
+from convmixer_jax.models.inference import make_inference
 
 PLATFORMS = ('cpu', 'tpu', 'cuda')
 
@@ -58,8 +58,12 @@ def to_stablehlo(
   fields = {'scan': True} if 'scan' in architecture.fields else {}
   model = model.clone(dtype=jnp.float32, **fields)
   on_cpu, elsewhere = (
-    inference_on_host(
-      model.clone(**architecture.portable[platform]), variables, config
+    jax.device_get(  # the weights become constants of the program
+      make_inference(
+        model.clone(**architecture.portable[platform]),
+        jax.device_get(variables),
+        config,
+      )
     )
     for platform in ('cpu', 'default')
   )

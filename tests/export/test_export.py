@@ -12,11 +12,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from trained_models import trained_model
 
 from convmixer_jax import export
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer
-from convmixer_jax.pretrained import trained
+from convmixer_jax.pretrained.load import load
+from convmixer_jax.pretrained.runs import load_run
 
 ROOT = pathlib.Path(__file__).parents[2]
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -147,16 +149,14 @@ def test_stablehlo_does_not_call_custom_kernels():
 
 def test_card_of_weights_without_a_run_has_no_accuracy():
   model, size = NETWORKS['relu, odd kernel']
-  network = trained.Trained(
-    name='ConvMixer-8/3 of a file',
-    model=model,
-    variables={},
+  network = trained_model(
+    model,
+    with_random_statistics(model),
     image_size=size,
     eval_crop_fraction=0.96,
     mean=MEAN,
     std=STD,
     class_names=('cat', 'dog', 'n0'),
-    dataset=None,
   )
   config = network.eval_config(batch_size=1)
   formats = [export.ONNX]
@@ -191,8 +191,7 @@ def run_tool(*arguments):
 def test_exported_run_is_loaded_with_jax_only(trained_run, tmp_path):
   directory = tmp_path / 'new' / 'exported'
   done = run_tool(
-    f'--workdir={trained_run}',
-    '--step=32',
+    f'--source={trained_run}@32',
     f'--output={directory}',
     '--size=12',
     '--format=stablehlo,onnx',
@@ -209,7 +208,7 @@ def test_exported_run_is_loaded_with_jax_only(trained_run, tmp_path):
     env={'JAX_PLATFORMS': 'cpu'},
     check=True,
   )
-  network = trained.from_run(str(trained_run), '32')
+  network = load(f'{trained_run}@32')
   card = json.loads((directory / 'model.json').read_text())
   (_, onnx_file) = card['files']
   for name, images in given.items():
@@ -218,11 +217,11 @@ def test_exported_run_is_loaded_with_jax_only(trained_run, tmp_path):
     outputs = np.load(directory / f'{name}_outputs.npy')
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
     scope = {'images': images}
-    load = onnx_file['load'].replace('model.onnx', f'{directory}/model.onnx')
-    exec(load, scope)
+    code = onnx_file['load'].replace('model.onnx', f'{directory}/model.onnx')
+    exec(code, scope)
     np.testing.assert_allclose(scope['outputs'], expected, rtol=1e-4, atol=1e-5)
 
-  row = {row['step']: row for row in network.run.metrics}[32]
+  row = {row['step']: row for row in load_run(trained_run).metrics}[32]
   assert card['accuracy']['eval_accuracy'] == row['eval_accuracy']
   assert card['accuracy']['image_size'] == 8  # that of the measurement
   assert card['input']['shape'] == ['batch', 12, 12, 3]
@@ -238,7 +237,7 @@ def test_exported_run_is_loaded_with_jax_only(trained_run, tmp_path):
 def test_an_unknown_format_writes_nothing(tmp_path):
   output = tmp_path / 'exported'
   done = run_tool(
-    '--workdir=/nowhere', f'--output={output}', '--format=onnx,tflite'
+    '--source=/nowhere', f'--output={output}', '--format=onnx,tflite'
   )
   assert done.returncode == 1
   assert done.stderr == (

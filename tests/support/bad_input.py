@@ -183,7 +183,7 @@ CONFIGS = [
   Case(
     'no such config',
     train('--config=configs/nope.py'),
-    '--config=configs/nope.py is no file; configs/ has some',
+    '--config=configs/nope.py is not a file; configs/ has some',
   ),
   Case(
     'a file that is no config',
@@ -222,7 +222,7 @@ CONFIGS = [
   Case(
     'a flag without its dashes',
     on_digits('config.batch_size=8'),
-    "'config.batch_size=8' is no flag; flags begin with --",
+    "'config.batch_size=8' is not a flag; flags begin with --",
   ),
   flag(
     'batch_size',
@@ -631,14 +631,14 @@ START = [
   Case(
     'no weights',
     on_digits('--config.init_from=TMP/none.pth'),
-    'TMP/none.pth: there is no file TMP/none.pth; give a file of weights '
-    'or hf://owner/name',
+    'there is no file or directory TMP/none.pth; give a run directory, a file '
+    'of weights or hf://OWNER/NAME',
   ),
   Case(
     'no repository',
     on_digits('--config.init_from=hf://timm'),
-    'hf://timm is no repository; give hf://owner/name or '
-    'hf://owner/name@revision',
+    'hf://timm is not a repository; give hf://OWNER/NAME or '
+    'hf://OWNER/NAME@REVISION',
   ),
 ]
 
@@ -739,38 +739,68 @@ TOOLS = [
   Case(
     'evaluate nothing',
     tool('evaluate'),
-    '--workdir=RUN or --weights=FILE says what network to take; neither '
-    'is given',
+    '--source is missing; give the network to load: --source=RUN, a run '
+    'directory, --source=FILE of weights or --source=hf://OWNER/NAME',
   ),
   Case(
     'evaluate no run',
-    tool('evaluate', '--workdir=TMP'),
-    'TMP is not a run directory (it has no config.json); give one that '
-    'train.py wrote',
+    tool('evaluate', '--source=TMP'),
+    'TMP is neither a run (it has no config.json) nor weights (it has no '
+    'model.safetensors); give a run directory, a file of weights or '
+    'hf://OWNER/NAME',
   ),
   Case(
     'evaluate on nothing',
-    tool('evaluate', f'--weights={WEIGHTS}', '--model=gelu'),
-    '--dataset=NAME is needed: weights are of no data set',
+    tool('evaluate', f'--source={WEIGHTS}', '--model=gelu'),
+    '--dataset=NAME is needed: weights do not name a data set',
   ),
   Case(
     'evaluate on other classes',
-    tool(
-      'evaluate', f'--weights={WEIGHTS}', '--model=gelu', '--dataset=digits'
-    ),
+    tool('evaluate', f'--source={WEIGHTS}', '--model=gelu', '--dataset=digits'),
     'the network has 3 classes and the data set 10, and its classes were '
     'not noted; choose the set it was trained on, or another with the '
     'same classes',
   ),
   Case(
     'evaluate the best of none',
-    tool('evaluate', '--workdir=TMP/run', '--step=best'),
+    tool('evaluate', '--source=TMP/run@best'),
     'no checkpoint of TMP/run was evaluated, so none is the best; there are 5',
     add_foreign_orbax,
   ),
   Case(
+    'evaluate a checkpoint that is not one',
+    tool('evaluate', '--source=TMP/run@last'),
+    "TMP/run@last: 'last' is not a checkpoint; give TMP/run@STEP, "
+    'TMP/run@best or TMP/run@newest',
+    add_foreign_orbax,
+  ),
+  Case(
+    'evaluate a step that is missing',
+    tool('evaluate', '--source=TMP/run@4'),
+    'TMP/run has no checkpoint of step 4; there are 5',
+    add_foreign_orbax,
+  ),
+  Case(
+    'evaluate a checkpoint of weights',
+    tool('evaluate', f'--source={WEIGHTS}@best'),
+    f'{WEIGHTS}@best: {WEIGHTS} is not a run directory, so it has no '
+    "checkpoint 'best'; leave out @best",
+  ),
+  Case(
+    'evaluate a run as another network',
+    tool('evaluate', '--source=TMP/run', '--model=768_32'),
+    'TMP/run is a run, which knows its network; leave out --model=768_32',
+    add_foreign_orbax,
+  ),
+  Case(
+    'predict with a run that is missing',
+    tool('predict', 'TMP/x.png', '--source=TMP/none@best'),
+    'there is no file or directory TMP/none@best, and no run TMP/none; give '
+    'a run directory, a file of weights or hf://OWNER/NAME',
+  ),
+  Case(
     "evaluate another program's",
-    tool('evaluate', '--workdir=TMP/run'),
+    tool('evaluate', '--source=TMP/run'),
     'TMP/run/checkpoints/5 is damaged or not a checkpoint of train.py (it has '
     'no state, so another program may have written it); choose another '
     'step or run',
@@ -778,19 +808,19 @@ TOOLS = [
   ),
   Case(
     'evaluate with labels that are none',
-    tool('evaluate', '--workdir=TMP/run'),
+    tool('evaluate', '--source=TMP/run'),
     'TMP/run/labels.json is not a list of names (...); restore the one '
     'that train.py wrote, or remove it',
     with_run(labels_json='{'),
   ),
   Case(
     'predict no picture',
-    tool('predict', '--workdir=TMP/run'),
+    tool('predict', '--source=TMP/run'),
     'no picture is named; name image files or folders of them',
   ),
   Case(
     'predict a picture that is not there',
-    tool('predict', 'TMP/x.png', f'--weights={WEIGHTS}', '--model=gelu'),
+    tool('predict', 'TMP/x.png', f'--source={WEIGHTS}', '--model=gelu'),
     'TMP/x.png does not exist; name image files or folders',
   ),
   Case(
@@ -811,12 +841,12 @@ TOOLS = [
   ),
   Case(
     'export to a format that is none',
-    tool('export', '--output=TMP/x', f'--weights={WEIGHTS}', '--format=pt'),
+    tool('export', '--output=TMP/x', f'--source={WEIGHTS}', '--format=pt'),
     '--format=pt is unknown; there are stablehlo, onnx',
   ),
   Case(
     'export to nowhere',
-    tool('export', f'--weights={WEIGHTS}'),
+    tool('export', f'--source={WEIGHTS}'),
     'flag --output=None: Flag --output must have a value other than None.',
   ),
   Case(
@@ -833,8 +863,8 @@ TOOLS = [
       '--topology=v5e:2x2',
       '--output=TMP/a/plan.json',
     ),
-    '--output=TMP/a/plan.json is no place for a file; give one in a '
-    'directory that is there',
+    '--output=TMP/a/plan.json cannot be a file; give one in a '
+    'directory that exists',
   ),
   Case(
     'prepare nothing',
@@ -968,6 +998,22 @@ NETWORKS = [
     'wrong_networks:COUNTS',
     "it has variables in 'cache', which a run does not keep; use params "
     'and batch_stats alone',
+  ),
+  network(
+    'wrong_networks:NO_GATHER',
+    'Base has no attribute gather, which a network with stacked blocks '
+    "needs; add 'gather: Gather | None = None' and give it to create_block; "
+    'see docs/adding_a_network.md',
+  ),
+  network(
+    'wrong_networks:NO_STACK',
+    "its parameters in 'blocks' are not stacked along a leading axis of the "
+    'same length; use nn.scan, or leave it out of Architecture(stacked=)',
+  ),
+  network(
+    'wrong_networks:UNEVEN_STACK',
+    "its parameters in 'head' are not stacked along a leading axis of the "
+    'same length; use nn.scan, or leave it out of Architecture(stacked=)',
   ),
   network(
     'wrong_networks:NO_HEAD',
