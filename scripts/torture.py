@@ -188,8 +188,12 @@ def torture(moments, rng, directory):
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rounds', type=int, default=10)
-  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument(
+    '--rounds', type=int, default=10, help='number of faults; default: 10'
+  )
+  parser.add_argument(
+    '--seed', type=int, default=0, help='seed of the faults; default: 0'
+  )
   parser.add_argument(
     '--moments',
     nargs='+',
