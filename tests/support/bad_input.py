@@ -18,6 +18,7 @@ from configs import digits
 from convmixer_jax.checkpoints import workdir
 from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
+from convmixer_jax.cli import convert
 from convmixer_jax.training.metrics import empty_window
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
@@ -566,33 +567,35 @@ START = [
     'truncated safetensors',
     'x.safetensors',
     b'\x10' + bytes(7) + b'{',
-    'TMP/x.safetensors is damaged or no safetensors file (...); fetch it again',
+    'TMP/x.safetensors is damaged or not a safetensors file (...); fetch it '
+    'again',
   ),
   weights(
     'a page instead of safetensors',
     'x.safetensors',
     HTML,
-    'TMP/x.safetensors is damaged or no safetensors file (...); fetch it again',
+    'TMP/x.safetensors is damaged or not a safetensors file (...); fetch it '
+    'again',
   ),
   weights(
     'a page instead of a pickle',
     'x.pth',
     HTML,
-    'TMP/x.pth is cut short, damaged, or no file of PyTorch (...); fetch '
-    'it again',
+    'TMP/x.pth is cut short, damaged, or not a file of PyTorch (...); '
+    'fetch it again',
   ),
   Case(
     'a pickle with code',
     on_digits('--config.init_from=TMP/x.pth'),
     "TMP/x.pth is refused: it names '__builtin__.exec', and only tensors "
-    'and plain containers are read; save its state_dict by itself',
+    'and plain containers are read; save only its state_dict',
     lambda tmp: (tmp / 'x.pth').write_bytes(pickle_with_code(tmp)),
   ),
   Case(
     'an archive with code',
     on_digits('--config.init_from=TMP/x.pth'),
     "TMP/x.pth is refused: it names '__builtin__.exec', and only tensors "
-    'and plain containers are read; save its state_dict by itself',
+    'and plain containers are read; save only its state_dict',
     zip_with_code,
   ),
   weights(
@@ -755,11 +758,17 @@ TOOLS = [
     '--dataset=NAME is needed: weights do not name a data set',
   ),
   Case(
+    'evaluate converted weights on nothing',
+    tool('evaluate', '--source=TMP/converted'),
+    '--dataset=NAME is needed: weights do not name a data set',
+    lambda tmp: convert.convert(WEIGHTS, f'{tmp}/converted', 'gelu'),
+  ),
+  Case(
     'evaluate on other classes',
     tool('evaluate', f'--source={WEIGHTS}', '--model=gelu', '--dataset=digits'),
-    'the network has 3 classes and the data set 10, and its classes were '
-    'not noted; choose the set it was trained on, or another with the '
-    'same classes',
+    'the network has 3 classes and the data set 10, and the names of its '
+    'classes are unknown; choose the set it was trained on, or another with '
+    'the same classes',
   ),
   Case(
     'evaluate the best of none',
@@ -789,7 +798,8 @@ TOOLS = [
   Case(
     'evaluate a run as another network',
     tool('evaluate', '--source=TMP/run', '--model=768_32'),
-    'TMP/run is a run, which knows its network; leave out --model=768_32',
+    'TMP/run is a run, whose config names its network; leave out '
+    '--model=768_32',
     add_foreign_orbax,
   ),
   Case(
