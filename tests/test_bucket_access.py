@@ -74,7 +74,7 @@ def refuse_connections():
   ids=['missing', 'forbidden', 'refused', 'silent'],
 )
 @pytest.mark.parametrize('tool', ['train', 'evaluate'])
-def test_a_bucket_of_no_use_is_one_line(serve, message, tool):
+def test_unusable_bucket_is_refused_in_one_line(serve, message, tool):
   arguments = {
     'train': ['train.py', '--config=configs/digits.py'],
     'evaluate': ['convmixer_jax', 'evaluate'],
@@ -92,7 +92,7 @@ def test_a_bucket_of_no_use_is_one_line(serve, message, tool):
   assert seconds < TOLD_WITHIN
 
 
-def test_arrays_that_cannot_be_stored_are_one_line():
+def test_bucket_that_tensorstore_cannot_reach_is_refused_in_one_line():
   """TensorStore has a client of its own."""
   with buckets.serve() as bucket, accept_and_never_answer() as port:
     done = commands.run(
@@ -106,7 +106,7 @@ def test_arrays_that_cannot_be_stored_are_one_line():
   assert done.stderr.count('\n') == 1
 
 
-def test_a_tensorflow_that_is_installed_is_not_used(tmp_path):
+def test_installed_tensorflow_is_not_imported(tmp_path):
   (tmp_path / 'tensorflow.py').write_text('raise SystemExit("imported")')
   code = """
 from convmixer_jax import files

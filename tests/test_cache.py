@@ -12,7 +12,7 @@ from convmixer_jax import cache
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def test_the_cache_is_where_xdg_says(monkeypatch):
+def test_cache_directory_follows_xdg(monkeypatch):
   monkeypatch.delenv('CONVMIXER_JAX_CACHE', raising=False)
   monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
   assert cache.cache_dir() == pathlib.Path('/somewhere/convmixer_jax')
@@ -21,7 +21,7 @@ def test_the_cache_is_where_xdg_says(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_second_start_compiles_nothing(tmp_path):
+def test_second_start_compiles_nothing(tmp_path):
   environment = os.environ | {
     'CONVMIXER_JAX_CACHE': str(tmp_path / 'cache'),
     'JAX_PLATFORMS': 'cpu',
@@ -48,7 +48,7 @@ def test_a_second_start_compiles_nothing(tmp_path):
   assert kept[1] == kept[0]
 
 
-def test_a_directory_of_the_users_own_is_left(tmp_path):
+def test_cache_directory_set_by_the_user_is_kept(tmp_path):
   code = (
     'import jax\n'
     'from convmixer_jax.cache import keep_compilations\n'

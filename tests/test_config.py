@@ -20,7 +20,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_every_config_is_valid_and_has_the_same_keys(name):
+def test_every_config_is_valid_and_has_the_default_keys(name):
   config = CONFIGS[name]()
   config_lib.validate(config)
   transforms.validate(config.augment)
@@ -32,7 +32,7 @@ def test_every_config_is_valid_and_has_the_same_keys(name):
   )
 
 
-def test_imagenet_is_the_recipe_of_the_paper():
+def test_imagenet_config_is_the_recipe_of_the_paper():
   config = imagenet.get_config('768_32')
   assert (config.batch_size, config.num_epochs) == (640, 300)
   assert imagenet.get_config('1536_20').num_epochs == 150
@@ -47,7 +47,7 @@ def test_imagenet_is_the_recipe_of_the_paper():
   assert config.model.activation == 'relu'
 
 
-def test_an_unknown_variant_is_refused_with_the_list():
+def test_unknown_variant_is_refused_with_the_list():
   with pytest.raises(
     UserError, match=r"no variant '768-32'; there are 1536_20"
   ):
@@ -80,7 +80,7 @@ def test_an_unknown_variant_is_refused_with_the_list():
     ('num_epochs', 0, 'num_epochs = 0 and config.num_steps = 0; set one'),
   ],
 )
-def test_a_value_out_of_range_is_refused(config, key, value, message):
+def test_value_out_of_range_is_refused(config, key, value, message):
   config.update_from_flattened_dict({key: value})
   with pytest.raises(UserError, match=message):
     config_lib.validate(config)
@@ -112,39 +112,41 @@ def test_a_value_out_of_range_is_refused(config, key, value, message):
     ),
   ],
 )
-def test_a_batch_that_does_not_divide_is_refused(changes, num_devices, message):
+def test_indivisible_batch_is_refused_with_the_nearest_sizes(
+  changes, num_devices, message
+):
   config = default.get_config()
   config.update_from_flattened_dict(changes)
   with pytest.raises(UserError, match=message):
     config_lib.check_batch_size(config, num_devices)
 
 
-def test_a_batch_that_divides_passes():
+def test_divisible_batch_is_accepted():
   config = imagenet.get_config()
   config_lib.check_batch_size(config, 10)
   config.accum_steps = 2
   config_lib.check_batch_size(config, 5)
 
 
-def test_nearest_key():
+def test_nearest_key_corrects_a_typing_error():
   config = default.get_config()
   assert config_lib.nearest_key(config, 'model.widht') == 'model.width'
   assert config_lib.nearest_key(config, 'lerning_rate') == 'learning_rate'
 
 
-def test_changed_keys_leaves_out_what_is_free_to_change():
+def test_changed_keys_leaves_out_keys_that_may_change():
   old = {'seed': 0, 'num_epochs': 1, 'mesh.data': 1, 'model.width': 8}
   new = {'seed': 0, 'num_epochs': 2, 'mesh.data': 8, 'model.width': 9, 'x': 1}
   assert config_lib.changed_keys(old, new) == ['model.width', 'x']
 
 
-def test_changed_keys_has_the_name_alone_of_another_network():
+def test_changed_keys_has_only_the_name_for_another_network():
   old = {'seed': 0, 'model.kernel_size': 3, 'model.width': 8}
   new = {'seed': 1, 'model.name': 'vit', 'model.heads': 4, 'model.width': 9}
   assert config_lib.changed_keys(old, new) == ['model.name', 'seed']
 
 
-def test_changed_keys_knows_what_runs_did_before_there_was_a_key():
+def test_changed_keys_assumes_former_behaviour_for_missing_keys():
   new = {'init_from': '', 'new_head': False, 'body_lr_scale': 1.0}
   assert config_lib.changed_keys({}, new) == []
   new |= {'init_from': 'hf://timm/x', 'body_lr_scale': 0.5}

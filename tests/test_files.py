@@ -22,7 +22,9 @@ def gcsfs_is_installed(monkeypatch):
   monkeypatch.setattr(files, '_configure_clients', lambda: None)
 
 
-def test_absolute_path(tmp_path, monkeypatch, gcsfs_is_installed):
+def test_absolute_path_of_local_and_bucket_paths(
+  tmp_path, monkeypatch, gcsfs_is_installed
+):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv('HOME', '/home/user')
   for given, expected in {
@@ -50,12 +52,16 @@ def test_absolute_path(tmp_path, monkeypatch, gcsfs_is_installed):
     ('gs:/bucket/run', 'does not name a bucket'),
   ],
 )
-def test_what_no_run_can_be_in_is_refused(path, message, gcsfs_is_installed):
+def test_paths_that_cannot_hold_a_run_are_refused(
+  path, message, gcsfs_is_installed
+):
   with pytest.raises(UserError, match=message):
     files.absolute_path(path)
 
 
-def test_a_bucket_without_gcsfs_says_what_to_install(monkeypatch):
+def test_bucket_without_gcsfs_is_reported_with_the_command_to_install_it(
+  monkeypatch,
+):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(UserError) as error:
     files.absolute_path('gs://bucket/run')
@@ -64,7 +70,7 @@ def test_a_bucket_without_gcsfs_says_what_to_install(monkeypatch):
   )
 
 
-def test_what_must_be_local():
+def test_require_local_refuses_buckets():
   for path in (None, '', 'data', '/data'):
     assert files.require_local(path, 'data_dir') == path
   with pytest.raises(UserError, match='data_dir gs://bucket/data is not on'):

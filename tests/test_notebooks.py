@@ -23,7 +23,7 @@ def shown(path):
   ]
 
 
-def test_outputs_are_stored_and_fit_to_be_shown():
+def test_stored_outputs_have_pictures_and_no_warnings():
   text = NOTEBOOK.read_text()
   assert len(text) < 1_000_000
   stored = str(shown(NOTEBOOK))
@@ -34,7 +34,7 @@ def test_outputs_are_stored_and_fit_to_be_shown():
 
 
 @pytest.mark.slow
-def test_runs_from_top_to_bottom(tmp_path):
+def test_notebook_runs_and_shows_its_stored_outputs(tmp_path):
   environment = no_tensorflow.environment(tmp_path) | {
     # As the commands set it for themselves.
     'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',

@@ -17,7 +17,7 @@ def network(depth, **fields):
   return model, init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 
 
-def test_all_kernels_of_a_narrow_network():
+def test_narrow_network_shows_all_kernels():
   rng = np.random.default_rng(0)
   patches = rng.normal(size=(2, 2, 3, 8)).astype(np.float32)
   depthwise = rng.normal(size=(3, 3, 3, 8)).astype(np.float32)
@@ -38,7 +38,7 @@ def test_all_kernels_of_a_narrow_network():
     )
 
 
-def test_64_kernels_of_a_wide_network_gather_nothing_else():
+def test_wide_network_gathers_only_the_64_kernels_shown():
   code = """
 import re
 import jax, numpy as np
@@ -78,7 +78,7 @@ for size in sizes:
   devices.run(code, 8)
 
 
-def test_receptive_fields_are_the_slopes_of_the_centres():
+def test_receptive_fields_equal_numerical_gradients_of_the_centre():
   model, variables = network(depth=2)
   images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
   fields = receptive_field.effective_receptive_fields(model, variables, images)
@@ -108,7 +108,7 @@ def test_receptive_fields_are_the_slopes_of_the_centres():
     )
 
 
-def test_a_block_is_that_of_the_network_that_ends_with_it():
+def test_receptive_field_of_a_block_equals_that_of_the_network_cut_after_it():
   model, variables = network(depth=2)
   shorter = model.clone(depth=1)
   cut = {
@@ -122,7 +122,7 @@ def test_a_block_is_that_of_the_network_that_ends_with_it():
 
 
 @pytest.mark.parametrize('fields', [{}, {'scan': True, 'remat': True}])
-def test_receptive_fields_end_where_the_kernels_do(fields):
+def test_receptive_fields_are_zero_beyond_the_reach_of_the_kernels(fields):
   model, variables = network(depth=3, **fields)
   images = jax.random.normal(jax.random.key(1), (4, 20, 20, 3))
   fields = receptive_field.effective_receptive_fields(model, variables, images)

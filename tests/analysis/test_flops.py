@@ -10,7 +10,7 @@ from convmixer_jax.models.convmixer.macs import count_layers
 
 
 @pytest.mark.parametrize('variant', CONVMIXER.variants)
-def test_counts_of_a_traced_convmixer_are_those_of_its_formula(variant):
+def test_counts_of_a_traced_convmixer_equal_its_formula(variant):
   fields = CONVMIXER.variants[variant]
   model = models.create_model(models.model_config('convmixer', **fields), 1000)
   layers = count_layers(model, 224)
@@ -29,7 +29,7 @@ def test_counts_of_a_traced_convmixer_are_those_of_its_formula(variant):
   )
 
 
-def test_counts_of_a_traced_vit_are_the_published_ones():
+def test_counts_of_a_traced_vit_equal_the_published_ones():
   for variant in ('vit_b16', 'deit_b'):
     model = models.create_model(imagenet.get_config(variant).model, 1000)
     assert flops.count_parameters(model, 224) == 86_567_656

@@ -9,7 +9,7 @@ from PIL import Image
 from convmixer_jax.analysis import plots
 
 
-def test_a_kernel_is_scaled_by_its_largest_weight_around_grey():
+def test_kernel_is_scaled_by_its_largest_weight_around_grey():
   kernels = np.zeros((3, 2, 2, 3), np.float32)
   kernels[0, 0, 1] = (2.0, -2.0, 1.0)
   kernels[1, 1, 0] = -1e-6
@@ -27,7 +27,7 @@ def test_a_kernel_is_scaled_by_its_largest_weight_around_grey():
 @pytest.mark.parametrize(
   ('count', 'shape'), [(1, (1, 1)), (5, (2, 3)), (64, (8, 8))]
 )
-def test_a_grid_is_nearly_square(count, shape):
+def test_grid_of_kernels_is_nearly_square(count, shape):
   grid = plots.kernel_grid(np.ones((count, 12, 12, 1)))
   assert grid.shape == (*(3 + 27 * side for side in shape), 3)
 
@@ -36,7 +36,7 @@ def titles(figure):
   return [axes.get_title() for axes in figure.axes if axes.get_title()]
 
 
-def test_every_block_has_its_panel():
+def test_every_block_has_a_panel():
   blocks = [f'block {number}' for number in range(1, 7)]
   figure = plots.depthwise_kernels(np.ones((6, 9, 3, 3)), width=9)
   assert titles(figure) == blocks
@@ -48,12 +48,12 @@ def test_every_block_has_its_panel():
   np.testing.assert_allclose(shown**2 * 3, fields[2])
 
 
-def test_a_choice_of_filters_says_so():
+def test_title_counts_the_filters_shown():
   figure = plots.patch_filters(np.ones((4, 2, 2, 3)), width=1536)
   assert '4 of 1536 channels' in figure.get_suptitle()
 
 
-def test_lines_are_what_was_given():
+def test_lines_have_the_given_values():
   (axes,) = plots.accuracy_by_size({8: 0.25, 16: 0.5}, trained=16).axes
   np.testing.assert_array_equal(
     axes.lines[0].get_xydata(), [[8, 0.25], [16, 0.5]]
@@ -68,7 +68,7 @@ def test_lines_are_what_was_given():
   assert [line.get_label() for line in axes.lines] == ['a', 'b']
 
 
-def test_to_png():
+def test_to_png_has_the_size_of_the_figure():
   figure = plots.accuracy_by_size({8: 0.25}, trained=16)
   with Image.open(io.BytesIO(plots.to_png(figure))) as picture:
     assert picture.size == (720, 432)

@@ -26,7 +26,7 @@ def test_help_lists_the_benchmarks():
     ('model', '--shapes', '--folder'),
   ],
 )
-def test_help_of_one_shows_its_own_flags(name, own, of_another):
+def test_help_of_a_benchmark_shows_its_own_flags(name, own, of_another):
   done = commands.run([*TOOL, name, '--help'])
   assert (done.returncode, done.stderr) == (0, '')
   lines = done.stdout.splitlines()
@@ -35,7 +35,7 @@ def test_help_of_one_shows_its_own_flags(name, own, of_another):
   assert not {of_another, '--debug', '--verbosity', '--help'} & set(shown)
 
 
-def test_an_unknown_benchmark_is_refused():
+def test_unknown_benchmark_is_refused():
   for arguments in ([], ['speed']):
     done = commands.run([*TOOL, *arguments])
     name = (arguments or [''])[0]

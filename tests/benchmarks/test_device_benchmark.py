@@ -37,7 +37,7 @@ def session(tmp_path):
     yield session
 
 
-def test_a_process_that_hangs_is_killed_with_all_it_started():
+def test_hanging_process_is_killed_with_its_children():
   with WorkerProcess(device_session.python(device_session.HANGS)) as process:
     pids = process.ask(b'{}\n')['ids']
     assert all(map(device_session.is_alive, pids))
@@ -47,7 +47,9 @@ def test_a_process_that_hangs_is_killed_with_all_it_started():
     device_session.wait_until_dead(pids)
 
 
-def test_contenders_that_hang_or_fail_are_named_and_left(session, monkeypatch):
+def test_contenders_that_hang_or_fail_are_reported_and_the_others_measured(
+  session, monkeypatch
+):
   scripts = {
     'hangs': device_session.HANGS,
     'fails': 'import json; print(json.dumps({"error": "no such GPU"}))',
@@ -86,7 +88,7 @@ def test_contenders_that_hang_or_fail_are_named_and_left(session, monkeypatch):
   assert '| killed after 2 s' in printed
 
 
-def test_contender_that_starts_is_killed_on_an_interruption(monkeypatch):
+def test_starting_contender_is_killed_on_an_interruption(monkeypatch):
   pids = []
 
   def interrupt(self, request, seconds):
@@ -109,20 +111,20 @@ def test_contender_that_starts_is_killed_on_an_interruption(monkeypatch):
     (20.0, 10.0, (0, 0, 1)),
   ],
 )
-def test_steps_are_cut_down_to_the_time_there_is(step, seconds, plan):
+def test_number_of_steps_fits_the_time_left(step, seconds, plan):
   assert model_stage.plan_steps(step, seconds, 10) == plan
   warm_up, timings, count = plan
   assert (warm_up + timings * count) * step <= seconds
 
 
-def test_epochs_are_cut_down_to_the_time_there_is():
+def test_number_of_epochs_fits_the_time_left():
   # A tenth is kept in reserve, and 45 s are needed besides the steps.
   assert cifar10_stage.fitting_epochs(25, 50_000, 50_000.0, 80.0) == 25
   assert cifar10_stage.fitting_epochs(25, 50_000, 10_000.0, 80.0) == 5
   assert cifar10_stage.fitting_epochs(25, 50_000, 10.0, 1.0) == 1
 
 
-def test_programs_compile_in_spite_of_a_cache(session, tmp_path):
+def test_compilation_cache_of_the_user_is_not_used(session, tmp_path):
   cache = tmp_path / 'cache'
   script = 'import jax; print(jax.jit(lambda x: 2 * x)(1.0))'
   user = {
@@ -198,7 +200,7 @@ def test_nvidia_smi_is_read(session, tmp_path, monkeypatch):
     (None, ['test_gpu.py::test_a FAILED', 'test_gpu.py::test_b '], False),
   ],
 )
-def test_tests_that_did_not_end_are_missing_not_wrong(status, lines, passed):
+def test_tests_that_did_not_end_are_missing_not_failed(status, lines, passed):
   output = Output(status, 60.0, [(1.0, line) for line in lines])
   row = device_stages.judge_tests(output)
   assert row.get('passed') is passed

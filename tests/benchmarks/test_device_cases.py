@@ -61,19 +61,19 @@ def test_case_that_ends_the_process_fails_and_the_others_run(session):
   assert first['pid'] != last['pid']
 
 
-def test_program_that_never_answers_is_started_twice(session):
+def test_program_that_never_answers_fails_every_case(session):
   rows = run_program(session, 'a', 'b', 'c', program='raise SystemExit(4)')
   assert all('status 4' in row['failed'] for row in rows)
 
 
-def test_unanswered_cases_of_a_killed_program_are_named(session):
+def test_unanswered_cases_of_a_killed_program_are_reported(session):
   first, hung, last = run_program(session, 'a', 'hang', 'b', seconds=20.0)
   assert 'pid' in first
   assert 'killed after' in hung['missing']
   assert 'killed after' in last['missing']
 
 
-def test_worker_that_is_done_need_not_end():
+def test_worker_that_is_done_may_hang():
   script = """
 import json, os, time
 print(json.dumps({'pid': os.getpid()}), flush=True)
@@ -87,7 +87,7 @@ time.sleep(600)
   device_session.wait_until_dead([row['pid']])
 
 
-def test_worker_that_closes_its_output_is_not_waited_for_long(monkeypatch):
+def test_worker_that_closes_its_output_and_hangs_is_an_error(monkeypatch):
   monkeypatch.setattr(
     'convmixer_jax.benchmarks.worker_process._SECONDS_TO_END', 0.1
   )
@@ -99,7 +99,7 @@ def test_worker_that_closes_its_output_is_not_waited_for_long(monkeypatch):
     list(process.stream(b'{}\n', 300.0))
 
 
-def test_no_depthwise_case_is_begun_after_the_deadline():
+def test_no_depthwise_case_starts_after_the_deadline():
   def measure(case):
     if case['case'] == 1:
       raise RuntimeError('no memory\nand more')

@@ -91,7 +91,7 @@ def test_wrong_and_unwritten_values_do_not_pass(change, passes):
   assert ('**no**' in table) is not passes
 
 
-def test_process_ends_after_a_check_that_raises_and_the_rest_is_left():
+def test_process_ends_after_a_check_that_raises():
   shapes = [dataclasses.asdict(shape) for shape in QUICK.checks[:1]]
   checks = operations.create_checks('cpu', QUICK.checks[:1], ())
   cases = correctness.create_cases(checks)
@@ -116,7 +116,7 @@ def test_process_ends_after_a_check_that_raises_and_the_rest_is_left():
   assert {row['missing'] for row in rows} == {'no time was left'}
 
 
-def test_outputs_take_the_place_of_the_buffers_full_of_nan():
+def test_outputs_reuse_the_donated_buffers_of_nan():
   x = jnp.ones((4, 8))
   buffers = {'y': x, 'sum': x[0]}
   compiled = (
@@ -158,6 +158,6 @@ def test_products_can_be_lowered_for_cuda(variant, size, product):
   assert ('stablehlo.convolution' in text) is not shifts
 
 
-def test_depthwise_moves_two_images_worth_of_bytes():
+def test_least_bytes_of_depthwise_are_those_of_two_images():
   shape = DepthwiseShape(64, 32, 768, 7)
   assert shape.least_bytes == 2 * 64 * 32 * 32 * 768 * 2

@@ -25,7 +25,7 @@ EXPECTED = [
 
 
 @pytest.mark.slow
-def test_quick_goes_through_all_stages(tmp_path):
+def test_quick_benchmark_completes_all_stages(tmp_path):
   directory = tmp_path / 'results'
   subprocess.run(
     [

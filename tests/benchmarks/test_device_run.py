@@ -29,7 +29,7 @@ def torch(monkeypatch):
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
-def test_signals_leave_rows_and_tables_and_no_process(
+def test_signals_end_all_processes_and_results_are_written(
   tmp_path, monkeypatch, number
 ):
   pids = []
@@ -58,9 +58,7 @@ def test_signals_leave_rows_and_tables_and_no_process(
   device_session.wait_until_dead(pids)
 
 
-def test_what_goes_wrong_in_a_stage_does_not_cost_the_others(
-  tmp_path, monkeypatch
-):
+def test_failing_stage_does_not_stop_the_others(tmp_path, monkeypatch):
   def fail(session):
     session.platform = 'cpu'
     raise RuntimeError('out of luck')
@@ -100,7 +98,7 @@ def test_run_ends_where_jax_does_not_start(tmp_path, monkeypatch):
   assert 'JAX found no device' in (tmp_path / 'results.md').read_text()
 
 
-def test_results_of_another_run_are_kept(tmp_path):
+def test_results_of_another_run_are_not_overwritten(tmp_path):
   rows = tmp_path / 'rows.jsonl'
   rows.write_text('{}\n')
   with pytest.raises(UserError, match='of another run'):
@@ -116,7 +114,7 @@ def test_wrong_data_are_refused_before_anything_is_written(tmp_path, name):
   assert not directory.exists()
 
 
-def test_directory_that_cannot_be_made_is_refused(tmp_path):
+def test_directory_that_cannot_be_created_is_refused(tmp_path):
   file = tmp_path / 'file'
   file.touch()
   for directory in (file, file / 'results'):
@@ -166,7 +164,7 @@ def test_numbers_that_are_not_finite_are_not_written(tmp_path):
   assert row['seconds'] == {'a': 1.0}
 
 
-def test_a_table_that_fails_does_not_cost_the_stages(tmp_path, monkeypatch):
+def test_failing_table_does_not_stop_the_run(tmp_path, monkeypatch):
   monkeypatch.setattr(run.report, 'results', lambda rows: rows['no such'])
   monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu)
   run.run(QUICK, tmp_path, stages=['machine'])
@@ -174,7 +172,7 @@ def test_a_table_that_fails_does_not_cost_the_stages(tmp_path, monkeypatch):
   assert 'results: TypeError' in rows
 
 
-def test_budget_passes_on_what_a_stage_leaves():
+def test_time_left_by_a_stage_goes_to_the_next():
   budget = Budget(1000.0, {'first': 1, 'second': 3})
   assert budget.left('first') == pytest.approx(250, abs=50)
   assert budget.left('second') == pytest.approx(1000, abs=50)

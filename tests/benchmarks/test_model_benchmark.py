@@ -66,7 +66,7 @@ def operations_of_jaxpr(jaxpr):
 
 
 @pytest.mark.parametrize('name', SHAPES)
-def test_operations_are_those_that_flax_does(name):
+def test_forward_operations_equal_those_traced_in_flax(name):
   shape = dataclasses.replace(SHAPES[name], depth=2)
   model = network(PlainConvMixer, shape)
   side = shape.image_size
@@ -80,7 +80,7 @@ def test_operations_are_those_that_flax_does(name):
   assert count_operations(shape)['forward'] == counted
 
 
-def test_operations_of_training_leave_out_the_gradient_of_the_image():
+def test_training_operations_leave_out_the_gradient_of_the_image():
   # 2 images of 4 x 4 patches: patches 2 * 32 * 27 * 8, each of two blocks
   # 2 * 32 * 8 * (9 + 8), head 2 * 2 * 8 * 5.
   patches, rest = 13_824, 2 * 8_704 + 160
@@ -120,7 +120,7 @@ def as_plain_flax(params, depth):
 
 
 @pytest.mark.parametrize('activation', ['gelu', 'relu'])
-def test_plain_flax_is_the_same_network(activation):
+def test_plain_flax_network_has_the_same_logits(activation):
   shape = dataclasses.replace(TINY, activation=activation)
   images = np.random.default_rng(0).normal(size=(2, 12, 12, 3))
   images = jnp.asarray(images, jnp.float32)
@@ -185,7 +185,7 @@ def test_ratios_are_to_this_project_within_a_round(monkeypatch):
   assert 'time/ours: forward 2.00, train 2.00' in printed
 
 
-def test_contender_that_fails_says_why(tmp_path):
+def test_contender_that_fails_is_reported(tmp_path):
   with Contender([str(tmp_path / 'python')], TINY) as contender:
     assert str(tmp_path / 'python') in contender.missing
   silent = [sys.executable, '-c', 'import sys; sys.stdin.readline()']
@@ -193,14 +193,14 @@ def test_contender_that_fails_says_why(tmp_path):
     assert 'cannot run it' in contender.missing
 
 
-def test_worker_reports_what_its_library_raises():
+def test_worker_reports_errors_of_its_library():
   unknown = dataclasses.replace(TINY, activation='tanh')
   command = [sys.executable, '-m', 'convmixer_jax.benchmarks.jax_model_worker']
   with Contender([*command, 'project'], unknown) as contender:
     assert "'tanh' is unknown" in contender.missing
 
 
-def test_depth_of_imagenet_is_cut_and_said():
+def test_reduced_depth_is_in_the_title():
   shapes = model_benchmark.choose_shapes(['256/8', '768/32'], 4)
   assert [shape.depth for shape in shapes.values()] == [8, 4]
   title = model_benchmark._title('768/32', shapes['768/32'])

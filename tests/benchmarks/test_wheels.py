@@ -9,7 +9,7 @@ from convmixer_jax.benchmarks.device import wheels
 from convmixer_jax.errors import UserError
 
 
-def test_list_of_pip_and_plain_names_are_read(tmp_path):
+def test_lists_of_pip_and_plain_names_are_read(tmp_path):
   path = tmp_path / 'installed.txt'
   path.write_text('Flax==0.12.1\nopt_einsum\n\nlocal @ file:///tmp/local\n')
   assert wheels.read_installed(str(path)) == {
@@ -27,19 +27,19 @@ def test_other_lists_are_refused(tmp_path, text):
     wheels.read_installed(str(path))
 
 
-def test_list_that_is_not_there_is_named(tmp_path):
+def test_missing_list_is_reported(tmp_path):
   with pytest.raises(UserError, match='cannot be read'):
     wheels.read_installed(str(tmp_path / 'none.txt'))
 
 
-def test_what_is_needed_includes_dependencies_of_dependencies():
+def test_needed_packages_include_dependencies_of_dependencies():
   needed = wheels.find_needed('3.12')
   assert {'flax', 'grain', 'ml-dtypes', 'six'} <= set(needed)
   assert {'pytest', 'pluggy', 'iniconfig'} <= set(needed)
   assert 'sphinx' not in needed  # an extra of many, a requirement of none
 
 
-def test_only_what_is_lacking_is_downloaded(tmp_path, monkeypatch):
+def test_only_missing_packages_are_downloaded(tmp_path, monkeypatch):
   needed = {'flax': '0.12.1', 'clu': '0.0.12', 'promise': '2.3'}
   monkeypatch.setattr(wheels, 'find_needed', lambda _: needed)
   commands = []
@@ -68,7 +68,7 @@ def test_only_what_is_lacking_is_downloaded(tmp_path, monkeypatch):
   assert '3.12' in commands[0]
 
 
-def test_package_that_cannot_be_downloaded_is_named(tmp_path, monkeypatch):
+def test_package_that_cannot_be_downloaded_is_reported(tmp_path, monkeypatch):
   monkeypatch.setattr(wheels, 'find_needed', lambda _: {'clu': '0.0.12'})
   failed = subprocess.CompletedProcess([], 1, '', 'ERROR: no network\n')
   monkeypatch.setattr(subprocess, 'run', lambda *_, **__: failed)

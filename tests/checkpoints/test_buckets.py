@@ -135,7 +135,9 @@ def assert_equals_local_run(bucket, name, local, directory):
   assert rows(table) == rows((local / 'metrics.csv').read_text())
 
 
-def test_a_run_writes_what_it_writes_locally(bucket, finished, local, tmp_path):
+def test_run_in_a_bucket_writes_the_same_files_as_a_local_run(
+  bucket, finished, local, tmp_path
+):
   assert_equals_local_run(bucket, finished, local, tmp_path)
   assert committed(bucket, finished) == {NUM_STEPS - EVERY, NUM_STEPS}
   there = {name.split('/')[1] for name in bucket.names(f'{finished}/')}
@@ -145,7 +147,9 @@ def test_a_run_writes_what_it_writes_locally(bucket, finished, local, tmp_path):
   }
 
 
-def test_tensorboard_events_are_there(bucket, finished, tmp_path):
+def test_tensorboard_events_are_written_to_the_bucket(
+  bucket, finished, tmp_path
+):
   (name,) = [n for n in bucket.names(f'{finished}/') if 'tfevents' in n]
   path = tmp_path / 'events.out.tfevents.1'
   path.write_bytes(bucket.read(name))
@@ -154,14 +158,14 @@ def test_tensorboard_events_are_there(bucket, finished, tmp_path):
   assert {'train_loss', 'eval_accuracy', 'config/text_summary'} <= tags
 
 
-def test_checksums_are_those_of_the_objects(bucket, finished, tmp_path):
+def test_checksums_match_the_objects_in_the_bucket(bucket, finished, tmp_path):
   prefix = f'{finished}/checkpoints/{NUM_STEPS}'
   bucket.download(prefix, tmp_path)
   command = ['sha256sum', '--check', '--quiet', 'SHA256SUMS']
   subprocess.run(command, cwd=tmp_path, check=True)
 
 
-def test_a_run_killed_while_it_saves_resumes_bit_for_bit(
+def test_run_killed_while_saving_resumes_bit_for_bit(
   bucket, run, local, tmp_path
 ):
   flags = [*FLAGS, '--workdir=gs://bucket/killed']
@@ -181,7 +185,7 @@ def test_a_run_killed_while_it_saves_resumes_bit_for_bit(
   assert_equals_local_run(bucket, 'killed', local, tmp_path)
 
 
-def test_a_damaged_checkpoint_is_set_aside(
+def test_damaged_checkpoint_is_moved_and_the_previous_one_restored(
   bucket, finished, run, local, tmp_path
 ):
   bucket.copy(finished, 'damaged')
@@ -204,7 +208,7 @@ def test_a_damaged_checkpoint_is_set_aside(
   assert_equals_local_run(bucket, 'damaged', local, tmp_path)
 
 
-def test_a_run_is_evaluated_exported_and_used_for_prediction(
+def test_run_in_a_bucket_is_evaluated_exported_and_used_for_prediction(
   bucket, finished, run, local, tmp_path
 ):
   there, here = '--workdir=gs://bucket/finished', f'--workdir={local}'
@@ -231,7 +235,9 @@ def test_a_run_is_evaluated_exported_and_used_for_prediction(
   assert run(*arguments, there) == run(*arguments, here)
 
 
-def test_weights_go_to_a_bucket_and_start_a_run(bucket, finished, run, local):
+def test_weights_converted_to_a_bucket_start_a_run(
+  bucket, finished, run, local
+):
   source, file = 'gs://bucket/finished', 'gs://bucket/weights/a.safetensors'
   directory = 'gs://bucket/converted'
   run('convmixer_jax', 'convert', source, file)
@@ -256,7 +262,7 @@ def test_weights_go_to_a_bucket_and_start_a_run(bucket, finished, run, local):
   assert len(losses) == 1
 
 
-def test_another_config_is_refused(bucket, finished):
+def test_resuming_with_another_config_is_refused(bucket, finished):
   arguments = ['train.py', '--workdir=gs://bucket/finished', *FLAGS]
   before = bucket.names()
   done = commands.run(
@@ -271,7 +277,7 @@ def test_another_config_is_refused(bucket, finished):
 
 
 @pytest.mark.slow
-def test_two_processes_write_and_one_resumes(bucket, run, tmp_path):
+def test_checkpoint_of_two_processes_is_resumed_by_one(bucket, run, tmp_path):
   flags = [*FLAGS, '--workdir=gs://bucket/two']
   half = f'--config.num_steps={NUM_STEPS // 2}'
   jobs.Job(

@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_what_survives_is_the_same():
+def test_state_equals_undisturbed_run_after_kills():
   done = subprocess.run(
     [
       *(sys.executable, 'scripts/torture.py'),

@@ -51,7 +51,7 @@ def photo(timm):
   return decode_image(timm['file/jpeg'].tobytes(), 'fixture')
 
 
-def test_evaluation_equals_timm(timm):
+def test_eval_transform_equals_timm(timm):
   keys = [key for key in timm if key.startswith('eval/')]
   assert keys
   for key in keys:
@@ -62,7 +62,7 @@ def test_evaluation_equals_timm(timm):
     np.testing.assert_array_equal(out, timm[key], key)
 
 
-def test_evaluation_at_224_resizes_to_233(monkeypatch):
+def test_eval_transform_at_224_resizes_to_233(monkeypatch):
   sizes = []
   resize = transforms.resize
   monkeypatch.setattr(
@@ -86,7 +86,7 @@ def test_crop_of_given_box_equals_timm(timm, monkeypatch):
 
 
 @pytest.mark.parametrize('height, width', [(375, 500), (32, 32)])
-def test_boxes_are_distributed_as_timms(timm, height, width):
+def test_crop_boxes_are_distributed_as_timms(timm, height, width):
   theirs = timm[f'boxes/{height}/{width}'].astype(np.float64)
   rng = np.random.default_rng(0)
   ours = np.array(
@@ -111,14 +111,16 @@ def test_boxes_are_distributed_as_timms(timm, height, width):
   'height, width, scale',
   [(20, 400, (0.95, 1)), (401, 30, (0.95, 1)), (64, 64, (1.5, 1.6))],
 )
-def test_box_that_never_fits_is_timms_central_one(timm, height, width, scale):
+def test_crop_box_that_never_fits_is_timms_central_one(
+  timm, height, width, scale
+):
   box = transforms.draw_box(
     height, width, scale, RATIO, np.random.default_rng(0)
   )
   assert list(box) == list(timm[f'fallback/{height}/{width}'])
 
 
-def test_training_image_follows_from_the_generator(timm):
+def test_train_transform_is_determined_by_the_generator(timm):
   images = [
     transforms.train_transform(
       photo(timm), config(), 64, np.random.default_rng(seed)
@@ -130,7 +132,7 @@ def test_training_image_follows_from_the_generator(timm):
   assert not np.array_equal(images[0], images[2])
 
 
-def test_flip_has_its_probability(timm):
+def test_flip_happens_with_its_probability(timm):
   image = photo(timm)[:64, :64]
   flipped = 0
   rng = np.random.default_rng(0)
@@ -143,7 +145,7 @@ def test_flip_has_its_probability(timm):
   assert stats.binomtest(flipped, 1000, 0.3).pvalue > 0.01
 
 
-def test_without_crop_other_sizes_are_resized(timm):
+def test_without_crop_images_are_resized(timm):
   settings = config(crop='none', num_ops=0, flip=0.0, interpolation='bicubic')
   rng = np.random.default_rng(0)
   out = transforms.train_transform(photo(timm), settings, 50, rng)
@@ -168,7 +170,7 @@ def test_without_crop_other_sizes_are_resized(timm):
     ('rand_augment.fill', (1, 2)),
   ],
 )
-def test_bad_value_is_named(field, value):
+def test_value_out_of_range_is_refused_by_name(field, value):
   settings = config()
   with settings.ignore_type():
     settings.update_from_flattened_dict({field: value})
@@ -178,12 +180,12 @@ def test_bad_value_is_named(field, value):
   assert '\n' not in str(error.value)
 
 
-def test_plain_operations_are_timms_alone():
+def test_non_increasing_operations_are_refused_for_torchvision():
   transforms.validate(config(increasing=False))
   with pytest.raises(UserError, match='increasing = False is not True'):
     transforms.validate(config(increasing=False, dialect='torchvision'))
 
 
-def test_good_values_pass():
+def test_valid_values_are_accepted():
   transforms.validate(config())
   transforms.validate(config(dialect='torchvision', magnitude=30.0))

@@ -66,7 +66,7 @@ def files():
   return result
 
 
-def test_pixels_are_pillows(files):
+def test_decoded_pixels_equal_pillows(files):
   for name, data in files.items():
     with warnings.catch_warnings():
       warnings.simplefilter('ignore', UserWarning)
@@ -90,7 +90,7 @@ def test_jpeg_without_its_end_is_truncated(files):
 
 
 @pytest.mark.parametrize('dtype', [np.uint16, np.int32, np.float32])
-def test_deep_grey_is_refused(dtype):
+def test_grey_images_of_more_than_8_bits_are_refused(dtype):
   """Pillow would make white of all values from 255 on."""
   deep = encode(Image.fromarray(np.full((4, 4), 1000, dtype)), 'TIFF')
   with pytest.raises(ValueError, match=r'image val 3: .* more than 8 bits'):
@@ -98,13 +98,13 @@ def test_deep_grey_is_refused(dtype):
 
 
 @pytest.mark.parametrize('data', [b'', b'no image', b'\xff\xd8\xff\xd9'])
-def test_what_is_no_image_is_refused(data):
+def test_bytes_that_are_not_an_image_are_refused(data):
   with pytest.raises(ValueError, match='cannot decode image val 3: '):
     decode_image(data, 'val 3')
 
 
 @pytest.mark.slow
-def test_photographs_are_pillows():
+def test_decoded_photographs_equal_pillows():
   data_dir = os.environ.get('CONVMIXER_TEST_DATA')
   if not data_dir:
     pytest.skip('CONVMIXER_TEST_DATA names no TFDS data_dir')

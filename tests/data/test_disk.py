@@ -8,7 +8,7 @@ from convmixer_jax.data.prepare import disk
 from convmixer_jax.errors import UserError
 
 
-def test_too_little_room_is_told_with_both_figures(tmp_path, monkeypatch):
+def test_too_little_space_is_reported_with_both_sizes(tmp_path, monkeypatch):
   monkeypatch.setattr(
     disk.shutil, 'disk_usage', lambda _: SimpleNamespace(free=10_000_000)
   )
@@ -17,7 +17,7 @@ def test_too_little_room_is_told_with_both_figures(tmp_path, monkeypatch):
     disk.check_space(tmp_path, 151_600_000_000)
 
 
-def test_only_one_process_makes_a_set(tmp_path):
+def test_second_process_is_refused_while_a_set_is_prepared(tmp_path):
   with (
     disk.locked(tmp_path / 'set'),
     pytest.raises(UserError, match='another process is at work'),
@@ -28,7 +28,7 @@ def test_only_one_process_makes_a_set(tmp_path):
     pass
 
 
-def test_a_data_dir_that_cannot_be_one(tmp_path):
+def test_file_as_data_dir_is_refused(tmp_path):
   (tmp_path / 'file').touch()
   with (
     pytest.raises(UserError, match='Not a directory; choose another'),

@@ -18,7 +18,7 @@ def images():
 
 
 @pytest.mark.parametrize('name', ['autocontrast', 'equalize', 'invert'])
-def test_without_strength(name):
+def test_operations_without_strength_equal_pillow(name):
   ours = {'autocontrast': 'auto_contrast'}.get(name, name)
   for image in images():
     expected = getattr(ImageOps, name)(Image.fromarray(image))
@@ -29,7 +29,7 @@ def test_without_strength(name):
 @pytest.mark.parametrize(
   'name, strengths', [('posterize', range(1, 9)), ('solarize', range(257))]
 )
-def test_integer_strengths(name, strengths):
+def test_operations_with_integer_strengths_equal_pillow(name, strengths):
   for image in images():
     for strength in strengths:
       expected = getattr(ImageOps, name)(Image.fromarray(image), strength)
@@ -45,7 +45,7 @@ def test_posterize_to_no_bits_is_black():
 @pytest.mark.parametrize(
   'name', ['Color', 'Contrast', 'Brightness', 'Sharpness']
 )
-def test_enhancements(name):
+def test_enhancements_equal_pillow(name):
   factors = np.random.default_rng(1).uniform(0, 2, 30).tolist()
   for image in images():
     for factor in [0.1, 1.0, 1.9, *factors]:

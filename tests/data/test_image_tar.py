@@ -21,7 +21,7 @@ def write_tar(path, members):
   return str(path)
 
 
-def test_images_come_back_with_split_label_and_class_name(tmp_path):
+def test_images_are_read_with_split_label_and_class_name(tmp_path):
   members = [
     ('train/', None),
     ('train/frog/1.jpg', tiny_archives.jpeg(200)),
@@ -71,7 +71,7 @@ def test_damaged_and_cut_archives_are_refused(tmp_path, compression):
       prepare_image_tar(str(path), tmp_path, 'pets')
 
 
-def test_first_image_is_enough_to_know_the_layout(tmp_path):
+def test_layout_is_checked_by_the_first_image(tmp_path):
   path = tmp_path / 'images.tar'
   write_tar(path, [('train/cat/0.jpg', tiny_archives.jpeg()), ('x.txt', b'')])
   check_image_tar(str(path))

@@ -103,7 +103,7 @@ def test_torchvision_draws_evenly_at_its_own_interpolation():
   assert stats.binomtest(negated, len(draws)).pvalue > 1e-3
 
 
-def test_operations_leave_their_input_alone(timm):
+def test_operations_do_not_change_their_input(timm):
   image = timm['image/small']
   before = image.copy()
   for dialect, (operations, _, resample) in DIALECTS.items():
@@ -115,7 +115,7 @@ def test_operations_leave_their_input_alone(timm):
       np.testing.assert_array_equal(image, before)
 
 
-def test_draws_follow_timms_laws():
+def test_draws_have_timms_distributions():
   rng = np.random.default_rng(0)
   num_images = 6000
   images = [
@@ -164,13 +164,13 @@ def test_same_generator_gives_same_image(timm):
   assert not np.array_equal(first, other)
 
 
-def test_interpolation_is_the_given_one():
+def test_given_interpolation_is_used():
   rng = np.random.default_rng(0)
   draws = rand_augment.draw_operations(config(num_ops=50), 'bilinear', rng)
   assert {draw.resample for draw in draws} == {'bilinear'}
 
 
-def test_no_operations_is_off(timm):
+def test_zero_operations_leave_the_image_unchanged(timm):
   image = timm['image/small']
   rng = np.random.default_rng(0)
   out = rand_augment.rand_augment(image, config(num_ops=0), 'random', rng)

@@ -30,7 +30,7 @@ def images(rng, height, width):
 
 @pytest.mark.parametrize('resample', RESAMPLE)
 @pytest.mark.parametrize('size', [32, 57, 224])
-def test_equals_pillow(size, resample):
+def test_resize_equals_pillow(size, resample):
   rng = np.random.default_rng(size)
   # Shrinking by up to 16, enlarging, the same; halves, which tie at rounding.
   sides = [1, 2, 5, size // 2, size - 1, size, size + 7, 2 * size, 16 * size]
@@ -45,7 +45,7 @@ def test_equals_pillow(size, resample):
 
 
 @pytest.mark.parametrize('resample', RESAMPLE)
-def test_every_crop_of_a_32nd_equals_pillow(resample):
+def test_every_crop_of_a_multiple_of_7_equals_pillow(resample):
   # 224 = 7 * 32: sides whose weights are short binary fractions, so that
   # results lie exactly between two integers.
   rng = np.random.default_rng(0)
@@ -56,14 +56,14 @@ def test_every_crop_of_a_32nd_equals_pillow(resample):
     )
 
 
-def test_strip_is_shortened_first():
+def test_tall_strip_is_resized_as_by_pillow():
   # Pillow's own exception, for more than 100 times as tall as wide.
   strip = np.random.default_rng(0).integers(0, 256, (400, 3, 3), np.uint8)
   expected = by_pillow(by_pillow(strip, 50, 3, 'bicubic'), 50, 50, 'bicubic')
   np.testing.assert_array_equal(resize(strip, 50, 50, 'bicubic'), expected)
 
 
-def test_view_of_a_larger_image():
+def test_view_of_a_larger_image_equals_pillow():
   rng = np.random.default_rng(0)
   crop = rng.integers(0, 256, (90, 80, 3), np.uint8)[11:71, 5:64]
   np.testing.assert_array_equal(

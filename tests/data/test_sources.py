@@ -55,7 +55,7 @@ def make_tfds(data_dir, images, file_format='array_record'):
   Tiny(data_dir=data_dir, file_format=file_format).download_and_prepare()
 
 
-def test_digits_are_split_by_class_and_all_there(dataset):
+def test_digits_are_split_by_class_and_complete(dataset):
   train = sources.create_source(dataset, 'train')
   test = sources.create_source(dataset, 'test')
   assert train.num_classes == test.num_classes == 10
@@ -73,7 +73,7 @@ def test_digits_are_split_by_class_and_all_there(dataset):
     assert held_out == np.sum(digits.target == label) // 5
 
 
-def test_digits_have_no_other_split(dataset):
+def test_unknown_split_of_digits_is_refused(dataset):
   with pytest.raises(UserError, match="'digits' has no split 'validation'"):
     sources.create_source(dataset, 'validation')
 
@@ -88,7 +88,7 @@ def prepared(tmp_path_factory):
   return str(data_dir)
 
 
-def test_a_tfds_set_by_name_and_split(dataset, prepared):
+def test_tfds_set_is_read_by_name_and_split(dataset, prepared):
   dataset.name, dataset.data_dir = 'tiny', prepared
   source = sources.create_source(dataset, 'train[:80%]')
   assert isinstance(source, sources.InMemorySource)
@@ -97,27 +97,29 @@ def test_a_tfds_set_by_name_and_split(dataset, prepared):
   np.testing.assert_array_equal(source[4]['image'], np.full((4, 4, 3), 40))
 
 
-def test_a_large_set_is_decoded_when_read(dataset, prepared):
+def test_large_set_is_decoded_when_read(dataset, prepared):
   dataset.name, dataset.data_dir, dataset.cache_mib = 'tiny', prepared, 0
   source = sources.create_source(dataset, 'train')
   assert isinstance(source, sources.TfdsSource)
   assert source[1]['image'].max() == 10
 
 
-def test_a_broken_image_is_named(dataset, prepared):
+def test_broken_image_is_reported_by_its_number(dataset, prepared):
   dataset.name, dataset.data_dir, dataset.cache_mib = 'tiny', prepared, 0
   source = sources.create_source(dataset, 'train')
   with pytest.raises(UserError, match='cannot decode image 5 of tiny train'):
     source[5]
 
 
-def test_an_unknown_split_is_refused(dataset, prepared):
+def test_unknown_split_is_refused(dataset, prepared):
   dataset.name, dataset.data_dir = 'tiny', prepared
   with pytest.raises(UserError, match=r"'tiny' has no split 'test'; .* train"):
     sources.create_source(dataset, 'test')
 
 
-def test_a_set_that_is_not_prepared(dataset, tmp_path):
+def test_unprepared_set_is_refused_with_the_command_to_prepare_it(
+  dataset, tmp_path
+):
   dataset.name, dataset.data_dir = 'cifar10', str(tmp_path)
   with pytest.raises(
     UserError,
@@ -127,7 +129,9 @@ def test_a_set_that_is_not_prepared(dataset, tmp_path):
     sources.create_source(dataset, 'train')
 
 
-def test_a_set_stored_as_tfrecord(dataset, tmp_path):
+def test_set_stored_as_tfrecord_is_refused_with_the_command_to_convert_it(
+  dataset, tmp_path
+):
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     make_tfds(tmp_path, [png(0)], file_format='tfrecord')
@@ -145,13 +149,13 @@ def test_a_set_stored_as_tfrecord(dataset, tmp_path):
     ('cifar10:9.9.9', "'cifar10:9.9.9': .* cannot be loaded at version 9.9.9"),
   ],
 )
-def test_an_unknown_set(dataset, tmp_path, name, message):
+def test_unknown_set_is_refused(dataset, tmp_path, name, message):
   dataset.name, dataset.data_dir = name, str(tmp_path)
   with pytest.raises(UserError, match=message):
     sources.create_source(dataset, 'train')
 
 
-def test_reading_needs_no_tensorflow(prepared):
+def test_reading_does_not_import_tensorflow(prepared):
   code = f"""
 import sys
 from configs import default
@@ -179,7 +183,7 @@ assert 'tensorflow' not in sys.modules
     ('imagenet2012', 'train', 1200, False),
   ],
 )
-def test_real_sets(dataset, name, split, size, is_cached):
+def test_real_sets_have_their_size(dataset, name, split, size, is_cached):
   dataset.name, dataset.data_dir = name, os.environ['CONVMIXER_TEST_DATA']
   dataset.cache_mib = 1024 if is_cached else 0
   source = sources.create_source(dataset, split)

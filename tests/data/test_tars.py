@@ -46,7 +46,7 @@ def test_all_missing_tars_are_named_at_once(tmp_path):
     ([(f'{SYNSETS[0]}.tar', tar_bytes([]))], 'begins with nothing'),
   ],
 )
-def test_faults_of_the_train_tar(tmp_path, members, message):
+def test_faulty_train_tar_is_refused(tmp_path, members, message):
   path = write_train_tar(tmp_path, members)
   with pytest.raises(UserError, match=message) as error:
     tars.check_train_tar(path, SYNSETS)
@@ -67,7 +67,9 @@ def test_faults_of_the_train_tar(tmp_path, members, message):
     (['._' + VALIDATION_NAMES[0], *VALIDATION_NAMES], r"'\._ILSVRC"),
   ],
 )
-def test_what_would_shift_the_labels_is_refused(tmp_path, names, message):
+def test_validation_tar_that_would_shift_labels_is_refused(
+  tmp_path, names, message
+):
   path = write_validation_tar(tmp_path, names)
   with pytest.raises(UserError, match=message) as error:
     tars.check_validation_tar(path)
@@ -75,21 +77,21 @@ def test_what_would_shift_the_labels_is_refused(tmp_path, names, message):
 
 
 @pytest.mark.parametrize('kept', [0, 100, 512, 700, 1024, 2000, 5 * 1024])
-def test_a_cut_tar_is_refused_wherever_it_is_cut(tmp_path, kept):
+def test_truncated_validation_tar_is_refused(tmp_path, kept):
   path = write_validation_tar(tmp_path)
   os.truncate(path, kept)
   with pytest.raises(UserError, match=r'ends|is not a tar'):
     tars.check_validation_tar(path)
 
 
-def test_a_cut_train_tar_tells_its_bytes(tmp_path):
+def test_truncated_train_tar_is_refused_with_both_sizes(tmp_path):
   path = write_train_tar(tmp_path)
   os.truncate(path, 22_000)
   with pytest.raises(UserError, match=r'after 22,000 bytes .*147,897,477,120'):
     tars.check_train_tar(path, SYNSETS)
 
 
-def test_what_is_no_tar_is_refused(tmp_path):
+def test_file_that_is_not_a_tar_is_refused(tmp_path):
   path = tmp_path / tars.TRAIN
   path.write_bytes(b'<html>Sign in</html>' * 100)
   with pytest.raises(UserError, match='is not a tar'):

@@ -25,7 +25,7 @@ def find_facts(config):
   return {name: str(value) for name, value in facts.items()}
 
 
-def test_facts(config):
+def test_fingerprint_has_config_data_and_code_but_not_input_threads(config):
   facts = find_facts(config)
   assert facts['config.learning_rate'] == '0.01'
   assert facts['--workdir'] == '/run'
@@ -47,7 +47,7 @@ def test_facts(config):
   )
 
 
-def test_other_pixels_are_another_content(config):
+def test_changed_pixels_change_the_content_hash(config):
   facts = find_facts(config)
   source = sources.create_source(config.dataset, 'train')
   changed = [dict(source[i]) for i in range(len(source))]
@@ -59,7 +59,7 @@ def test_other_pixels_are_another_content(config):
   assert now['content of train_split'] != facts['content of train_split']
 
 
-def test_the_odd_one_is_named():
+def test_process_that_differs_is_named():
   usual = {'a': '1', 'b': '2'}
   assert hosts.compare([usual] * 4) == ''
   found = hosts.compare([{'a': '3', 'b': '2'}, usual, usual, {'a': '1'}])
@@ -108,7 +108,7 @@ def error_lines(outputs):
 
 
 @pytest.mark.slow
-def test_what_differs_is_refused_by_all(tmp_path):
+def test_different_config_is_refused_by_all_processes(tmp_path):
   job = jobs.Job(
     tmp_path / 'run',
     FLAGS,
@@ -127,7 +127,7 @@ def test_what_differs_is_refused_by_all(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_stops_one_stops_all(tmp_path):
+def test_error_in_one_process_stops_all(tmp_path):
   job = jobs.Job(
     tmp_path / 'run',
     FLAGS,
@@ -149,9 +149,7 @@ def test_what_stops_one_stops_all(tmp_path):
     (signal.SIGKILL, 'another process seems to be gone ('),
   ],
 )
-def test_a_process_that_hangs_or_dies_ends_the_others(
-  tmp_path, number, message
-):
+def test_process_that_hangs_or_dies_ends_the_others(tmp_path, number, message):
   job = jobs.Job(tmp_path / 'run', FLAGS, num_processes=2)
   first, second = job.processes
   while len(job.rows()) < 4:

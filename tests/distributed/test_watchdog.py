@@ -22,7 +22,7 @@ def statuses(monkeypatch):
   return found
 
 
-def test_what_takes_too_long_ends_the_process(statuses, capsys):
+def test_step_that_takes_too_long_ends_the_process(statuses, capsys):
   with watchdog.Watchdog(0.5) as dog:
     dog.expect('step 3')
     give_up = time.monotonic() + 60
@@ -35,7 +35,7 @@ def test_what_takes_too_long_ends_the_process(statuses, capsys):
   )
 
 
-def test_what_goes_on_does_not(statuses):
+def test_regular_steps_do_not_end_the_process(statuses):
   with watchdog.Watchdog(1) as dog:
     for step in range(4):  # before something is expected, it waits for ever
       time.sleep(0.3)
@@ -46,7 +46,7 @@ def test_what_goes_on_does_not(statuses):
   assert statuses == []
 
 
-def test_a_single_process_has_none(monkeypatch, statuses):
+def test_single_process_is_never_ended(monkeypatch, statuses):
   monkeypatch.setattr(jax, 'process_count', lambda: 1)
   with watchdog.Watchdog(0.01) as dog:
     dog.expect('step 3')

@@ -30,7 +30,7 @@ def evaluate(network, batch_size, image_size=None, split='test'):
   return score_images(network.model, network.variables, source, config, classes)
 
 
-def test_figures_are_those_of_the_run_for_any_batch_size(trained_run):
+def test_metrics_equal_those_of_the_run_for_any_batch_size(trained_run):
   network = trained.from_run(str(trained_run))
   expected = {
     name: value
@@ -49,7 +49,7 @@ def test_figures_are_those_of_the_run_for_any_batch_size(trained_run):
   )
 
 
-def test_another_size_keeps_the_crop_fraction(trained_run):
+def test_crop_fraction_is_kept_at_another_image_size(trained_run):
   network = trained.from_run(str(trained_run))
   network = dataclasses.replace(network, eval_crop_fraction=0.75)
   scores = evaluate(network, 355, image_size=12)
@@ -98,7 +98,7 @@ def scores():
   )
 
 
-def test_classes_and_confusions(scores):
+def test_per_class_rows_and_confusions_equal_numpy(scores):
   confusion = scores.confusion()
   for i in range(5):
     for k in range(5):
@@ -126,7 +126,7 @@ def test_classes_and_confusions(scores):
     assert row['mistaken'] == counts.max() == counts[row['taken_for']]
 
 
-def test_the_table_shows_the_worst_of_many_classes(scores):
+def test_table_shows_the_worst_of_many_classes(scores):
   names = ['ant', 'bee', 'cat', 'dog', 'elk']
   rows = report.class_rows(scores, names)
   few = report.table(rows).splitlines()
@@ -142,7 +142,7 @@ def texts(figure):
   return {text.get_text() for text in figure.findobj(Text)}
 
 
-def test_a_confusion_matrix_names_few_classes_or_the_worst_pairs():
+def test_confusion_matrix_names_few_classes_or_the_worst_pairs():
   names = [f'class {k}' for k in range(40)]
   counts = np.diag(np.full(40, 7))
   counts[3, 5] = 93
@@ -164,7 +164,9 @@ def run_tool(*arguments):
   )
 
 
-def test_the_command_line(trained_run, tmp_path):
+def test_command_writes_results_that_equal_those_of_the_run(
+  trained_run, tmp_path
+):
   done = run_tool(f'--workdir={trained_run}', f'--output={tmp_path / "a/b"}')
   assert done.returncode == 0, done.stderr
   assert 'ConvMixer-16/2 of' in done.stdout and 'step 40' in done.stdout
@@ -192,7 +194,7 @@ def test_the_command_line(trained_run, tmp_path):
       assert min(picture.size) > 400
 
 
-def test_wrong_input(tmp_path):
+def test_positional_argument_is_refused_in_one_line(tmp_path):
   done = run_tool('--workdir=a', 'cifar10', f'--output={tmp_path / "out"}')
   assert (done.returncode, done.stdout) == (1, '')
   (line,) = done.stderr.splitlines()

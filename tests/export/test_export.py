@@ -121,7 +121,7 @@ def test_stablehlo_equals_the_network(name):
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_probabilities():
+def test_exports_with_probabilities_equal_softmax():
   model, size = NETWORKS['relu, odd kernel']
   variables, images = with_random_statistics(model), random_images(2, size)
   expected = jax.nn.softmax(outputs_of(model, variables, images))
@@ -145,7 +145,7 @@ def test_stablehlo_calls_nothing_of_this_machine():
   assert 'feature_group_count = 8' in text
 
 
-def test_the_card_of_weights_that_are_of_no_run():
+def test_model_card_of_weights_without_a_run():
   model, size = NETWORKS['relu, odd kernel']
   network = trained.Trained(
     name='ConvMixer-8/3 of a file',
@@ -169,7 +169,7 @@ def test_the_card_of_weights_that_are_of_no_run():
   assert [file['file'] for file in card['files']] == ['model.onnx']
 
 
-def test_onnx_is_optional(monkeypatch):
+def test_missing_onnx_is_reported_with_the_command_to_install_it(monkeypatch):
   model, size = NETWORKS['relu, odd kernel']
   monkeypatch.setitem(sys.modules, 'onnx', None)
   with pytest.raises(UserError, match=r"pip install 'onnx>=1.17,<2'$"):
@@ -188,7 +188,7 @@ def run_tool(*arguments):
 
 
 @pytest.mark.slow
-def test_a_run_is_exported_and_loaded_with_jax_alone(trained_run, tmp_path):
+def test_exported_run_is_loaded_with_jax_alone(trained_run, tmp_path):
   directory = tmp_path / 'new' / 'exported'
   done = run_tool(
     f'--workdir={trained_run}',
@@ -235,7 +235,7 @@ def test_a_run_is_exported_and_loaded_with_jax_alone(trained_run, tmp_path):
   assert 'jax' in card['versions']
 
 
-def test_an_unknown_format_writes_nothing(tmp_path):
+def test_unknown_format_is_refused_and_writes_nothing(tmp_path):
   output = tmp_path / 'exported'
   done = run_tool(
     '--workdir=/nowhere', f'--output={output}', '--format=onnx,tflite'

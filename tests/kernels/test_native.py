@@ -70,7 +70,7 @@ def output(process):
 @pytest.mark.skipif(
   not hasattr(os, 'sched_setaffinity'), reason='cannot choose the CPUs here'
 )
-def test_results_are_the_same_bits_for_any_number_of_threads():
+def test_results_are_bit_identical_for_any_number_of_threads():
   one, all_of_them = (output(start(PRINT_DIGEST, n)) for n in ('1', '999'))
   assert len(one.split()) == 1
   assert one == all_of_them
@@ -78,7 +78,7 @@ def test_results_are_the_same_bits_for_any_number_of_threads():
 
 @needs_compiler
 @pytest.mark.slow
-def test_processes_may_build_at_once(tmp_path):
+def test_processes_may_build_the_same_library_at_once(tmp_path):
   script = (
     'from convmixer_jax.kernels import library; library.load("depthwise", 2)'
   )
@@ -92,7 +92,7 @@ def test_processes_may_build_at_once(tmp_path):
 
 
 @needs_compiler
-def test_a_library_is_built_once(tmp_path, monkeypatch):
+def test_library_is_built_once(tmp_path, monkeypatch):
   monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path))
   library = build.build('depthwise', 2)
   written = library.stat().st_mtime_ns
@@ -107,7 +107,7 @@ def test_a_library_is_built_once(tmp_path, monkeypatch):
     (sys.executable, r'failed \('),
   ],
 )
-def test_without_a_compiler_it_shifts_and_warns_once(
+def test_without_a_compiler_shift_is_used_with_one_warning(
   compiler, reason, monkeypatch, tmp_path
 ):
   messages = []
@@ -131,7 +131,7 @@ def test_without_a_compiler_it_shifts_and_warns_once(
 
 
 @needs_compiler
-def test_a_kernel_with_more_columns_than_registers():
+def test_kernel_with_more_columns_than_registers_equals_xla():
   rng = np.random.default_rng(0)
   x = rng.standard_normal((2, 9, 11, 20), np.float32)
   kernel = rng.standard_normal((13, 13, 20), np.float32)
@@ -150,7 +150,7 @@ def test_a_kernel_with_more_columns_than_registers():
 
 
 @needs_compiler
-def test_bfloat16_keeps_what_is_not_a_number():
+def test_bfloat16_keeps_nan_and_infinity():
   special = [np.nan, -np.nan, np.inf, -np.inf, 0.0, 3.3e38]
   x = jnp.asarray(special, jnp.float32).reshape(1, 1, 1, 6)
   x = x.astype(jnp.bfloat16)

@@ -31,12 +31,12 @@ from convmixer_jax.pretrained import weights
 from convmixer_jax.training import initialize, steps
 
 
-def test_every_network_is_tested():
+def test_every_registered_network_has_a_tiny_form():
   assert TINY.keys() == models.MODELS.keys()
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_forward_is_the_same_however_it_is_computed(name):
+def test_logits_are_equal_with_scan_and_remat_and_close_in_bfloat16(name):
   model, variables = create(name)
   images = normalized(images_of())
   logits = model.apply(variables, images, train=False)
@@ -92,7 +92,7 @@ def test_every_parameter_has_a_gradient(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_files_with_timms_names_there_and_back_bit_for_bit(name, tmp_path):
+def test_weights_saved_with_timm_names_load_bit_for_bit(name, tmp_path):
   model, variables = create(name)
   architecture = models.MODELS[name]
   variables = {'batch_stats': {}, **variables}
@@ -114,7 +114,7 @@ def test_files_with_timms_names_there_and_back_bit_for_bit(name, tmp_path):
 
 @pytest.mark.parametrize('name', NAMES)
 @pytest.mark.parametrize('size', [8, 12])
-def test_fast_evaluation_and_exports_equal_the_network(name, size):
+def test_fast_inference_and_exports_equal_the_network(name, size):
   model, variables = create(name)
   images = images_of(size)
   expected = model.apply(variables, normalized(images), train=False)
@@ -158,7 +158,7 @@ def test_weights_of_another_network_are_refused_by_name(name, tmp_path):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_plan_counts_and_compiles_the_step(name):
+def test_plan_counts_flops_and_compiles_the_step(name):
   config = config_of(name)
   matrix, depthwise = report.count_by_unit(config, 64, 10)
   assert matrix > 0 and (depthwise > 0) == (name == 'convmixer')
@@ -185,7 +185,7 @@ def test_a_plan_counts_and_compiles_the_step(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_config_has_exactly_the_fields_of_its_network(name):
+def test_config_refuses_fields_of_another_network(name):
   config = models.model_config(name)
   assert set(config) == {'name', *models.MODELS[name].fields}
   models.validate(config)
@@ -204,7 +204,7 @@ def test_a_config_has_exactly_the_fields_of_its_network(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_run_may_resume_with_another_way_to_compute(name):
+def test_run_may_resume_with_other_scan_and_remat_but_not_width(name):
   old = models.model_config(name)
   new = models.model_config(name, remat=True, scan=True, width=16)
   flat = [
@@ -227,12 +227,12 @@ def test_a_run_may_resume_with_another_way_to_compute(name):
     ('convmixer_jax.models:NONE', "no 'NONE'; its Architectures: CONVMIXER, V"),
   ],
 )
-def test_an_unknown_network_is_refused(name, message):
+def test_unknown_network_is_refused(name, message):
   with pytest.raises(UserError, match=message):
     models.find_architecture(name)
 
 
-def test_a_file_that_names_a_module_does_not_import_it(tmp_path):
+def test_weights_file_that_names_a_module_does_not_import_it(tmp_path):
   model, variables = create('vit')
   fields = models.MODELS['vit'].network_fields(model)
   path = str(tmp_path / 'x.safetensors')
@@ -243,7 +243,7 @@ def test_a_file_that_names_a_module_does_not_import_it(tmp_path):
   assert weights._find_network(tensors, 'this_would_run:X', None) == 'vit'
 
 
-def test_a_network_that_fails_after_training_is_reported():
+def test_network_that_fails_in_evaluation_mode_is_reported():
   network = wrong_networks.RAISES
   model = network.module()
   message = r'Raises fails for images of 8 x 8 \(RuntimeError: no such\); ch'

@@ -11,7 +11,7 @@ from convmixer_jax.models.convmixer.macs import count_layers, layer_table
 
 
 @pytest.mark.parametrize('variant', CONVMIXER.variants)
-def test_parameters_are_those_of_the_network(variant):
+def test_counted_parameters_equal_those_of_the_network(variant):
   config = imagenet.get_config(variant)
   model = create_model(config.model, 1000)
   image = jnp.zeros((1, 56, 56, 3))
@@ -24,7 +24,7 @@ def test_parameters_are_those_of_the_network(variant):
   )
 
 
-def test_each_layer_by_hand():
+def test_layers_equal_counts_by_hand():
   model = ConvMixer(8, 2, 3, 5, num_classes=7)
   layers = count_layers(model, 13)  # 4 x 4 patches; one column is cropped
   assert [layer.name for layer in layers] == [
@@ -45,7 +45,7 @@ def test_each_layer_by_hand():
   assert layers[-1].output == (1, 1, 7)
 
 
-def test_table_ends_with_the_sums():
+def test_layer_table_ends_with_totals():
   layers = count_layers(ConvMixer(8, 2, 3, 5, num_classes=7), 13)
   lines = layer_table(layers).splitlines()
   assert len(lines) == 1 + len(layers) + 1

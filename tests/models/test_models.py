@@ -103,7 +103,7 @@ def assert_trees_close(ours, theirs, **tolerance):
   )
 
 
-def test_evaluates_as_timm(timm_case):
+def test_eval_logits_equal_timm(timm_case):
   logits = timm_case['model'].apply(
     timm_case['variables'], timm_case['images'], train=False
   )
@@ -114,7 +114,9 @@ def test_evaluates_as_timm(timm_case):
 
 @pytest.mark.parametrize('scan', [False, True])
 @pytest.mark.parametrize('remat', [False, True])
-def test_trains_as_timm(timm_case, scan, remat):
+def test_training_logits_statistics_and_gradients_equal_timm(
+  timm_case, scan, remat
+):
   model = timm_case['model'].clone(scan=scan, remat=remat)
   batch_stats = timm_case['variables']['batch_stats']
 
@@ -145,7 +147,7 @@ def test_trains_as_timm(timm_case, scan, remat):
   [(False, 3), (True, 1)],  # input; both convolutions
 )
 @pytest.mark.parametrize('activation', ['gelu', 'relu'])
-def test_a_loop_over_blocks_keeps_no_more_than_it_needs(
+def test_scan_saves_few_activations_per_block_in_bfloat16(
   remat, of_a_block, activation
 ):
   depth = 5
@@ -181,7 +183,7 @@ def test_a_loop_over_blocks_keeps_no_more_than_it_needs(
 
 
 @pytest.mark.parametrize('variant', imagenet.VARIANTS)
-def test_parameter_counts_are_the_published_ones(variant):
+def test_parameter_counts_equal_the_published_ones(variant):
   config = imagenet.get_config(variant)
   assert count_parameters(config, 1000) == PARAMETERS[variant]
 
@@ -191,7 +193,7 @@ def test_parameter_count_on_cifar10():
 
 
 @pytest.mark.parametrize('size', [(2, 2), (7, 9), (32, 8)])
-def test_takes_any_image_size(size):
+def test_accepts_any_image_size(size):
   model = small_model(kernel_size=4)
   images = jax.random.normal(jax.random.key(1), (2, *size, 3))
   variables = init(model, images)
@@ -203,7 +205,7 @@ def test_takes_any_image_size(size):
   )
 
 
-def test_initialises_as_pytorch():
+def test_initialisation_has_pytorchs_distribution():
   model = small_model(width=64, patch_size=4, kernel_size=7)
   params = init(model, jnp.zeros((1, 8, 8, 3)))['params']
   fan_in = {

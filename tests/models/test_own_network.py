@@ -53,7 +53,7 @@ def directory(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_network_of_ones_own_trains_resumes_and_is_used(directory):
+def test_own_network_trains_resumes_evaluates_and_exports(directory):
   done = train(directory, 'run')
   assert done.returncode == 0, done.stderr
   state = read_state(directory / 'run', 2)
@@ -94,7 +94,7 @@ def test_a_network_of_ones_own_trains_resumes_and_is_used(directory):
 
 
 @pytest.mark.slow
-def test_its_fields_are_checked(directory):
+def test_fields_of_an_own_network_are_checked(directory):
   for change, message in {
     '--config.model.heads=3': (
       f"--config.model.heads is not a field of '{NAME}', which has width, "

@@ -95,7 +95,7 @@ calls=%all-reduce-scatter
 """.replace('%scatter', '%all-reduce-scatter')
 
 
-def test_a_program_of_a_tpu_is_read():
+def test_program_for_tpu_is_parsed():
   module = hlo.parse(TPU_PROGRAM)
   assert module.executions['body'] == 4
   assert module.fused == {'read_a_slice', 'all-reduce-scatter'}
@@ -109,12 +109,12 @@ def test_a_program_of_a_tpu_is_read():
   assert hlo_costs.memory_traffic(module) == expected
 
 
-def test_a_loop_of_unknown_length_counts_once():
+def test_loop_of_unknown_length_counts_once():
   unclear = TPU_PROGRAM.replace('direction=LT', 'direction=NE')
   assert hlo.parse(unclear).executions['body'] == 1
 
 
-def test_traffic_of_a_program_without_loops_is_what_xla_counts():
+def test_traffic_of_a_program_without_loops_equals_xlas_count():
   def step(x, kernel):
     return (jax.nn.relu(x @ kernel) @ kernel.T).sum(0)
 
@@ -124,7 +124,7 @@ def test_traffic_of_a_program_without_loops_is_what_xla_counts():
   np.testing.assert_allclose(traffic, counted, rtol=0.02)
 
 
-def test_a_scan_is_counted_as_often_as_it_turns():
+def test_scan_counts_once_per_iteration():
   def step(x):
     return jax.lax.scan(lambda x, _: (jax.numpy.sin(x @ x), None), x, length=7)
 
@@ -187,7 +187,7 @@ def test_fsdp_halves_the_large_kernels(steps):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('layout', ['unrolled', 'scan'])
-def test_a_step_reduces_gradients_statistics_and_metrics(steps, layout):
+def test_step_reduces_gradients_statistics_and_metrics_once(steps, layout):
   state = state_of(layout)
   (found,) = (
     each
@@ -217,7 +217,7 @@ def linear(capacity, per_image, fixed=0.0, told=True):
 @pytest.mark.parametrize('told', [True, False])
 @pytest.mark.parametrize('per_image', [0.02, 0.1, 0.24, 0.9])
 @pytest.mark.parametrize('start', [64, 640])
-def test_search_finds_the_largest_of_groups(per_image, start, told):
+def test_search_finds_the_largest_batch_that_fits(per_image, start, told):
   measure, asked = linear(100, per_image, fixed=3, told=told)
   fits, too_large = largest_that_fits(
     measure, start=start, unit=64, most=6400, capacity=100
@@ -232,7 +232,7 @@ def test_search_finds_the_largest_of_groups(per_image, start, told):
   assert len(asked) <= (8 if told else 12)
 
 
-def test_search_may_find_nothing():
+def test_search_reports_when_no_batch_fits():
   measure, asked = linear(1, 1)
   assert largest_that_fits(
     measure, start=64, unit=64, most=6400, capacity=1
@@ -274,7 +274,7 @@ def plan_of(monkeypatch):
   return make
 
 
-def test_a_plan_has_the_batch_of_the_config_and_the_largest(plan_of):
+def test_plan_has_the_batch_of_the_config_and_the_largest(plan_of):
   config = imagenet.get_config('768_32')
   config.batch_size = 512
   config.mixup.group_size = config.model.bn_group_size = 16
@@ -293,7 +293,7 @@ def test_a_plan_has_the_batch_of_the_config_and_the_largest(plan_of):
   assert json.loads(json.dumps(plan)) == plan
 
 
-def test_a_batch_that_does_not_divide_is_replaced_and_said(plan_of):
+def test_indivisible_batch_is_replaced_with_a_note(plan_of):
   config = imagenet.get_config('768_32')
   config.batch_size = 100
   plan = plan_of(config, search=False)
@@ -303,7 +303,7 @@ def test_a_batch_that_does_not_divide_is_replaced_and_said(plan_of):
   assert plan['steps'][0]['batch_size'] == 512
 
 
-def test_what_does_not_fit_is_said(plan_of):
+def test_batch_that_does_not_fit_is_reported(plan_of):
   config = imagenet.get_config('768_32')
   config.batch_size = 8 * 128
   config.mixup.group_size = 128
@@ -332,7 +332,7 @@ def test_kernels_for_cpus_are_refused(plan_of):
     ({'model.bn_group_size': 0, 'mixup.group_size': 0}, 1),
   ],
 )
-def test_a_chip_gets_whole_groups(changes, images):
+def test_each_chip_gets_whole_groups(changes, images):
   config = imagenet.get_config()
   config.update_from_flattened_dict(changes)
   assert build.least_per_chip(config) == images
@@ -340,7 +340,7 @@ def test_a_chip_gets_whole_groups(changes, images):
   config_lib.check_batch_size(config, 10)
 
 
-def test_operations_are_those_of_the_benchmark():
+def test_operations_equal_those_of_the_benchmark():
   config = imagenet.get_config('1024_20')
   matrix, depthwise = report.count_by_unit(config, 64, 1000)
   shape = Shape(1024, 20, 14, 9, batch_size=64)
@@ -351,13 +351,13 @@ def test_operations_are_those_of_the_benchmark():
 @pytest.mark.parametrize(
   'topology', ['v5e', 'v5e:4', 'v5p:4x4', 'v9:2x2', 'h100:x8', 'v5e:0x4', '']
 )
-def test_an_unknown_topology_is_refused_with_those_there_are(topology):
+def test_unknown_topology_is_refused_with_the_list(topology):
   with pytest.raises(UserError, match='v5e: 2x2, 2x4') as error:
     parse_topology(topology)
   assert '\n' not in str(error.value)
 
 
-def test_tpus_have_what_jax_says_of_them():
+def test_tpu_figures_agree_with_jax():
   for version in tpu.ChipVersion:
     if version.value in CHIPS:
       chip = CHIPS[version.value]
@@ -381,7 +381,7 @@ def test_tpus_have_what_jax_says_of_them():
     ('h100:1x8', 'pip install --no-deps jax-cuda12-plugin jax-cuda12-pjrt'),
   ],
 )
-def test_a_missing_compiler_is_named_with_its_command(
+def test_missing_compiler_is_reported_with_the_command_to_install_it(
   topology, message, monkeypatch
 ):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
@@ -389,7 +389,7 @@ def test_a_missing_compiler_is_named_with_its_command(
     topologies.describe_devices(topology, *parse_topology(topology))
 
 
-def test_data_that_are_not_there():
+def test_size_of_data_that_are_not_prepared():
   config = imagenet.get_config().dataset
   assert data_size(config) == (1_281_167, 1000)
   assert data_size(config, num_classes=7) == (1_281_167, 7)
@@ -404,7 +404,7 @@ def test_data_that_are_not_there():
 @pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None, reason='libtpu is not installed'
 )
-def test_a_tpu_that_is_not_there():
+def test_plan_for_tpu_without_a_tpu():
   found = plan('v5e:2x2', '--nosearch')
   assert found.returncode == 0, found.stderr
   assert '4 x TPU v5e' in found.stdout
@@ -429,7 +429,7 @@ def test_fsdp_gathers_parameters_and_scatters_gradients():
 @pytest.mark.skipif(
   not topologies.has_cuda_plugin(), reason='no CUDA plugin is installed'
 )
-def test_a_gpu_that_is_not_there():
+def test_plan_for_gpu_without_a_gpu():
   found = plan('h100:1x2', '--nosearch')
   assert found.returncode == 0, found.stderr
   assert '2 x NVIDIA H100' in found.stdout
@@ -452,7 +452,7 @@ def plan(topology, *flags):
   )
 
 
-def test_the_command_says_what_is_wrong_in_a_line():
+def test_command_refuses_an_unknown_topology_in_one_line():
   found = plan('v9:2x2')
   assert found.returncode == 1
   assert found.stdout == ''
@@ -460,7 +460,7 @@ def test_the_command_says_what_is_wrong_in_a_line():
   assert line.startswith('error: --topology=v9:2x2 is unknown; there are v4:')
 
 
-def test_target_of_a_gpu_names_it():
+def test_gpu_target_config_names_the_gpu():
   text = gpu_target_config(CHIPS['h100'])
   assert text.count('{') == text.count('}')
   assert 'NVIDIA H100' in text

@@ -21,7 +21,7 @@ from convmixer_jax.pretrained.runs import load_run
 flags.FLAGS.mark_as_parsed()
 
 
-def test_a_run(trained_run):
+def test_run_is_loaded_by_its_flags(trained_run):
   with flagsaver.flagsaver(workdir=str(trained_run), step='32'):
     network = trained_flags.from_flags()
   run = load_run(trained_run)
@@ -49,12 +49,12 @@ def test_a_run(trained_run):
     ({'workdir': '/nowhere'}, '/nowhere is no directory of a run'),
   ],
 )
-def test_wrong_flags(values, message):
+def test_contradicting_flags_are_refused(values, message):
   with flagsaver.flagsaver(**values), pytest.raises(UserError, match=message):
     trained_flags.from_flags()
 
 
-def test_a_batch_is_rounded_up_to_what_the_devices_divide(
+def test_batch_is_rounded_up_to_a_multiple_of_the_devices(
   trained_run, monkeypatch
 ):
   network = trained.from_run(str(trained_run))
@@ -63,7 +63,7 @@ def test_a_batch_is_rounded_up_to_what_the_devices_divide(
   assert network.eval_config(10).batch_size == 12
 
 
-def test_imagenets_classes_have_names():
+def test_imagenet_classes_have_readable_names():
   synsets = imagenet_synsets()
   names = readable(synsets)
   assert len(set(synsets)) == len(set(names)) == 1000
@@ -80,7 +80,7 @@ def test_imagenets_classes_have_names():
   assert readable(['n01440764', 'cat']) == ['n01440764', 'cat']
 
 
-def test_imagenets_classes_are_known_as_ids_and_in_words():
+def test_imagenet_classes_are_recognised_as_ids_and_as_words():
   words = readable(imagenet_synsets())
   words[134] = words[517] = 'crane'
   words[0] = 'tench, Tinca tinca'
@@ -104,7 +104,7 @@ def save_weights(path, network, **known):
   )
 
 
-def test_weights_that_tell_of_their_images(trained_run, tmp_path):
+def test_weights_with_image_metadata_are_loaded_with_it(trained_run, tmp_path):
   run = trained.from_run(str(trained_run))
   path = str(tmp_path / 'digits.safetensors')
   known = {
@@ -128,7 +128,7 @@ def test_weights_that_tell_of_their_images(trained_run, tmp_path):
   )
 
 
-def test_weights_that_tell_nothing(trained_run, tmp_path):
+def test_weights_without_metadata_get_defaults(trained_run, tmp_path):
   run = trained.from_run(str(trained_run))
   path = str(tmp_path / 'bare.safetensors')
   save_weights(path, run)

@@ -36,7 +36,7 @@ def erasing():
   return config
 
 
-def test_mixes_as_timm_does_with_its_draws(timm):
+def test_mixed_images_equal_timms_for_its_draws(timm):
   num_groups = len(timm['share'])
   assert 0 < timm['use_cutmix'].sum() < num_groups
   labels = jax.nn.one_hot(timm['labels'], 10) * 0.9 + 0.01
@@ -62,7 +62,7 @@ def test_mixes_as_timm_does_with_its_draws(timm):
 
 
 @pytest.mark.parametrize('size', [(224, 224), (32, 32), (40, 9)])
-def test_erases_a_box_of_timms_sides_for_its_draws(timm, size):
+def test_erased_boxes_have_timms_sides_for_its_draws(timm, size):
   height, width = size
   draws = timm[f'erasing_draws_{height}x{width}']
   boxes = timm[f'erasing_boxes_{height}x{width}']
@@ -113,7 +113,7 @@ def test_cutmixs_boxes_have_timms_distribution(mixup):
     assert stats.ks_2samp(ours, theirs).pvalue > UNLIKELY
 
 
-def test_chooses_between_mixup_and_cutmix(mixup):
+def test_mixup_or_cutmix_is_chosen_with_the_switch_probability(mixup):
   mixup.switch_probability = 0.3
   num_groups = 2000
   images = jnp.zeros((num_groups, 2, 4, 4, 3)).at[:, 1].set(255.0)
@@ -156,7 +156,7 @@ def test_erasings_boxes_have_timms_distribution(timm, erasing):
   assert stats.ks_2samp(*areas).pvalue > UNLIKELY
 
 
-def test_erases_the_share_of_images_that_is_asked_for(erasing):
+def test_erasing_happens_with_its_probability(erasing):
   erasing.probability = 0.25
   images = jnp.full((4000, 8, 8, 3), BACKGROUND)
   images = preprocess.erase(images, jax.random.key(0), erasing)

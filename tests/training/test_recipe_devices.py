@@ -62,12 +62,12 @@ def found(results):
   return found
 
 
-def test_preprocessing_is_the_same_on_any_number_of_devices(results):
+def test_preprocessing_is_identical_on_any_number_of_devices(results):
   np.testing.assert_array_equal(results[8]['images'], results[1]['images'])
   np.testing.assert_array_equal(results[8]['targets'], results[1]['targets'])
 
 
-def test_groups_are_normalised_alike_on_any_number_of_devices(results):
+def test_training_is_equal_on_any_number_of_devices(results):
   names = results[1].keys() - {'found', 'images', 'targets'}
   assert any('batch_stats' in name or 'var' in name for name in names)
   for name in names:
@@ -76,13 +76,13 @@ def test_groups_are_normalised_alike_on_any_number_of_devices(results):
     )
 
 
-def test_preprocessing_communicates_nothing(found):
+def test_preprocessing_has_no_collectives(found):
   assert found['preprocess'] == []
   assert found['preprocess_straddling'] != []  # so the search finds something
 
 
 @pytest.mark.parametrize('depthwise', ['shift', 'xla'])
-def test_a_step_reduces_gradients_metrics_and_running_statistics(
+def test_step_reduces_gradients_metrics_and_running_statistics(
   found, depthwise
 ):
   operations, dtypes, _ = zip(*found[depthwise], strict=True)
@@ -96,7 +96,7 @@ def test_norms_over_the_whole_batch_reduce_forward_and_backward(found):
 
 
 @pytest.mark.parametrize('depthwise', ['shift', 'xla'])
-def test_a_step_in_bfloat16_reduces_in_float32(found, depthwise):
+def test_step_in_bfloat16_reduces_in_float32(found, depthwise):
   for _, dtypes, widened in found[depthwise]:
     assert set(dtypes) == {'f32'}
     assert not widened
