@@ -8,7 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from convmixer_jax.checkpoints import checksums
+from convmixer_jax.checkpoints import checksums, pending_reads
 from convmixer_jax.checkpoints.checkpointer import Progress
 from convmixer_jax.checkpoints.step_directories import (
   DIRECTORY,
@@ -87,7 +87,7 @@ def restore(
   if (path / 'skipped').exists():  # older ones have none
     items['skipped'] = ocp.args.JsonRestore()
   handler = ocp.CompositeCheckpointHandler()
-  with ocp.Checkpointer(handler) as reader:
+  with ocp.Checkpointer(handler) as reader, pending_reads.awaited():
     found = reader.restore(path, args=ocp.args.Composite(**items))
   skipped = found['skipped']['in_a_row'] if 'skipped' in items else 0
   return found['state'], Progress(found['progress'], skipped)
