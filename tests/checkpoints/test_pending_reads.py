@@ -11,7 +11,7 @@ def test_loop_waits_for_the_other_reads_before_it_is_closed():
   finished = []
 
   async def read():
-    for _ in range(3):
+    for _ in range(100):  # turns of the loop
       await asyncio.sleep(0)
     finished.append('whole')
 
