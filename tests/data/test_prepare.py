@@ -2,11 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
 import tarfile
 from types import SimpleNamespace
 
+import commands
 import pytest
 from tiny_archives import (
   SYNSETS,
@@ -228,15 +227,8 @@ class TestDownloads:
 
 def run_command(*arguments, code=None):
   """Runs the command as a user does; or code before it, in its process."""
-  run = ['-m', 'convmixer_jax', 'prepare']
-  if code:
-    run = ['-c', code]
-  return subprocess.run(
-    [sys.executable, *run, *arguments],
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
+  program = ['-c', code] if code else ['convmixer_jax', 'prepare']
+  return commands.run([*program, *arguments])
 
 
 class TestCommand:

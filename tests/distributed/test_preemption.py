@@ -40,21 +40,35 @@ def config():
   return config
 
 
+def wait_for(signals):
+  give_up = time.monotonic() + 600
+  while not signals.stop(1):
+    assert time.monotonic() < give_up
+    time.sleep(0.01)
+
+
 @pytest.fixture
 def send_at(monkeypatch):
   """Has the process send itself a signal as it asks for some batch."""
 
   def patch(name, at, number):
     make, asked = getattr(pipeline, name), itertools.count(1)
+    entered = []
+
+    class Signals(preemption.Signals):
+      def __enter__(self):
+        entered.append(self)
+        return super().__enter__()
 
     def batches(*args, **kwargs):
       for batch in make(*args, **kwargs):
         if next(asked) == at:
           os.kill(os.getpid(), number)
-          time.sleep(0.5)  # for the thread that takes it in
+          wait_for(entered[-1])
         yield batch
 
     monkeypatch.setattr(pipeline, name, batches)
+    monkeypatch.setattr(preemption, 'Signals', Signals)
 
   return patch
 
@@ -104,11 +118,6 @@ def test_signal_before_the_first_step_saves_nothing(
   assert not any((tmp_path / 'checkpoints').iterdir())
   after = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
   assert after == before
-
-
-def wait_for(signals):
-  while not signals.stop(1):
-    pass
 
 
 def test_error_after_a_signal_is_reported_as_preemption(tmp_path):
@@ -167,6 +176,6 @@ def test_second_interrupt_exits_at_once():
     'without\n'
   )
   process.send_signal(signal.SIGINT)
-  _, rest = process.communicate(timeout=60)
+  _, rest = process.communicate(timeout=600)
   assert process.returncode == 130
   assert rest == 'left without saving\n'

@@ -3,10 +3,8 @@
 import csv
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 
+import commands
 import numpy as np
 import pytest
 from matplotlib.text import Text
@@ -155,13 +153,7 @@ def test_confusion_matrix_names_few_classes_or_the_worst_pairs():
 
 
 def run_tool(*arguments):
-  return subprocess.run(
-    [sys.executable, '-m', 'convmixer_jax', 'evaluate', *arguments],
-    env=os.environ | {'GLIBC_TUNABLES': ''},  # start once
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  return commands.run(['convmixer_jax', 'evaluate', *arguments])
 
 
 def test_command_writes_results_that_equal_those_of_the_run(

@@ -1,11 +1,11 @@
 """Exported files give what the network gives, without this package."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
 
+import commands
 import jax
 import ml_collections
 import numpy as np
@@ -177,14 +177,7 @@ def test_missing_onnx_is_reported_with_the_command_to_install_it(monkeypatch):
 
 
 def run_tool(*arguments):
-  return subprocess.run(
-    [sys.executable, '-m', 'convmixer_jax', 'export', *arguments],
-    cwd=ROOT,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  return commands.run(['convmixer_jax', 'export', *arguments])
 
 
 @pytest.mark.slow

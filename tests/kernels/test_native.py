@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 
+import commands
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +72,9 @@ def output(process):
   not hasattr(os, 'sched_setaffinity'), reason='cannot choose the CPUs here'
 )
 def test_results_are_bit_identical_for_any_number_of_threads():
-  one, all_of_them = (output(start(PRINT_DIGEST, n)) for n in ('1', '999'))
+  runs = [commands.run(['-c', PRINT_DIGEST, count]) for count in ('1', '999')]
+  assert [run.returncode for run in runs] == [0, 0], runs
+  one, all_of_them = (run.stdout for run in runs)
   assert len(one.split()) == 1
   assert one == all_of_them
 

@@ -1,12 +1,10 @@
 """The network of docs/adding_a_network.md, in a file outside the package."""
 
-import os
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
 
+import commands
 import jax
 import numpy as np
 import pytest
@@ -18,14 +16,7 @@ NAME = 'my_network:MY_NETWORK'
 
 
 def run(directory, *arguments):
-  return subprocess.run(
-    [sys.executable, *arguments],
-    cwd=directory,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  return commands.run(list(arguments), directory=directory)
 
 
 def train(directory, workdir, *changes):
@@ -68,7 +59,7 @@ def test_own_network_trains_resumes_evaluates_and_exports(directory):
   resumed = read_state(directory / 'again', 2)
   jax.tree.map(np.testing.assert_array_equal, resumed, state)
 
-  done = run(directory, '-m', 'convmixer_jax', 'evaluate', '--workdir=run')
+  done = run(directory, 'convmixer_jax', 'evaluate', '--workdir=run')
   assert done.returncode == 0, done.stderr
   assert 'BagOfPatches of run, step 2 on digits test: 355 images' in done.stdout
 
@@ -76,7 +67,7 @@ def test_own_network_trains_resumes_evaluates_and_exports(directory):
   assert done.returncode == 0, done.stderr
   assert 'Starting from run, step' in done.stdout
 
-  tool = ('-m', 'convmixer_jax', 'export', '--workdir=run', '--output=files')
+  tool = ('convmixer_jax', 'export', '--workdir=run', '--output=files')
   done = run(directory, *tool)
   assert done.returncode == 0, done.stderr
   assert (directory / 'files' / 'model.stablehlo').exists()
@@ -85,9 +76,7 @@ def test_own_network_trains_resumes_evaluates_and_exports(directory):
     'error: --format=onnx is for convmixer, vit, not for BagOfPatches; use '
     '--format=stablehlo\n'
   )
-  done = run(
-    directory, '-m', 'convmixer_jax', 'convert', 'run', 'x.safetensors'
-  )
+  done = run(directory, 'convmixer_jax', 'convert', 'run', 'x.safetensors')
   assert done.returncode == 1
   assert done.stderr.startswith('error: ')
   assert f"'{NAME}' has no state_dict" in done.stderr

@@ -3,11 +3,11 @@
 import importlib.util
 import json
 import math
-import os
 import pathlib
 import subprocess
 import sys
 
+import commands
 import jax
 import numpy as np
 import plan_process
@@ -138,16 +138,8 @@ def test_scan_counts_once_per_iteration():
 def steps(tmp_path_factory):
   """The step of a network on 8 devices, compiled for each layout."""
   out = tmp_path_factory.mktemp('plan') / 'steps.json'
-  environment = os.environ | {
-    'PYTHONPATH': str(ROOT),
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': (
-      '--xla_force_host_platform_device_count=8 '
-      '--xla_backend_optimization_level=0'
-    ),
-  }
-  command = [sys.executable, ROOT / 'tests' / 'plan_process.py', out]
-  subprocess.run(command, env=environment, check=True, timeout=600)
+  done = commands.run([plan_process.__file__, out], num_devices=8)
+  assert done.returncode == 0, done.stderr
   return json.loads(out.read_text())
 
 
@@ -436,24 +428,28 @@ def test_plan_for_gpu_without_a_gpu():
   assert 'all-reduce f32' in found.stdout
 
 
+FLAGS = (
+  *('--config=configs/digits.py', '--config.model.width=8'),
+  *('--config.model.scan=True', '--config.batch_size=16'),
+  '--config.augment.flip=0.5',
+)
+
+
 def plan(topology, *flags):
+  """Runs the command; not in a fork, where the CPU's compiler is chosen."""
+  command = sys.executable, '-m', 'convmixer_jax', 'plan'
   return subprocess.run(
-    [
-      *(sys.executable, '-m', 'convmixer_jax', 'plan'),
-      *('--config=configs/digits.py', f'--topology={topology}'),
-      *('--config.model.width=8', '--config.model.scan=True'),
-      *('--config.batch_size=16', '--config.augment.flip=0.5', *flags),
-    ],
+    [*command, *FLAGS, f'--topology={topology}', *flags],
     cwd=ROOT,
     capture_output=True,
     text=True,
     check=False,
-    timeout=900,
   )
 
 
 def test_command_refuses_an_unknown_topology_in_one_line():
-  found = plan('v9:2x2')
+  command = 'convmixer_jax', 'plan'
+  found = commands.run([*command, *FLAGS, '--topology=v9:2x2'])
   assert found.returncode == 1
   assert found.stdout == ''
   (line,) = found.stderr.splitlines()

@@ -5,13 +5,11 @@ devices must be set before JAX starts.
 """
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
+import commands
 import numpy as np
 import pytest
+import recipe_process
 from recipe_process import DEPTH
 
 pytestmark = pytest.mark.slow
@@ -27,30 +25,11 @@ _METRICS = 2  # loss and accuracy
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
   directory = tmp_path_factory.mktemp('recipe')
-  tests = pathlib.Path(__file__).parents[1]
-  runs = {}
-  for num_devices in (1, 8):
-    environment = os.environ | {
-      'PYTHONPATH': str(tests.parent),
-      'JAX_PLATFORMS': 'cpu',
-      # Most of the time goes into compiling what runs for milliseconds.
-      'XLA_FLAGS': (
-        f'--xla_force_host_platform_device_count={num_devices} '
-        '--xla_backend_optimization_level=0'
-      ),
-    }
-    out = directory / f'{num_devices}.npz'
-    process = subprocess.Popen(
-      [sys.executable, tests / 'support' / 'recipe_process.py', out],
-      env=environment,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    runs[num_devices] = out, process
   arrays = {}
-  for num_devices, (out, process) in runs.items():
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+  for num_devices in (1, 8):
+    out = directory / f'{num_devices}.npz'
+    done = commands.run([recipe_process.__file__, out], num_devices=num_devices)
+    assert done.returncode == 0, done.stderr
     arrays[num_devices] = dict(np.load(out))
   return arrays
 
