@@ -22,7 +22,7 @@ _UNFINISHED = ocp.path.atomicity.TMP_DIR_SUFFIX
 
 
 class Progress(NamedTuple):
-  """What the loop needs besides the state, to go on as if never stopped.
+  """What the loop needs besides the state, to resume bit for bit.
 
   Attributes:
     window: the sums of metrics not yet reported, a tree of scalars.
@@ -35,10 +35,10 @@ class Progress(NamedTuple):
 
 class _Manager(ocp.CheckpointManager):
   def reached_preemption(self, step: int) -> bool:
-    """Leaves asking to the loop.
+    """Returns False: the training loop asks for preemption itself.
 
-    jax.distributed takes the number it is asked about for that of the process.
-    Orbax would ask, in the background, about steps of long ago.
+    Orbax would ask jax.distributed in the background, about older steps, which
+    it would record as the step that this process has reached.
     """
     del step
     return False
@@ -53,7 +53,7 @@ class Checkpointer:
     Args:
       workdir: of the run.
       keep: how many of the last checkpoints to keep; the best by held-out
-        accuracy is kept besides. One is deleted when the next is whole.
+        accuracy is kept too. One is deleted when the next is complete.
     """
 
     def accuracy(metrics):  # checkpoints between evaluations have no metrics
@@ -94,10 +94,10 @@ class Checkpointer:
     Args:
       state: the state after update `state.step`.
       progress: of the loop.
-      metrics: what evaluation found at this step, if there was one.
+      metrics: of the evaluation at this step, if there was one.
 
     Raises:
-      UserError: the checkpoint before this could not be written.
+      UserError: the previous checkpoint could not be written.
     """
     with self._writing():
       self._manager.wait_until_finished()
@@ -116,13 +116,13 @@ class Checkpointer:
     """Waits until everything is written.
 
     Raises:
-      UserError: the last checkpoint could not be.
+      UserError: the last checkpoint could not be written.
     """
     with self._writing():
       self._manager.close()
 
   def _write_checksums(self):
-    """Adds them when all processes have written, before Orbax commits."""
+    """Adds checksums when all processes have written, before Orbax commits."""
     final = self._directory / str(self._saving)
     temporary = final.with_name(final.name + _UNFINISHED)
     checksums.write(temporary if temporary.exists() else final)
@@ -131,13 +131,15 @@ class Checkpointer:
   def _writing(self):
     try:
       yield
-    except Exception as error:  # from the file system by way of Orbax: any
+    except Exception as error:  # Orbax passes on any from the file system
       if lost_others(error):
         raise
       try:
         last = max(find_steps(self._directory), default=None)
-        next_start = f'goes on from step {last}' if last else 'begins anew'
-      except Exception:  # of a bucket that is out of reach
+        next_start = (
+          f'resumes from step {last}' if last else 'starts from scratch'
+        )
+      except Exception:  # the bucket cannot be reached
         next_start = 'resumes from the last checkpoint'
       raise UserError(
         f'the checkpoint of step {self._saving} could not be written to '

@@ -1,8 +1,8 @@
-"""Checksums of a checkpoint's files, because its format has none for arrays.
+"""SHA-256 checksums of the files of a checkpoint.
 
-Orbax's OCDBT files check their index but not the arrays: a bit that flips there
-comes back as another weight, without a word. So every checkpoint has a file
-that `sha256sum --check SHA256SUMS` understands.
+Orbax's OCDBT files check their index but not the arrays: a flipped bit would be
+read as another weight, without an error. So every checkpoint has a file that
+`sha256sum --check SHA256SUMS` understands.
 """
 
 import concurrent.futures
@@ -17,9 +17,9 @@ _CHUNK = 2**24  # bytes
 
 
 def write(directory: epath.Path) -> None:
-  """Writes the checksums of all files below `directory`, but not in it itself.
+  """Writes the checksums of all files in subdirectories of `directory`.
 
-  The files right in it are Orbax's, which changes them until the end.
+  The files directly in it are left out: Orbax changes them until it commits.
   """
   sums = _checksums(directory, sorted(_files(directory)))
   lines = [f'{checksum}  {name}\n' for name, checksum in sums.items()]
@@ -31,15 +31,16 @@ def find_damage(directory: epath.Path, item: str = '') -> str | None:
 
   Args:
     directory: of a checkpoint.
-    item: the part of it to look at; '' for all.
+    item: prefix of the files to check; '' for all.
 
   Returns:
-    What is wrong, or None. A checkpoint without checksums is taken for whole.
+    What is wrong, or None. A checkpoint without checksums is assumed to be
+    undamaged.
   """
   try:
     text = (directory / _NAME).read_text()
   except FileNotFoundError:
-    return None  # written before there were any
+    return None  # written by another program, or converted
   except (OSError, UnicodeDecodeError) as error:
     return f'{_NAME} cannot be read: {error}'
   written = {}
@@ -47,13 +48,13 @@ def find_damage(directory: epath.Path, item: str = '') -> str | None:
     checksum, _, name = line.partition('  ')
     if name.startswith(item):
       written[name] = checksum
-  there = {name for name in _files(directory) if name.startswith(item)}
-  for name in sorted(written.keys() ^ there):
-    if name in there:
+  existing = {name for name in _files(directory) if name.startswith(item)}
+  for name in sorted(written.keys() ^ existing):
+    if name in existing:
       return f'{name} is not in its {_NAME}'
     return f'{name} is missing'
   try:
-    found = _checksums(directory, sorted(there))
+    found = _checksums(directory, sorted(existing))
   except OSError as error:
     return f'a file cannot be read: {error}'
   for name, checksum in written.items():
@@ -63,7 +64,7 @@ def find_damage(directory: epath.Path, item: str = '') -> str | None:
 
 
 def _files(directory: epath.Path) -> set[str]:
-  """Returns the files of the items, but not those right in the directory."""
+  """Returns the files of the items, but not those directly in `directory`."""
   return {name for name in files.list_files(directory) if '/' in name}
 
 

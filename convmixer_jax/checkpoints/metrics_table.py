@@ -1,4 +1,4 @@
-"""`metrics.csv`: one row for each step something was measured at."""
+"""`metrics.csv`: one row for each step at which something was measured."""
 
 import csv
 import io
@@ -15,17 +15,17 @@ from convmixer_jax.errors import UserError
 class MetricsTable:
   """A table of numbers by step, kept in memory and on disk.
 
-  The whole file is written each time (see `write_whole`), to a bucket only
+  The whole file is replaced each time (see `write_whole`); in a bucket, only
   every few seconds.
   """
 
   def __init__(self, path: epath.Path, columns: list[str], last_step: int):
-    """Opens the table, leaving out what a run did after `last_step`.
+    """Opens the table, without the rows after `last_step`.
 
     Args:
       path: of the CSV file, which need not exist.
       columns: names, after `step`.
-      last_step: the step the run goes on from.
+      last_step: the step that the run resumes from.
     """
     self._path = path
     self._columns = ['step', *columns]
@@ -51,14 +51,14 @@ class MetricsTable:
     except UserError as error:
       if not files.is_in_bucket(self._path):
         raise
-      # It is tried again; a checkpoint needs it.
+      # Tried again later, at the latest before a checkpoint.
       logging.warning('%s', error)
       self._next_store = time.monotonic() + files.seconds_between_writes(
         self._path
       )
 
   def store(self) -> None:
-    """Writes the file, unless it has all rows.
+    """Writes the file, unless it already has all rows.
 
     Raises:
       UserError: it cannot be written.
@@ -80,7 +80,7 @@ def read_table(path: epath.Path) -> dict[int, dict[str, float]]:
   """Returns the rows by step; a row lacks the columns it has no value for.
 
   Raises:
-    UserError: the file is something else.
+    UserError: the file is not such a table.
   """
   if not path.exists():
     return {}
@@ -93,6 +93,6 @@ def read_table(path: epath.Path) -> dict[int, dict[str, float]]:
     }
   except (LookupError, OSError, TypeError, ValueError) as error:
     raise UserError(
-      f'{path} is no table of metrics of a run ({type(error).__name__}: '
-      f'{error}); mend it, or move it away'
+      f'{path} is not a table of metrics ({type(error).__name__}: {error}); '
+      'correct it, or move it away'
     ) from error

@@ -19,13 +19,13 @@ from convmixer_jax.errors import UserError
 
 
 class CheckpointReader:
-  """Reads the networks of a run, on whatever devices; writes nothing."""
+  """Reads the networks of a run, on any devices; writes nothing."""
 
   def __init__(self, workdir: epath.Path):
-    """Looks at nothing yet.
+    """Reads nothing yet.
 
     Args:
-      workdir: of the run, which may still be going on.
+      workdir: of the run, which may still be training.
     """
     self._directory = workdir / DIRECTORY
     self._reader = ocp.Checkpointer(
@@ -38,18 +38,18 @@ class CheckpointReader:
     )
 
   def steps(self) -> list[int]:
-    """Returns the steps there are whole checkpoints of, ascending."""
+    """Returns the steps that have a complete checkpoint, ascending."""
     return sorted(find_steps(self._directory))
 
   def best_step(self) -> int | None:
-    """Returns the step of the best held-out accuracy, None without any.
+    """Returns the step with the best held-out accuracy, None without any.
 
-    Of equals it is the last, as for `Checkpointer`.
+    Of several equal ones it is the last, as in `Checkpointer`.
     """
     found = {}
     for step in self.steps():
       path = self._directory / str(step)
-      if not (path / 'metrics').exists():  # another program's
+      if not (path / 'metrics').exists():  # of another program
         continue
       args = ocp.args.Composite(metrics=ocp.args.JsonRestore())
       metrics = self._reader.restore(path, args=args)
@@ -65,16 +65,16 @@ class CheckpointReader:
       head: name of the network's last module.
 
     Raises:
-      UserError: it is damaged, or another program's.
+      UserError: it is damaged, or of another program.
     """
     path = self._directory / str(step)
     try:
       check_is_ours(path)
       with pending_reads.awaited():
         return self._read_variables(path, head)
-    except Exception as error:  # from a file by way of Orbax: any
+    except Exception as error:  # Orbax raises any for a damaged file
       raise UserError(
-        f'{path} is damaged or no checkpoint of ours '
+        f'{path} is damaged or not a checkpoint of train.py '
         f'({describe_error(error)}); choose another step or run'
       ) from error
 
@@ -98,5 +98,5 @@ class CheckpointReader:
     return restored['state']
 
   def close(self) -> None:
-    """Lets go of Orbax's threads."""
+    """Ends Orbax's threads."""
     self._reader.close()

@@ -24,19 +24,20 @@ from convmixer_jax.errors import UserError
 def restore_newest(
   workdir: epath.Path, state: TrainState, progress: Progress
 ) -> tuple[int, TrainState, Progress]:
-  """Reads the newest whole checkpoint of a run, on all processes.
+  """Reads the newest undamaged checkpoint of a run, on all processes.
 
-  Damaged ones that are newer are told of, and moved to `damaged-STEP`; to be
-  called before a `Checkpointer` is opened. Nothing is deleted.
+  Newer ones that are damaged are reported and renamed to `damaged-STEP`;
+  nothing is deleted. Call it before a `Checkpointer` is opened.
 
   Args:
     workdir: of the run.
     state: arrays or `jax.ShapeDtypeStruct`s with the shardings to restore to,
-      which need not be those that were saved.
-    progress: like the one saved.
+      which may differ from those of the saved arrays.
+    progress: with the structure of the saved one.
 
   Returns:
-    The step, and what was saved then; or 0 and the arguments, if nothing was.
+    The step and what was saved there; or 0 and the arguments, if the run has
+    no checkpoint.
 
   Raises:
     UserError: there are checkpoints, and all are damaged.
@@ -51,7 +52,7 @@ def restore_newest(
     error = None
     try:
       restored = restore(workdir, step, state, progress)
-    except Exception as caught:  # from a damaged file by way of Orbax: any
+    except Exception as caught:  # Orbax raises any for a damaged file
       error = caught
     if processes.all_true(error is None):
       break
@@ -59,9 +60,9 @@ def restore_newest(
   if not step and processes.value_of_first(len(damaged)):
     found = ', '.join(f'{step} ({what})' for step, what in damaged.items())
     raise UserError(
-      f'no checkpoint in {directory} is whole and of this run: '
+      f'no checkpoint in {directory} is undamaged and of this run: '
       f'{found or "see process 0"}; put a copy of one there, or give a new '
-      '--workdir to begin anew'
+      '--workdir to start from scratch'
     )
   if is_first_process:
     damaged |= _find_unreadable_metrics(directory, step)
@@ -70,7 +71,7 @@ def restore_newest(
       print(
         f'The checkpoint of step {number} is damaged ({what}): moved to {moved}'
       )
-  processes.value_of_first(0)  # wait until they are moved
+  processes.value_of_first(0)  # wait until they are renamed
   return (step, *restored) if step else (0, state, progress)
 
 
@@ -96,7 +97,7 @@ def restore(
 def _find_undamaged(
   directory: epath.Path, damaged: dict[int, str]
 ) -> Iterator[int]:
-  """Yields the steps that pass, the newest first; notes those that do not."""
+  """Yields undamaged steps, the newest first; adds the others to `damaged`."""
   for step in sorted(find_steps(directory), reverse=True):
     if what := checksums.find_damage(directory / str(step)):
       damaged[step] = what
@@ -107,7 +108,7 @@ def _find_undamaged(
 def _find_unreadable_metrics(
   directory: epath.Path, before: int
 ) -> dict[int, str]:
-  """Returns older checkpoints that Orbax would stumble over when it opens."""
+  """Returns older checkpoints whose metrics would make Orbax fail to open."""
   damaged = {}
   for step in find_steps(directory):
     path = directory / str(step)

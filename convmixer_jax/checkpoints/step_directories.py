@@ -8,7 +8,7 @@ from etils import epath
 
 from convmixer_jax.errors import UserError
 
-DIRECTORY = 'checkpoints'  # of a run; one for each saved step inside
+DIRECTORY = 'checkpoints'  # in a run; holds a directory for each saved step
 
 
 def find_steps(directory: epath.Path) -> list[int]:

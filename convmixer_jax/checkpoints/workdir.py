@@ -1,4 +1,4 @@
-"""The directory of a run: what it holds, and whether it may be gone on with."""
+"""The run directory: its files, and whether a run in it can be resumed."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.versions import package_versions
 
 _CONFIG, _VERSIONS, _LABELS = 'config.json', 'versions.json', 'labels.json'
-_IN_ALL_CONFIGS = {  # also in those of converted weights
+_IN_ALL_CONFIGS = {  # those of converted weights have only a few more
   'augment.eval_crop_fraction',
   'dataset.image_size',
   'dtype',
@@ -32,7 +32,7 @@ def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
     raise UserError(f'--workdir={workdir} is a file; give a directory')
   if not workdir.exists():
     return
-  # A process killed at its start may have left only half of the first file.
+  # A process killed at its start may have left the first file incomplete.
   names = {path.name for path in workdir.iterdir()}
   if {name for name in names if not files.is_access_check(name)} <= {
     _CONFIG + files.PARTIAL
@@ -40,7 +40,7 @@ def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
     return
   if not (workdir / _CONFIG).exists():
     raise UserError(
-      f'--workdir={workdir} is not empty and holds no run of ours (no '
+      f'--workdir={workdir} is not empty and not a run directory (no '
       f'{_CONFIG}); give a new or an empty directory'
     )
   old = {'model.name': models.DEFAULT} | flatten(read_config(workdir))
@@ -64,8 +64,8 @@ def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
   path = workdir / _CONFIG
   if not path.exists():
     raise UserError(
-      f'{workdir} is no directory of a run (it has no {_CONFIG}); give one '
-      'that train.py wrote'
+      f'{workdir} is not a run directory (it has no {_CONFIG}); give one that '
+      'train.py wrote'
     )
   try:
     config = _from_json(path.read_text())
@@ -75,13 +75,13 @@ def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
       raise ValueError(f'it has no {", ".join(sorted(missing))}')
   except (ValueError, AttributeError, TypeError) as error:
     raise UserError(
-      f'{path} is not a config of ours ({error}); give another directory'
+      f'{path} is not a config of a run ({error}); give another directory'
     ) from error
   return config
 
 
 def read_class_names(workdir: epath.Path) -> tuple[str, ...] | None:
-  """Returns the names of the classes, None for runs that did not note them."""
+  """Returns the names of the classes, None if the run does not have them."""
   path = workdir / _LABELS
   if not path.exists():
     return None
@@ -89,7 +89,7 @@ def read_class_names(workdir: epath.Path) -> tuple[str, ...] | None:
     return tuple(map(str, json.loads(path.read_text())))
   except (ValueError, TypeError) as error:
     raise UserError(
-      f'{path} is no list of names ({error}); bring back the one that train.py '
+      f'{path} is not a list of names ({error}); restore the one that train.py '
       'wrote, or remove it'
     ) from error
 
@@ -100,7 +100,7 @@ def describe_run(
   class_names: Sequence[str] | None,
   overview: str,
 ) -> None:
-  """Writes config, versions, labels and parameters' table into `workdir`.
+  """Writes config, versions, labels and table of parameters into `workdir`.
 
   Raises:
     UserError: `workdir` cannot be written to.
@@ -119,7 +119,7 @@ def describe_run(
 
 
 def write_whole(path: epath.Path, content: str | bytes) -> None:
-  """Writes a file of a run, which is never half a file, whatever happens.
+  """Writes a file of a run, which is never left incomplete (see `files`).
 
   Raises:
     UserError: it cannot be written.
@@ -142,7 +142,7 @@ def _to_json(config: ml_collections.ConfigDict) -> str:
 
 
 def _from_json(text: str) -> ml_collections.ConfigDict:
-  def with_tuples(value):  # which JSON does not have, and configs do
+  def with_tuples(value):  # JSON has lists only
     if isinstance(value, dict):
       return {key: with_tuples(item) for key, item in value.items()}
     if isinstance(value, list):

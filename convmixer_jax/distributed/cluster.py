@@ -1,4 +1,4 @@
-"""Joins this process to the others of its run, however they were started."""
+"""Connects the processes of a run: flags, Cloud TPU, Slurm, Open MPI."""
 
 import os
 import pathlib
@@ -22,26 +22,26 @@ def join(
 ) -> None:
   """Connects to the other processes, if there are any.
 
-  From then on, each line of the output begins with the number of the process,
-  from 0, and how many there are: `[1/2]`. JAX ends all processes a minute after
-  one died or was frozen, where no collective has failed before; see
-  `watchdog.py` for one that hangs.
+  After that each line of output begins with the number of the process, from 0,
+  and their count: `[1/2]`. JAX ends all processes a minute after one died or
+  was frozen, unless a collective failed before; `watchdog.py` handles one that
+  hangs.
 
   Args:
-    distributed: True: as the Cloud TPU slice, or the Slurm, Open MPI or
-      Kubernetes job has them. False: there are none. None: there are if an
-      address is given, or the environment tells of several.
-    coordinator_address: host:port of process 0; None to find it.
-    num_processes: None to find it, as `process_id`.
-    process_id: of this process.
+    distributed: True: connect the processes of the Cloud TPU slice or of the
+      Slurm, Open MPI or Kubernetes job. False: this process is alone. None:
+      connect if an address is given or the environment names several.
+    coordinator_address: host:port of process 0; None to detect it.
+    num_processes: number of processes; None to detect it.
+    process_id: of this process, from 0; None to detect it.
 
   Raises:
-    UserError: they are not found, or one did not come.
+    UserError: the other processes are not known, or did not connect.
   """
   if coordinator_address is None and (num_processes, process_id) != (None,) * 2:
     raise UserError(
-      '--num_processes and --process_id are nothing without '
-      '--coordinator_address; give host:port of process 0'
+      '--num_processes and --process_id need --coordinator_address; give '
+      'host:port of process 0'
     )
   if distributed is None:
     distributed = coordinator_address is not None or _started_with_others()
@@ -63,22 +63,22 @@ def join(
   except ValueError as error:
     raise UserError(
       f'the other processes are not known ({error}): neither Cloud TPU nor '
-      'Slurm, Open MPI or Kubernetes told of them; give --coordinator_address, '
+      'Slurm, Open MPI or Kubernetes names them; give --coordinator_address, '
       '--num_processes and --process_id'
     ) from error
   except RuntimeError as error:
     raise UserError(
-      f'the processes did not find together ({error}); start all of them, with '
-      'an address of process 0 that each can reach'
+      f'the processes could not connect ({error}); start all of them, with an '
+      'address of process 0 that each can reach'
     ) from error
   _number_lines()
 
 
 def _started_with_others() -> bool:
-  """Whether the environment tells of several, each started with this command.
+  """Whether the environment names several processes that run this command.
 
-  The tasks of a Slurm allocation count only if `srun` started them. A pod of
-  Kubernetes cannot know, nor can a Cloud TPU VM without asking for metadata.
+  Tasks of a Slurm allocation count only if `srun` started them. A Kubernetes
+  pod cannot know, nor can a Cloud TPU VM without a request for metadata.
   """
   if 'SLURM_STEP_NODELIST' in os.environ and (_number('SLURM_NTASKS') or 1) > 1:
     return True
@@ -88,9 +88,9 @@ def _started_with_others() -> bool:
 
 
 def _all_gpus_of_this_host() -> list[int] | None:
-  """Returns the GPUs' numbers if Slurm or Open MPI started one process a host.
+  """Returns the numbers of all GPUs if there is one process for each host.
 
-  JAX would give it one GPU, as if there were a process for each.
+  Under Slurm and Open MPI JAX would assign one GPU to each process.
   """
   per_host = os.environ.get('SLURM_STEP_TASKS_PER_NODE')  # such as 1(x2)
   alone = per_host and re.fullmatch(r'1(\(x\d+\))?', per_host)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: noted at once, acted on by all processes after a step."""
+"""SIGTERM and SIGINT: all processes of a run stop after the same step."""
 
 import os
 import signal
@@ -14,18 +14,18 @@ from convmixer_jax.errors import INTERRUPTED, Preempted, UserError
 
 
 class Signals:
-  """Notes SIGTERM and SIGINT (Ctrl-C) while it is entered as a context.
+  """Receives SIGTERM and SIGINT (Ctrl-C) while entered as a context.
 
   A second SIGINT ends the process at once, with status `INTERRUPTED`. An error
-  after a signal is taken for its consequence, such as a reader of images that
-  it ended.
+  after a signal is assumed to be its consequence, for example when the signal
+  also ended a process that reads images.
 
-  A thread takes the signals in: a handler of Python's would have to wait until
-  XLA has compiled, or until a collective ends.
+  A thread receives the signals, because a Python handler would only run after
+  XLA has compiled or a collective has ended.
   """
 
   def __init__(self, workdir: epath.Path):
-    """Notes nothing yet.
+    """Receives no signals yet.
 
     Args:
       workdir: of the run, for the messages.
@@ -37,9 +37,9 @@ class Signals:
     self._is_distributed = jax.distributed.is_initialized()
     self._handlers = {}
     if threading.current_thread() is not threading.main_thread():
-      return self  # only the main thread may ask for signals
+      return self  # only the main thread may install handlers
     watched = [signal.SIGINT]
-    if not self._is_distributed:  # there, jax.distributed has SIGTERM
+    if not self._is_distributed:  # else jax.distributed handles SIGTERM
       watched.append(signal.SIGTERM)
     self._reader, self._writer = socket.socketpair()
     self._writer.setblocking(False)
@@ -66,32 +66,32 @@ class Signals:
     ):
       raise Preempted(
         f'stopped by {self._received}, and then by {type(error).__name__}: '
-        f'{error}; the same command goes on from the last checkpoint in '
+        f'{error}; the same command resumes from the last checkpoint in '
         f'{self._workdir}'
       ) from error
 
   def stop(self, steps_made: int) -> bool:
-    """Tells whether to stop now: the same in all processes.
+    """Returns whether to stop now; all processes get the same answer.
 
-    One process may get the signal alone. jax.distributed then has all of them
-    agree on the first step that none has reached; until then, asking costs
-    some microseconds.
+    If only one process receives the signal, jax.distributed makes all of them
+    agree on the first step that none has reached. Without a signal a call
+    takes some microseconds.
 
     Args:
-      steps_made: since this start, to be given in order. Not since the first
-        start: a process that has not asked yet takes part in the agreement as
-        one that made none.
+      steps_made: steps since this start of the process, in order. Not since
+        the start of the run: a process that has not called this yet counts as
+        one that made no steps.
     """
     if self._is_distributed:
       return multihost_utils.reached_preemption_sync_point(steps_made)
     return self._received is not None
 
   def preempted(self, step: int) -> Preempted:
-    """Returns the error to raise once the state after `step` is on its way."""
+    """Returns the error to raise once saving the state of `step` has begun."""
     kept = f'step {step} is saved in' if step else 'nothing was saved yet in'
     return Preempted(
       f'stopped by {self._received or "SIGTERM to one of the processes"}: '
-      f'{kept} {self._workdir}, and the same command goes on from there'
+      f'{kept} {self._workdir}, and the same command resumes from there'
     )
 
   def _watch(self):
@@ -100,14 +100,14 @@ class Signals:
       number = signal.Signals(number[0])
       interrupts += number == signal.SIGINT
       if interrupts == 2:
-        print('left without saving', file=sys.stderr, flush=True)
+        print('stopped without saving', file=sys.stderr, flush=True)
         os._exit(INTERRUPTED)
       if number not in self._handlers or self._received:
         continue
       self._received = number.name
       message = f'{number.name}: saving at the end of this step'
       if number == signal.SIGINT:
-        message += '; press Ctrl-C again to leave without'
-        if self._is_distributed:  # has all processes agree
+        message += '; press Ctrl-C again to stop without saving'
+        if self._is_distributed:  # makes all processes agree
           os.kill(os.getpid(), signal.SIGTERM)
       print(message, file=sys.stderr, flush=True)

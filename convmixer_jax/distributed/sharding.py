@@ -1,4 +1,4 @@
-"""Which device holds what: a mesh of `data` x `fsdp`.
+"""The device mesh, `data` x `fsdp`, and how arrays are sharded over it.
 
 The batch is split over both axes; parameters and optimizer state over `fsdp`,
 and gathered where they are used.

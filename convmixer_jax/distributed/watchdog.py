@@ -1,4 +1,4 @@
-"""Ends a process that waits for others which hang, or are gone."""
+"""Ends a process that waits for another process that hangs or has died."""
 
 import os
 import sys
@@ -9,19 +9,19 @@ from typing import NoReturn
 import jax
 
 EXIT_STATUS = 76  # EX_PROTOCOL of sysexits.h: the other side does not answer
-PATIENCE = 10  # times as long: compiling, evaluating, saving
+PATIENCE = 10  # times the limit, for compiling, evaluating and saving
 
 
 class Watchdog:
-  """Ends the process when what is expected takes too long, or others are gone.
+  """Ends the process when the next event takes too long or another one died.
 
-  While it is entered as a context, and if there are several processes. It ends
-  without a goodbye: to close a checkpoint or jax.distributed is to wait for the
-  others.
+  It works while entered as a context, and only if there are several processes.
+  The process exits without cleanup, because closing a checkpoint or
+  jax.distributed would wait for the other processes.
   """
 
   def __init__(self, seconds: float):
-    """Expects nothing yet.
+    """Sets the limit; nothing is expected yet.
 
     Args:
       seconds: `config.hang_timeout`.
@@ -43,13 +43,13 @@ class Watchdog:
       self._thread.join()
     if lost_others(error):
       short = ' '.join(str(error).split())[:200]
-      _leave(f'another process seems to be gone ({short})')
+      _exit(f'another process seems to have died ({short})')
 
   def expect(self, what: str, patience: int = 1) -> None:
-    """Says what comes next, and that all before has come.
+    """Starts the limit for the next event, and ends that of the last one.
 
     Args:
-      what: for the message.
+      what: the event, for the message.
       patience: how many times `config.hang_timeout` it may take.
     """
     seconds = patience * self._seconds
@@ -62,14 +62,14 @@ class Watchdog:
         continue
       what, seconds, deadline = self._expected
       if now > deadline:
-        _leave(
+        _exit(
           f'waited {seconds:g} s for {what} (config.hang_timeout = '
           f'{self._seconds:g}); another process hangs'
         )
 
 
 def lost_others(error: BaseException | None) -> bool:
-  """Whether it is what a process gets that computes with one that is gone."""
+  """Whether the error means that another process of the run has died."""
   if jax.process_count() == 1:
     return False
   if isinstance(error, jax.errors.JaxRuntimeError):
@@ -77,10 +77,10 @@ def lost_others(error: BaseException | None) -> bool:
   return 'Gloo' in str(error)  # CPUs' collectives, by way of a ValueError
 
 
-def _leave(why: str) -> NoReturn:
+def _exit(why: str) -> NoReturn:
   sys.stdout.flush()
   print(
-    f'error: {why}; the same command goes on from the last checkpoint',
+    f'error: {why}; the same command resumes from the last checkpoint',
     file=sys.stderr,
     flush=True,
   )

@@ -13,7 +13,7 @@ import ml_collections
 
 from convmixer_jax.distributed import sharding
 from convmixer_jax.planning import hlo, hlo_costs
-from convmixer_jax.training.trainer import assemble
+from convmixer_jax.training.trainer import create_trainer
 
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 
@@ -75,7 +75,7 @@ def compile_step(
     UserError: a field of the config is out of range.
   """
   mesh = sharding.create_mesh(config.mesh, devices)
-  assembly = assemble(
+  trainer = create_trainer(
     config, mesh, num_classes=num_classes, steps_per_epoch=steps_per_epoch
   )
   size, at = config.dataset.image_size, sharding.batch_sharding(mesh)
@@ -87,7 +87,7 @@ def compile_step(
   }
   start = time.perf_counter()
   try:
-    compiled = assembly.train_step.lower(assembly.state, batch).compile()
+    compiled = trainer.train_step.lower(trainer.state, batch).compile()
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' in str(error):
       raise OutOfMemoryError(str(error)) from error
@@ -97,7 +97,7 @@ def compile_step(
   costs = compiled.cost_analysis()
   return CompiledStep(
     batch_size=config.batch_size,
-    memory=_memory(compiled.memory_analysis(), assembly.state),
+    memory=_memory(compiled.memory_analysis(), trainer.state),
     memory_traffic=hlo_costs.memory_traffic(module),
     collectives=hlo_costs.collectives(module),
     xla_flops=costs['flops'] if costs else None,

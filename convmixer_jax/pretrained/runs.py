@@ -109,7 +109,7 @@ def load_run(workdir: str) -> Run:
     workdir: of `train.py` or `train_and_evaluate`; local, or in a bucket.
 
   Raises:
-    UserError: it is no directory of a run, or in a bucket that cannot be read.
+    UserError: it is not a run directory, or in a bucket that cannot be read.
   """
   directory = files.absolute_path(str(workdir))
   files.check_access(directory)

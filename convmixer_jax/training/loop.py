@@ -15,20 +15,20 @@ from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.data import pipeline, sources
 from convmixer_jax.data.augment import transforms
-from convmixer_jax.distributed import hosts, preemption, sharding
+from convmixer_jax.distributed import agreement, preemption, sharding
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
 from convmixer_jax.training import initialize, steps
 from convmixer_jax.training.metrics import EvalMetrics, empty_window
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
-from convmixer_jax.training.trainer import assemble
+from convmixer_jax.training.trainer import create_trainer
 
 
 def train_and_evaluate(
   config: ml_collections.ConfigDict, workdir_path: str
 ) -> dict[str, float]:
-  """Trains as `config` says, or goes on with what `workdir_path` holds.
+  """Trains as `config` says, or resumes the run in `workdir_path`.
 
   Args:
     config: see `configs/default.py`.
@@ -39,13 +39,13 @@ def train_and_evaluate(
     The metrics of the held-out split after the last step.
 
   Raises:
-    UserError: the config, the data or the directory are not as they should be;
-      nothing was written then. Or too many steps in a row were not finite, or
-      a checkpoint could not be written.
+    UserError: the config, the data or the directory is wrong, and nothing was
+      written. Or too many steps in a row were not finite, or a checkpoint
+      could not be written.
     Preempted: by SIGTERM or SIGINT; see `preemption.Signals`.
   """
-  # Look at everything that can be wrong before anything is written.
-  with hosts.agreement() as facts:
+  # Check everything that can be wrong before anything is written.
+  with agreement.require_same_on_all_processes() as fingerprint:
     config_lib.validate(config)
     models.validate(config.model)
     transforms.validate(config.augment)
@@ -62,7 +62,7 @@ def train_and_evaluate(
     steps_per_epoch = pipeline.steps_per_epoch(train_source, config.batch_size)
     num_steps = config_lib.num_train_steps(config, steps_per_epoch)
 
-    assembly = assemble(
+    trainer = create_trainer(
       config,
       mesh,
       num_classes=train_source.num_classes,
@@ -72,9 +72,9 @@ def train_and_evaluate(
       saved_steps = reader.steps()
     start = {}
     if not saved_steps:
-      start = initialize.load_start(config, assembly.model)
-    read_table(directory / 'metrics.csv')  # is refused if it is another's
-    facts |= hosts.find_facts(
+      start = initialize.load_start(config, trainer.model)
+    read_table(directory / 'metrics.csv')  # refuses one of another program
+    fingerprint |= agreement.collect_fingerprint(
       config,
       directory,
       saved_steps,
@@ -83,20 +83,20 @@ def train_and_evaluate(
 
   with (
     contextlib.ExitStack() as stack,
-    Watchdog(config.hang_timeout) as watchdog,  # the first to see an error
+    Watchdog(config.hang_timeout) as watchdog,  # sees an error first
   ):
     watchdog.expect('the first step', PATIENCE)
     signals = stack.enter_context(preemption.Signals(directory))
     first_step, state, progress = restore.restore_newest(
       directory,
-      assembly.state,
+      trainer.state,
       Progress(empty_window()),
     )
     is_first_process = jax.process_index() == 0
     overview = parameter_overview.get_parameter_overview(
-      assembly.state.params, include_stats=False
+      trainer.state.params, include_stats=False
     )
-    with hosts.agreement():  # that it can be written to
+    with agreement.require_same_on_all_processes():  # that workdir is writable
       if is_first_process:
         class_names = train_source.class_names
         workdir.describe_run(directory, config, class_names, overview)
@@ -104,12 +104,10 @@ def train_and_evaluate(
     checkpointer = Checkpointer(directory, config.keep_checkpoints)
     stack.callback(checkpointer.close)
     if not first_step:
-      state = assembly.create_state(
-        initialize.place_start(start, assembly.state)
-      )
+      state = trainer.create_state(initialize.place_start(start, trainer.state))
       del start
     elif is_first_process:
-      print(f'Going on from step {first_step} of {num_steps}')
+      print(f'Resuming from step {first_step} of {num_steps}')
 
     reporter = Reporter(
       directory,
@@ -120,7 +118,7 @@ def train_and_evaluate(
       steps_per_epoch=steps_per_epoch,
     )
     stack.callback(reporter.close)
-    pictures = models.architecture_of(assembly.model).pictures
+    pictures = models.architecture_of(trainer.model).pictures
     if pictures:
       pictures = jax.jit(pictures, out_shardings=sharding.replicated(mesh))
     if config.profile:
@@ -139,7 +137,7 @@ def train_and_evaluate(
       raise signals.preempted(first_step)
     for step in range(first_step + 1, num_steps + 1):
       batch = sharding.to_global(next(batches), mesh)
-      state, metrics = assembly.train_step(state, batch)
+      state, metrics = trainer.train_step(state, batch)
       reporter.add(step, metrics)
       if config.profile:
         profile(step)
@@ -148,7 +146,7 @@ def train_and_evaluate(
       evaluates = step % eval_every == 0 or step == num_steps
       saves = stops or evaluates or step % config.checkpoint_every_steps == 0
       if saves:
-        watchdog.expect(f'what follows step {step}', PATIENCE)
+        watchdog.expect(f'the checkpoint of step {step}', PATIENCE)
         window = reporter.flush()
       if len(reporter.skipped_in_a_row) >= config.max_nonfinite:
         raise _nonfinite_error(reporter, checkpointer, directory)
@@ -156,7 +154,7 @@ def train_and_evaluate(
         results = None
         if evaluates:
           results = evaluate(
-            assembly.eval_step, state, eval_source, config, mesh
+            trainer.eval_step, state, eval_source, config, mesh
           )
           reporter.evaluation(step, results)
           if pictures:
@@ -169,8 +167,8 @@ def train_and_evaluate(
         watchdog.expect(f'step {step + 1}')
 
     watchdog.expect('the end', PATIENCE)
-    if results is None:  # there was nothing left to do
-      results = evaluate(assembly.eval_step, state, eval_source, config, mesh)
+    if results is None:  # the run had ended before
+      results = evaluate(trainer.eval_step, state, eval_source, config, mesh)
   return results
 
 
@@ -217,6 +215,6 @@ def _nonfinite_error(reporter, checkpointer, directory):
     f'the loss or its gradient was not finite in {len(steps_in_a_row)} steps '
     f'in a row (config.max_nonfinite), from step {steps_in_a_row[0]} to step '
     f'{steps_in_a_row[-1]}; the last good checkpoint {kept}; lower '
-    'config.learning_rate in a new --workdir, or go on with a larger '
+    'config.learning_rate in a new --workdir, or resume with a larger '
     'config.max_nonfinite'
   )

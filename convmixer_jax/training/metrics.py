@@ -1,4 +1,4 @@
-"""What a step measures, as clu metrics: sums that merge over steps."""
+"""Metrics of training and evaluation steps, as clu metrics that merge."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ class _MeanOfUpdates(metrics.Average):
 
 @flax.struct.dataclass
 class TrainMetrics(metrics.Collection):
-  """What happened since the last report.
+  """Metrics of the steps since the last report.
 
   Means are over the updates made, `skipped_steps` counts those that were not
   (see `make_train_step`), the learning rate and the norm of the parameters are
@@ -75,5 +75,5 @@ class EvalMetrics(metrics.Collection):
 
 
 def empty_window() -> TrainMetrics:
-  """Returns the sums over no step, on the host."""
+  """Returns the metrics of no steps, on the host."""
   return jax.device_get(TrainMetrics.empty())

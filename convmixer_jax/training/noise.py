@@ -1,10 +1,10 @@
-"""Normal noise for random erasing that costs no more than the rest.
+"""Fast normal noise for random erasing.
 
-XLA:CPU keeps `jax.random.normal` apart from what uses it: 20 rounds of Threefry
-through memory, ten times the cost of everything else that is done to a batch.
-Here a number is a function of its image's key and its place in the image, cheap
-enough to be computed where it is used, in one pass over the pixels. So it also
-is the same on any number of devices.
+XLA:CPU does not fuse `jax.random.normal` with its consumer: 20 rounds of
+Threefry through memory, ten times the cost of all other preprocessing. Here a
+number is a function of the key of its image and its position in the image,
+cheap enough to be computed where it is used, in one pass over the pixels. So it
+is also the same on any number of devices.
 """
 
 import jax
@@ -38,11 +38,11 @@ def normal_noise(rng: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     Of that shape, float32.
   """
   keys = jax.random.bits(rng, (2, shape[0], *[1] * (len(shape) - 1)))
-  place = jnp.zeros(shape, jnp.uint32)
+  position = jnp.zeros(shape, jnp.uint32)
   for axis in range(1, len(shape)):
-    place *= np.uint32(shape[axis])
-    place += lax.broadcasted_iota(jnp.uint32, shape, axis)
-  bits = _scramble(_scramble(place + keys[0]) ^ keys[1])
+    position *= np.uint32(shape[axis])
+    position += lax.broadcasted_iota(jnp.uint32, shape, axis)
+  bits = _scramble(_scramble(position + keys[0]) ^ keys[1])
   # 23 bits, as odd multiples of 2^-23 in (-1, 1).
   odd = (bits >> np.uint32(9) << np.uint32(1)).astype(jnp.int32) - (2**23 - 1)
   return _normal_quantile(odd.astype(jnp.float32) * np.float32(2**-23))
@@ -60,7 +60,7 @@ def _scramble(x):
 def _normal_quantile(u):
   """Turns u, uniform over (-1, 1), into a number from N(0, 1).
 
-  `lax.erf_inv` is exact, and twice as slow as all else here.
+  `lax.erf_inv` is exact, and takes twice as long as everything else here.
   """
   s = jnp.sqrt(-jnp.log((1 - u) * (1 + u)))
   ratio = jnp.zeros_like(s)

@@ -1,4 +1,4 @@
-"""What happens to a batch on the device: mixing, normalising, erasing.
+"""Preprocessing of a batch on the device: mixup, CutMix, normalising, erasing.
 
 The order is the recipe's: mixup or CutMix on pixels from 0 to 255, then
 normalisation, then random erasing. The host has cropped, flipped and applied
@@ -22,7 +22,7 @@ def preprocess_train(
   config: ml_collections.ConfigDict,
   num_classes: int,
 ) -> tuple[jax.Array, jax.Array]:
-  """Turns a batch of pixels into what the loss is computed on.
+  """Turns a batch of pixels into normalised images and soft targets.
 
   Args:
     batch: `image` `[B, H, W, 3]` in uint8, `label` `[B]` in int32.
@@ -39,7 +39,7 @@ def preprocess_train(
     jax.nn.one_hot(batch['label'], num_classes), config.label_smoothing
   )
   if config.mixup.mixup_alpha or config.mixup.cutmix_alpha:
-    images, targets = mix(images, targets, mix_rng, config.mixup)
+    images, targets = mixup_cutmix(images, targets, mix_rng, config.mixup)
   images = normalize(images, config.dataset)
   if config.erasing.probability:
     images = erase(images, erase_rng, config.erasing)
@@ -73,7 +73,7 @@ def pixel_statistics(
   return 255 * jnp.float32(config.mean), 255 * jnp.float32(config.std)
 
 
-def mix(
+def mixup_cutmix(
   images: jax.Array,
   targets: jax.Array,
   rng: jax.Array,
@@ -118,24 +118,24 @@ def mix(
     ],
     axis=1,
   )
-  return mix_as_drawn(images, targets, use_cutmix, share, centre)
+  return apply_mixup_cutmix(images, targets, use_cutmix, share, centre)
 
 
-def mix_as_drawn(
+def apply_mixup_cutmix(
   images: jax.Array,
   targets: jax.Array,
   use_cutmix: jax.Array,
   share: jax.Array,
   centre: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Mixes as `mix` does, with nothing left to chance.
+  """Mixes as `mixup_cutmix` does, with all random draws given.
 
   Args:
     images: `[B, H, W, 3]`, float32, whole numbers from 0 to 255.
     targets: `[B, K]`, float32.
     use_cutmix: `[G]`, bool, for each of the groups that divide the batch.
-    share: `[G]`, float32, what an image keeps of itself ("lambda"). CutMix's
-      targets count what it keeps in fact: the box is clipped to the image.
+    share: `[G]`, float32, the share of the image itself ("lambda"). CutMix's
+      targets use the actual share: the box is clipped to the image.
     centre: `[G, 2]`, int32, row and column of CutMix's box.
 
   Returns:
@@ -165,10 +165,10 @@ def mix_as_drawn(
 def _symmetric_beta(rng, alpha, num_groups):
   """Draws `[G]` from Beta(alpha, alpha), without `jax.random.beta`'s loop.
 
-  Rejection loops until all groups are served, which devices would have to tell
-  each other. This is in closed form: Bailey's polar draw of Student's t with
-  2 alpha degrees of freedom (Math. Comp. 62, 1994), whose t / sqrt(2 alpha +
-  t^2) is distributed as 2 Beta - 1.
+  Rejection sampling loops until all groups have a sample, which would need
+  communication between devices. This is a closed form: Bailey's polar draw of
+  Student's t with 2 alpha degrees of freedom (Math. Comp. 62, 1994), whose
+  t / sqrt(2 alpha + t^2) is distributed as 2 Beta - 1.
   """
   if not alpha:
     return jnp.ones((num_groups,))
@@ -185,8 +185,8 @@ def _cutmix_box(share, centre, size):
     side = jnp.floor(length * jnp.sqrt(1 - share)).astype(jnp.int32)
     low = (centre[:, axis] - side // 2)[:, None]
     high = low + side[:, None]
-    place = jnp.arange(length)
-    inside.append((low <= place) & (place < high))
+    position = jnp.arange(length)
+    inside.append((low <= position) & (position < high))
   rows, columns = inside
   return rows[:, :, None] & columns[:, None, :]
 
@@ -197,7 +197,7 @@ def erase(
   """Fills a box of some images with noise from N(0, 1), pixel by pixel.
 
   Random erasing (arXiv 1708.04896) in timm's form: up to ten draws of area and
-  aspect until a box fits; the image stays as it is if none does.
+  aspect until a box fits; if none does, the image is unchanged.
 
   Args:
     images: `[B, H, W, 3]`, normalised.
@@ -208,8 +208,8 @@ def erase(
     `[B, H, W, 3]`, float32.
   """
   batch, *size = images.shape[:3]
-  choice_rng, area_rng, aspect_rng, *place_rngs, noise_rng = jax.random.split(
-    rng, 6
+  choice_rng, area_rng, aspect_rng, *position_rngs, noise_rng = (
+    jax.random.split(rng, 6)
   )
   erased = jax.random.bernoulli(choice_rng, config.probability, (batch,))
   draws = (batch, _ERASING_TRIES)
@@ -222,10 +222,12 @@ def erase(
   inside = []
   for axis, sides in enumerate(first_fitting_box(area, aspect, size)):
     low = jax.random.randint(
-      place_rngs[axis], (batch,), 0, size[axis] - sides + 1
+      position_rngs[axis], (batch,), 0, size[axis] - sides + 1
     )
-    place = jnp.arange(size[axis])
-    inside.append((low[:, None] <= place) & (place < (low + sides)[:, None]))
+    position = jnp.arange(size[axis])
+    inside.append(
+      (low[:, None] <= position) & (position < (low + sides)[:, None])
+    )
   rows, columns = inside
   box = rows[:, :, None] & columns[:, None, :] & erased[:, None, None]
   return jnp.where(

@@ -14,14 +14,14 @@ _SKIPPED_STEPS, _TRACED_STEPS = 10, 5
 class Profile:
   """Traces 5 steps, after the 10 that compile and warm up.
 
-  Use it in a `with`, which ends a trace that is still being taken.
+  Use it in a `with` block, which ends a trace that has not ended.
 
   Raises:
     UserError: the trace cannot be written.
   """
 
   def __init__(self, workdir: epath.Path, first_step: int):
-    """Traces nothing yet.
+    """Prepares the trace; nothing is traced yet.
 
     Args:
       workdir: of the run; each process writes its trace there.
@@ -29,7 +29,7 @@ class Profile:
     """
     self._workdir = workdir
     self._start = first_step + _SKIPPED_STEPS
-    self._directory = None  # of the trace, as long as one is being taken
+    self._directory = None  # of the trace, while one is recorded
 
   def __enter__(self):
     return self
@@ -39,7 +39,7 @@ class Profile:
       self._stop()
 
   def __call__(self, step: int) -> None:
-    """Takes note that `step` was dispatched."""
+    """Starts or ends the trace after `step` was dispatched."""
     if step == self._start:
       # The profiler writes local files only.
       directory = tempfile.TemporaryDirectory()

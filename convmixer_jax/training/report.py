@@ -32,10 +32,10 @@ _SHOWN = {
 
 
 class Reporter:
-  """Gathers the metrics of steps, and writes them where they are looked for.
+  """Collects the metrics of steps, and writes them to all outputs.
 
-  The metrics of a step are fetched when the next one is under way, so that the
-  device never waits for the host.
+  The metrics of a step are fetched after the next one was dispatched, so that
+  the device never waits for the host.
   """
 
   def __init__(
@@ -53,20 +53,20 @@ class Reporter:
 
     Args:
       workdir: of the run.
-      window: metrics of steps that were made but not yet reported.
-      skipped_in_a_row: how many of the steps made last were not finite.
+      window: metrics of steps that are not yet reported.
+      skipped_in_a_row: how many of the latest steps were not finite.
       config: the whole config.
-      first_step: updates made before this start.
+      first_step: the step that this process starts after.
       num_steps: updates in the whole run.
       steps_per_epoch: updates in an epoch.
     """
     self._window = window
-    # The last steps, if skipped:
+    # Numbers of the latest steps, if they were skipped.
     self.skipped_in_a_row = [
       first_step - i for i in reversed(range(skipped_in_a_row))
     ]
     self._pending = None  # (step, its metrics, still on the device)
-    self._clock = None  # when the last step was known to be done
+    self._clock = None  # when the last step was found to be done
     self._seconds, self._steps = 0.0, 0  # timed since the last report
     self._num_steps = num_steps
     self._steps_per_epoch = steps_per_epoch
@@ -82,7 +82,7 @@ class Reporter:
     self._writer = TensorBoardWriter(workdir, first_step)
     self._writer.config(config, list(EvalMetrics.__annotations__))
     self._drawing = concurrent.futures.ThreadPoolExecutor(1)
-    self._drawn = None  # the pictures that are being drawn
+    self._drawn = None  # future of the pictures that are being drawn
     self._bar = tqdm.tqdm(
       total=num_steps,
       initial=first_step,
@@ -93,23 +93,23 @@ class Reporter:
     )
 
   def add(self, step: int, metrics: TrainMetrics) -> None:
-    """Notes that `step` was sent off, and takes in the one before it."""
-    self._take_in()
+    """Records that `step` was dispatched, and fetches the step before it."""
+    self._fetch()
     self._pending = step, metrics
 
   def flush(self) -> TrainMetrics:
-    """Waits for the last step; returns what is not yet reported.
+    """Waits for the last step; returns the metrics not yet reported.
 
-    The time until the next step counts as no training time.
+    The time until the next step does not count as training time.
     """
-    self._take_in()
+    self._fetch()
     self._clock = None
     if self._writes:
       self._table.store()  # a checkpoint may follow
     return self._window
 
   def evaluation(self, step: int, values: dict[str, float]) -> None:
-    """Reports what the held-out images gave."""
+    """Reports the metrics of the held-out images."""
     self._write(step, values)
     if self._writes:
       self._table.store()
@@ -144,7 +144,7 @@ class Reporter:
     ):
       try:
         write()
-      except UserError as error:  # which must not hide another
+      except UserError as error:  # must not hide an earlier error
         print(f'{name} was not written: {error}')
 
   def _draw_curves(self):
@@ -166,7 +166,7 @@ class Reporter:
     if self._drawn:
       self._drawn.result()
 
-  def _take_in(self):
+  def _fetch(self):
     if self._pending is None:
       return
     (step, metrics), self._pending = self._pending, None

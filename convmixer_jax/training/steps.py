@@ -1,4 +1,4 @@
-"""The state of training and the two steps: one that learns, one that looks."""
+"""The training and evaluation steps."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,7 @@ from convmixer_jax.training.preprocess import (
   preprocess_train,
 )
 
-# What draws random numbers, each by a stream of its own.
+# Purposes of random numbers; each has its own stream.
 _INIT, _PREPROCESS, _LAYERS = range(3)
 
 Batch = dict[str, jax.Array]
@@ -65,15 +65,15 @@ def make_train_step(
   """Returns the update of one batch, to be jitted with the state donated.
 
   The batch has `image` `[B, H, W, 3]` in uint8 and `label` `[B]`. With
-  `config.accum_steps` = A it goes through the network in A parts, part a being
+  `config.accum_steps` = A it is split into A microbatches, microbatch a being
   rows a, a + A, ... (so that each device splits its own rows), and the
-  gradients are averaged; only BatchNorm sees the difference.
+  gradients are averaged; the result differs only by BatchNorm.
 
   A step whose loss, gradient, update or BatchNorm statistics are not finite is
-  skipped: of the state only `step` goes on. So what is finite stays finite.
+  skipped: only `step` of the state changes. So the state stays finite.
 
   Random layers draw from the stream `dropout`, which follows from
-  `config.seed`, the step and the part.
+  `config.seed`, the step and the microbatch.
 
   With `config.body_lr_scale` = 0 all but the head is frozen: BatchNorm works
   with its running statistics, as in evaluation, and does not update them.
@@ -83,7 +83,7 @@ def make_train_step(
   """
   is_frozen = config.body_lr_scale == 0
 
-  def loss_of_part(params, batch_stats, images, targets, rng):
+  def loss_of_microbatch(params, batch_stats, images, targets, rng):
     params = gather(params)
     if is_frozen:  # the norms of the gradient are then those of the head
       head = architecture_of(model).head
@@ -100,7 +100,7 @@ def make_train_step(
     batch_stats = updated.get('batch_stats', {})
     return jnp.mean(losses), (batch_stats, jnp.mean(correct))
 
-  gradient_of_part = jax.value_and_grad(loss_of_part, has_aux=True)
+  microbatch_gradient = jax.value_and_grad(loss_of_microbatch, has_aux=True)
 
   def train_step(state, batch):
     def rng_for(purpose):
@@ -110,8 +110,8 @@ def make_train_step(
     images, targets = preprocess_train(
       batch, rng_for(_PREPROCESS), config, model.num_classes
     )
-    gradient, loss, correct, batch_stats = _mean_over_parts(
-      gradient_of_part,
+    gradient, loss, correct, batch_stats = _accumulate_gradients(
+      microbatch_gradient,
       state,
       images,
       targets,
@@ -119,7 +119,7 @@ def make_train_step(
       config.accum_steps,
     )
     updates, opt_state = optimizer.update(
-      gradient, _follow_step(state.opt_state, state.step), state.params
+      gradient, _set_schedule_count(state.opt_state, state.step), state.params
     )
     gradient_norm = optax.tree.norm(gradient)
     update_norm = optax.tree.norm(updates)
@@ -145,8 +145,8 @@ def make_train_step(
   return train_step
 
 
-def _follow_step(opt_state, step):
-  """Sets the schedule to `step`; its own count leaves out skipped steps."""
+def _set_schedule_count(opt_state, step):
+  """Sets the count of the schedule to `step`; it leaves out skipped steps."""
   return optax.tree.set(
     opt_state,
     lambda path, _: path[-1].tuple_name == 'ScaleByScheduleState',
@@ -154,34 +154,40 @@ def _follow_step(opt_state, step):
   )
 
 
-def _mean_over_parts(gradient_of_part, state, images, targets, rng, num_parts):
-  """Averages gradient, loss and accuracy; BatchNorm's statistics chain on."""
+def _accumulate_gradients(
+  microbatch_gradient, state, images, targets, rng, num_microbatches
+):
+  """Averages gradient, loss and accuracy; chains BatchNorm's statistics."""
 
-  def of_part(batch_stats, part):
-    (loss, (batch_stats, correct)), gradient = gradient_of_part(
+  def run_microbatch(batch_stats, part):
+    (loss, (batch_stats, correct)), gradient = microbatch_gradient(
       state.params, batch_stats, *part
     )
     return (gradient, loss, correct), batch_stats
 
-  if num_parts == 1:
-    means, batch_stats = of_part(state.batch_stats, (images, targets, rng))
+  if num_microbatches == 1:
+    means, batch_stats = run_microbatch(
+      state.batch_stats, (images, targets, rng)
+    )
     return *means, batch_stats
 
-  def add_part(carry, part):
+  def add_microbatch(carry, part):
     sums, batch_stats = carry
-    terms, batch_stats = of_part(batch_stats, part)
+    terms, batch_stats = run_microbatch(batch_stats, part)
     return (jax.tree.map(jnp.add, sums, terms), batch_stats), None
 
-  def split(array):  # part a is rows a, a + num_parts, ...
-    parts = array.reshape(-1, num_parts, *array.shape[1:])
+  def split(array):  # microbatch a is rows a, a + num_microbatches, ...
+    parts = array.reshape(-1, num_microbatches, *array.shape[1:])
     return parts.swapaxes(0, 1)
 
   zeros = jax.tree.map(jnp.zeros_like, state.params), 0.0, 0.0
-  rngs = jax.random.split(rng, num_parts)
+  rngs = jax.random.split(rng, num_microbatches)
   (sums, batch_stats), _ = jax.lax.scan(
-    add_part, (zeros, state.batch_stats), (split(images), split(targets), rngs)
+    add_microbatch,
+    (zeros, state.batch_stats),
+    (split(images), split(targets), rngs),
   )
-  means = jax.tree.map(lambda total: total / num_parts, sums)
+  means = jax.tree.map(lambda total: total / num_microbatches, sums)
   return *means, batch_stats
 
 

@@ -1,7 +1,6 @@
-"""What a run computes: its state and its steps, laid out on a mesh.
+"""The network, its training state and its jitted steps on a device mesh.
 
-`loop.py` runs them; `cli/plan.py` compiles them for devices that are not
-there.
+`loop.py` runs them; `planning/` compiles them for devices that are not there.
 """
 
 import dataclasses
@@ -21,14 +20,14 @@ from convmixer_jax.training import steps
 
 
 @dataclasses.dataclass(frozen=True)
-class Assembly:
-  """Jitted functions, and what they work on.
+class Trainer:
+  """Jitted functions, and the shapes of their state.
 
   Attributes:
     model: the network.
     state: shapes, dtypes and shardings of the `TrainState`.
-    create_state: returns the state of step 0, given what does not start from
-      random numbers, as `steps.create_state` wants it.
+    create_state: returns the state of step 0, given the pretrained variables
+      that `steps.create_state` takes.
     train_step: `steps.make_train_step`, its state donated.
     eval_step: `steps.make_eval_step`.
   """
@@ -40,13 +39,13 @@ class Assembly:
   eval_step: Callable
 
 
-def assemble(
+def create_trainer(
   config: ml_collections.ConfigDict,
   mesh: Mesh,
   *,
   num_classes: int,
   steps_per_epoch: int,
-) -> Assembly:
+) -> Trainer:
   """Builds network, optimizer and steps as `config` says.
 
   Args:
@@ -57,7 +56,7 @@ def assemble(
 
   Raises:
     UserError: a field of `config.model` is out of range, or a network of one's
-      own is not what a run needs.
+      own lacks something that a run needs.
   """
   model = create_model(config.model, num_classes, config.dtype)
   check_network(config.model, model, config.dataset.image_size)
@@ -71,7 +70,7 @@ def assemble(
   replicated = sharding.replicated(mesh)
   gather = sharding.create_gather(mesh, state_sharding.params)
   evaluate = steps.make_eval_step(model, config)
-  return Assembly(
+  return Trainer(
     model=model,
     state=sharding.with_sharding(shapes, state_sharding),
     create_state=jax.jit(create_state, out_shardings=state_sharding),

@@ -180,7 +180,7 @@ def test_run_killed_while_saving_resumes_bit_for_bit(
   assert newest in steps(bucket, 'killed')
   assert committed(bucket, 'killed') == {EVERY}
   output = run('train.py', *flags)
-  assert f'Going on from step {newest - EVERY} of {NUM_STEPS}\n' in output
+  assert f'Resuming from step {newest - EVERY} of {NUM_STEPS}\n' in output
   assert 'damaged' not in output
   assert_equals_local_run(bucket, 'killed', local, tmp_path)
 
@@ -201,7 +201,7 @@ def test_damaged_checkpoint_is_moved_and_the_previous_one_restored(
     f'has changed since it was written): moved to gs://bucket/{aside}\n'
     in (output)
   )
-  assert f'Going on from step {NUM_STEPS - EVERY} of {NUM_STEPS}\n' in output
+  assert f'Resuming from step {NUM_STEPS - EVERY} of {NUM_STEPS}\n' in output
   assert bucket.names(f'{aside}/') == [
     name.replace(prefix, aside) for name in before
   ]
@@ -290,4 +290,4 @@ def test_checkpoint_of_two_processes_is_resumed_by_one(bucket, run, tmp_path):
   events = [name for name in bucket.names('two/') if 'tfevents' in name]
   assert len(events) == 1  # of the first process
   output = run('train.py', *flags)
-  assert f'Going on from step {NUM_STEPS // 2} of {NUM_STEPS}\n' in output
+  assert f'Resuming from step {NUM_STEPS // 2} of {NUM_STEPS}\n' in output

@@ -246,7 +246,7 @@ def test_full_disk_is_reported_and_the_last_checkpoint_kept(small_disk):
     save(workdir, [2, 3], keep=1)
   assert str(caught.value) == (
     f'the checkpoint of step 2 could not be written to {workdir}/checkpoints '
-    '(No space left on device); the same command goes on from step 1, once it '
+    '(No space left on device); the same command resumes from step 1, once it '
     'can be'
   )
   assert_newest(workdir, 1)

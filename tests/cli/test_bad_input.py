@@ -68,7 +68,7 @@ def test_run_stops_at_a_bad_record_and_resumes_once_it_is_fixed(tmp_path):
   tiny_sets.write_set(tmp_path / 'data')
   done = run(arguments, tmp_path)
   assert (done.returncode, done.stderr) == (0, '')
-  assert '\nGoing on from step 1 of 4\n' in done.stdout
+  assert '\nResuming from step 1 of 4\n' in done.stdout
   assert done.stdout.splitlines()[-1].startswith('eval_accuracy = ')
 
 

@@ -81,7 +81,7 @@ def test_other_processes_are_found_from_flags_and_environment(
 
 
 def test_process_flags_without_an_address_are_refused(join):
-  with pytest.raises(UserError, match='--process_id are nothing without'):
+  with pytest.raises(UserError, match='--process_id need'):
     join({}, None, None, 2, 0)
 
 
@@ -89,7 +89,7 @@ def test_process_flags_without_an_address_are_refused(join):
   ('error', 'message'),
   [
     (ValueError('no address'), 'are not known .no address.: neither Cloud TPU'),
-    (RuntimeError('DEADLINE'), 'did not find together .DEADLINE.; start all'),
+    (RuntimeError('DEADLINE'), 'could not connect .DEADLINE.; start all'),
   ],
 )
 def test_failed_join_is_reported_in_one_line(monkeypatch, error, message):

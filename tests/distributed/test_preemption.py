@@ -172,10 +172,10 @@ def test_second_interrupt_exits_at_once():
   assert process.stdout.readline() == 'ready\n'
   process.send_signal(signal.SIGINT)
   assert process.stderr.readline() == (
-    'SIGINT: saving at the end of this step; press Ctrl-C again to leave '
-    'without\n'
+    'SIGINT: saving at the end of this step; press Ctrl-C again to stop '
+    'without saving\n'
   )
   process.send_signal(signal.SIGINT)
   _, rest = process.communicate(timeout=600)
   assert process.returncode == 130
-  assert rest == 'left without saving\n'
+  assert rest == 'stopped without saving\n'

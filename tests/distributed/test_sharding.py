@@ -23,7 +23,7 @@ from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.models.convmixer.pictures import select_kernels
-from convmixer_jax.training.trainer import assemble
+from convmixer_jax.training.trainer import create_trainer
 
 STEPS = 6
 # Wide enough for fsdp to split the pointwise kernels, [2, 128, 128].
@@ -183,7 +183,7 @@ def test_large_arrays_are_split_over_fsdp_along_their_largest_axis():
 @pytest.mark.parametrize('fsdp', [2, 8])
 def test_fsdp_divides_the_state_of_the_largest_network(fsdp):
   config = imagenet.get_config('1536_20')
-  state = assemble(
+  state = create_trainer(
     config,
     sharding.create_mesh(default.get_config().mesh),
     num_classes=1000,

@@ -1,4 +1,4 @@
-"""The watchdog; a run of two processes with one that hangs: test_hosts.py."""
+"""The watchdog; runs of two processes are in test_agreement.py."""
 
 import os
 import time
@@ -58,7 +58,7 @@ def test_step_that_takes_too_long_ends_the_process(statuses, capsys):
   assert set(statuses) == {watchdog.EXIT_STATUS}
   assert capsys.readouterr().err.splitlines()[0] == (
     'error: waited 0.5 s for step 3 (config.hang_timeout = 0.5); another '
-    'process hangs; the same command goes on from the last checkpoint'
+    'process hangs; the same command resumes from the last checkpoint'
   )
 
 

@@ -20,7 +20,7 @@ from convmixer_jax.benchmarks.device.settings import DepthwiseShape
 from convmixer_jax.distributed import sharding
 from convmixer_jax.export.stablehlo import to_stablehlo
 from convmixer_jax.models import create_model
-from convmixer_jax.training.trainer import assemble
+from convmixer_jax.training.trainer import create_trainer
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -66,10 +66,10 @@ def test_step_in_bfloat16_is_near_that_in_float32():
   losses, norms = [], []
   for dtype in ('float32', 'bfloat16'):
     config.dtype = dtype
-    assembly = assemble(config, mesh, num_classes=10, steps_per_epoch=40)
-    state = assembly.create_state()
+    trainer = create_trainer(config, mesh, num_classes=10, steps_per_epoch=40)
+    state = trainer.create_state()
     for _ in range(2):
-      state, metrics = assembly.train_step(
+      state, metrics = trainer.train_step(
         state, sharding.to_global(batch, mesh)
       )
     losses.append(float(metrics.train_loss.compute()))

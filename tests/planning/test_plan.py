@@ -34,7 +34,7 @@ from convmixer_jax.planning.chips import (
 )
 from convmixer_jax.planning.data import data_size
 from convmixer_jax.planning.search import largest_that_fits
-from convmixer_jax.training.trainer import assemble
+from convmixer_jax.training.trainer import create_trainer
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -146,7 +146,7 @@ def steps(tmp_path_factory):
 def state_of(layout):
   config = plan_process.config_of(layout)
   mesh = sharding.create_mesh(default.get_config().mesh)
-  return assemble(
+  return create_trainer(
     config, mesh, num_classes=plan_process.NUM_CLASSES, steps_per_epoch=10
   ).state
 

@@ -104,10 +104,10 @@ def test_best_step_without_evaluations_is_refused(trained_run, tmp_path):
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    (None, 'is no directory of a run'),
-    ('[1]', 'is not a config of ours'),
-    ('{"model": ', 'is not a config of ours'),
-    ('{"a": 1}', 'is not a config of ours'),
+    (None, 'is not a run directory'),
+    ('[1]', 'is not a config of a run'),
+    ('{"model": ', 'is not a config of a run'),
+    ('{"a": 1}', 'is not a config of a run'),
   ],
 )
 def test_directory_that_is_not_a_run_is_refused(tmp_path, text, message):

@@ -46,7 +46,7 @@ def test_run_is_loaded_by_its_flags(trained_run):
     ({'workdir': 'a', 'model': '768_32'}, '--model=768_32 is for --weights'),
     ({'weights': 'a', 'step': 'best'}, '--step=best is for --workdir'),
     ({'workdir': 'a', 'step': 'last'}, "--step=last is neither .* nor 'best'"),
-    ({'workdir': '/nowhere'}, '/nowhere is no directory of a run'),
+    ({'workdir': '/nowhere'}, '/nowhere is not a run directory'),
   ],
 )
 def test_contradicting_flags_are_refused(values, message):

@@ -616,15 +616,15 @@ START = [
   Case(
     "another program's checkpoint",
     on_digits('--config.init_from=TMP/run', workdir='TMP/new'),
-    'TMP/run/checkpoints/5 is damaged or no checkpoint of ours (it has no '
-    'state, so another program may have written it); choose another step or '
+    'TMP/run/checkpoints/5 is damaged or not a checkpoint of train.py (it has '
+    'no state, so another program may have written it); choose another step or '
     'run',
     add_foreign_orbax,
   ),
   Case(
     "another network's checkpoint",
     on_digits('--config.init_from=TMP/run', workdir='TMP/new'),
-    'TMP/run/checkpoints/5 is damaged or no checkpoint of ours (its '
+    'TMP/run/checkpoints/5 is damaged or not a checkpoint of train.py (its '
     'network has no head); choose another step or run',
     add_other_tree,
   ),
@@ -664,7 +664,7 @@ WORKDIRS = [
   Case(
     'not empty',
     on_digits(workdir='TMP'),
-    '--workdir=TMP is not empty and holds no run of ours (no '
+    '--workdir=TMP is not empty and not a run directory (no '
     'config.json); give a new or an empty directory',
     lambda tmp: (tmp / 'thesis.tex').write_text(''),
   ),
@@ -691,13 +691,14 @@ WORKDIRS = [
   Case(
     'of a config that is none',
     on_digits(),
-    'TMP/run/config.json is not a config of ours (...); give another directory',
+    'TMP/run/config.json is not a config of a run (...); give another '
+    'directory',
     with_run(config_json='[1]'),
   ),
   Case(
     'of a config of others',
     on_digits(),
-    'TMP/run/config.json is not a config of ours (it has no '
+    'TMP/run/config.json is not a config of a run (it has no '
     'augment.eval_crop_fraction, dataset.image_size, dtype); give another '
     'directory',
     with_run(config_json='{"model": {"name": "resnet"}, "dataset": "cifar10"}'),
@@ -705,8 +706,8 @@ WORKDIRS = [
   Case(
     'with metrics of others',
     on_digits(),
-    'TMP/run/metrics.csv is no table of metrics of a run (KeyError: '
-    "'step'); mend it, or move it away",
+    'TMP/run/metrics.csv is not a table of metrics (KeyError: '
+    "'step'); correct it, or move it away",
     with_run(metrics_csv='a,b\n1,2\n'),
   ),
   Case(
@@ -719,17 +720,17 @@ WORKDIRS = [
   Case(
     'with the checkpoint of another program',
     on_digits(),
-    'no checkpoint in TMP/run/checkpoints is whole and of this run: 5 '
+    'no checkpoint in TMP/run/checkpoints is undamaged and of this run: 5 '
     '(it has no state, so another program may have written it); put a '
-    'copy of one there, or give a new --workdir to begin anew',
+    'copy of one there, or give a new --workdir to start from scratch',
     add_foreign_orbax,
   ),
   Case(
     'with the checkpoint of another network',
     on_digits(),
-    'no checkpoint in TMP/run/checkpoints is whole and of this run: 5 '
+    'no checkpoint in TMP/run/checkpoints is undamaged and of this run: 5 '
     '(ValueError: ...); put a copy of one there, or give a new --workdir '
-    'to begin anew',
+    'to start from scratch',
     add_other_tree,
   ),
 ]
@@ -744,7 +745,7 @@ TOOLS = [
   Case(
     'evaluate no run',
     tool('evaluate', '--workdir=TMP'),
-    'TMP is no directory of a run (it has no config.json); give one that '
+    'TMP is not a run directory (it has no config.json); give one that '
     'train.py wrote',
   ),
   Case(
@@ -770,7 +771,7 @@ TOOLS = [
   Case(
     "evaluate another program's",
     tool('evaluate', '--workdir=TMP/run'),
-    'TMP/run/checkpoints/5 is damaged or no checkpoint of ours (it has '
+    'TMP/run/checkpoints/5 is damaged or not a checkpoint of train.py (it has '
     'no state, so another program may have written it); choose another '
     'step or run',
     add_foreign_orbax,
@@ -778,7 +779,7 @@ TOOLS = [
   Case(
     'evaluate with labels that are none',
     tool('evaluate', '--workdir=TMP/run'),
-    'TMP/run/labels.json is no list of names (...); bring back the one '
+    'TMP/run/labels.json is not a list of names (...); restore the one '
     'that train.py wrote, or remove it',
     with_run(labels_json='{'),
   ),

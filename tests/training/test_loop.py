@@ -116,14 +116,14 @@ def test_relative_workdir_is_created_below_the_current_directory(
 
 def test_workdir_with_other_files_is_refused(config, tmp_path):
   (tmp_path / 'thesis.tex').write_text('important')
-  with pytest.raises(UserError, match='is not empty and holds no run of ours'):
+  with pytest.raises(UserError, match='is not empty and not a run directory'):
     loop.train_and_evaluate(config, str(tmp_path))
   assert [path.name for path in tmp_path.iterdir()] == ['thesis.tex']
 
 
 def test_workdir_with_a_foreign_config_is_refused(config, tmp_path):
   (tmp_path / 'config.json').write_text('[1, 2]')
-  with pytest.raises(UserError, match=r'config\.json is not a config of ours'):
+  with pytest.raises(UserError, match=r'config\.json is not a config of a run'):
     loop.train_and_evaluate(config, str(tmp_path))
 
 

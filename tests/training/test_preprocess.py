@@ -40,7 +40,7 @@ def test_without_augmentation_pixels_are_normalised_and_labels_one_hot(
 
 
 def mix(config, batch, seed):
-  images, targets = preprocess.mix(
+  images, targets = preprocess.mixup_cutmix(
     jnp.float32(batch['image']),
     jnp.eye(10)[batch['label']],
     jax.random.key(seed),

@@ -40,7 +40,7 @@ def test_mixed_images_equal_timms_for_its_draws(timm):
   num_groups = len(timm['share'])
   assert 0 < timm['use_cutmix'].sum() < num_groups
   labels = jax.nn.one_hot(timm['labels'], 10) * 0.9 + 0.01
-  images, targets = preprocess.mix_as_drawn(
+  images, targets = preprocess.apply_mixup_cutmix(
     jnp.tile(timm['images'].astype(np.float32), (num_groups, 1, 1, 1)),
     jnp.tile(labels, (num_groups, 1)),
     jnp.asarray(timm['use_cutmix']),
@@ -75,7 +75,9 @@ def shares_of(alpha, mixup):
   num_groups = 4000
   targets = jnp.tile(jnp.eye(2), (num_groups, 1))
   images = jnp.zeros((2 * num_groups, 1, 1, 3))
-  _, targets = preprocess.mix(images, targets, jax.random.key(0), mixup)
+  _, targets = preprocess.mixup_cutmix(
+    images, targets, jax.random.key(0), mixup
+  )
   np.testing.assert_array_equal(targets[::2, 0], targets[1::2, 1])
   return np.asarray(targets[::2, 0])
 
@@ -94,7 +96,7 @@ def test_cutmixs_boxes_have_timms_distribution(mixup):
   num_groups, (height, width) = 2000, (20, 16)
   targets = jnp.tile(jnp.eye(2), (num_groups, 1))
   images = jnp.zeros((num_groups, 2, height, width, 3)).at[:, 1].set(255.0)
-  images, targets = preprocess.mix(
+  images, targets = preprocess.mixup_cutmix(
     images.reshape(-1, height, width, 3), targets, jax.random.key(0), mixup
   )
   boxes = np.asarray(images[::2, :, :, 0] == 255)
@@ -117,7 +119,7 @@ def test_mixup_or_cutmix_is_chosen_with_the_switch_probability(mixup):
   mixup.switch_probability = 0.3
   num_groups = 2000
   images = jnp.zeros((num_groups, 2, 4, 4, 3)).at[:, 1].set(255.0)
-  images, _ = preprocess.mix(
+  images, _ = preprocess.mixup_cutmix(
     images.reshape(-1, 4, 4, 3),
     jnp.zeros((2 * num_groups, 2)),
     jax.random.key(0),

@@ -112,7 +112,7 @@ import jax, numpy as np
 from configs import digits
 from convmixer_jax import models
 from convmixer_jax.distributed import sharding
-from convmixer_jax.training.trainer import assemble
+from convmixer_jax.training.trainer import create_trainer
 sys.path.insert(0, sys.argv[1])
 from recipe_process import collectives
 
@@ -124,8 +124,8 @@ def create(num_devices, fsdp, dtype='float32'):
   config.batch_size, config.num_steps, config.accum_steps = 32, 4, 2
   config.mesh.fsdp, config.dtype = fsdp, dtype
   mesh = sharding.create_mesh(config.mesh, jax.devices()[:num_devices])
-  assembly = assemble(config, mesh, num_classes=10, steps_per_epoch=4)
-  return assembly, mesh
+  trainer = create_trainer(config, mesh, num_classes=10, steps_per_epoch=4)
+  return trainer, mesh
 
 def batch_on(mesh):
   rng = np.random.default_rng(0)
@@ -133,10 +133,10 @@ def batch_on(mesh):
   labels = rng.integers(0, 10, 32).astype(np.int32)
   return sharding.to_global({'image': images, 'label': labels}, mesh)
 
-def params_after_two_steps(assembly, mesh):
-  state = assembly.create_state({})
+def params_after_two_steps(trainer, mesh):
+  state = trainer.create_state({})
   for _ in range(2):
-    state, _ = assembly.train_step(state, batch_on(mesh))
+    state, _ = trainer.train_step(state, batch_on(mesh))
   return jax.device_get(state.params)
 
 one, split = params_after_two_steps(*create(1, 1)), create(8, 4)
@@ -146,9 +146,9 @@ jax.tree.map(
   lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
   params_after_two_steps(*split), one
 )
-assembly, mesh = create(8, 1, 'bfloat16')
+trainer, mesh = create(8, 1, 'bfloat16')
 found = collectives(
-  assembly.train_step.lower(assembly.state, batch_on(mesh)).compile()
+  trainer.train_step.lower(trainer.state, batch_on(mesh)).compile()
 )
 assert found
 for operation, dtypes, widened in found:

@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 
 from convmixer_jax.data import sources
-from convmixer_jax.distributed import hosts
+from convmixer_jax.distributed import agreement
 from convmixer_jax.distributed.watchdog import EXIT_STATUS
 from convmixer_jax.errors import UserError
 
@@ -21,7 +21,9 @@ def find_facts(config):
     'train_split': sources.create_source(config.dataset, 'train'),
     'eval_split': sources.create_source(config.dataset, 'test'),
   }
-  facts = hosts.find_facts(config, epath.Path('/run'), [3, 6], splits)
+  facts = agreement.collect_fingerprint(
+    config, epath.Path('/run'), [3, 6], splits
+  )
   return {name: str(value) for name, value in facts.items()}
 
 
@@ -33,15 +35,15 @@ def test_fingerprint_has_config_data_and_code_but_not_input_threads(config):
   assert facts['images in train_split'] == '1442'
   assert facts['version of jax'] == jax.__version__
   sources_of_code = {name for name in facts if name.startswith('code of ')}
-  assert 'code of convmixer_jax/distributed/hosts.py' in sources_of_code
+  assert 'code of convmixer_jax/distributed/agreement.py' in sources_of_code
   assert any(name.endswith('.cc') for name in sources_of_code)
   assert 'code of convmixer_jax/models/convmixer/module.py' in sources_of_code
   assert not any('.convmixer.' in name for name in sources_of_code)
   config.input.num_threads += 1
   config.dataset.data_dir = '/local'
-  assert hosts.compare([facts, find_facts(config)]) == ''
+  assert agreement.compare([facts, find_facts(config)]) == ''
   config.dataset.mean = (0.5, 0.5, 0.4)
-  assert hosts.compare([facts, find_facts(config)]) == (
+  assert agreement.compare([facts, find_facts(config)]) == (
     'process 1 has config.dataset.mean = (0.5, 0.5, 0.4), process 0 has '
     '(0.5, 0.5, 0.5)'
   )
@@ -53,7 +55,9 @@ def test_changed_pixels_change_the_content_hash(config):
   changed = [dict(source[i]) for i in range(len(source))]
   changed[-1]['image'] = changed[-1]['image'] ^ 1
   other = sources.InMemorySource(changed, source.class_names)
-  now = hosts.find_facts(config, epath.Path('/run'), [], {'train_split': other})
+  now = agreement.collect_fingerprint(
+    config, epath.Path('/run'), [], {'train_split': other}
+  )
   assert now['images in train_split'] == len(source)
   assert now['classes of train_split'] == facts['classes of train_split']
   assert now['content of train_split'] != facts['content of train_split']
@@ -61,25 +65,31 @@ def test_changed_pixels_change_the_content_hash(config):
 
 def test_process_that_differs_is_named():
   usual = {'a': '1', 'b': '2'}
-  assert hosts.compare([usual] * 4) == ''
-  found = hosts.compare([{'a': '3', 'b': '2'}, usual, usual, {'a': '1'}])
+  assert agreement.compare([usual] * 4) == ''
+  found = agreement.compare([{'a': '3', 'b': '2'}, usual, usual, {'a': '1'}])
   assert found == (
     'process 0 has a = 3, process 1 has 1; '
     'process 3 has b = none, process 0 has 2'
   )
   many = [{str(i): str(n) for i in range(9)} for n in range(2)]
-  assert hosts.compare(many).endswith('; and 4 more differences')
+  assert agreement.compare(many).endswith('; and 4 more differences')
 
 
 def test_processes_that_cannot_compare_are_refused(monkeypatch):
   device = collections.namedtuple('Device', 'process_index')
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
-  with pytest.raises(UserError, match='give --distributed'), hosts.agreement():
+  with (
+    pytest.raises(UserError, match='give --distributed'),
+    agreement.require_same_on_all_processes(),
+  ):
     pass
   monkeypatch.setattr(jax.distributed, 'is_initialized', lambda: True)
   monkeypatch.setattr(jax, 'devices', lambda: [device(i) for i in (0, 1, 1)])
   found = 'process 0 has 1, process 1 has 2'
-  with pytest.raises(UserError, match=found), hosts.agreement():
+  with (
+    pytest.raises(UserError, match=found),
+    agreement.require_same_on_all_processes(),
+  ):
     pass
 
 
@@ -146,7 +156,7 @@ def test_error_in_one_process_stops_all(tmp_path):
   ('number', 'message'),
   [
     (signal.SIGSTOP, 'waited 6 s for step '),
-    (signal.SIGKILL, 'another process seems to be gone ('),
+    (signal.SIGKILL, 'another process seems to have died ('),
   ],
 )
 def test_process_that_hangs_or_dies_ends_the_others(tmp_path, number, message):
@@ -164,4 +174,4 @@ def test_process_that_hangs_or_dies_ends_the_others(tmp_path, number, message):
   assert seconds < 30
   (line,) = error_lines(job.outputs()[:1])
   assert line.startswith(f'[0/2] error: {message}')
-  assert line.endswith('the same command goes on from the last checkpoint')
+  assert line.endswith('the same command resumes from the last checkpoint')

@@ -1,7 +1,7 @@
-"""Checks, before a run begins, that all its processes are about to do the same.
+"""Checks that all processes of a run have the same config, code and data.
 
-A process that has another learning rate, code or data set would not fail: its
-part of the batch would be wrong, or all would wait for each other for ever.
+A process with another learning rate, code or data set would not fail: its part
+of the batch would be wrong, or all processes would wait for each other forever.
 """
 
 import collections
@@ -27,47 +27,51 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.models import DEFAULT, MODELS, find_architecture
 from convmixer_jax.versions import package_versions
 
-# What a host may have its own values of: how it gets at the same images.
-_OWN = ('config.dataset.data_dir', 'config.dataset.cache_mib', 'config.input.')
-_SHOWN = 5  # differences in a message
-_HANG_TIMEOUT = 600  # seconds, as long as that of the config is not known
+# May differ between hosts: how each reads the same images.
+_MAY_DIFFER = (
+  'config.dataset.data_dir',
+  'config.dataset.cache_mib',
+  'config.input.',
+)
+_SHOWN = 5  # differences listed in a message
+_HANG_TIMEOUT = 600  # seconds, until that of the config is known
 _ABSENT = 'none'
 
 
 @contextlib.contextmanager
-def agreement() -> Iterator[dict[str, Any]]:
-  """Compares what the processes found, at the end of the `with`.
+def require_same_on_all_processes() -> Iterator[dict[str, Any]]:
+  """Compares a fingerprint between processes at the end of the `with` block.
 
-  What one of them raises within ends the others too.
+  An exception that one process raises in the block ends the others too.
 
   Yields:
-    A dict to fill with facts that must be the same everywhere.
+    A dict to fill with values that must be the same in all processes.
 
   Raises:
-    UserError: the facts differ; it names the processes, with their hosts, and
-      the facts. Or another process raised something.
+    UserError: values differ (the message names the processes, their hosts and
+      the values), or another process raised an exception.
   """
-  facts: dict[str, Any] = {}
+  fingerprint: dict[str, Any] = {}
   if jax.process_count() == 1:
-    yield facts
+    yield fingerprint
     return
   _check_devices()
   try:
-    yield facts
+    yield fingerprint
   except Exception as error:
     _exchange({'error': str(error) or type(error).__name__}, _HANG_TIMEOUT)
     raise
   found = _exchange(
     {
       'host': socket.gethostname(),
-      'facts': {name: str(value) for name, value in facts.items()},
+      'fingerprint': {name: str(value) for name, value in fingerprint.items()},
     },
-    facts.get('config.hang_timeout', _HANG_TIMEOUT),
+    fingerprint.get('config.hang_timeout', _HANG_TIMEOUT),
   )
   for number, other in enumerate(found):
     if 'error' in other:
       raise UserError(f'process {number} stopped: {other["error"]}')
-  if differences := compare([other['facts'] for other in found]):
+  if differences := compare([other['fingerprint'] for other in found]):
     hosts = ', '.join(
       f'{i} on {other["host"]}' for i, other in enumerate(found)
     )
@@ -77,64 +81,68 @@ def agreement() -> Iterator[dict[str, Any]]:
     )
 
 
-def find_facts(
+def collect_fingerprint(
   config: ml_collections.ConfigDict,
   workdir: epath.Path,
   checkpoints: Sequence[int],
   sources: dict[str, Source],
 ) -> dict[str, Any]:
-  """Returns what must be the same in all processes, by name.
+  """Returns all values that must be the same in all processes, by name.
 
   Args:
     config: the whole config.
     workdir: of the run.
-    checkpoints: the steps found in it.
-    sources: the splits, by name.
+    checkpoints: the steps that have a checkpoint in it.
+    sources: the data of each split, by name.
   """
-  facts = {f'config.{key}': value for key, value in flatten(config).items()}
-  facts = {k: v for k, v in facts.items() if not k.startswith(_OWN)}
-  facts |= {'--workdir': workdir, 'checkpoints in --workdir': checkpoints}
+  fingerprint = {
+    f'config.{key}': value for key, value in flatten(config).items()
+  }
+  fingerprint = {
+    k: v for k, v in fingerprint.items() if not k.startswith(_MAY_DIFFER)
+  }
+  fingerprint |= {'--workdir': workdir, 'checkpoints in --workdir': checkpoints}
   for name, source in sources.items():
-    facts |= {
+    fingerprint |= {
       f'images in {name}': len(source),
       f'classes of {name}': _digest(json.dumps(source.class_names).encode()),
       f'content of {name}': _digest(_some_examples(source)),
     }
   for name, version in package_versions().items():
-    facts[f'version of {name}'] = version
+    fingerprint[f'version of {name}'] = version
   package = pathlib.Path(__file__).parents[1]
   for path in sorted(package.rglob('*')):
     if path.suffix in ('.py', '.cc', '.h'):
       name = path.relative_to(package.parent)
-      facts[f'code of {name}'] = _digest(path.read_bytes())
+      fingerprint[f'code of {name}'] = _digest(path.read_bytes())
   name = config.model.get('name', DEFAULT)
-  if name not in MODELS:  # those are of the package
+  if name not in MODELS:  # the code of MODELS is part of the package
     network = find_architecture(name).module
     with contextlib.suppress(OSError, TypeError):  # as in a notebook
       code = inspect.getsource(inspect.getmodule(network))
-      facts[f'code of {network.__module__}'] = _digest(code.encode())
-  return facts
+      fingerprint[f'code of {network.__module__}'] = _digest(code.encode())
+  return fingerprint
 
 
-def compare(facts: Sequence[dict[str, str]]) -> str:
-  """Tells in which facts processes differ from most; '' if in none.
+def compare(fingerprints: Sequence[dict[str, str]]) -> str:
+  """Returns how processes differ from the majority, or '' if they do not.
 
   Args:
-    facts: of each process.
+    fingerprints: of each process.
   """
-  told = []
-  for name in sorted({name for each in facts for name in each}):
-    values = [each.get(name, _ABSENT) for each in facts]
+  differences = []
+  for name in sorted({name for each in fingerprints for name in each}):
+    values = [each.get(name, _ABSENT) for each in fingerprints]
     ((usual, _),) = collections.Counter(values).most_common(1)
-    told += [
+    differences += [
       f'process {number} has {name} = {value}, '
       f'process {values.index(usual)} has {usual}'
       for number, value in enumerate(values)
       if value != usual
     ]
-  more = len(told) - _SHOWN
-  told = told[:_SHOWN] + [f'and {more} more differences'] * (more > 0)
-  return '; '.join(told)
+  more = len(differences) - _SHOWN
+  shown = differences[:_SHOWN] + [f'and {more} more differences'] * (more > 0)
+  return '; '.join(shown)
 
 
 def _check_devices() -> None:
@@ -154,7 +162,7 @@ def _check_devices() -> None:
 def _exchange(
   mine: dict[str, Any], hang_timeout: float
 ) -> list[dict[str, Any]]:
-  """Returns what each process gave, in their order."""
+  """Returns the dict that each process gave, in the order of processes."""
   content = np.frombuffer(json.dumps(mine).encode(), np.uint8)
   with Watchdog(hang_timeout) as watchdog:
     watchdog.expect('the other processes to begin', PATIENCE)
