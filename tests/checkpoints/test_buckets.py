@@ -42,12 +42,6 @@ FLAGS = [
 SPEEDS = ('steps_per_sec', 'images_per_sec')
 
 
-def complaints(done):
-  """Returns the lines of stderr, without Orbax's that the machine is slow."""
-  lines = done.stderr.splitlines()
-  return [line for line in lines if 'Waiting for previous save' not in line]
-
-
 @pytest.fixture(scope='module')
 def bucket():
   with buckets.serve() as bucket:
@@ -60,7 +54,7 @@ def run(bucket):
 
   def run(*arguments):
     done = commands.run(list(arguments), bucket.environment)
-    assert (done.returncode, complaints(done)) == (0, []), done
+    assert (done.returncode, commands.complaints(done)) == (0, []), done
     return done.stdout
 
   return run
@@ -71,7 +65,7 @@ def local(tmp_path_factory):
   """The directory of the same run on this machine, never disturbed."""
   directory = tmp_path_factory.mktemp('local') / 'run'
   done = commands.run(['train.py', f'--workdir={directory}', *FLAGS])
-  assert (done.returncode, complaints(done)) == (0, [])
+  assert (done.returncode, commands.complaints(done)) == (0, [])
   return directory
 
 
@@ -95,7 +89,7 @@ def finished(bucket):
     text=True,
     check=False,
   )
-  assert (done.returncode, complaints(done)) == (0, []), done
+  assert (done.returncode, commands.complaints(done)) == (0, []), done
   return 'finished'
 
 

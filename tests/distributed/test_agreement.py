@@ -103,7 +103,6 @@ FLAGS = [
   '--config.num_steps=1000000',
   '--config.eval_every_epochs=1000000',
   '--config.checkpoint_every_steps=1000000',
-  '--config.hang_timeout=6',
 ]
 
 
@@ -153,25 +152,26 @@ def test_error_in_one_process_stops_all(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ('number', 'message'),
+  ('number', 'hang_timeout', 'message'),
   [
-    (signal.SIGSTOP, 'waited 6 s for step '),
-    (signal.SIGKILL, 'another process seems to have died ('),
+    # More than a step takes on a busy machine.
+    (signal.SIGSTOP, 30, 'waited 30 s for step '),
+    (signal.SIGKILL, 900, 'another process seems to have died ('),
   ],
 )
-def test_process_that_hangs_or_dies_ends_the_others(tmp_path, number, message):
-  job = jobs.Job(tmp_path / 'run', FLAGS, num_processes=2)
+def test_process_that_hangs_or_dies_ends_the_others(
+  tmp_path, number, hang_timeout, message
+):
+  flags = [*FLAGS, f'--config.hang_timeout={hang_timeout}']
+  job = jobs.Job(tmp_path / 'run', flags, num_processes=2)
   first, second = job.processes
   while len(job.rows()) < 4:
     assert first.is_alive(), job.outputs()
     time.sleep(0.1)
   os.kill(second.pid, number)
-  happened = time.monotonic()
-  first.join(60)
-  seconds = time.monotonic() - happened
+  first.join(jobs.STUCK_AFTER)
   second.kill()
   assert job.wait() == [EXIT_STATUS, -signal.SIGKILL], job.outputs()
-  assert seconds < 30
   (line,) = error_lines(job.outputs()[:1])
   assert line.startswith(f'[0/2] error: {message}')
   assert line.endswith('the same command resumes from the last checkpoint')

@@ -56,6 +56,12 @@ def run(
   return subprocess.CompletedProcess(arguments, process.exitcode, *texts)
 
 
+def complaints(done: subprocess.CompletedProcess) -> list[str]:
+  """Returns the lines of stderr, without Orbax's that the machine is slow."""
+  lines = done.stderr.splitlines()
+  return [line for line in lines if 'Waiting for previous save' not in line]
+
+
 def _run(arguments, streams, environment, directory, num_devices, is_read):
   signal.alarm(STUCK_AFTER)
   for number, path in enumerate(streams, start=1):
