@@ -1,6 +1,7 @@
 """What many tests start from: a config of a network that trains in seconds."""
 
 import ctypes
+import fcntl
 import gc
 import os
 import pathlib
@@ -86,6 +87,13 @@ def trained_run(tmp_path_factory) -> pathlib.Path:
   config.checkpoint_every_steps, config.keep_checkpoints = 25, 4
   config.log_every_steps = 20
   config.input.num_threads = 2
-  directory = tmp_path_factory.mktemp('trained_run')
-  loop.train_and_evaluate(config, str(directory))
+  shared = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    shared = shared.parent  # of all workers
+  directory, done = shared / 'trained_run', shared / 'trained_run.done'
+  with (shared / 'trained_run.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not done.exists():
+      loop.train_and_evaluate(config, str(directory))
+      done.touch()
   return directory

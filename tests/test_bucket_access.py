@@ -14,10 +14,13 @@ import buckets
 import commands
 import pytest
 
-pytestmark = pytest.mark.skipif(
-  buckets.missing_package() is not None,
-  reason=f'needs {buckets.missing_package()}',
-)
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(
+    buckets.missing_package() is not None,
+    reason=f'needs {buckets.missing_package()}',
+  ),
+]
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -124,6 +124,7 @@ def test_number_of_epochs_fits_the_time_left():
   assert cifar10_stage.fitting_epochs(25, 50_000, 10.0, 1.0) == 1
 
 
+@pytest.mark.slow
 def test_compilation_cache_of_the_user_is_not_used(session, tmp_path):
   cache = tmp_path / 'cache'
   script = 'import jax; print(jax.jit(lambda x: 2 * x)(1.0))'

@@ -147,6 +147,7 @@ def test_plain_flax_network_has_the_same_logits(activation):
   np.testing.assert_allclose(plain, ours, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_pytorch_the_jax_workers_are_measured():
   shape = dataclasses.replace(TINY, depth=1)
   (result,) = model_benchmark.run({'tiny': shape}, rounds=1)

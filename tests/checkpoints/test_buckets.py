@@ -18,10 +18,13 @@ from run_files import read_state
 from tensorboard.backend.event_processing import event_file_loader
 from tiny_archives import jpeg
 
-pytestmark = pytest.mark.skipif(
-  buckets.missing_package() is not None,
-  reason=f'needs {buckets.missing_package()}',
-)
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(
+    buckets.missing_package() is not None,
+    reason=f'needs {buckets.missing_package()}',
+  ),
+]
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_STEPS, EVERY = 24, 6  # an epoch is 22
@@ -270,7 +273,6 @@ def test_resuming_with_another_config_is_refused(bucket, finished):
   assert bucket.names() == before
 
 
-@pytest.mark.slow
 def test_checkpoint_of_two_processes_is_resumed_by_one(bucket, run, tmp_path):
   flags = [*FLAGS, '--workdir=gs://bucket/two']
   half = f'--config.num_steps={NUM_STEPS // 2}'

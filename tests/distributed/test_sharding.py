@@ -180,6 +180,7 @@ def test_large_arrays_are_split_over_fsdp_along_their_largest_axis():
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fsdp', [2, 8])
 def test_fsdp_divides_the_state_of_the_largest_network(fsdp):
   config = imagenet.get_config('1536_20')

@@ -24,7 +24,7 @@ SHAPES = [
   (2, 6, 5, 24, 4),  # an even kernel pads unevenly
   (1, 3, 2, 40, 7),  # the kernel is larger than the image
   (3, 4, 4, 1, 1),
-  (2, 17, 16, 33, 9),
+  pytest.param((2, 17, 16, 33, 9), marks=pytest.mark.slow),
 ]
 
 

@@ -84,7 +84,11 @@ def run(implementation, mesh, shape, dtype='bfloat16', sharded_channels=None):
 
 @pytest.mark.parametrize('implementation', [None, *IMPLEMENTATIONS])
 @pytest.mark.parametrize(
-  'num_devices, shape', [(8, (16, 8, 8, 40, 3)), (2, (6, 5, 7, 33, 4))]
+  'num_devices, shape',
+  [
+    (8, (16, 8, 8, 40, 3)),
+    pytest.param(2, (6, 5, 7, 33, 4), marks=pytest.mark.slow),
+  ],
 )
 def test_sharded_batch_is_not_gathered(implementation, num_devices, shape):
   found = run(implementation, {'data': num_devices}, shape)

@@ -66,7 +66,9 @@ def in_float64(function, arguments, g, **kwargs):
 
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('activation', kernels.ACTIVATIONS)
-@pytest.mark.parametrize('group_size', [1, 2])
+@pytest.mark.parametrize(
+  'group_size', [pytest.param(1, marks=pytest.mark.slow), 2]
+)
 def test_training_equals_float64(implementation, shape, activation, group_size):
   (x, residual, g), (bias, scale, offset) = draw(shape)
   arguments = x, bias, scale, offset, residual

@@ -1,6 +1,7 @@
 """What every network has to pass, in a tiny form of it."""
 
 import copy
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -39,23 +40,21 @@ def test_every_registered_network_has_a_tiny_form():
 def test_logits_are_equal_with_scan_and_remat_and_close_in_bfloat16(name):
   model, variables = create(name)
   images = normalized(images_of())
-  logits = model.apply(variables, images, train=False)
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def evaluate(model):
+    return model.apply(variables, images, train=False, mutable='intermediates')
+
+  logits, state = evaluate(model)
   assert logits.shape == (4, 10) and logits.dtype == jnp.float32
   assert np.ptp(logits, axis=0).min() > 0.01
-  _, state = model.apply(
-    variables, images, train=False, mutable='intermediates'
-  )
   (features,) = state['intermediates']['features']
   (outputs,) = state['intermediates']['blocks']['output']
   assert features.shape == (4, 8) and features.dtype == jnp.float32
   assert outputs.shape == (2, 4, 4, 4, 8)
   looped = model.clone(scan=True, remat=True)
-  np.testing.assert_allclose(
-    looped.apply(variables, images, train=False), logits, atol=1e-5
-  )
-  rounded = model.clone(dtype=jnp.bfloat16).apply(
-    variables, images, train=False
-  )
+  np.testing.assert_allclose(evaluate(looped)[0], logits, atol=1e-5)
+  rounded, _ = evaluate(model.clone(dtype=jnp.bfloat16))
   assert rounded.dtype == jnp.float32
   assert 0 < np.abs(rounded - logits).max() < 0.1 * np.abs(logits).max()
 
@@ -158,16 +157,17 @@ def test_weights_of_another_network_are_refused_by_name(name, tmp_path):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_plan_counts_flops_and_compiles_the_step(name):
+def test_plan_counts_flops_and_compiles_the_step(name, monkeypatch):
+  compiled, compile_step = [], compilation.compile_step
+
+  def compile_and_keep(*args, **kwargs):
+    compiled.append(compile_step(*args, **kwargs))
+    return compiled[-1]
+
+  monkeypatch.setattr(compilation, 'compile_step', compile_and_keep)
   config = config_of(name)
   matrix, depthwise = report.count_by_unit(config, 64, 10)
   assert matrix > 0 and (depthwise > 0) == (name == 'convmixer')
-  step = compilation.compile_step(
-    config, jax.devices()[:1], num_classes=10, steps_per_epoch=20
-  )
-  model = models.create_model(config.model, 10)
-  parameters = flops.count_parameters(model, 8)
-  assert step.memory['parameters'] == 4 * parameters
   chip = Chip('a CPU', 1e12, 1e11, 2**40)
   plan = build.make_plan(
     config,
@@ -177,6 +177,10 @@ def test_plan_counts_flops_and_compiles_the_step(name):
     num_classes=10,
     search=False,
   )
+  model = models.create_model(config.model, 10)
+  parameters = flops.count_parameters(model, 8)
+  (step,) = compiled
+  assert step.memory['parameters'] == 4 * parameters
   (column,) = plan['steps']
   assert column['matrix_flops'] == matrix
   assert 'batch, images' in report.table(

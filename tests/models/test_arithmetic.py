@@ -10,6 +10,7 @@ from convmixer_jax.models.convmixer import CONVMIXER
 from convmixer_jax.models.convmixer.macs import count_layers, layer_table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('variant', CONVMIXER.variants)
 def test_counted_parameters_equal_those_of_the_network(variant):
   config = imagenet.get_config(variant)

@@ -82,7 +82,6 @@ def test_own_network_trains_resumes_evaluates_and_exports(directory):
   assert f"'{NAME}' has no state_dict" in done.stderr
 
 
-@pytest.mark.slow
 def test_fields_of_an_own_network_are_checked(directory):
   for change, message in {
     '--config.model.heads=3': (

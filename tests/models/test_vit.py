@@ -48,8 +48,9 @@ def create(tensors, **changes):
 def error(arrays, tensors, size='32x32', **changes):
   """Returns the largest difference from timm's logits and features."""
   model, variables = create(tensors, **changes)
-  logits, state = model.apply(
-    variables, arrays[f'{size}/images'], train=False, mutable='intermediates'
+  apply = functools.partial(model.apply, train=False, mutable='intermediates')
+  logits, state = jax.jit(lambda *arguments: apply(*arguments))(
+    variables, arrays[f'{size}/images']
   )
   (features,) = state['intermediates']['features']
   return max(

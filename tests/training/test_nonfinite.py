@@ -65,7 +65,7 @@ def create(config, wrong):
   model = Poisoned(**config.model, num_classes=NUM_CLASSES, wrong=wrong)
   schedule = optimizer_lib.create_schedule(config, 5, 10)
   optimizer = optimizer_lib.create_optimizer(config, schedule)
-  state = steps.create_state(model, optimizer, config)
+  state = jax.jit(lambda: steps.create_state(model, optimizer, config))()
   step = steps.make_train_step(model, optimizer, schedule, config)
   return state, jax.jit(step)
 

@@ -32,7 +32,7 @@ def make(config, optimizer=None):
   model = create_model(config.model, 10, config.dtype)
   schedule = optax.constant_schedule(0.1)
   optimizer = optimizer or optax.sgd(schedule)
-  state = steps.create_state(model, optimizer, config)
+  state = jax.jit(lambda: steps.create_state(model, optimizer, config))()
   step = steps.make_train_step(model, optimizer, schedule, config)
   return model, state, jax.jit(step)
 

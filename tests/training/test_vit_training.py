@@ -88,7 +88,7 @@ def test_drop_path_differs_between_steps_and_repeats_with_the_step():
   model = create_model(config.model, 10)
   schedule = optimizer.create_schedule(config, 10, 10)
   adamw = optimizer.create_optimizer(config, schedule)
-  state = steps.create_state(model, adamw, config)
+  state = jax.jit(lambda: steps.create_state(model, adamw, config))()
   step = jax.jit(steps.make_train_step(model, adamw, schedule, config))
   images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), np.uint8)
   labels = np.arange(16) % 10
