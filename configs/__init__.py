@@ -1,1 +1,1 @@
-"""Configs: data, one file per data set; `default.py` explains every knob."""
+"""Configs: one file per data set; docs/configuration.md explains each key."""

@@ -16,19 +16,18 @@ torchvision's RandAugment with n = 2, m = 12.
 
 import ml_collections
 
-from configs import default
+from convmixer_jax.config import default_config
+from convmixer_jax.models import model_config
 
 
 def get_config() -> ml_collections.ConfigDict:
   """Returns the config."""
-  config = default.get_config()
+  config = default_config(
+    model_config('convmixer', width=256, depth=8, patch_size=2)
+  )
   config.dtype = 'bfloat16'  # the authors' script has mixed precision
   config.batch_size = 512
   config.num_epochs = 25
-
-  config.model.width = 256
-  config.model.depth = 8
-  config.model.patch_size = 2
 
   config.dataset.name = 'cifar10'
   config.dataset.image_size = 32
@@ -37,7 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.augment.crop = 'none'
   config.augment.rand_augment.num_ops = 2
-  config.augment.rand_augment.dialect = 'torchvision'
+  config.augment.rand_augment.policy = 'torchvision'
   config.augment.rand_augment.magnitude = 12.0
   config.augment.rand_augment.magnitude_std = 0.0
   config.augment.rand_augment.probability = 1.0

@@ -8,12 +8,13 @@
 
 import ml_collections
 
-from configs import default
+from convmixer_jax.config import default_config
+from convmixer_jax.models import model_config
 
 
 def get_config() -> ml_collections.ConfigDict:
   """Returns the config."""
-  config = default.get_config()
+  config = default_config(model_config('convmixer'))
   config.num_epochs = 30
   config.augment.crop_scale = (0.6, 1.0)
   config.augment.flip = 0.0  # a mirrored digit is no digit

@@ -3,10 +3,10 @@ r"""Fine-tuning: trained weights, a new head, another data set.
     python -m convmixer_jax prepare imagenette/full-size-v2
     python train.py --config=configs/finetune.py:768_32 --workdir=runs/nette
 
-The variant after the colon is one of configs/imagenet.py. For those that were
-released, the weights come from the hub; for others, and for weights of
-your own, name them. Where config.model is not their network, the error line has
-the flags that make it so:
+The variant after the colon is one that configs/imagenet.py has, too. For those
+that were released, the weights come from the hub; for others, and for weights
+of your own, name them. Where config.model is not their network, the error line
+has the flags that make it so:
 
     python train.py --config=configs/finetune.py:512_12_k8 \
       --workdir=runs/flowers --config.init_from=runs/imagenet \
@@ -14,46 +14,48 @@ the flags that make it so:
       --config.dataset.train_split='train[:90%]' \
       --config.dataset.eval_split='train[90%:]'
 
-The body learns at a tenth of the head's rate. With --config.body_lr_scale=0 it
-is frozen, BatchNorm's statistics too, so that only the head is learnt from what
-the network sees in evaluation; then take ten times the learning rate.
+The backbone learns at a tenth of the head's rate. With
+--config.backbone_lr_scale=0 it is frozen, BatchNorm's statistics too, so that
+only the head is learnt from what the network sees in evaluation; then take ten
+times the learning rate.
 """
 
 import ml_collections
 
-from configs import imagenet
-from convmixer_jax.models import MODELS
-
-RELEASED = {
-  variant: source
-  for architecture in MODELS.values()
-  for variant, source in architecture.released.items()
-}
+from convmixer_jax.config import choose_variant, default_config
+from convmixer_jax.models import MODELS, VARIANTS, model_config
 
 
 def get_config(variant: str = '768_32') -> ml_collections.ConfigDict:
-  """Returns the config for a network of `configs.imagenet`."""
-  config = imagenet.get_config(variant)
-  config.init_from = RELEASED.get(variant, '')
+  """Returns the config for one of `VARIANTS`, from its released weights."""
+  network = choose_variant(VARIANTS, variant, 'configs/finetune.py')
+  config = default_config(model_config(**network))
+  config.dtype = 'bfloat16'
+  config.init_from = MODELS[network['name']].released.get(variant, '')
   config.new_head = True
 
   config.dataset.name = 'imagenette/full-size-v2'
+  config.dataset.eval_split = 'validation'
+  config.dataset.image_size = 224
+  config.dataset.mean = (0.485, 0.456, 0.406)
+  config.dataset.std = (0.229, 0.224, 0.225)
+  if variant == 'vit_b16':  # of the released weights
+    config.dataset.mean = config.dataset.std = (0.5, 0.5, 0.5)
   config.batch_size = 64
   config.num_epochs = 10
-  if 'bn_group_size' in config.model:
-    config.model.bn_group_size = 0
 
   config.augment.crop_scale = (0.25, 1.0)
-  config.augment.rand_augment.num_ops = 0
-  config.mixup.mixup_alpha = 0.0
-  config.mixup.cutmix_alpha = 0.0
-  config.mixup.group_size = 0
-  config.erasing.probability = 0.0
-
+  config.augment.eval_crop_fraction = 0.96  # resize to 233, crop 224
+  config.label_smoothing = 0.1
   config.learning_rate = 1e-3
-  config.body_lr_scale = 0.1
+  config.backbone_lr_scale = 0.1
   config.schedule = 'cosine'
   config.warmup_epochs = 1.0
   config.adam_epsilon = 1e-8
-  config.checkpoint_every_steps = 1000
+  if config.model.name == 'vit':
+    config.model.drop_path = 0.1
+    config.augment.interpolation = 'bicubic'
+    config.augment.eval_crop_fraction = 0.875  # resize to 256, crop 224
+    config.weight_decay = 0.05
+    config.clip_norm = 0.0
   return config

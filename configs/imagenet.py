@@ -8,24 +8,22 @@ patch 7 and kernel 9; or vit_b16 or deit_b. Published top-1 at 224: 1536_20
 81.37 % (150 epochs), 768_32 80.16 % (300 epochs), 1024_20 76.94 %, deit_b
 81.8 % (300 epochs, with repeated augmentation, which this recipe lacks). Batch
 640 is the authors' 10 GPUs of 64 images, which is also what a TPU v5e holds of
-1536_20 and 768_32 (results/plan); the README has the flags for other numbers of
-devices.
+1536_20 and 768_32 (results/plan); docs/imagenet.md has the flags for other
+numbers of devices.
 """
 
 import ml_collections
 
-from configs import default
-from convmixer_jax.config import choose_variant
+from convmixer_jax.config import choose_variant, default_config
 from convmixer_jax.models import VARIANTS, model_config
 
 
 def get_config(variant: str = '1536_20') -> ml_collections.ConfigDict:
   """Returns the config of one of `VARIANTS`."""
-  config = default.get_config()
-  config.dtype = 'bfloat16'
-  config.model = model_config(
-    **choose_variant(VARIANTS, variant, 'configs/imagenet.py')
+  config = default_config(
+    model_config(**choose_variant(VARIANTS, variant, 'configs/imagenet.py'))
   )
+  config.dtype = 'bfloat16'
 
   config.dataset.name = 'imagenet2012'
   config.dataset.eval_split = 'validation'
@@ -37,7 +35,7 @@ def get_config(variant: str = '1536_20') -> ml_collections.ConfigDict:
   config.label_smoothing = 0.1
   config.checkpoint_every_steps = 2000
 
-  if variant in ('vit_b16', 'deit_b'):
+  if config.model.name == 'vit':
     _set_deit_recipe(config)
     if variant == 'vit_b16':  # of the released weights
       config.dataset.mean = config.dataset.std = (0.5, 0.5, 0.5)

@@ -26,6 +26,11 @@ def write(directory: epath.Path) -> None:
   files.write(directory / _NAME, ''.join(lines))
 
 
+def exist(directory: epath.Path) -> bool:
+  """Whether a checkpoint has its checksums."""
+  return (directory / _NAME).exists()
+
+
 def find_damage(directory: epath.Path, item: str = '') -> str | None:
   """Compares the files with their checksums.
 
@@ -34,13 +39,12 @@ def find_damage(directory: epath.Path, item: str = '') -> str | None:
     item: prefix of the files to check; '' for all.
 
   Returns:
-    What is wrong, or None. A checkpoint without checksums is assumed to be
-    undamaged.
+    What is wrong, or None.
   """
   try:
     text = (directory / _NAME).read_text()
   except FileNotFoundError:
-    return None  # written by another program, or converted
+    return f'{_NAME} is missing'
   except (OSError, UnicodeDecodeError) as error:
     return f'{_NAME} cannot be read: {error}'
   written = {}

@@ -81,16 +81,15 @@ def restore(
   """Reads the checkpoint of `step`; see `restore_newest`."""
   path = workdir / DIRECTORY / str(step)
   check_is_ours(path)
-  items = {
-    'state': ocp.args.StandardRestore(state),
-    'progress': ocp.args.StandardRestore(progress.window),
-  }
-  if (path / 'skipped').exists():  # older ones have none
-    items['skipped'] = ocp.args.JsonRestore()
+  items = ocp.args.Composite(
+    state=ocp.args.StandardRestore(state),
+    progress=ocp.args.StandardRestore(progress.window),
+    skipped=ocp.args.JsonRestore(),
+  )
   handler = ocp.CompositeCheckpointHandler()
   with ocp.Checkpointer(handler) as reader, pending_reads.awaited():
-    found = reader.restore(path, args=ocp.args.Composite(**items))
-  skipped = found['skipped']['in_a_row'] if 'skipped' in items else 0
+    found = reader.restore(path, args=items)
+  skipped = found['skipped']['in_a_row']
   return found['state'], Progress(found['progress'], skipped)
 
 
@@ -99,7 +98,14 @@ def _find_undamaged(
 ) -> Iterator[int]:
   """Yields undamaged steps, the newest first; adds the others to `damaged`."""
   for step in sorted(find_steps(directory), reverse=True):
-    if what := checksums.find_damage(directory / str(step)):
+    path = directory / str(step)
+    what = checksums.find_damage(path)
+    if not checksums.exist(path):
+      try:
+        check_is_ours(path)
+      except UserError as error:
+        what = str(error)
+    if what:
       damaged[step] = what
     else:
       yield step
@@ -114,7 +120,9 @@ def _find_unreadable_metrics(
     path = directory / str(step)
     if step >= before or not (path / 'metrics' / 'metrics').exists():
       continue
-    what = checksums.find_damage(path, 'metrics/')
+    what = None
+    if checksums.exist(path):  # else a process was killed while it deleted
+      what = checksums.find_damage(path, 'metrics/')
     try:
       json.loads((path / 'metrics' / 'metrics').read_text())
     except ValueError as error:

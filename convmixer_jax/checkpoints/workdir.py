@@ -16,7 +16,9 @@ _IN_ALL_CONFIGS = {  # those of converted weights have only a few more
   'augment.eval_crop_fraction',
   'dataset.image_size',
   'dtype',
+  'model.name',
 }
+_MISSING = 'missing'  # in an error, of a key
 
 
 def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
@@ -43,11 +45,12 @@ def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
       f'--workdir={workdir} is not empty and not a run directory (no '
       f'{_CONFIG}); give a new or an empty directory'
     )
-  old = {'model.name': models.DEFAULT} | flatten(read_config(workdir))
+  old = flatten(read_config(workdir))
   new = flatten(_from_json(_to_json(config)))
   if changed := changed_keys(old, new, models.free_keys(config.model)):
     differences = ', '.join(
-      f'{key} ({old.get(key)} -> {new.get(key)})' for key in changed
+      f'{key} ({old.get(key, _MISSING)} -> {new.get(key, _MISSING)})'
+      for key in changed
     )
     raise UserError(
       f'--workdir={workdir} holds a run with another config: {differences}; '

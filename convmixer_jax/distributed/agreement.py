@@ -24,7 +24,7 @@ from convmixer_jax.config import flatten
 from convmixer_jax.data.sources import Source
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import DEFAULT, MODELS, find_architecture
+from convmixer_jax.models import MODELS, find_architecture
 from convmixer_jax.versions import package_versions
 
 # May differ between hosts: how each reads the same images.
@@ -115,7 +115,7 @@ def collect_fingerprint(
     if path.suffix in ('.py', '.cc', '.h'):
       name = path.relative_to(package.parent)
       fingerprint[f'code of {name}'] = _digest(path.read_bytes())
-  name = config.model.get('name', DEFAULT)
+  name = config.model.name
   if name not in MODELS:  # the code of MODELS is part of the package
     network = find_architecture(name).module
     with contextlib.suppress(OSError, TypeError):  # as in a notebook

@@ -20,7 +20,7 @@ from convmixer_jax.models.convmixer import CONVMIXER, ConvMixer
 from convmixer_jax.models.vit import VIT, ViT
 
 MODELS: dict[str, Architecture] = {'convmixer': CONVMIXER, 'vit': VIT}
-DEFAULT = 'convmixer'  # of configs, and of what was written without a name
+DEFAULT = 'convmixer'  # of configs
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 # Published networks by name, as arguments of `model_config`.
@@ -141,7 +141,7 @@ def choose_network(config: ml_collections.ConfigDict, name: str) -> None:
     name: of the network.
   """
   model = config.get('model')
-  if model is None or model.get('name', DEFAULT) != name:
+  if model is None or model.get('name') != name:
     config.model = model_config(name)
 
 
@@ -153,7 +153,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
   Raises:
     UserError: names the field that is missing, surplus or of another type.
   """
-  name = config.get('name', DEFAULT)
+  name = _name(config)
   fields = find_architecture(name).fields
   for key in config:
     if key not in fields and key != 'name':
@@ -184,6 +184,15 @@ def list_fields(name: str) -> str:
   return f'{name!r}, which has {", ".join(find_architecture(name).fields)}'
 
 
+def _name(config):
+  if 'name' not in config:
+    raise UserError(
+      'config.model.name is missing; add it, as configs/default.py has it: '
+      f'{DEFAULT!r}'
+    )
+  return config['name']
+
+
 def _unknown_field(key, name):
   if is_field_of_another(key, name):
     return f'config.model.{key} is not a field of {list_fields(name)}'
@@ -197,7 +206,7 @@ def _unknown_field(key, name):
 
 def free_keys(config: ml_collections.ConfigDict) -> list[str]:
   """Returns the keys, as 'model.scan', that a run may resume with changed."""
-  architecture = find_architecture(config.get('name', DEFAULT))
+  architecture = find_architecture(_name(config))
   return [f'model.{name}' for name in architecture.names('compute')]
 
 
@@ -219,8 +228,8 @@ def create_model(
     raise UserError(
       f'config.dtype = {dtype!r} is unknown; there are {", ".join(DTYPES)}'
     )
-  fields = dict(config)
-  name = fields.pop('name', DEFAULT)
+  name = _name(config)
+  fields = {key: value for key, value in config.items() if key != 'name'}
   architecture = find_architecture(name)
   for key in fields:
     if key not in architecture.fields:
@@ -248,7 +257,7 @@ def check_network(
     model: the network that `create_model` built from it.
     image_size: of the run, in pixels.
   """
-  name = config.get('name', DEFAULT)
+  name = _name(config)
   if name not in MODELS:
     own.check_network(name, find_architecture(name), model, image_size)
 

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from convmixer_jax.config import short_kind, table
 from convmixer_jax.errors import UserError
 
 Tensors = Mapping[str, np.ndarray]
@@ -37,6 +38,9 @@ class Field:
       does; 'training': it only changes how the network is trained; 'compute':
       neither, so that a run may resume with another value.
     cpu_only: values that only CPUs can compute with.
+    groups: of a number of images that belong together in training, what they
+      are, such as 'BatchNorm groups'; a batch has to divide into them. 0 of
+      them stands for the whole batch.
   """
 
   default: Any
@@ -46,6 +50,18 @@ class Field:
   choices: tuple[str, ...] = ()
   role: Literal['network', 'training', 'compute'] = 'network'
   cpu_only: tuple[str, ...] = ()
+  groups: str = ''
+
+  def describe_values(self) -> str:
+    """Returns in words what values it takes, for a table."""
+    if self.choices:
+      optional = ['None'] if self.default is None else []
+      return f'one of {", ".join([*self.choices, *optional])}'
+    kind = short_kind(self.default)
+    if self.minimum is None:
+      return kind
+    below = '' if self.below is None else f' and below {self.below}'
+    return f'{kind}; at least {self.minimum}{below}'
 
   def check(self, key: str, value: Any) -> None:
     """Raises UserError, with the key, if `value` is out of range."""
@@ -165,6 +181,19 @@ class Architecture(NamedTuple):
   def names(self, *roles: str) -> list[str]:
     """Returns the names of the fields with one of these roles."""
     return [name for name, field in self.fields.items() if field.role in roles]
+
+  def describe_fields(self) -> str:
+    """Returns a table in Markdown of the fields."""
+    return table(
+      (
+        f'model.{name}',
+        field.default,
+        field.describe_values(),
+        field.text,
+        field.role == 'compute',
+      )
+      for name, field in self.fields.items()
+    )
 
   def network_fields(self, model: nn.Module) -> dict[str, Any]:
     """Returns the fields that decide what a trained `model` computes."""

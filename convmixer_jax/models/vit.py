@@ -46,9 +46,9 @@ _INIT = nn.initializers.normal(0.02)  # of all kernels but the patches'
 
 FIELDS = {
   'width': Field(64, 'channels of a token', minimum=1),
-  'depth': Field(4, 'blocks', minimum=1),
+  'depth': Field(4, 'number of blocks', minimum=1),
   'patch_size': Field(2, 'side of a patch, in pixels', minimum=1),
-  'heads': Field(4, 'of the attention; they divide the width', minimum=1),
+  'heads': Field(4, 'attention heads; they divide the width', minimum=1),
   'mlp_ratio': Field(4, "the MLP's hidden channels for each of a token's", 1),
   'drop_path': Field(
     0.0,

@@ -1,14 +1,12 @@
 """From a config and devices to a plan: compiles its batch, and the largest."""
 
 import importlib.metadata
-import math
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
 
-from convmixer_jax import config as config_lib
 from convmixer_jax import models
 from convmixer_jax.data.pipeline import steps_per_epoch
 from convmixer_jax.distributed import sharding
@@ -16,6 +14,10 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.planning import compilation, report
 from convmixer_jax.planning.chips import Chip
 from convmixer_jax.planning.search import largest_that_fits
+from convmixer_jax.training.batch_size import (
+  check_batch_size,
+  least_per_device,
+)
 
 _COMPILERS = ('libtpu', 'jax-cuda12-plugin', 'jax-cuda13-plugin')
 
@@ -58,7 +60,7 @@ def make_plan(
       )
   mesh = sharding.create_mesh(config.mesh, devices)
   num_chips = len(devices)
-  unit = least_per_chip(config)
+  unit = least_per_device(config)
   compiled, notes = {}, []
 
   def measure(images_per_chip):
@@ -77,7 +79,7 @@ def make_plan(
     return needed <= chip.memory, needed
 
   try:
-    config_lib.check_batch_size(config, num_chips)
+    check_batch_size(config, num_chips)
     first = config.batch_size // num_chips
   except UserError as error:
     first = unit
@@ -98,7 +100,9 @@ def make_plan(
       most=most,
       capacity=chip.memory,
     )
-    largest = report.largest_sentence(found, too_large, unit)
+    largest = report.largest_sentence(
+      found, too_large, unit, 'remat' in config.model
+    )
     chosen += [found] if found and found not in chosen else []
   return {
     'chip': {
@@ -123,13 +127,6 @@ def make_plan(
       for b in chosen
     ],
   }
-
-
-def least_per_chip(config: ml_collections.ConfigDict) -> int:
-  """Returns the fewest images with which no group straddles chips."""
-  mixed = (config_lib.mixes(config) and config.mixup.group_size) or 1
-  normalized = config.model.get('bn_group_size', 0) or 1
-  return math.lcm(mixed, normalized * config.accum_steps)
 
 
 def _with_batch_size(config, batch_size):

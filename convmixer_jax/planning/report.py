@@ -1,7 +1,7 @@
 """What follows from a compiled step: the bound, hours, and a table of it all.
 
 The bound is a roofline's: no step takes less time than its operations at the
-peak rate, or its bytes at the peak bandwidth. It is no prediction. Depthwise
+peak rate, or its bytes at the peak bandwidth. It is not a prediction. Depthwise
 convolutions in particular cannot use a TPU's matrix unit, whose rate is the
 peak; how fast its vector unit is, is not published.
 """
@@ -108,7 +108,9 @@ def table(plan: dict[str, Any]) -> str:
     row(f'  {name}', 'memory', lambda m, name=name: _number(m[name] / _GIB))
   lines.append('a step, on each chip')
   row('  matrix products, TFLOP', 'matrix_flops', _tera)
-  row('  depthwise convolutions, TFLOP', 'depthwise_flops', _tera)
+  has_depthwise = any(column['depthwise_flops'] for column in columns)
+  if has_depthwise:
+    row('  depthwise convolutions, TFLOP', 'depthwise_flops', _tera)
   row('  (XLA counts, loops once)', 'xla_flops', _tera)
   row('  main memory, GB', 'memory_traffic', lambda n: _number(n / 1e9))
   row('  operations at the peak, ms', 'arithmetic_seconds', _milliseconds)
@@ -127,15 +129,16 @@ def table(plan: dict[str, Any]) -> str:
   row('  steps', 'num_steps', '{:,}'.format)
   row('  hours', 'hours', _number)
   row('  chip-hours', 'chip_hours', _number)
-  return '\n'.join([*lines, '', plan['largest'], _CAVEAT])
+  caveat = [_CAVEAT, _DEPTHWISE] if has_depthwise else [_CAVEAT]
+  return '\n'.join([*lines, '', plan['largest'], *caveat])
 
 
 _CAVEAT = (
   'The bound is not a measurement: expect a run to take longer. It leaves out '
-  'communication,\nevaluation and input, and depthwise convolutions do not '
-  'run at the peak. Operations are\ncounted in the traced step, bytes in the '
-  'compiled program: what it moves, not what is\nneeded.'
+  'communication,\nevaluation and input. Operations are counted in the traced '
+  'step, bytes in the compiled\nprogram: what it moves, not what is needed.'
 )
+_DEPTHWISE = 'Depthwise convolutions do not run at the peak.'
 
 
 def _kinds(columns):
@@ -168,13 +171,23 @@ def _milliseconds(seconds):
   return _number(seconds * 1e3)
 
 
-def largest_sentence(fits: int, too_large: int | None, unit: int) -> str:
-  """Says what the search found; all in images a chip."""
+def largest_sentence(
+  fits: int, too_large: int | None, unit: int, has_remat: bool
+) -> str:
+  """Says what the search found, in images a chip.
+
+  Args:
+    fits: the largest batch that fits, 0 for none.
+    too_large: the smallest that does not, None for none.
+    unit: the smallest batch there can be.
+    has_remat: whether the network has the field `remat`.
+  """
   if not fits:
+    remat = '--config.model.remat=True, ' if has_remat else ''
     return (
       f'No batch fits: {unit} images a chip, the least for accumulation and '
-      'whole groups, need more. Try --config.model.remat=True, '
-      '--config.mesh.fsdp, or smaller groups.'
+      f'whole groups, need more. Try {remat}--config.mesh.fsdp, or smaller '
+      'groups.'
     )
   beyond = (
     f'{too_large:,} do not fit' if too_large else 'the data set has no more'

@@ -1,4 +1,4 @@
-"""AdamW with the paper's schedule, clipping and decay mask, from optax."""
+"""AdamW with a schedule, clipping and decay mask, from optax."""
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,10 @@ def create_schedule(
 ) -> optax.Schedule:
   """Returns the learning rate of each update, by its number from 0.
 
-  'paper': the authors' triangle, up to the peak until 2/5 of the epochs, down
-  to a twentieth of it until 4/5, down to 0, turning at whole epochs (rounded
-  down) where there are at least five; an update has the rate of the end of its
-  step, so the last has 0. 'cosine' and 'constant' follow a linear
+  'triangular', of ConvMixer's authors: up to the peak until 2/5 of the epochs,
+  down to a twentieth of it until 4/5, down to 0, turning at whole epochs
+  (rounded down) where there are at least five; an update has the rate of the
+  end of its step, so the last has 0. 'cosine' and 'constant' follow a linear
   warm-up of `warmup_epochs`.
 
   Args:
@@ -28,7 +28,7 @@ def create_schedule(
     UserError: the run ends before the warm-up does.
   """
   peak = config.learning_rate
-  if config.schedule == 'paper':
+  if config.schedule == 'triangular':
     epochs = config.num_epochs
     if config.num_steps or epochs < 5:  # too few to turn at whole ones
       turns = [0, num_steps * 2 // 5, num_steps * 4 // 5, num_steps]
@@ -71,8 +71,8 @@ def create_optimizer(
   embeddings, unless `config.decay_all`. Like PyTorch's AdamW it is multiplied
   with the learning rate.
 
-  With a `config.body_lr_scale` other than 1, all but the head have that times
-  the learning rate; with 0 they do not change, weight decay or not.
+  With a `config.backbone_lr_scale` other than 1, all but the head have that
+  times the learning rate; with 0 they do not change, weight decay or not.
 
   Args:
     config: the whole config.
@@ -90,18 +90,18 @@ def create_optimizer(
       mask=None if config.decay_all else decay_mask,
     )
 
-  scale = config.body_lr_scale
-  if scale == 1:  # the state of the optimizer as it always was
+  scale = config.backbone_lr_scale
+  if scale == 1:  # without a second optimizer's state
     optimizer = adamw(schedule)
   else:
     slower = adamw(lambda step: scale * schedule(step))
     optimizer = optax.multi_transform(
       {
         'head': adamw(schedule),
-        'body': slower if scale else optax.set_to_zero(),
+        'backbone': slower if scale else optax.set_to_zero(),
       },
       lambda params: {
-        name: 'head' if name == head else 'body' for name in params
+        name: 'head' if name == head else 'backbone' for name in params
       },
     )
   if not config.clip_norm:

@@ -1,4 +1,4 @@
-"""The one command of all benchmarks: what its help shows."""
+"""The benchmark command: its help, and unknown benchmarks."""
 
 import commands
 import pytest

@@ -14,7 +14,7 @@ from etils import epath
 
 from convmixer_jax.checkpoints import checkpointer as checkpointer_lib
 from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
-from convmixer_jax.checkpoints.restore import restore_newest
+from convmixer_jax.checkpoints.restore import restore, restore_newest
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.checkpoints.workdir import describe_run
 from convmixer_jax.errors import UserError
@@ -72,11 +72,6 @@ def test_progress_is_restored_and_defaults_without_its_file(tmp_path):
   _, _, progress = newest(tmp_path)
   assert progress.skipped_in_a_row == 3
   assert progress.window.train_loss.count == 0
-  # As written before it was counted:
-  shutil.rmtree(tmp_path / 'checkpoints/1/skipped')
-  (tmp_path / 'checkpoints/1/SHA256SUMS').unlink()
-  _, _, progress = newest(tmp_path)
-  assert progress.skipped_in_a_row == 0
 
 
 def test_new_directory_restores_nothing(tmp_path):
@@ -142,28 +137,36 @@ def test_newest_undamaged_checkpoint_is_restored(workdir, capsys, damage):
 
 def test_without_checksums_orbax_restores_a_flipped_bit_unnoticed(workdir):
   """Why there are checksums."""
-  (workdir / 'checkpoints/3/SHA256SUMS').unlink()
   flip(kernel_file(workdir / 'checkpoints/3'))
-  step, state, _ = newest(workdir)
-  assert step == 3
+  state, _ = restore(
+    epath.Path(workdir), 3, state_of(0), Progress(empty_window())
+  )
+  assert state.step == 3
   assert not np.array_equal(
     state.params['kernel'], state_of(3).params['kernel']
   )
 
 
-def test_without_checksums_an_unreadable_checkpoint_counts_as_damaged(
-  workdir, capsys
-):
+def test_what_cannot_be_restored_is_damaged(workdir, capsys):
+  checkpointer = Checkpointer(epath.Path(workdir), keep=9)
+  with contextlib.closing(checkpointer):
+    state = state_of(4).replace(params={'of another network': jnp.ones(3)})
+    checkpointer.save(state, Progress(empty_window()))
+  assert_newest(workdir, 3)
+  (line,) = capsys.readouterr().out.splitlines()
+  assert 'step 4 is damaged (ValueError: ' in line
+
+
+def test_what_has_no_checksums_is_damaged(workdir, capsys):
   (workdir / 'checkpoints/3/SHA256SUMS').unlink()
-  truncate(workdir / 'checkpoints/3/state/manifest.ocdbt')
   assert_newest(workdir, 2)
   (line,) = capsys.readouterr().out.splitlines()
-  assert 'step 3 is damaged (ValueError: ' in line
+  assert 'step 3 is damaged (SHA256SUMS is missing)' in line
 
 
 def test_older_checkpoint_with_damaged_metrics_is_moved(workdir, capsys):
-  for path in (workdir / 'checkpoints').glob('*/SHA256SUMS'):
-    path.unlink()
+  for step in (1, 2):
+    (workdir / f'checkpoints/{step}/SHA256SUMS').unlink()
   (workdir / 'checkpoints/1/metrics/metrics').write_text('{"eval_acc')
   assert_newest(workdir, 3)
   assert 'step 1 is damaged (metrics' in capsys.readouterr().out

@@ -77,5 +77,5 @@ def test_damaged_checksum_file_is_found(directory):
   for length in range(0, len(text) - 1, 13):
     path.write_bytes(text[:length])
     assert find(directory), f'{length} bytes'
-  path.unlink()  # as in a checkpoint of before there were any
-  assert find(directory) is None
+  path.unlink()
+  assert find(directory) == 'SHA256SUMS is missing'

@@ -40,3 +40,24 @@ def test_directory_of_a_process_killed_at_its_start_counts_as_new(
   workdir.describe_run(epath.Path(tmp_path), config, None, 'table')
   names = {path.name for path in tmp_path.iterdir()}
   assert names == {'config.json', 'versions.json', 'parameters.txt'}
+
+
+def test_a_run_that_lacks_a_key_is_refused_by_it(config, tmp_path):
+  older = config.copy_and_resolve_references()
+  del older.new_head
+  older.old_key = True
+  workdir.describe_run(epath.Path(tmp_path), older, None, 'table')
+  message = (
+    r'a run with another config: new_head \(missing -> False\), '
+    r'old_key \(True -> missing\); give the old values'
+  )
+  with pytest.raises(UserError, match=message) as error:
+    workdir.check_workdir(epath.Path(tmp_path), config)
+  assert '\n' not in str(error.value)
+
+
+def test_a_run_without_the_name_of_its_network_is_refused(config, tmp_path):
+  del config.model.name
+  workdir.describe_run(epath.Path(tmp_path), config, None, 'table')
+  with pytest.raises(UserError, match=r'config of ours \(it has no model.name'):
+    workdir.read_config(epath.Path(tmp_path))

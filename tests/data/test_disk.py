@@ -1,4 +1,4 @@
-"""Room and locks where sets are made."""
+"""Checks of disk space and locks of directories of data sets."""
 
 from types import SimpleNamespace
 
@@ -17,10 +17,10 @@ def test_too_little_space_is_reported_with_both_sizes(tmp_path, monkeypatch):
     disk.check_space(tmp_path, 151_600_000_000)
 
 
-def test_second_process_is_refused_while_a_set_is_prepared(tmp_path):
+def test_only_one_process_can_lock_a_directory(tmp_path):
   with (
     disk.locked(tmp_path / 'set'),
-    pytest.raises(UserError, match='another process is at work'),
+    pytest.raises(UserError, match='another process uses'),
     disk.locked(tmp_path / 'set'),
   ):
     pass
@@ -28,7 +28,7 @@ def test_second_process_is_refused_while_a_set_is_prepared(tmp_path):
     pass
 
 
-def test_file_as_data_dir_is_refused(tmp_path):
+def test_a_file_as_data_dir_is_refused(tmp_path):
   (tmp_path / 'file').touch()
   with (
     pytest.raises(UserError, match='Not a directory; choose another'),

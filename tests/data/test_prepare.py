@@ -1,4 +1,4 @@
-"""The prepare command: what it makes, checks and says, and when it fails."""
+"""The prepare command: its results, checks, output and errors."""
 
 import os
 import signal
@@ -25,14 +25,14 @@ from convmixer_jax.errors import UserError
 
 @pytest.fixture(scope='module')
 def prepared(tmp_path_factory, manual_dir):
-  """An imagenet2012 that the command has made; tests may not change it."""
+  """The data set imagenet2012 made by the command; read-only."""
   data_dir = tmp_path_factory.mktemp('data')
   prepare.prepare('imagenet2012', str(data_dir), manual_dir)
   return data_dir
 
 
 class TestMaking:
-  def test_tiny_tars_make_a_set_that_is_reported_as_partial(
+  def test_set_of_few_images_is_made_with_a_warning(
     self, tmp_path, manual_dir, capsys
   ):
     prepare.prepare('imagenet2012', str(tmp_path), manual_dir)
@@ -46,7 +46,7 @@ class TestMaking:
       f'{s}_{i}.JPEG' for s in SYNSETS for i in (1, 2, 3)
     )
 
-  def test_second_call_only_checks_the_set(self, prepared, capsys):
+  def test_a_second_call_only_checks(self, prepared, capsys):
     file = next((prepared / 'imagenet2012/5.1.0').glob('*train*'))
     before = file.stat().st_mtime_ns
     prepare.prepare('imagenet2012', str(prepared), '/no/such/directory')
@@ -65,7 +65,7 @@ class TestMaking:
       prepare.prepare('imagenet2012', str(tmp_path))
     assert not list(tmp_path.glob('imagenet2012/*'))
 
-  def test_files_of_a_killed_run_are_deleted(
+  def test_incomplete_files_of_a_killed_run_are_deleted(
     self, tmp_path, manual_dir, capsys
   ):
     left = tmp_path / 'imagenet2012' / 'incomplete.ABC123_5.1.0'
@@ -75,9 +75,7 @@ class TestMaking:
     assert f'Deleting {left}' in capsys.readouterr().out
     assert not left.exists()
 
-  def test_directory_that_is_not_a_data_set_is_not_touched(
-    self, tmp_path, manual_dir
-  ):
+  def test_a_directory_that_is_not_a_set_is_kept(self, tmp_path, manual_dir):
     file = tmp_path / 'imagenet2012' / '5.1.0' / 'precious'
     file.parent.mkdir(parents=True)
     file.touch()
@@ -85,9 +83,7 @@ class TestMaking:
       prepare.prepare('imagenet2012', str(tmp_path), manual_dir)
     assert file.exists()
 
-  def test_full_disk_is_reported_and_leaves_nothing(
-    self, tmp_path, manual_dir, monkeypatch
-  ):
+  def test_a_full_disk_is_reported(self, tmp_path, manual_dir, monkeypatch):
     from tensorflow_datasets.core import file_adapters
 
     def write_examples(path, iterator):
@@ -99,7 +95,7 @@ class TestMaking:
       prepare.prepare('imagenet2012', str(tmp_path), manual_dir)
     assert not list(tmp_path.glob('imagenet2012/*'))
 
-  def test_truncated_inner_tar_is_refused_and_leaves_nothing(self, tmp_path):
+  def test_a_truncated_inner_tar_is_reported(self, tmp_path):
     members = [(f'{s}.tar', inner_tar(s)[:3900]) for s in SYNSETS]
     write_train_tar(tmp_path, members)
     write_validation_tar(tmp_path)
@@ -108,9 +104,7 @@ class TestMaking:
     one_line(error)
     assert not list(tmp_path.glob('data/imagenet2012/*'))
 
-  def test_unavailable_version_is_refused_with_the_prepared_one(
-    self, prepared, tmp_path, capsys
-  ):
+  def test_another_version_is_mentioned(self, prepared, tmp_path, capsys):
     with pytest.raises(UserError, match=r'TFDS makes no version but 5.1.0'):
       prepare.prepare('imagenet2012:5.0.0', str(prepared))
     assert f'{prepared}/imagenet2012/5.1.0; to use that' in (
@@ -120,7 +114,7 @@ class TestMaking:
   @pytest.mark.parametrize(
     ('name', 'message'),
     [
-      ('cifar11', "'cifar11' is not digits nor a data set of TFDS"),
+      ('cifar11', "'cifar11' is neither digits nor a TFDS data set"),
       ('imagenette/huge', 'not found.*full-size-v2, 320px-v2'),
       ('imagenet2012:4.0.0', 'cannot be loaded at version 4.0.0, only'),
     ],
@@ -130,15 +124,13 @@ class TestMaking:
       prepare.prepare(name, str(tmp_path))
     one_line(error)
 
-  def test_bucket_as_data_dir_is_refused(self):
+  def test_a_bucket_as_data_dir_is_refused(self):
     with pytest.raises(UserError, match='not a local directory'):
       prepare.prepare('cifar10', 'gs://bucket/data')
 
 
 class TestVerifying:
-  def test_labels_that_tfds_shifted_are_found(
-    self, tmp_path, manual_dir, monkeypatch
-  ):
+  def test_shifted_labels_are_found(self, tmp_path, manual_dir, monkeypatch):
     write_train_tar(tmp_path)
     write_validation_tar(tmp_path, ['./', *VALIDATION_NAMES])
     monkeypatch.setattr(tars, 'check_validation_tar', lambda _: 6)
@@ -149,23 +141,21 @@ class TestVerifying:
     assert 'packed with its directory' in one_line(error)
 
   @pytest.mark.parametrize(
-    ('harm', 'message'),
+    ('damage', 'message'),
     [
       (lambda path: path.unlink(), 'is missing'),
       (lambda path: os.truncate(path, 70_000), 'is damaged|holds 0 of'),
       (lambda path: path.write_bytes(b''), 'is damaged'),
     ],
   )
-  def test_damaged_files_are_reported(
-    self, tmp_path, manual_dir, harm, message
-  ):
+  def test_damaged_files_are_found(self, tmp_path, manual_dir, damage, message):
     prepare.prepare('imagenet2012', str(tmp_path), manual_dir)
-    harm(next(tmp_path.glob('imagenet2012/5.1.0/*train*')))
+    damage(next(tmp_path.glob('imagenet2012/5.1.0/*train*')))
     with pytest.raises(UserError, match=message) as error:
       prepare.prepare('imagenet2012', str(tmp_path), manual_dir)
     assert 'train.array_record-00000-of-00001' in one_line(error)
 
-  def test_published_counts_are_known(self):
+  def test_full_counts_are_found_by_name_and_config(self):
     def counts(full_name):
       info = SimpleNamespace(full_name=full_name)
       name = full_name.partition('/')[0]
@@ -178,7 +168,7 @@ class TestVerifying:
 
 
 class TestDownloads:
-  def test_archive_in_the_manual_dir_is_used(
+  def test_an_archive_in_the_manual_dir_is_used(
     self, tmp_path, capsys, monkeypatch
   ):
     import tensorflow_datasets as tfds
@@ -202,7 +192,7 @@ class TestDownloads:
     assert 'It holds train 50, test 10 examples' in out
     assert 'NOT the full cifar10' in out
 
-  def test_missing_network_is_reported_with_the_file_to_download(
+  def test_error_without_network_names_the_file_to_download(
     self, tmp_path, monkeypatch
   ):
     import requests
@@ -221,12 +211,12 @@ class TestDownloads:
   def test_long_reasons_are_shortened_in_the_middle(self):
     info = SimpleNamespace(full_name='cifar10/3.0.2')
     builder = SimpleNamespace(name='cifar10', info=info)
-    error = make.explained(ValueError('a' * 5000 + '\nthe reason'), builder)
+    error = make.to_user_error(ValueError('a' * 5000 + '\nthe reason'), builder)
     assert len(str(error)) < 600 and 'the reason' in str(error)
 
 
 def run_command(*arguments, code=None):
-  """Runs the command as a user does; or code before it, in its process."""
+  """Runs the command in a process, or `code` in place of the command."""
   program = ['-c', code] if code else ['convmixer_jax', 'prepare']
   return commands.run([*program, *arguments])
 
@@ -243,7 +233,7 @@ class TestCommand:
     assert result.stderr.startswith('error: 0 data sets are named, not one')
 
   @pytest.mark.slow
-  def test_killed_run_leaves_only_an_incomplete_directory(
+  def test_a_killed_run_leaves_only_incomplete_files(
     self, tmp_path, manual_dir
   ):
     flags = [f'--data_dir={tmp_path}', f'--manual_dir={manual_dir}']
@@ -280,7 +270,7 @@ command.run(prepare.main)
   reason='CONVMIXER_TEST_DATA names no TFDS data_dir with real images',
 )
 @pytest.mark.parametrize('name', ['cifar10', 'imagenet2012'])
-def test_real_sets_pass_the_checks(name, capsys):
+def test_real_sets_are_verified(name, capsys):
   prepare.prepare(name, os.environ['CONVMIXER_TEST_DATA'])
   out = capsys.readouterr().out
   assert 'already' in out

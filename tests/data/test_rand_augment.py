@@ -1,4 +1,4 @@
-"""RandAugment: pixels against timm's and torchvision's, draws against laws."""
+"""RandAugment: pixels and distributions equal timm's and torchvision's."""
 
 import hashlib
 import pathlib
@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from convmixer_jax.data.augment import rand_augment
-from convmixer_jax.data.augment.policies import DIALECTS, Draw
+from convmixer_jax.data.augment.policies import POLICIES, Draw
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 FILL = (124, 116, 104)
@@ -31,7 +31,7 @@ def config(**changes):
   return ml_collections.ConfigDict(
     {
       'num_ops': 2,
-      'dialect': 'timm',
+      'policy': 'timm',
       'magnitude': 9.0,
       'magnitude_std': 0.5,
       'probability': 0.5,
@@ -59,9 +59,9 @@ def apply_as_torchvision(key, images):
 
 
 def check_operation(name, stored, images, apply):
-  whole = [key for key in stored if key.startswith(f'result/{name}/')]
-  assert whole
-  for key in whole:  # shows by how much, where digests only tell that
+  arrays = [key for key in stored if key.startswith(f'result/{name}/')]
+  assert arrays
+  for key in arrays:  # show the size of a difference, which digests do not
     np.testing.assert_array_equal(apply(key[7:], images), stored[key], key)
   differ = [
     key
@@ -72,19 +72,19 @@ def check_operation(name, stored, images, apply):
   assert not differ
 
 
-@pytest.mark.parametrize('name', DIALECTS['timm'].operations)
+@pytest.mark.parametrize('name', POLICIES['timm'].operations)
 def test_operation_equals_timm(timm, name):
   check_operation(name, timm, timm, apply_as_timm)
 
 
-@pytest.mark.parametrize('name', DIALECTS['torchvision'].operations)
+@pytest.mark.parametrize('name', POLICIES['torchvision'].operations)
 def test_operation_equals_torchvision(timm, torchvision, name):
   check_operation(name, torchvision, timm, apply_as_torchvision)
 
 
-def test_torchvision_draws_evenly_at_its_own_interpolation():
+def test_torchvision_draws_uniformly_with_its_own_interpolation():
   settings = config(
-    dialect='torchvision', magnitude=12.0, magnitude_std=0.0, probability=1.0
+    policy='torchvision', magnitude=12.0, magnitude_std=0.0, probability=1.0
   )
   rng = np.random.default_rng(0)
   images = [
@@ -96,9 +96,9 @@ def test_torchvision_draws_evenly_at_its_own_interpolation():
     (12.0, 'nearest')
   }
   names = [draw.operation for draw in draws]
-  of_each = [names.count(name) for name in DIALECTS['torchvision'].operations]
-  assert len(of_each) == 14 and sum(of_each) == len(draws)
-  assert stats.chisquare(of_each).pvalue > 1e-3
+  counts = [names.count(name) for name in POLICIES['torchvision'].operations]
+  assert len(counts) == 14 and sum(counts) == len(draws)
+  assert stats.chisquare(counts).pvalue > 1e-3
   negated = sum(draw.negate for draw in draws)
   assert stats.binomtest(negated, len(draws)).pvalue > 1e-3
 
@@ -106,16 +106,16 @@ def test_torchvision_draws_evenly_at_its_own_interpolation():
 def test_operations_do_not_change_their_input(timm):
   image = timm['image/small']
   before = image.copy()
-  for dialect, (operations, _, resample) in DIALECTS.items():
+  for policy, (operations, _, resample) in POLICIES.items():
     for name in operations:
       draw = Draw(name, 8.0, False, resample or 'bilinear')
-      out = rand_augment.apply_operation(image, draw, True, FILL, dialect)
+      out = rand_augment.apply_operation(image, draw, True, FILL, policy)
       assert out.shape == image.shape and out.dtype == np.uint8
       assert not np.shares_memory(out, image)
       np.testing.assert_array_equal(image, before)
 
 
-def test_draws_have_timms_distributions():
+def test_draws_have_the_distributions_of_timm():
   rng = np.random.default_rng(0)
   num_images = 6000
   images = [
@@ -133,16 +133,16 @@ def test_draws_have_timms_distributions():
   # With replacement: of 225 ordered pairs, 15 repeat an operation.
   same = sum(len(i) == 2 and i[0].operation == i[1].operation for i in images)
   assert p_value([same, lengths[2] - same], [1 / 15, 14 / 15]) > 1e-3
-  of_each = [
+  counts = [
     sum(draw.operation == name for draw in draws)
-    for name in DIALECTS['timm'].operations
+    for name in POLICIES['timm'].operations
   ]
-  assert len(of_each) == 15
-  assert p_value(of_each, [1 / 15] * 15) > 1e-3
+  assert len(counts) == 15
+  assert p_value(counts, [1 / 15] * 15) > 1e-3
   for field, value in (('negate', True), ('resample', 'bicubic')):
     count = sum(getattr(draw, field) == value for draw in draws)
     assert p_value([count, len(draws) - count], [0.5, 0.5]) > 1e-3
-  # A normal law, cut off at 10, where its upper tail gathers.
+  # A normal distribution, clipped at 10: its upper tail is at 10.
   magnitudes = np.array([draw.magnitude for draw in draws])
   clipped = magnitudes == 10.0
   tail = stats.norm.sf(10, 9, 0.5)

@@ -146,7 +146,7 @@ def test_tensorboard_has_the_kernels_of_the_last_state(results, layout):
     'weights/patch_embedding': plots.kernel_grid(kernels['patch_embedding'])
   }
   for i, block in enumerate(kernels['depthwise']):
-    expected[f'weights/depthwise_{i:02}'] = plots.kernel_grid(block[..., None])
+    expected[f'weights/depthwise_{i:02}'] = plots.kernel_grid(block)
   assert pictures.keys() == expected.keys()
   for name, picture in expected.items():
     np.testing.assert_array_equal(pictures[name], picture, err_msg=name)

@@ -20,16 +20,19 @@ from architectures import (
   images_of,
   normalized,
 )
+from trained_models import trained_model
 
 from convmixer_jax import config as config_lib
 from convmixer_jax import export, models
 from convmixer_jax.analysis import flops
 from convmixer_jax.errors import UserError
 from convmixer_jax.evaluation import predictions
+from convmixer_jax.models.inference import make_inference
 from convmixer_jax.planning import build, compilation, report
 from convmixer_jax.planning.chips import Chip
-from convmixer_jax.pretrained import weights
-from convmixer_jax.training import initialize, steps
+from convmixer_jax.pretrained import weight_files
+from convmixer_jax.pretrained.load import load
+from convmixer_jax.training import initialize
 
 
 def test_every_registered_network_has_a_tiny_form():
@@ -97,13 +100,13 @@ def test_weights_saved_with_timm_names_load_bit_for_bit(name, tmp_path):
   variables = {'batch_stats': {}, **variables}
   fields = architecture.network_fields(model)
   first, second = (str(tmp_path / f'{i}.safetensors') for i in (1, 2))
-  weights.save(weights.Weights(fields, 10, variables, network=name), first)
-  loaded = weights.load(first)
+  weight_files.save(trained_model(model, variables), first)
+  loaded = load(first)
   assert (loaded.network, loaded.num_classes) == (name, 10)
-  assert loaded.model == fields
+  assert loaded.fields == fields
   assert_identical(loaded.variables, variables)
-  weights.save(loaded, second)
-  assert_identical(weights.load(second).variables, variables)
+  weight_files.save(loaded, second)
+  assert_identical(load(second).variables, variables)
   tensors = architecture.state_dict.to_timm(variables)
   assert all(map(architecture.state_dict.matches, tensors))
   others = [m for other, m in models.MODELS.items() if other != name]
@@ -121,7 +124,7 @@ def test_fast_inference_and_exports_equal_the_network(name, size):
   dataset.image_size = size
   config = ml_collections.ConfigDict({'dataset': dataset})
   logits = jax.jit(
-    lambda images: steps.classify(variables, images, model=model, config=config)
+    lambda images: make_inference(model, variables, dataset)(images)
   )(images)
   np.testing.assert_allclose(logits, expected, atol=2e-5)
   infer = predictions._make_inference(variables, model=model, config=config)
@@ -141,9 +144,7 @@ def test_fast_inference_and_exports_equal_the_network(name, size):
 def test_weights_of_another_network_are_refused_by_name(name, tmp_path):
   model, variables = create(name)
   path = str(tmp_path / 'x.safetensors')
-  fields = models.MODELS[name].network_fields(model)
-  variables = {'batch_stats': {}, **variables}
-  weights.save(weights.Weights(fields, 10, variables, network=name), path)
+  weight_files.save(trained_model(model, variables), path)
   other = next(n for n in NAMES if n != name)
   config = config_of(other)
   config.init_from = path
@@ -153,7 +154,7 @@ def test_weights_of_another_network_are_refused_by_name(name, tmp_path):
     match=f"config.model.name = '{other}' .there '{name}'.; give "
     f'--config.model.name={name}$',
   ):
-    initialize.load_start(config, model)
+    initialize.load_pretrained(config, model)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -183,9 +184,9 @@ def test_plan_counts_flops_and_compiles_the_step(name, monkeypatch):
   assert step.memory['parameters'] == 4 * parameters
   (column,) = plan['steps']
   assert column['matrix_flops'] == matrix
-  assert 'batch, images' in report.table(
-    plan | {'config': 'C', 'topology': 'T'}
-  )
+  table = report.table(plan | {'config': 'C', 'topology': 'T'})
+  assert 'batch, images' in table
+  assert ('depthwise' in table.lower()) == (depthwise > 0)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -238,13 +239,12 @@ def test_unknown_network_is_refused(name, message):
 
 def test_weights_file_that_names_a_module_does_not_import_it(tmp_path):
   model, variables = create('vit')
-  fields = models.MODELS['vit'].network_fields(model)
   path = str(tmp_path / 'x.safetensors')
-  told = weights.Weights(fields, 10, variables, network='vit')
-  weights.save(told, path)
-  tensors, record = weights._read_safetensors(path)
-  assert record['network'] == 'vit'
-  assert weights._find_network(tensors, 'this_would_run:X', None) == 'vit'
+  weight_files.save(trained_model(model, variables), path)
+  tensors, metadata = weight_files._read_safetensors(path)
+  assert metadata['network'] == 'vit'
+  found = weight_files.infer_architecture(tensors, 'this_would_run:X', None)
+  assert found == 'vit'
 
 
 def test_network_that_fails_in_evaluation_mode_is_reported():

@@ -15,8 +15,7 @@ import pytest
 from jax.experimental.pallas import tpu
 
 from configs import default, imagenet
-from convmixer_jax import config as config_lib
-from convmixer_jax.benchmarks.model_shapes import Shape, count_operations
+from convmixer_jax.benchmarks.benchmark_cases import BenchmarkCase, count_flops
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.planning import (
@@ -34,6 +33,10 @@ from convmixer_jax.planning.chips import (
 )
 from convmixer_jax.planning.data import data_size
 from convmixer_jax.planning.search import largest_that_fits
+from convmixer_jax.training.batch_size import (
+  check_batch_size,
+  least_per_device,
+)
 from convmixer_jax.training.trainer import create_trainer
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -308,7 +311,7 @@ def test_batch_that_does_not_fit_is_reported(plan_of):
 
 def test_kernels_for_cpus_are_refused(plan_of):
   config = imagenet.get_config('768_32')
-  config.model.depthwise = 'native'
+  config.model.depthwise = 'cpu'
   with pytest.raises(UserError, match='leave it out for what TPU v5p uses'):
     plan_of(config)
 
@@ -327,16 +330,16 @@ def test_kernels_for_cpus_are_refused(plan_of):
 def test_each_chip_gets_whole_groups(changes, images):
   config = imagenet.get_config()
   config.update_from_flattened_dict(changes)
-  assert build.least_per_chip(config) == images
+  assert least_per_device(config) == images
   config.batch_size = 10 * images
-  config_lib.check_batch_size(config, 10)
+  check_batch_size(config, 10)
 
 
 def test_operations_equal_those_of_the_benchmark():
   config = imagenet.get_config('1024_20')
   matrix, depthwise = report.count_by_unit(config, 64, 1000)
-  shape = Shape(1024, 20, 14, 9, batch_size=64)
-  assert matrix + depthwise == count_operations(shape)['train']
+  case = BenchmarkCase(1024, 20, 14, 9, batch_size=64)
+  assert matrix + depthwise == count_flops(case)['train']
   assert depthwise == 3 * 20 * (2 * 64 * 16**2 * 1024 * 9**2)
 
 

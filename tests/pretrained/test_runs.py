@@ -36,24 +36,35 @@ def test_loading_a_run_restores_its_checkpoints_and_writes_nothing(trained_run):
     if 'eval_accuracy' in row
   }
   best = max(accuracies, key=lambda step: (accuracies[step], step))
-  for step, expected in ((None, 40), (25, 25), (32, 32), ('best', best)):
-    model, variables = run.restore(step)
+  for step, expected in (
+    ('newest', 40),
+    (25, 25),
+    (32, 32),
+    ('best', best),
+    (None, best),
+  ):
+    trained = run.load(step)
+    assert trained.step == run.find_step(step) == expected
     state = read_state(trained_run, expected)
-    assert set(variables) == {'params', 'batch_stats'}
-    for name, tree in variables.items():
+    assert set(trained.variables) == {'params', 'batch_stats'}
+    for name, tree in trained.variables.items():
       jax.tree.map(np.testing.assert_array_equal, tree, state[name])
+    model = trained.model
     assert (model.num_classes, model.depth) == (10, 2)
   assert contents(trained_run) == before
 
 
 def test_restored_network_has_the_metrics_of_the_run(trained_run):
   run = convmixer_jax.load_run(trained_run)
-  model, variables = run.restore()
+  trained = run.load('newest')
   source = sources.create_source(run.config.dataset, 'test')
   images = np.stack([source[i]['image'] for i in range(len(source))])
   labels = np.array([source[i]['label'] for i in range(len(source))])
   logits = np.asarray(
-    model.apply(variables, (images / 255 - 0.5) / 0.25, train=False), np.float64
+    trained.model.apply(
+      trained.variables, (images / 255 - 0.5) / 0.25, train=False
+    ),
+    np.float64,
   )
   losses = np.log(np.exp(logits).sum(-1)) - logits[range(len(labels)), labels]
   measured = run.metrics[-1]
@@ -71,13 +82,13 @@ def test_config_of_a_run_can_start_another_run(trained_run, config):
   )
   run.config.update_from_flattened_dict({'model.width': 4, 'num_steps': 1})
   run.config.model.depthwise = 'xla'
-  assert run.restore()[0].width == 16
+  assert run.load().model.width == 16
 
 
 def test_missing_step_is_refused_with_the_list(trained_run):
   run = convmixer_jax.load_run(trained_run)
   with pytest.raises(UserError, match=r'of step 6; there are 16, 25, 32, 40$'):
-    run.restore(6)
+    run.load(6)
 
 
 def test_run_without_checkpoints_is_loaded_but_not_restored(
@@ -87,7 +98,7 @@ def test_run_without_checkpoints_is_loaded_but_not_restored(
   run = convmixer_jax.load_run(tmp_path)
   assert run.metrics == [] and run.class_names is None
   with pytest.raises(UserError, match='has no checkpoint yet'):
-    run.restore()
+    run.load()
   assert [path.name for path in tmp_path.iterdir()] == ['config.json']
 
 
@@ -98,7 +109,7 @@ def test_best_step_without_evaluations_is_refused(trained_run, tmp_path):
   )
   run = convmixer_jax.load_run(tmp_path)
   with pytest.raises(UserError, match=r'none is the best; there are 25$'):
-    run.restore('best')
+    run.load('best')
 
 
 @pytest.mark.parametrize(
@@ -149,8 +160,8 @@ writer.save(TrainState(np.int32(3), params, stats, ()), progress)
 writer.close()
 """
   devices.run(code, 4)
-  model, variables = convmixer_jax.load_run(tmp_path).restore()
-  assert model.num_classes == 4
-  kernel = variables['params']['head']['kernel']
+  trained = convmixer_jax.load_run(tmp_path).load()
+  assert trained.num_classes == trained.model.num_classes == 4
+  kernel = trained.variables['params']['head']['kernel']
   assert len(kernel.devices()) == 1
   np.testing.assert_array_equal(kernel, np.arange(32.0).reshape(8, 4))

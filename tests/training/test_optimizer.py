@@ -13,7 +13,7 @@ from convmixer_jax.training.optimizer import (
 )
 
 
-def test_triangular_schedule_of_the_paper(config):
+def test_triangular_schedule(config):
   config.learning_rate, config.num_epochs = 0.01, 7
   schedule = create_schedule(config, 10, 70)
   # The authors': interp(t, [0, E*2//5, E*4//5, E], [0, lr, lr/20, 0]).
@@ -27,7 +27,7 @@ def test_triangular_schedule_of_the_paper(config):
 @pytest.mark.parametrize(
   'length', [{'num_steps': 50}, {'num_epochs': 2, 'num_steps': 0}]
 )
-def test_triangular_schedule_of_short_runs_is_scaled(config, length):
+def test_triangular_schedule_where_epochs_are_too_long(config, length):
   config.learning_rate = 0.01
   config.update(length)
   schedule = create_schedule(config, 25, 50)
@@ -101,7 +101,7 @@ def test_weight_decay_applies_to_kernels_only():
   }
 
 
-def test_backbone_has_its_own_learning_rate(config):
+def test_the_backbone_has_its_own_learning_rate(config):
   config.clip_norm, config.weight_decay = 0.0, 0.1
   params = {
     'blocks': {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)},
@@ -110,7 +110,7 @@ def test_backbone_has_its_own_learning_rate(config):
   gradient = jax.tree.map(lambda x: 0.5 * x, params)
 
   def updates_of(scale, rate=0.1):
-    config.body_lr_scale = scale
+    config.backbone_lr_scale = scale
     optimizer = create_optimizer(config, lambda step: rate / (step + 1))
     state = optimizer.init(params)
     for _ in range(3):
@@ -127,8 +127,7 @@ def test_backbone_has_its_own_learning_rate(config):
 
 
 @pytest.mark.parametrize('clip_norm', [0.0, 1.0])
-def test_optimizer_state_is_adamws_without_a_backbone_rate(config, clip_norm):
-  """Checkpoints that were written before there was `body_lr_scale` restore."""
+def test_state_without_backbone_lr_scale_is_plain_adamw(config, clip_norm):
   config.clip_norm = clip_norm
   params = {'head': {'kernel': jnp.ones((3, 2))}}
   state = create_optimizer(config, lambda step: 0.1).init(params)

@@ -1,4 +1,4 @@
-"""Pictures: of runs, of networks, of evaluations."""
+"""Plots of runs, networks and evaluations."""
 
 import io
 
@@ -6,13 +6,12 @@ from matplotlib.figure import Figure
 
 from convmixer_jax.analysis.plots.evaluation import (
   confusion_matrix,
-  wrong_pictures,
+  misclassified_images,
 )
 from convmixer_jax.analysis.plots.networks import (
   accuracy_by_size,
-  depthwise_kernels,
   kernel_grid,
-  patch_filters,
+  kernels,
   receptive_fields,
 )
 from convmixer_jax.analysis.plots.runs import (
@@ -22,7 +21,7 @@ from convmixer_jax.analysis.plots.runs import (
 
 
 def to_png(figure: Figure) -> bytes:
-  """Returns the picture as the bytes of a PNG file."""
+  """Returns the figure as the content of a PNG file."""
   file = io.BytesIO()
   figure.savefig(file, format='png', dpi=120)
   return file.getvalue()
@@ -32,11 +31,10 @@ __all__ = [
   'accuracy_by_size',
   'compare_runs',
   'confusion_matrix',
-  'depthwise_kernels',
   'kernel_grid',
+  'kernels',
   'learning_curves',
-  'patch_filters',
+  'misclassified_images',
   'receptive_fields',
   'to_png',
-  'wrong_pictures',
 ]

@@ -1,4 +1,4 @@
-"""Pictures of a network: what it has learnt."""
+"""Plots of a network: kernels, receptive fields, accuracy by image size."""
 
 import itertools
 import math
@@ -7,21 +7,22 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-_KERNEL_PIXELS, _GAP = 24, 3  # of a kernel in a grid, at least; between two
-_MOST_COLUMNS = 4  # of panels
+_KERNEL_PIXELS = 24  # minimum side of a kernel in a grid
+_GAP = 3  # pixels between two kernels
+_MAX_COLUMNS = 4  # of panels
 
 
 def kernel_grid(kernels: np.ndarray) -> np.ndarray:
-  """Lays kernels out side by side, each scaled by its largest weight.
+  """Arranges kernels in a grid, each scaled by its own largest weight.
 
-  Grey is a weight of 0, lighter is positive. The scale tells nothing of a
-  kernel's size beside its neighbours'.
+  Grey is a weight of 0, lighter is positive. So the magnitudes of different
+  kernels cannot be compared.
 
   Args:
-    kernels: `[N, k, k, C]`, of one channel or of red, green and blue.
+    kernels: `[N, k, k, C]`, with one channel, or red, green and blue.
 
   Returns:
-    uint8 `[H, W, 3]`, as near to a square as N kernels can be.
+    uint8 `[H, W, 3]`, with about as many rows as columns.
   """
   count, size = kernels.shape[:2]
   largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
@@ -36,61 +37,47 @@ def kernel_grid(kernels: np.ndarray) -> np.ndarray:
   step = size * zoom + _GAP
   grid = np.full((rows * step + _GAP, columns * step + _GAP, 3), 255, np.uint8)
   for number, kernel in enumerate(pixels):
-    top, left = (place * step + _GAP for place in divmod(number, columns))
+    top, left = (index * step + _GAP for index in divmod(number, columns))
     grid[top : top + size * zoom, left : left + size * zoom] = kernel
   return grid
 
 
-def patch_filters(
-  filters: np.ndarray, width: int, title: str = 'Patch embedding'
-) -> Figure:
-  """Draws the patch embedding's filters as small colour pictures.
+def kernels(kernels: np.ndarray, num_channels: int, title: str) -> Figure:
+  """Draws kernels of a layer, or of each block in a panel of its own.
 
   Args:
-    filters: `[N, p, p, 3]`, as `pictures.select_kernels` gives them.
-    width: channels of the network, of which these are N.
+    kernels: `[N, k, k, C]`, or `[depth, N, k, k, C]` of blocks, as
+      `models.architecture.Architecture.pictures` gives them.
+    num_channels: of the layer, of which these are N.
     title: what they are.
   """
-  figure = Figure(figsize=(5, 5.4), layout='constrained')
-  axes = figure.subplots()
-  _show_grid(axes, filters)
-  figure.suptitle(
-    f'{title}: {_of(len(filters), width)}\n'
-    'each filter scaled by its largest weight; grey is 0',
-    fontsize='medium',
-  )
-  return figure
-
-
-def depthwise_kernels(
-  kernels: np.ndarray, width: int, title: str = 'Depthwise kernels'
-) -> Figure:
-  """Draws the depthwise kernels, a panel for each block.
-
-  Args:
-    kernels: `[depth, N, k, k]`, as `pictures.select_kernels` gives them.
-    width: channels of the network, of which these are N.
-    title: what they are.
-  """
+  if kernels.ndim == 4:
+    figure = Figure(figsize=(5, 5.4), layout='constrained')
+    _show_grid(figure.subplots(), kernels)
+    figure.suptitle(
+      f'{title}: {_of(len(kernels), num_channels)}\n'
+      'each filter scaled by its largest weight; grey is 0',
+      fontsize='medium',
+    )
+    return figure
   figure, panels = _panels(len(kernels))
   for axes, block, number in zip(panels, kernels, itertools.count(1)):
-    _show_grid(axes, block[..., None])
+    _show_grid(axes, block)
     axes.set_title(f'block {number}')
   figure.suptitle(
-    f'{title}: {_of(kernels.shape[1], width)}; each scaled by its '
+    f'{title}: {_of(kernels.shape[1], num_channels)}; each scaled by its '
     'largest weight; grey is 0, white positive'
   )
   return figure
 
 
 def receptive_fields(fields: np.ndarray) -> Figure:
-  """Draws the effective receptive field of each block's centre.
+  """Draws the effective receptive field of each block.
 
-  Brightness is the square root of the gradient, each panel by itself.
+  Brightness is the square root of the gradient, scaled for each panel.
 
   Args:
-    fields: `[depth, H, W]`, as `analysis.effective_receptive_fields` gives
-      them.
+    fields: `[depth, H, W]`, from `effective_receptive_fields`.
   """
   figure, panels = _panels(len(fields))
   for axes, field, number in zip(panels, fields, itertools.count(1)):
@@ -100,7 +87,7 @@ def receptive_fields(fields: np.ndarray) -> Figure:
   bar = figure.colorbar(image, ax=panels, shrink=0.8)
   ticks = (0, 0.01, 0.1, 0.25, 0.5, 1)
   bar.set_ticks([math.sqrt(tick) for tick in ticks], labels=map(str, ticks))
-  bar.set_label('gradient, of the largest')
+  bar.set_label('gradient, relative to the largest')
   figure.suptitle(
     'Effective receptive field: gradient of the centre of a '
     "block's output with respect to each pixel"
@@ -113,7 +100,7 @@ def accuracy_by_size(accuracies: Mapping[int, float], trained: int) -> Figure:
 
   Args:
     accuracies: by side of the images, in pixels.
-    trained: the side that the network was trained on.
+    trained: side of the images that the network was trained on.
   """
   figure = Figure(figsize=(6, 3.6), layout='constrained')
   axes = figure.subplots()
@@ -131,7 +118,7 @@ def accuracy_by_size(accuracies: Mapping[int, float], trained: int) -> Figure:
 
 
 def _panels(count):
-  columns = min(count, _MOST_COLUMNS)
+  columns = min(count, _MAX_COLUMNS)
   rows = -(-count // columns)
   figure = Figure(figsize=(3 * columns, 3 * rows + 0.6), layout='constrained')
   panels = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -145,7 +132,7 @@ def _show_grid(axes, kernels):
   axes.set_axis_off()
 
 
-def _of(count, width):
-  if count == width:
-    return f'all {width} channels'
-  return f'{count} of {width} channels, evenly spaced'
+def _of(count, num_channels):
+  if count == num_channels:
+    return f'all {num_channels} channels'
+  return f'{count} of {num_channels} channels, evenly spaced'

@@ -1,8 +1,8 @@
-"""From a decoded image to the pixels of one example, as timm does on ImageNet.
+"""Transforms of a decoded image for training and evaluation, as in timm.
 
 Training: random resized crop, horizontal flip, RandAugment. Evaluation: resize
-of the short side, central crop. Normalisation, mixup and erasing come later,
-on the device.
+of the short side, central crop. Normalisation, mixup and erasing follow on the
+device.
 """
 
 import math
@@ -11,20 +11,19 @@ import cv2
 import ml_collections
 import numpy as np
 
+from convmixer_jax.config import check_section
 from convmixer_jax.data.augment import rand_augment as rand_augment_lib
-from convmixer_jax.data.augment.policies import DIALECTS
+from convmixer_jax.data.augment.policies import POLICIES
 from convmixer_jax.data.augment.resize import resize
 from convmixer_jax.errors import UserError
 
 Box = tuple[int, int, int, int]
 _CROP_ATTEMPTS = 10
-_CROPS = ('random_resized', 'none')
-_INTERPOLATIONS = ('random', 'bilinear', 'bicubic')
 
-# glibc returns freed arrays of an image's size to the system at once, and the
-# first touch of new pages is a tenth of an example's time. Once an array has
-# been freed that is larger (this one, of which nothing is touched), it keeps
-# that much.
+# glibc returns freed arrays of an image's size to the system immediately, and
+# the page faults of new ones take a tenth of the time of an example. After a
+# larger array has been freed (this one, whose pages are never touched), glibc
+# keeps that much memory.
 np.empty(2**24, np.uint8)
 
 
@@ -34,17 +33,17 @@ def train_transform(
   size: int,
   rng: np.random.Generator,
 ) -> np.ndarray:
-  """Crops, flips and augments at random.
+  """Applies the random transforms of training: crop, flip and RandAugment.
 
-  As timm 1.0.31's `create_transform(is_training=True)` with
+  The same as timm 1.0.31's `create_transform(is_training=True)` with
   `auto_augment='rand-m9-mstd0.5-inc1'`.
 
   Args:
     image: uint8 `[H, W, 3]`.
     config: `augment`.
     size: height and width of the result, in pixels.
-    rng: asked in this order: the crop's box, its interpolation, the flip,
-      RandAugment's draws.
+    rng: draws, in this order, the box of the crop, its interpolation, the flip
+      and the operations of RandAugment.
 
   Returns:
     uint8 `[size, size, 3]`; may share the memory of `image`.
@@ -72,9 +71,9 @@ def eval_transform(
 ) -> np.ndarray:
   """Resizes the short side to size / `eval_crop_fraction`, crops the centre.
 
-  As timm 1.0.31's `create_transform(interpolation='bicubic')`, whose rounding
-  this follows: floor for both resized sides (224 / 0.96 gives 233), half to
-  even for the crop's corner.
+  The same as timm 1.0.31's `create_transform(interpolation='bicubic')`,
+  including the rounding: floor for both resized sides (224 / 0.96 gives 233),
+  half to even for the corner of the crop.
 
   Args:
     image: uint8 `[H, W, 3]`.
@@ -105,18 +104,18 @@ def draw_box(
 ) -> Box:
   """Draws the box of a random resized crop.
 
-  Szegedy et al., arXiv 1409.4842, section 6, as timm and torchvision do it:
-  the area is uniform in `scale`, the logarithm of the aspect in that of
-  `ratio`; a box that does not fit is drawn anew. After ten of these: the
-  largest central box whose aspect is within `ratio`.
+  Szegedy et al., arXiv 1409.4842, section 6, as in timm and torchvision: the
+  area is uniform in `scale`, the logarithm of the aspect ratio is uniform in
+  that of `ratio`; a box that does not fit is drawn again. After ten attempts:
+  the largest central box whose aspect ratio is within `ratio`.
 
   Args:
-    height: of the image, in pixels.
-    width: of the image, in pixels.
-    scale: least and greatest area, as fractions of the image's.
-    ratio: least and greatest aspect, width / height.
-    rng: gives two uniform numbers an attempt (area, aspect), then two for
-      the place (top, left).
+    height: height of the image, in pixels.
+    width: width of the image, in pixels.
+    scale: smallest and largest area, as fractions of the area of the image.
+    ratio: smallest and largest aspect ratio, width / height.
+    rng: draws two uniform numbers for each attempt (area, aspect ratio), then
+      two for the position (top, left).
 
   Returns:
     (top, left, height, width) in pixels.
@@ -143,60 +142,21 @@ def draw_box(
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
-  """Checks the values of `augment`.
+  """Checks the values of `augment`, by themselves and against each other.
 
   Raises:
     UserError: names the field, its value and what it may be.
   """
-  _check(config, 'crop', config.crop in _CROPS, f'one of {_CROPS}')
-  _check(
-    config,
-    'interpolation',
-    config.interpolation in _INTERPOLATIONS,
-    f'one of {_INTERPOLATIONS}',
-  )
-  for field, top in (('crop_scale', 1.0), ('crop_ratio', math.inf)):
-    value = config[field]
-    fits = len(value) == 2 and 0 < value[0] <= value[1] <= top
-    bound = ' <= 1' if top == 1.0 else ''
-    _check(config, field, fits, f'a pair with 0 < low <= high{bound}')
-  _check(config, 'flip', 0 <= config.flip <= 1, 'a probability, 0 to 1')
-  fraction = config.eval_crop_fraction
-  _check(config, 'eval_crop_fraction', 0 < fraction <= 1, 'in (0, 1]')
+  check_section(config, 'augment')
   ops = config.rand_augment
-  _check(
-    config,
-    'rand_augment.dialect',
-    ops.dialect in DIALECTS,
-    f'one of {tuple(DIALECTS)}',
-  )
-  max_magnitude = DIALECTS[ops.dialect].max_magnitude
-  for field, fits, wanted in (
-    ('num_ops', ops.num_ops >= 0, 'at least 0'),
-    (
-      'magnitude',
-      0 <= ops.magnitude <= max_magnitude,
-      f'from 0 to {max_magnitude:g}',
-    ),
-    ('magnitude_std', ops.magnitude_std >= 0, 'at least 0'),
-    ('probability', 0 <= ops.probability <= 1, 'a probability, 0 to 1'),
-    (
-      'increasing',
-      ops.increasing or ops.dialect == 'timm',
-      f'True, as it always is with the dialect {ops.dialect!r}',
-    ),
-    (
-      'fill',
-      len(ops.fill) == 3 and all(0 <= value <= 255 for value in ops.fill),
-      'three values from 0 to 255',
-    ),
-  ):
-    _check(config, f'rand_augment.{field}', fits, wanted)
-
-
-def _check(config, field, fits, wanted):
-  if not fits:
-    value = config
-    for key in field.split('.'):
-      value = value[key]
-    raise UserError(f'config.augment.{field} = {value!r} is not {wanted}')
+  max_magnitude = POLICIES[ops.policy].max_magnitude
+  if ops.magnitude > max_magnitude:
+    raise UserError(
+      f'config.augment.rand_augment.magnitude = {ops.magnitude!r} is not from '
+      f'0 to {max_magnitude:g}'
+    )
+  if not ops.increasing and ops.policy != 'timm':
+    raise UserError(
+      'config.augment.rand_augment.increasing = False is not True, as it '
+      f'always is with the policy {ops.policy!r}'
+    )

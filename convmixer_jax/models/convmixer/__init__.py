@@ -10,7 +10,7 @@ from convmixer_jax.models.convmixer.fields import FIELDS
 from convmixer_jax.models.convmixer.folding import make_inference
 from convmixer_jax.models.convmixer.module import ConvMixer
 from convmixer_jax.models.convmixer.onnx import to_onnx
-from convmixer_jax.models.convmixer.pictures import pictures
+from convmixer_jax.models.convmixer.pictures import select_kernels
 from convmixer_jax.models.convmixer.variants import VARIANTS
 
 CONVMIXER = Architecture(
@@ -30,7 +30,7 @@ CONVMIXER = Architecture(
     },
   ),
   inference=make_inference,
-  pictures=pictures,
+  pictures=select_kernels,
   to_onnx=to_onnx,
   # The C++ kernels are not part of JAX. On CPUs XLA's own convolution is
   # several times slower than shifted multiply-adds.

@@ -21,7 +21,7 @@ def select_kernels(params: Mapping[str, Any]) -> dict[str, jax.Array]:
     params: of a `ConvMixer`.
 
   Returns:
-    `patch_embedding` `[N, p, p, 3]` and `depthwise` `[depth, N, k, k]`.
+    `patch_embedding` `[N, p, p, 3]` and `depthwise` `[depth, N, k, k, 1]`.
   """
   patches = params['patch_embedding']['kernel']
   depthwise = params['blocks']['depthwise']['kernel']
@@ -30,11 +30,5 @@ def select_kernels(params: Mapping[str, Any]) -> dict[str, jax.Array]:
   channels = np.arange(count) * width // count
   return {
     'patch_embedding': jnp.moveaxis(patches[..., channels], -1, 0),
-    'depthwise': jnp.moveaxis(depthwise[..., channels], -1, 1),
+    'depthwise': jnp.moveaxis(depthwise[..., channels], -1, 1)[..., None],
   }
-
-
-def pictures(params: Mapping[str, Any]) -> dict[str, jax.Array]:
-  """Returns `select_kernels` as `Architecture.pictures` wants it."""
-  kernels = select_kernels(params)
-  return kernels | {'depthwise': kernels['depthwise'][..., None]}

@@ -1,0 +1,66 @@
+"""The config of a run: its keys (`schema`), and what they may be."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from convmixer_jax.config.keys import (
+  Key,
+  describe_kind,
+  is_like,
+  short_kind,
+)
+from convmixer_jax.config.reference import describe, table
+from convmixer_jax.config.schema import SCHEMA, default_config
+from convmixer_jax.config.validation import (
+  changed_keys,
+  check_section,
+  flatten,
+  nearest_key,
+  validate,
+)
+from convmixer_jax.errors import UserError
+
+
+def choose_variant(
+  variants: Mapping[str, dict[str, Any]], name: str, where: str
+) -> dict[str, Any]:
+  """Returns `variants[name]`; raises UserError with the list if it is not."""
+  if name not in variants:
+    raise UserError(
+      f'{where} has no variant {name!r}; there are {", ".join(variants)}'
+    )
+  return variants[name]
+
+
+def mixes(config: ml_collections.ConfigDict) -> bool:
+  """Whether images are mixed by mixup or CutMix."""
+  return config.mixup.mixup_alpha > 0 or config.mixup.cutmix_alpha > 0
+
+
+def num_train_steps(
+  config: ml_collections.ConfigDict, steps_per_epoch: int
+) -> int:
+  """Returns how many updates the run makes in all."""
+  return config.num_steps or config.num_epochs * steps_per_epoch
+
+
+__all__ = [
+  'SCHEMA',
+  'Key',
+  'changed_keys',
+  'check_section',
+  'choose_variant',
+  'default_config',
+  'describe',
+  'describe_kind',
+  'flatten',
+  'is_like',
+  'mixes',
+  'nearest_key',
+  'num_train_steps',
+  'short_kind',
+  'table',
+  'validate',
+]

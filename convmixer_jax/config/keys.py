@@ -1,0 +1,106 @@
+"""What a key of the config is: a default, its type, ranges and a text."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+_KINDS = {
+  bool: 'True or False',
+  int: 'a whole number',
+  float: 'a finite number',
+  str: 'a string',
+  type(None): 'a string or None',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+  """Which values of the right type a key takes.
+
+  Attributes:
+    text: of these values, as in 'at least 1': a value that is not, "is not at
+      least 1".
+    admits: whether a value is one of them.
+    hint: what an error adds.
+  """
+
+  text: str
+  admits: Callable[[Any], bool]
+  hint: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+  """A key of the config.
+
+  Attributes:
+    name: with dots, as in 'dataset.image_size'.
+    default: its type is that of all values.
+    text: what it is, in a line.
+    ranges: what values of this type have to be.
+    is_free: whether a run may resume with another value: it changes neither
+      the network nor what it is trained on.
+  """
+
+  name: str
+  default: Any
+  text: str
+  ranges: tuple[Range, ...] = ()
+  is_free: bool = False
+
+
+def key(name: str, default: Any, text: str, *ranges: Range) -> Key:
+  """Returns a key that no run may change."""
+  return Key(name, default, text, ranges)
+
+
+def free_key(name: str, default: Any, text: str, *ranges: Range) -> Key:
+  """Returns a key that a run may resume with another value of."""
+  return Key(name, default, text, ranges, is_free=True)
+
+
+AT_LEAST_ONE = Range('at least 1', lambda value: value >= 1)
+NOT_NEGATIVE = Range('at least 0', lambda value: value >= 0)
+BELOW_ONE = Range('at least 0 and below 1', lambda value: 0 <= value < 1)
+PROBABILITY = Range('a probability, from 0 to 1', lambda x: 0 <= x <= 1)
+PAIR = Range(
+  'a pair (low, high) with 0 < low <= high',
+  lambda value: 0 < value[0] <= value[1],
+)
+
+
+def one_of(*choices: str) -> Range:
+  """Returns the range of some strings."""
+  return Range(f'one of {", ".join(choices)}', lambda value: value in choices)
+
+
+def describe_kind(default: Any) -> str:
+  """Returns in words what values a key takes that has this default."""
+  if isinstance(default, tuple):
+    kind = f'{len(default)} values, each {_KINDS[type(default[0])]}'
+  else:
+    kind = _KINDS.get(type(default), f'a {type(default).__name__}')
+  return f'{kind}, such as {default!r}'
+
+
+def short_kind(default: Any) -> str:
+  """Returns in a few words, for a table, the type of a key's values."""
+  if isinstance(default, tuple):
+    return f'{len(default)} {short_kind(default[0])}s'
+  return _KINDS[type(default)].removeprefix('a ').replace('finite ', '')
+
+
+def is_like(value: Any, default: Any) -> bool:
+  """Whether a value has the type of a key with this default."""
+  if isinstance(default, tuple):
+    return (
+      isinstance(value, (tuple, list))
+      and len(value) == len(default)
+      and all(map(is_like, value, default))
+    )
+  if default is None:  # a placeholder for a string
+    return value is None or isinstance(value, str)
+  if isinstance(default, float):
+    return type(value) in (int, float) and math.isfinite(value)
+  return type(value) is type(default)  # so that True is not 1

@@ -1,0 +1,45 @@
+"""The keys of the config as a table, for docs/configuration.md."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from convmixer_jax.config.keys import short_kind
+from convmixer_jax.config.schema import SCHEMA
+
+_HEADER = ('Key', 'Default', 'Values', 'Meaning', 'Free')
+
+
+def describe() -> str:
+  """Returns a table in Markdown of all keys, but those of `config.model`."""
+  return table(
+    (
+      key.name,
+      key.default,
+      _values(key.default, [allowed.text for allowed in key.ranges]),
+      key.text,
+      key.is_free,
+    )
+    for key in SCHEMA.values()
+  )
+
+
+def table(rows: Iterable[tuple[str, Any, str, str, bool]]) -> str:
+  """Returns a table in Markdown.
+
+  Args:
+    rows: key, default, what values it takes, what it means, and whether a run
+      may resume with another value.
+  """
+  lines = [_HEADER, ['---'] * len(_HEADER)]
+  lines += [
+    (f'`{name}`', f'`{default!r}`', values, text, 'yes' if is_free else '')
+    for name, default, values, text, is_free in rows
+  ]
+  return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def _values(default, ranges):
+  """Returns type and ranges in a few words; choices say the type, too."""
+  if isinstance(default, str) and ranges:
+    return '; '.join(ranges)
+  return '; '.join([short_kind(default), *ranges])

@@ -1,0 +1,142 @@
+"""The keys of a run: its length, optimizer, devices and files."""
+
+from convmixer_jax.config.keys import (
+  AT_LEAST_ONE,
+  BELOW_ONE,
+  NOT_NEGATIVE,
+  Range,
+  free_key,
+  key,
+  one_of,
+)
+
+_AXIS = Range(
+  'at least 1, or -1 for all devices that are left',
+  lambda value: value >= 1 or value == -1,
+)
+_WORKERS = Range(
+  'at least 0, or -1 for a number by core count', lambda value: value >= -1
+)
+
+RUN_KEYS = (
+  key(
+    'seed',
+    0,
+    'seed of initialisation, data order and augmentation',
+    NOT_NEGATIVE,
+    Range('below 2**32', lambda value: value < 2**32),
+  ),
+  key(
+    'dtype',
+    'float32',
+    'dtype of computation; parameters are always float32',
+    one_of('float32', 'bfloat16'),
+  ),
+  key('batch_size', 128, 'images per update, over all devices', AT_LEAST_ONE),
+  key('accum_steps', 1, 'forward and backward passes per update', AT_LEAST_ONE),
+  free_key(
+    'num_epochs',
+    20,
+    'length of the run; an epoch is training images // batch_size updates',
+    NOT_NEGATIVE,
+  ),
+  free_key(
+    'num_steps', 0, 'length in updates, instead of num_epochs', NOT_NEGATIVE
+  ),
+  key(
+    'init_from',
+    '',
+    'weights to start from: hf://OWNER/NAME, a file or another run',
+  ),
+  key(
+    'new_head',
+    False,
+    'initialise the head at random, even if init_from has one of this size',
+  ),
+  key(
+    'label_smoothing',
+    0.0,
+    'share of the target that is spread over all classes',
+    BELOW_ONE,
+  ),
+  key('learning_rate', 0.01, 'peak of the learning rate', NOT_NEGATIVE),
+  key(
+    'backbone_lr_scale',
+    1.0,
+    'factor of the learning rate of all but the head; 0: frozen',
+    NOT_NEGATIVE,
+  ),
+  key(
+    'schedule',
+    'triangular',
+    'schedule of the learning rate',
+    one_of('triangular', 'cosine', 'constant'),
+  ),
+  key(
+    'warmup_epochs',
+    0.0,
+    'epochs of a linear warm-up from 0; not for triangular',
+    NOT_NEGATIVE,
+  ),
+  key('weight_decay', 2e-5, 'weight decay of AdamW', NOT_NEGATIVE),
+  key(
+    'decay_all', False, 'apply weight decay also to biases, norms, embeddings'
+  ),
+  key('adam_beta1', 0.9, 'decay of the mean of gradients', BELOW_ONE),
+  key('adam_beta2', 0.999, 'decay of the mean of squared gradients', BELOW_ONE),
+  key('adam_epsilon', 1e-3, 'added to the denominator of Adam', NOT_NEGATIVE),
+  key(
+    'clip_norm',
+    1.0,
+    'largest global norm of the gradient, which is scaled down to it; 0: off',
+    NOT_NEGATIVE,
+  ),
+  free_key('mesh.data', -1, 'devices that split the batch', _AXIS),
+  free_key(
+    'mesh.fsdp', 1, 'devices that also split the parameters', AT_LEAST_ONE
+  ),
+  free_key(
+    'input.num_threads',
+    0,
+    'threads that make batches; 0: one per core',
+    NOT_NEGATIVE,
+  ),
+  free_key(
+    'input.num_workers',
+    -1,
+    'processes that make batches, instead of threads',
+    _WORKERS,
+  ),
+  free_key(
+    'input.prefetch', 4, 'batches ready ahead of the step', AT_LEAST_ONE
+  ),
+  free_key(
+    'log_every_steps', 50, 'updates between logged metrics', AT_LEAST_ONE
+  ),
+  free_key('eval_every_epochs', 1, 'epochs between evaluations', AT_LEAST_ONE),
+  free_key(
+    'checkpoint_every_steps',
+    1000,
+    'updates between checkpoints; evaluations write one too',
+    AT_LEAST_ONE,
+  ),
+  free_key(
+    'keep_checkpoints',
+    2,
+    'how many of the newest checkpoints to keep, besides the best',
+    AT_LEAST_ONE,
+  ),
+  free_key(
+    'max_nonfinite',
+    10,
+    'steps in a row, skipped as not finite, that end the run',
+    AT_LEAST_ONE,
+  ),
+  free_key(
+    'hang_timeout',
+    600,
+    'seconds without a step that end a run of several processes',
+    AT_LEAST_ONE,
+  ),
+  free_key('profile', False, 'write a trace of 5 steps for TensorBoard'),
+)

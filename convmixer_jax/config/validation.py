@@ -1,0 +1,151 @@
+"""What every config must hold: checked once, before anything is built."""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import ml_collections
+
+from convmixer_jax.config.keys import Key, describe_kind, is_like
+from convmixer_jax.config.schema import SCHEMA
+from convmixer_jax.errors import UserError
+
+
+def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns the config's leaves by dotted key, as in `{'mesh.fsdp': 1}`."""
+  flat = {}
+  for key, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      flat |= {f'{key}.{k}': v for k, v in flatten(value).items()}
+    else:
+      flat[key] = value
+  return flat
+
+
+def nearest_key(config: ml_collections.ConfigDict, key: str) -> str:
+  """Returns the dotted key of `config` that `key` is most likely to mean."""
+  return _nearest(flatten(config), key)
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Checks each value by itself and against the others.
+
+  The fields of `config.model` are checked by `models.validate` and
+  `models.create_model`; what RandAugment's policy admits, by
+  `data.augment.validate`.
+
+  Raises:
+    UserError: names the key, its value and what it may be.
+  """
+  values = {
+    key: value
+    for key, value in flatten(config).items()
+    if not key.startswith('model.')
+  }
+  _check_names(values)
+  for key in SCHEMA.values():
+    _check_type(key, values)
+  check_ranges(values)
+  for rule in _RULES:
+    rule(config)
+
+
+def check_section(config: ml_collections.ConfigDict, section: str) -> None:
+  """Checks that the values of a section are in range, each by itself.
+
+  Args:
+    config: the section.
+    section: its name, as in 'augment'.
+
+  Raises:
+    UserError: names the key, its value and what it may be.
+  """
+  check_ranges({f'{section}.{k}': v for k, v in flatten(config).items()})
+
+
+def check_ranges(values: Mapping[str, Any]) -> None:
+  """Checks values of the right types by dotted key; see `check_section`."""
+  for name, value in values.items():
+    for allowed in SCHEMA[name].ranges:
+      if not allowed.admits(value):
+        raise UserError(
+          f'config.{name} = {value!r} is not {allowed.text}{allowed.hint}'
+        )
+
+
+def changed_keys(
+  old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[str] = ()
+) -> list[str]:
+  """Returns the keys whose values a running experiment must not change.
+
+  Args:
+    old: flattened config the run was started with.
+    new: flattened config it is to resume with.
+    free: keys that may change besides those that `SCHEMA` has as free.
+  """
+  free = {*free, *(key.name for key in SCHEMA.values() if key.is_free)}
+  keys = old.keys() | new.keys()
+  if old.get('model.name') != new.get('model.name'):  # so do the fields
+    keys = {k for k in keys if k == 'model.name' or k[:6] != 'model.'}
+  return [
+    key
+    for key in sorted(keys - free)
+    if (key in old, old.get(key)) != (key in new, new.get(key))
+  ]
+
+
+def _nearest(keys, key):
+  return difflib.get_close_matches(key, keys, n=1, cutoff=0.0)[0]
+
+
+def _check_names(values):
+  for name in values:
+    if name not in SCHEMA:
+      raise UserError(
+        f'config.{name} is no key of configs/default.py; did you mean '
+        f'config.{_nearest(SCHEMA, name)}?'
+      )
+
+
+def _check_type(key: Key, values):
+  if key.name not in values:
+    raise UserError(
+      f'config.{key.name} is missing; add it, as configs/default.py has it: '
+      f'{key.default!r}'
+    )
+  value = values[key.name]
+  if not is_like(value, key.default):
+    raise UserError(
+      f'config.{key.name} = {value!r} is not {describe_kind(key.default)}'
+    )
+
+
+def _check_new_head_has_weights(config):
+  if config.new_head and not config.init_from:
+    raise UserError(
+      'config.new_head = True, and config.init_from names no weights to put it '
+      'on; name some, or start from random numbers with config.new_head = False'
+    )
+
+
+def _check_schedule_has_warmup(config):
+  if config.warmup_epochs and config.schedule == 'triangular':
+    raise UserError(
+      f'config.warmup_epochs = {config.warmup_epochs} is not for '
+      "config.schedule = 'triangular', which has a rise of its own; leave it "
+      "at 0, or choose 'cosine' or 'constant'"
+    )
+
+
+def _check_run_has_length(config):
+  if not config.num_epochs and not config.num_steps:
+    raise UserError(
+      'config.num_epochs = 0 and config.num_steps = 0; set one of them'
+    )
+
+
+_RULES: tuple[Callable[[ml_collections.ConfigDict], None], ...] = (
+  _check_new_head_has_weights,
+  _check_schedule_has_warmup,
+  _check_run_has_length,
+)

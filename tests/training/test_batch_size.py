@@ -1,0 +1,47 @@
+"""Which batch sizes are refused, and what would do instead."""
+
+import pytest
+
+from configs import default, imagenet
+from convmixer_jax.errors import UserError
+from convmixer_jax.training.batch_size import check_batch_size
+
+
+@pytest.mark.parametrize(
+  ('changes', 'num_devices', 'message'),
+  [
+    (
+      {'batch_size': 100},
+      8,
+      '100 does not divide over 8 devices.*: 96 and 104',
+    ),
+    (
+      {'batch_size': 12, 'accum_steps': 4},
+      2,
+      '12 does not .* 4 accumulation steps.*: 8 and 16',
+    ),
+    ({'batch_size': 4}, 8, '4 does not divide over 8 devices.*do: 8$'),
+    (
+      {'batch_size': 96, 'mixup.mixup_alpha': 0.5, 'mixup.group_size': 64},
+      8,
+      'mixup groups of 64.*: 64 and 128',
+    ),
+    (
+      {'batch_size': 64, 'model.bn_group_size': 64, 'accum_steps': 2},
+      1,
+      'BatchNorm groups of 64.*do: 128',
+    ),
+  ],
+)
+def test_a_batch_that_does_not_divide_is_refused(changes, num_devices, message):
+  config = default.get_config()
+  config.update_from_flattened_dict(changes)
+  with pytest.raises(UserError, match=message):
+    check_batch_size(config, num_devices)
+
+
+def test_a_batch_that_divides_passes():
+  config = imagenet.get_config()
+  check_batch_size(config, 10)
+  config.accum_steps = 2
+  check_batch_size(config, 5)
