@@ -13,11 +13,15 @@ NOTEBOOK = ROOT / 'notebooks' / 'explore.ipynb'
 
 
 def shown(path):
-  """Returns what each cell shows: nothing, text, a picture, a complaint."""
+  """Returns what each cell shows: nothing, text, a picture, a complaint.
+
+  All but the complaint of Orbax that the machine is slow.
+  """
   return [
     [
       output.get('name') or sorted(output['data'])
       for output in cell.get('outputs', ())
+      if 'Waiting for previous save' not in output.get('text', '')
     ]
     for cell in nbformat.read(path, as_version=4).cells
   ]

@@ -147,7 +147,7 @@ def test_without_checksums_orbax_restores_a_flipped_bit_unnoticed(workdir):
   )
 
 
-def test_what_cannot_be_restored_is_damaged(workdir, capsys):
+def test_checkpoint_that_cannot_be_restored_counts_as_damaged(workdir, capsys):
   checkpointer = Checkpointer(epath.Path(workdir), keep=9)
   with contextlib.closing(checkpointer):
     state = state_of(4).replace(params={'of another network': jnp.ones(3)})
@@ -157,7 +157,7 @@ def test_what_cannot_be_restored_is_damaged(workdir, capsys):
   assert 'step 4 is damaged (ValueError: ' in line
 
 
-def test_what_has_no_checksums_is_damaged(workdir, capsys):
+def test_checkpoint_without_checksums_counts_as_damaged(workdir, capsys):
   (workdir / 'checkpoints/3/SHA256SUMS').unlink()
   assert_newest(workdir, 2)
   (line,) = capsys.readouterr().out.splitlines()

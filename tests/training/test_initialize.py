@@ -140,7 +140,7 @@ def test_run_starts_from_weights_and_resumes_from_its_checkpoint(
   assert 'Starting from' not in capsys.readouterr().out
 
 
-def test_the_head_starts_from_random_numbers(run, config, capsys):
+def test_head_is_reinitialised_for_other_classes(run, config, capsys):
   config.init_from = run[0]
   assert 'head' in start_of(config)['params']
   assert 'head' not in start_of(config, num_classes=3)['params']

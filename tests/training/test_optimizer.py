@@ -13,7 +13,7 @@ from convmixer_jax.training.optimizer import (
 )
 
 
-def test_triangular_schedule(config):
+def test_triangular_schedule_equals_that_of_the_authors(config):
   config.learning_rate, config.num_epochs = 0.01, 7
   schedule = create_schedule(config, 10, 70)
   # The authors': interp(t, [0, E*2//5, E*4//5, E], [0, lr, lr/20, 0]).
@@ -27,7 +27,7 @@ def test_triangular_schedule(config):
 @pytest.mark.parametrize(
   'length', [{'num_steps': 50}, {'num_epochs': 2, 'num_steps': 0}]
 )
-def test_triangular_schedule_where_epochs_are_too_long(config, length):
+def test_triangular_schedule_is_scaled_to_short_runs(config, length):
   config.learning_rate = 0.01
   config.update(length)
   schedule = create_schedule(config, 25, 50)
@@ -101,7 +101,7 @@ def test_weight_decay_applies_to_kernels_only():
   }
 
 
-def test_the_backbone_has_its_own_learning_rate(config):
+def test_backbone_has_its_own_learning_rate(config):
   config.clip_norm, config.weight_decay = 0.0, 0.1
   params = {
     'blocks': {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)},
