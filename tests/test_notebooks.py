@@ -12,16 +12,21 @@ ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOK = ROOT / 'notebooks' / 'explore.ipynb'
 
 
-def shown(path):
-  """Returns what each cell shows: nothing, text, a picture, a complaint.
+def is_of_a_slow_machine(text):
+  """Whether a text is but Orbax's warning that saving takes long."""
+  lines = text.splitlines()
+  return bool(lines) and all(
+    'Waiting for previous save' in line for line in lines
+  )
 
-  All but the complaint of Orbax that the machine is slow.
-  """
+
+def shown(path):
+  """Returns what each cell shows: nothing, text, a picture, a complaint."""
   return [
     [
       output.get('name') or sorted(output['data'])
       for output in cell.get('outputs', ())
-      if 'Waiting for previous save' not in output.get('text', '')
+      if not is_of_a_slow_machine(output.get('text', ''))
     ]
     for cell in nbformat.read(path, as_version=4).cells
   ]
