@@ -180,7 +180,7 @@ def test_targets_of_make_exist(page):
 
 
 @each_page
-def test_imports_work(page):
+def test_imports_in_the_docs_work(page):
   pattern = r'from ((?:convmixer_jax|configs)[\w.]*) import (\w+)'
   for module, name in re.findall(pattern, page.read_text()):
     found = importlib.import_module(module)
@@ -191,7 +191,7 @@ def test_imports_work(page):
     assert hasattr(package, name)
 
 
-def test_the_output_in_the_readme_was_recorded():
+def test_output_in_the_readme_was_recorded():
   readme = (ROOT / 'README.md').read_text()
   log = (ROOT / 'results' / 'digits' / 'log.txt').read_text().splitlines()
   shown = re.findall(r'^(?:step  |eval_accuracy = ).*', readme, re.MULTILINE)

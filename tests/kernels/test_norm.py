@@ -66,7 +66,9 @@ def in_float64(function, arguments, g, **kwargs):
 
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('activation', kernels.ACTIVATIONS)
-@pytest.mark.parametrize('group_size', [1, 2])
+@pytest.mark.parametrize(
+  'group_size', [pytest.param(1, marks=pytest.mark.slow), 2]
+)
 def test_training_equals_reference(backend, shape, activation, group_size):
   (x, residual, g), (bias, scale, offset) = draw(shape)
   arguments = x, bias, scale, offset, residual
@@ -174,7 +176,7 @@ def test_bfloat16_is_rounded_once(backend, activation):
     )
 
 
-def test_gelu_is_exact(backend):
+def test_gelu_equals_float64(backend):
   x = np.concatenate([np.linspace(-12, 12, 2401), [0.0, 1e-30, 50.0, -50.0]])
   value, pull = jax.vjp(
     lambda x: kernels.activation_affine(

@@ -3,12 +3,12 @@
 import importlib.util
 import json
 import math
-import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import commands
 import jax
 import numpy as np
 import plan_process
@@ -100,7 +100,7 @@ calls=%all-reduce-scatter
 """.replace('%scatter', '%all-reduce-scatter')
 
 
-def test_a_program_of_a_tpu_is_read():
+def test_program_for_tpu_is_parsed():
   module = hlo.parse(TPU_PROGRAM)
   assert module.executions['body'] == 4
   assert module.fused == {'read_a_slice', 'all-reduce-scatter'}
@@ -114,7 +114,7 @@ def test_a_program_of_a_tpu_is_read():
   assert hlo_costs.memory_traffic(module) == expected
 
 
-def test_a_gather_that_several_fusions_share_counts_once():
+def test_gather_shared_by_several_fusions_counts_once():
   line = (
     '  %gathered = bf16[16,16]{1,0:S(1)} all-gather(%slice), channel_id=2, '
     'dimensions={0}, frontend_attributes={chain_id="0"}'
@@ -130,12 +130,12 @@ def test_a_gather_that_several_fusions_share_counts_once():
   )
 
 
-def test_a_loop_of_unknown_length_counts_once():
+def test_loop_of_unknown_length_counts_once():
   unclear = TPU_PROGRAM.replace('direction=LT', 'direction=NE')
   assert hlo.parse(unclear).executions['body'] == 1
 
 
-def test_traffic_of_a_program_without_loops_is_what_xla_counts():
+def test_traffic_of_a_program_without_loops_equals_xlas_count():
   def step(x, kernel):
     return (jax.nn.relu(x @ kernel) @ kernel.T).sum(0)
 
@@ -145,7 +145,7 @@ def test_traffic_of_a_program_without_loops_is_what_xla_counts():
   np.testing.assert_allclose(traffic, counted, rtol=0.02)
 
 
-def test_a_scan_is_counted_as_often_as_it_turns():
+def test_scan_counts_once_per_iteration():
   def step(x):
     return jax.lax.scan(lambda x, _: (jax.numpy.sin(x @ x), None), x, length=7)
 
@@ -159,16 +159,8 @@ def test_a_scan_is_counted_as_often_as_it_turns():
 def steps(tmp_path_factory):
   """The step of a network on 8 devices, compiled for each layout."""
   out = tmp_path_factory.mktemp('plan') / 'steps.json'
-  environment = os.environ | {
-    'PYTHONPATH': str(ROOT),
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': (
-      '--xla_force_host_platform_device_count=8 '
-      '--xla_backend_optimization_level=0'
-    ),
-  }
-  command = [sys.executable, ROOT / 'tests' / 'plan_process.py', out]
-  subprocess.run(command, env=environment, check=True, timeout=600)
+  done = commands.run([plan_process.__file__, out], num_devices=8)
+  assert done.returncode == 0, done.stderr
   return json.loads(out.read_text())
 
 
@@ -208,7 +200,7 @@ def test_fsdp_halves_the_large_kernels(steps):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('layout', ['unrolled', 'scan'])
-def test_a_step_reduces_gradients_statistics_and_metrics(steps, layout):
+def test_step_reduces_gradients_statistics_and_metrics_once(steps, layout):
   state = state_of(layout)
   (found,) = (
     each
@@ -238,7 +230,7 @@ def linear(capacity, per_image, fixed=0.0, told=True):
 @pytest.mark.parametrize('told', [True, False])
 @pytest.mark.parametrize('per_image', [0.02, 0.1, 0.24, 0.9])
 @pytest.mark.parametrize('start', [64, 640])
-def test_search_finds_the_largest_of_groups(per_image, start, told):
+def test_search_finds_the_largest_batch_that_fits(per_image, start, told):
   measure, asked = linear(100, per_image, fixed=3, told=told)
   fits, too_large = largest_that_fits(
     measure, start=start, unit=64, most=6400, capacity=100
@@ -253,7 +245,7 @@ def test_search_finds_the_largest_of_groups(per_image, start, told):
   assert len(asked) <= (8 if told else 12)
 
 
-def test_search_may_find_nothing():
+def test_search_reports_when_no_batch_fits():
   measure, asked = linear(1, 1)
   assert largest_that_fits(
     measure, start=64, unit=64, most=6400, capacity=1
@@ -295,7 +287,7 @@ def plan_of(monkeypatch):
   return make
 
 
-def test_a_plan_has_the_batch_of_the_config_and_the_largest(plan_of):
+def test_plan_has_the_batch_of_the_config_and_the_largest(plan_of):
   config = imagenet.get_config('768_32')
   config.batch_size = 512
   config.mixup.group_size = config.model.bn_group_size = 16
@@ -314,7 +306,7 @@ def test_a_plan_has_the_batch_of_the_config_and_the_largest(plan_of):
   assert json.loads(json.dumps(plan)) == plan
 
 
-def test_a_batch_that_does_not_divide_is_replaced_and_said(plan_of):
+def test_indivisible_batch_is_replaced_with_a_note(plan_of):
   config = imagenet.get_config('768_32')
   config.batch_size = 100
   plan = plan_of(config, search=False)
@@ -324,7 +316,7 @@ def test_a_batch_that_does_not_divide_is_replaced_and_said(plan_of):
   assert plan['steps'][0]['batch_size'] == 512
 
 
-def test_what_does_not_fit_is_said(plan_of):
+def test_batch_that_does_not_fit_is_reported(plan_of):
   config = imagenet.get_config('768_32')
   config.batch_size = 8 * 128
   config.mixup.group_size = 128
@@ -353,7 +345,7 @@ def test_kernels_for_cpus_are_refused(plan_of):
     ({'model.bn_group_size': 0, 'mixup.group_size': 0}, 1),
   ],
 )
-def test_a_chip_gets_whole_groups(changes, images):
+def test_each_chip_gets_whole_groups(changes, images):
   config = imagenet.get_config()
   config.update_from_flattened_dict(changes)
   assert least_per_device(config) == images
@@ -361,7 +353,7 @@ def test_a_chip_gets_whole_groups(changes, images):
   check_batch_size(config, 10)
 
 
-def test_operations_are_those_of_the_benchmark():
+def test_operations_equal_those_of_the_benchmark():
   config = imagenet.get_config('1024_20')
   matrix, depthwise = report.count_by_unit(config, 64, 1000)
   case = BenchmarkCase(1024, 20, 14, 9, batch_size=64)
@@ -372,13 +364,13 @@ def test_operations_are_those_of_the_benchmark():
 @pytest.mark.parametrize(
   'topology', ['v5e', 'v5e:4', 'v5p:4x4', 'v9:2x2', 'h100:x8', 'v5e:0x4', '']
 )
-def test_an_unknown_topology_is_refused_with_those_there_are(topology):
+def test_unknown_topology_is_refused_with_the_list(topology):
   with pytest.raises(UserError, match='v5e: 2x2, 2x4') as error:
     parse_topology(topology)
   assert '\n' not in str(error.value)
 
 
-def test_tpus_have_what_jax_says_of_them():
+def test_tpu_figures_agree_with_jax():
   for version in tpu.ChipVersion:
     if version.value in CHIPS:
       chip = CHIPS[version.value]
@@ -402,7 +394,7 @@ def test_tpus_have_what_jax_says_of_them():
     ('h100:1x8', 'pip install --no-deps jax-cuda12-plugin jax-cuda12-pjrt'),
   ],
 )
-def test_a_missing_compiler_is_named_with_its_command(
+def test_missing_compiler_is_reported_with_the_command_to_install_it(
   topology, message, monkeypatch
 ):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
@@ -410,7 +402,7 @@ def test_a_missing_compiler_is_named_with_its_command(
     topologies.describe_devices(topology, *parse_topology(topology))
 
 
-def test_data_that_are_not_there():
+def test_size_of_data_that_are_not_prepared():
   config = imagenet.get_config().dataset
   assert data_size(config) == (1_281_167, 1000)
   assert data_size(config, num_classes=7) == (1_281_167, 7)
@@ -425,7 +417,7 @@ def test_data_that_are_not_there():
 @pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None, reason='libtpu is not installed'
 )
-def test_a_tpu_that_is_not_there():
+def test_plan_for_tpu_without_a_tpu():
   found = plan('v5e:2x2', '--nosearch')
   assert found.returncode == 0, found.stderr
   assert '4 x TPU v5e' in found.stdout
@@ -469,38 +461,42 @@ def test_fsdp_takes_less_memory_than_data_alone(name):
 @pytest.mark.skipif(
   not topologies.has_cuda_plugin(), reason='no CUDA plugin is installed'
 )
-def test_a_gpu_that_is_not_there():
+def test_plan_for_gpu_without_a_gpu():
   found = plan('h100:1x2', '--nosearch')
   assert found.returncode == 0, found.stderr
   assert '2 x NVIDIA H100' in found.stdout
   assert 'all-reduce f32' in found.stdout
 
 
+FLAGS = (
+  *('--config=configs/digits.py', '--config.model.width=8'),
+  *('--config.model.scan=True', '--config.batch_size=16'),
+  '--config.augment.flip=0.5',
+)
+
+
 def plan(topology, *flags):
+  """Runs the command; not in a fork, where the CPU's compiler is chosen."""
+  command = sys.executable, '-m', 'convmixer_jax', 'plan'
   return subprocess.run(
-    [
-      *(sys.executable, '-m', 'convmixer_jax', 'plan'),
-      *('--config=configs/digits.py', f'--topology={topology}'),
-      *('--config.model.width=8', '--config.model.scan=True'),
-      *('--config.batch_size=16', '--config.augment.flip=0.5', *flags),
-    ],
+    [*command, *FLAGS, f'--topology={topology}', *flags],
     cwd=ROOT,
     capture_output=True,
     text=True,
     check=False,
-    timeout=900,
   )
 
 
-def test_the_command_says_what_is_wrong_in_a_line():
-  found = plan('v9:2x2')
+def test_command_refuses_an_unknown_topology_in_one_line():
+  command = 'convmixer_jax', 'plan'
+  found = commands.run([*command, *FLAGS, '--topology=v9:2x2'])
   assert found.returncode == 1
   assert found.stdout == ''
   (line,) = found.stderr.splitlines()
   assert line.startswith('error: --topology=v9:2x2 is unknown; there are v4:')
 
 
-def test_target_of_a_gpu_names_it():
+def test_gpu_target_config_names_the_gpu():
   text = gpu_target_config(CHIPS['h100'])
   assert text.count('{') == text.count('}')
   assert 'NVIDIA H100' in text
