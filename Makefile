@@ -1,6 +1,7 @@
 # make demo   trains on digits and prints the held-out accuracy
 # make test   runs all tests; make quick-test, those that take a moment
 # make lint   what CI checks first
+# make docs   builds the pages of docs/ into docs/_build
 # make notebook   runs notebooks/explore.ipynb and stores what it shows
 # Each makes .venv and installs what it needs, once. For another Python:
 # make test PYTHON=python3.12 VENV=.venv-3.12
@@ -15,7 +16,7 @@ PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --no-compile
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 \
   --dist=loadfile --durations=10
 
-.PHONY: demo test quick-test lint format notebook
+.PHONY: demo test quick-test lint format docs notebook
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python train.py --config=configs/digits.py --workdir=$(WORKDIR)
@@ -34,6 +35,10 @@ lint: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+docs: $(VENV)/installed-docs
+	$(VENV)/bin/sphinx-build -W --keep-going -n -q -c docs . docs/_build
+	@echo docs/_build/docs/index.html
 
 notebook: $(VENV)/installed-dev
 	$(VENV)/bin/python scripts/run_notebook.py notebooks/explore.ipynb
@@ -57,4 +62,8 @@ $(VENV)/installed: requirements.txt | same-python
 $(VENV)/installed-dev: requirements-dev.txt requirements-prepare.txt \
   $(VENV)/installed
 	$(PIP_INSTALL) -r requirements-dev.txt
+	touch $@
+
+$(VENV)/installed-docs: requirements-docs.txt | same-python
+	$(PIP_INSTALL) -r requirements-docs.txt
 	touch $@

@@ -8,8 +8,8 @@ patch 7 and kernel 9; or vit_b16 or deit_b. Published top-1 at 224: 1536_20
 81.37 % (150 epochs), 768_32 80.16 % (300 epochs), 1024_20 76.94 %, deit_b
 81.8 % (300 epochs, with repeated augmentation, which this recipe lacks). Batch
 640 is the authors' 10 GPUs of 64 images, which is also what a TPU v5e holds of
-1536_20 and 768_32 (results/plan); the README has the flags for other numbers of
-devices.
+1536_20 and 768_32 (results/plan); docs/imagenet.md has the flags for other
+numbers of devices.
 """
 
 import ml_collections

@@ -9,7 +9,11 @@ os.environ.setdefault('EPATH_USE_TF', 'false')
 
 
 def __getattr__(name: str) -> Any:
-  """Imports `load_run` when it is asked for: it needs JAX and Orbax."""
+  """Imports `load` and `load_run` when asked for: they need JAX and Orbax."""
+  if name == 'load':
+    from convmixer_jax.pretrained.load import load
+
+    return load
   if name == 'load_run':
     from convmixer_jax.pretrained.runs import load_run
 

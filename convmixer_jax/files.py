@@ -1,8 +1,8 @@
-"""Files on this machine or in a bucket of Google Cloud Storage, `gs://`.
+"""Access to local files and to Google Cloud Storage buckets (`gs://`).
 
-Three libraries talk to a bucket: gcsfs (by way of etils' paths) for files,
-TensorStore for Orbax's arrays, and google-cloud-storage for what Orbax asks
-about the bucket. `check_access` tries all three before a run depends on them.
+Three libraries access a bucket: gcsfs (through etils' paths) for files,
+TensorStore for Orbax's arrays, and google-cloud-storage for Orbax's requests
+about the bucket itself. `check_access` tries all three before a run starts.
 """
 
 import contextlib
@@ -23,29 +23,31 @@ from etils import epath
 from convmixer_jax.errors import UserError
 
 _TIME_LIMIT = 25  # seconds for `check_access`
-_RETRY_FOR = 10  # seconds, of these, for each request
-_SILENCE_TIMEOUT = 60  # seconds that gcsfs waits; its default has no limit
+_RETRY_FOR = 10  # seconds of these for each request
+_SILENCE_TIMEOUT = 60  # seconds that gcsfs waits; by default it never gives up
 _SECONDS_BETWEEN_WRITES = 10
-PARTIAL = '.tmp'  # ends the name of a local file that `write` writes
+PARTIAL = '.tmp'  # suffix of a local file while `write` writes it
 _ACCESS_CHECK = '.access-check-'
 _ROLES = 'Storage Object User and Storage Legacy Bucket Reader'
 
 
 def absolute_path(path: str) -> epath.Path:
-  """Returns the path Orbax wants: absolute, or a bucket's as it was given.
+  """Returns an absolute path, as Orbax requires; a `gs://` path is unchanged.
 
   Raises:
-    UserError: it is empty, as of a variable that the shell does not know; or in
-      a bucket that is not Google's; or gcsfs is not installed.
+    UserError: the path is empty (as from an unset variable of the shell), is in
+      a bucket of another provider, or gcsfs is not installed.
   """
   if not path:
-    raise UserError('the name of a directory is empty; give one, as in runs/1')
+    raise UserError(
+      'the name of a directory is empty; give one, such as runs/1'
+    )
   if not (match := re.match(r'(\w\w+):/', path)):
     return epath.Path(path).expanduser().resolve()
   if match[1] != 'gs':
     raise UserError(
-      f'{path} is neither local nor in a bucket of Google Cloud Storage, as '
-      'gs://BUCKET/NAME; Orbax supports no other'
+      f'{path} is neither local nor in a bucket of Google Cloud Storage, such '
+      'as gs://BUCKET/NAME; Orbax does not support others'
     )
   if not re.match(r'gs://[^/]+(/|$)', path):
     raise UserError(f'{path} does not name a bucket; give gs://BUCKET/NAME')
@@ -56,19 +58,19 @@ def absolute_path(path: str) -> epath.Path:
 
 
 def is_in_bucket(path: epath.Path) -> bool:
-  """Whether `path` is in a bucket."""
+  """Returns whether `path` is in a bucket."""
   return str(path).startswith('gs://')
 
 
 def require_local(path: str | None, name: str) -> str | None:
-  """Returns `path`, unless it is in a bucket.
+  """Returns `path` if it is not in a bucket.
 
   Args:
-    path: given by the user.
-    name: of the flag or config key, for the message.
+    path: a path given by the user.
+    name: name of the flag or config key, for the error message.
 
   Raises:
-    UserError: it is in a bucket.
+    UserError: the path is in a bucket.
   """
   if path and '://' in path:
     raise UserError(
@@ -79,16 +81,17 @@ def require_local(path: str | None, name: str) -> str | None:
 
 
 def check_access(path: epath.Path, writes: bool = False) -> None:
-  """Checks that a bucket answers, within half a minute; local paths pass.
+  """Checks access to a bucket within half a minute; accepts all local paths.
 
-  The client libraries alone would try again for minutes.
+  The client libraries alone would retry for minutes.
 
   Args:
     path: a directory or file, which need not exist.
-    writes: whether to also write a small file there, and delete it.
+    writes: whether to also write and delete a small file there.
 
   Raises:
-    UserError: there is no such bucket, access is denied, or it does not answer.
+    UserError: the bucket does not exist, access is denied, or there is no
+      answer.
   """
   if not is_in_bucket(path):
     return
@@ -98,7 +101,7 @@ def check_access(path: epath.Path, writes: bool = False) -> None:
     try:
       _probe(path, writes)
       outcome.put(None)
-    except Exception as error:  # three libraries, each with many
+    except Exception as error:  # three libraries, each with many types
       outcome.put(error)
 
   threading.Thread(target=probe, daemon=True).start()
@@ -116,7 +119,7 @@ def check_access(path: epath.Path, writes: bool = False) -> None:
 
 
 def is_access_check(name: str) -> bool:
-  """Whether `check_access` of some process uses or left a file of this name."""
+  """Returns whether a file has a name that `check_access` uses."""
   return name.startswith(_ACCESS_CHECK)
 
 
@@ -124,25 +127,25 @@ def list_files(directory: epath.Path) -> Iterator[str]:
   """Yields the files below `directory` at any depth, relative to it."""
   root = None
   for folder, _, names in directory.walk():
-    root = root or folder  # that of fsspec lacks the scheme
+    root = root or folder  # fsspec's paths lack the scheme
     for name in names:
       yield str((folder / name).relative_to(root))
 
 
 def write(path: epath.Path, content: str | bytes) -> None:
-  """Writes a file, which is never half a file, whatever happens.
+  """Writes a file atomically: an incomplete file never has this name.
 
-  An object in a bucket appears when all of it has arrived; a local file is
-  written beside and renamed.
+  An object in a bucket appears when it is complete; a local file is written
+  under a temporary name and renamed.
 
   Raises:
-    OSError: it cannot be written.
+    OSError: the file cannot be written.
   """
   content = content.encode() if isinstance(content, str) else content
   if is_in_bucket(path):
     try:
       path.write_bytes(content)
-    except Exception as error:  # of gcsfs, aiohttp, google-auth
+    except Exception as error:  # from gcsfs, aiohttp or google-auth
       raise OSError(one_line(error)) from error
     return
   partial = path.with_name(path.name + PARTIAL)
@@ -156,20 +159,20 @@ def write(path: epath.Path, content: str | bytes) -> None:
 
 
 def seconds_between_writes(path: epath.Path) -> float:
-  """Returns how long to wait before a file is written again.
+  """Returns the seconds to wait before the same file is written again.
 
-  Google limits writes of the same object to one a second, and each takes a
-  tenth of a second of the caller's time.
+  Google limits writes of an object to one per second, and each write takes the
+  caller a tenth of a second.
   """
   return _SECONDS_BETWEEN_WRITES if is_in_bucket(path) else 0.0
 
 
 def download(path: epath.Path, directory: str) -> str:
-  """Copies a file out of a bucket, for libraries that read local files only.
+  """Copies a file from a bucket, for libraries that read local files only.
 
   Args:
-    path: of the file.
-    directory: an existing local one.
+    path: path of the file.
+    directory: an existing local directory.
 
   Returns:
     The path of the copy.
@@ -181,20 +184,20 @@ def download(path: epath.Path, directory: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-  """Returns what an error says, in at most 200 characters of one line."""
+  """Returns the message of an error, as one line of up to 200 characters."""
   return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
 @functools.cache
 def _configure_clients() -> None:
-  """Sets what the libraries read when they are first used."""
-  # Else each file that is opened asks for the kind of the bucket by gRPC, which
-  # some networks block.
+  """Configures the client libraries, before their first use."""
+  # Otherwise gcsfs asks for the type of the bucket by gRPC whenever it opens a
+  # file, and some networks block gRPC.
   os.environ.setdefault('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
   if emulator := os.environ.get('STORAGE_EMULATOR_HOST'):
     os.environ.setdefault('TENSORSTORE_GCS_HTTP_URL', emulator)
   if logging.get_verbosity() < logging.INFO:  # not with --debug
-    # They report each retry.
+    # They log each retry.
     for name in ('fsspec', 'gcsfs', 'google', 'urllib3'):
       getLogger(name).setLevel(CRITICAL)
   import aiohttp
@@ -240,18 +243,18 @@ def _probe(path, writes):
 @contextlib.contextmanager
 def _without_stderr():
   """Keeps TensorStore from printing where it looked for credentials."""
-  kept = os.dup(2)
-  with open(os.devnull, 'w') as nowhere:
-    os.dup2(nowhere.fileno(), 2)
+  stderr = os.dup(2)
+  with open(os.devnull, 'w') as devnull:
+    os.dup2(devnull.fileno(), 2)
   try:
     yield
   finally:
-    os.dup2(kept, 2)
-    os.close(kept)
+    os.dup2(stderr, 2)
+    os.close(stderr)
 
 
 def _explain(error, bucket):
-  error = getattr(error, 'cause', None) or error  # of google's RetryError
+  error = getattr(error, 'cause', None) or error  # Google's RetryError
   text = one_line(error)
   kind = type(error).__name__
   if kind in ('DefaultCredentialsError', 'RefreshError'):

@@ -4,9 +4,10 @@
     pip install torch torchvision timm==1.0.31     # in another environment
     python scripts/compare_released_shapes.py --timm_python=timm-env/bin/python
 
-timm makes them with random weights and statistics, and writes them as it does
-for the hub, and as the authors do. Here: logits and pooled features at two
-sizes; the same arrays from both; out, in again, and timm loads what came out.
+timm creates them with random weights and statistics, and writes them in the
+formats of the hub and of the authors. This compares logits and pooled features
+at two image sizes, checks that both formats load the same arrays, that exported
+weights load again unchanged, and that timm loads them.
 """
 
 import argparse
@@ -22,8 +23,9 @@ sys.path.insert(0, str(ROOT))
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
-from convmixer_jax.models import ConvMixer  # noqa: E402
-from convmixer_jax.pretrained import weights  # noqa: E402
+from convmixer_jax.pretrained import weight_files  # noqa: E402
+from convmixer_jax.pretrained.load import load  # noqa: E402
+from convmixer_jax.pretrained.trained_model import TrainedModel  # noqa: E402
 
 SCRIPT = ROOT / 'tests' / 'fixtures' / 'make_weight_fixtures.py'
 NETWORKS = {
@@ -34,21 +36,21 @@ NETWORKS = {
 
 
 def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
-  """Returns the largest difference, relative to the largest value."""
+  """Returns the maximum difference, relative to the maximum value."""
   return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-def are_identical(a: weights.Weights, b: weights.Weights) -> bool:
-  """Returns whether two networks are the same bit for bit."""
+def are_identical(a: TrainedModel, b: TrainedModel) -> bool:
+  """Returns whether two networks are equal bit for bit."""
   same = jax.tree.map(np.array_equal, a.variables, b.variables)
-  return a.model == b.model and jax.tree.all(same)
+  return a.fields == b.fields and jax.tree.all(same)
 
 
 def compare(directory: pathlib.Path, name: str) -> None:
-  """Prints how far one network is from timm's, and writes it for timm."""
-  loaded = weights.load(str(directory / name))
-  model = ConvMixer(**loaded.model, num_classes=loaded.num_classes)
-  print(name, loaded.model)
+  """Prints the differences of one network from timm's, and exports it."""
+  loaded = load(str(directory / name))
+  model = loaded.model
+  print(name, loaded.fields)
   apply = jax.jit(
     lambda images: model.apply(
       loaded.variables, images, train=False, mutable='intermediates'
@@ -67,21 +69,21 @@ def compare(directory: pathlib.Path, name: str) -> None:
           state['intermediates']['features'][0], expected[f'features_{size}']
         ),
       }
-      shown = ', '.join(f'{what} {error:.1e}' for what, error in errors.items())
+      shown = ', '.join(f'{name} {error:.1e}' for name, error in errors.items())
       print(f'  {size} x {size}: relative difference of {shown}')
       assert max(errors.values()) < 1e-4
 
-  authors = weights.load(str(directory / f'{name}.pth.tar'), NETWORKS[name])
+  authors = load(str(directory / f'{name}.pth.tar'), NETWORKS[name])
   assert are_identical(loaded, authors)
-  print("  the authors' .pth.tar: the same bits")
-  out = str(directory / f'{name}.safetensors')
-  weights.save(loaded, out)
-  assert are_identical(loaded, weights.load(out))
-  print('  out and in again: the same bits')
+  print("  the authors' .pth.tar: identical")
+  path = str(directory / f'{name}.safetensors')
+  weight_files.save(loaded, path)
+  assert are_identical(loaded, load(path))
+  print('  exported and loaded again: identical')
 
 
 def main() -> None:
-  """Runs the comparison, in a directory of its own."""
+  """Runs the comparison in a temporary directory."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--timm_python', required=True)
   python = parser.parse_args().timm_python

@@ -1,9 +1,10 @@
-"""Counts the passes over an activation that a block of a GPU's step makes.
+"""Counts the passes over an activation in a block of a training step on a GPU.
 
-A pass is a read or a write of `[B, H / p, W / p, width]` in bfloat16. Two
-depths of a network are compiled for GPUs that are not there, with 64 images
-each; what the deeper one moves more, by a block, is counted. `test_passes.py`
-runs this in a process of its own, and `results/h100_plan` is from it:
+A pass is a read or a write of `[B, H / p, W / p, width]` in bfloat16. A network
+is compiled with two depths and 64 images per GPU, for GPUs that need not be
+present; the extra memory traffic is divided by the number of extra blocks.
+`test_passes.py` runs this in a separate process, and it made
+`results/h100_plan`:
 
   PYTHONPATH=. python scripts/count_passes.py h100:1x1 768_32 xla
 """
@@ -22,13 +23,13 @@ def count_passes(topology: str, variant: str, depthwise: str | None) -> dict:
   """Compiles both depths for a topology such as 'h100:1x1'.
 
   Args:
-    topology: as `planning.topologies` takes it.
-    variant: of `configs/imagenet.py`, such as '768_32'.
-    depthwise: implementation of the convolution, None for the default.
+    topology: name of the topology, as in `planning.topologies`.
+    variant: variant of `configs/imagenet.py`, such as '768_32'.
+    depthwise: implementation of the convolution; None for the default.
 
   Returns:
-    Per block: `passes`, and `saved`, how many activations are kept for the
-    backward pass. `collectives`: kind and dtype of each.
+    Per block: `passes`, and `saved`, the number of activations saved for the
+    backward pass. `collectives`: kind and dtype of each collective operation.
   """
   from configs import imagenet
   from convmixer_jax.planning import compilation, topologies
@@ -49,13 +50,15 @@ def count_passes(topology: str, variant: str, depthwise: str | None) -> dict:
     )
   side = config.dataset.image_size // config.model.patch_size
   activation = 2 * IMAGES * side**2 * config.model.width
-  less, more = steps
+  shallow, deep = steps
   blocks = DEPTHS[1] - DEPTHS[0]
   memory = [step.memory['activations, temporaries'] for step in steps]
   return {
-    'passes': (more.memory_traffic - less.memory_traffic) / blocks / activation,
+    'passes': (
+      (deep.memory_traffic - shallow.memory_traffic) / blocks / activation
+    ),
     'saved': (memory[1] - memory[0]) / blocks / activation,
-    'collectives': [(each.kind, each.dtype) for each in more.collectives],
+    'collectives': [(item.kind, item.dtype) for item in deep.collectives],
   }
 
 

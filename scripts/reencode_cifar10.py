@@ -1,10 +1,10 @@
-"""Makes CIFAR-10 anew with every image encoded as JPEG once more.
+"""Writes a copy of CIFAR-10 with every image encoded as JPEG a second time.
 
     python scripts/reencode_cifar10.py --data_dir=DIR --to=OTHER_DIR
 
-What that costs in accuracy tells what the first encoding cost. Quality and
-colours are the first one's (75, half the resolution); its blocks lie half a
-block aside, since on the same blocks it would change next to nothing.
+The loss of accuracy estimates that of the first encoding. Quality (75) and
+chroma subsampling (half the resolution) equal those of the first. The image is
+shifted by half a block, since with the same blocks almost nothing would change.
 """
 
 import argparse
@@ -19,7 +19,7 @@ _QUALITY = 75
 
 
 def encode(image: np.ndarray) -> np.ndarray:
-  """Returns a [height, width, 3] uint8 image after a JPEG file."""
+  """Encodes a uint8 image [height, width, 3] as JPEG, and decodes it."""
   margin = (_SHIFT, _SHIFT)
   padded = np.pad(image, [margin, margin, (0, 0)], mode='edge')
   file = io.BytesIO()
@@ -31,8 +31,12 @@ def encode(image: np.ndarray) -> np.ndarray:
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--data_dir', required=True, help='that has cifar10')
-  parser.add_argument('--to', required=True, help='data_dir to make')
+  parser.add_argument(
+    '--data_dir', required=True, help='directory of TFDS with cifar10'
+  )
+  parser.add_argument(
+    '--to', required=True, help='directory of TFDS to write the copy to'
+  )
   arguments = parser.parse_args()
   builder = tfds.builder('cifar10', data_dir=arguments.data_dir)
   errors, splits = [], {}

@@ -21,7 +21,7 @@ def main(path: str, out: str) -> None:
     coalesce_streams=True,
     resources={'metadata': {'path': pathlib.Path(path).parent}},
   ).execute()
-  notebook.metadata.language_info = {'name': 'python'}  # of any version
+  notebook.metadata.language_info = {'name': 'python'}  # without a version
   nbformat.write(notebook, out)
 
 

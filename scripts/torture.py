@@ -1,14 +1,14 @@
-"""Kills a run again and again, and compares what is left with a quiet one.
+"""Kills a run repeatedly, and compares it with an undisturbed one.
 
     python scripts/torture.py --rounds=100
 
-A small network learns digits in two processes. In each round one of them, or
-both, is killed by SIGKILL at a random moment: while it starts, between two
-checkpoints, or with a checkpoint half written. Then the same command is given
-again. Now and then the fault is a SIGTERM or SIGINT to one of the processes,
-after which both must save and leave with the status of a preemption. A run that
-reaches its end is compared with one that nobody disturbed: the last state bit
-for bit, `metrics.csv` line for line but for the speeds. Then the next begins.
+A small network is trained on digits in two processes. In each round, SIGKILL
+kills one or both of them at a random time: while they start, between two
+checkpoints, or while a checkpoint is written. Then the same command is run
+again. Sometimes the fault is a SIGTERM or SIGINT to one of the processes, after
+which both must save and exit with the status of a preemption. A finished run is
+compared with an undisturbed one: the last state bit for bit, and `metrics.csv`
+line by line except for the speeds. Then the next run starts.
 """
 
 import argparse
@@ -49,12 +49,12 @@ SPEEDS = ('steps_per_sec', 'images_per_sec')
 MOMENTS = ('start', 'steps', 'checkpoint', 'preemption')
 WEIGHTS = (2, 3, 4, 1)
 PREEMPTED = 75  # the exit status
-LEAVES_WITHIN = 3  # seconds for the process that was not killed
+EXITS_WITHIN = 3  # seconds for the process that was not killed
 POLL = 0.02  # seconds
 
 
 class Failure(Exception):
-  """The run did not do what it promises."""
+  """The run does not behave as specified."""
 
 
 class Job(jobs.Job):
@@ -66,10 +66,10 @@ class Job(jobs.Job):
   def has_ended(self):
     return not all(process.is_alive() for process in self.processes)
 
-  def wait_for_new(self, look, number):
-    """Returns whether so many were seen that were not there at the start."""
+  def wait_for_new(self, list_items, number):
+    """Waits for `number` new items; returns whether they appeared."""
     give_up = time.monotonic() + jobs.STUCK_AFTER
-    before, seen = look(), set()
+    before, seen = list_items(), set()
     while len(seen) < number:
       if self.has_ended():
         return False
@@ -77,16 +77,16 @@ class Job(jobs.Job):
         self.wait(0)
         raise Failure(f'stuck for {jobs.STUCK_AFTER} s\n{self.output()}')
       time.sleep(POLL)
-      seen |= look() - before
+      seen |= list_items() - before
     return True
 
   def unfinished(self):
-    """Returns the checkpoints that are being written."""
+    """Returns the incomplete checkpoints."""
     return set(self.workdir.glob('checkpoints/*.orbax-checkpoint-tmp'))
 
 
 def read_lines(workdir):
-  """Returns the rows of metrics.csv as they stand there, without speeds."""
+  """Returns the rows of metrics.csv as text, without the speeds."""
   with open(workdir / 'metrics.csv', newline='') as file:
     return [
       {name: text for name, text in row.items() if name not in SPEEDS}
@@ -94,24 +94,25 @@ def read_lines(workdir):
     ]
 
 
-def compare(workdir, quiet):
-  """Returns how many arrays and rows differ.
+def compare(workdir, undisturbed):
+  """Returns the number of arrays and rows that differ.
 
   Raises:
-    Failure: a step is missing, or there twice.
+    Failure: a step is missing or repeated.
   """
-  found, expected = read_state(workdir, NUM_STEPS), read_state(quiet, NUM_STEPS)
+  found = read_state(workdir, NUM_STEPS)
+  expected = read_state(undisturbed, NUM_STEPS)
   same = jax.tree.map(np.array_equal, found, expected)
   differences = sum(not equal for equal in jax.tree.leaves(same))
-  found, expected = read_lines(workdir), read_lines(quiet)
+  found, expected = read_lines(workdir), read_lines(undisturbed)
   steps = [row['step'] for row in found]
   if steps != [row['step'] for row in expected]:
-    raise Failure(f'a step is missing or there twice: {steps}')
+    raise Failure(f'a step is missing or repeated: {steps}')
   return differences + sum(map(operator.ne, found, expected))
 
 
 def disturb(job, rng, moment):
-  """Makes the fault; returns what it was, or None if the run was faster."""
+  """Causes a fault; returns its description, or None if the run had ended."""
   if moment == 'start':
     time.sleep(rng.uniform(0, 8))
   elif moment == 'checkpoint':
@@ -129,7 +130,7 @@ def disturb(job, rng, moment):
     number = rng.choice([signal.SIGTERM, signal.SIGINT])
     os.kill(job.processes[victim].pid, number)
     statuses = job.wait()
-    if statuses == [0, 0]:  # it was at its last step
+    if statuses == [0, 0]:  # the run was at its last step
       return None
     if statuses != [PREEMPTED] * 2:
       raise Failure(f'{number.name} ended in {statuses}\n{job.output()}')
@@ -138,19 +139,19 @@ def disturb(job, rng, moment):
   for i in victims:
     job.processes[i].kill()
   half = ', a checkpoint half written' if job.unfinished() else ''
-  statuses = job.wait(LEAVES_WITHIN)
+  statuses = job.wait(EXITS_WITHIN)
   names = ' and '.join(map(str, victims))
-  alone = ''
+  other = ''
   for i in {0, 1} - set(victims):
     by_itself = statuses[i] != -signal.SIGKILL
-    alone = f'; process {i} left {"alone" if by_itself else "when killed"}'
-  return f'SIGKILL to process {names}{half}{alone}'
+    other = f'; process {i} {"exited" if by_itself else "had to be killed"}'
+  return f'SIGKILL to process {names}{half}{other}'
 
 
 def torture(moments, rng, directory):
-  """Makes a fault at each of `moments`; returns how many differences were."""
-  quiet = directory / 'quiet'
-  Job(quiet).finish()
+  """Causes a fault at each of `moments`; returns the number of differences."""
+  undisturbed = directory / 'undisturbed'
+  Job(undisturbed).finish()
   compared = differences = done = 0
   counts = collections.Counter()
   rounds = len(moments)
@@ -171,7 +172,7 @@ def torture(moments, rng, directory):
       )
       continue
     job.finish()
-    found = compare(workdir, quiet)
+    found = compare(workdir, undisturbed)
     differences += found
     compared += 1
     print(f'run {compared} has ended: differences {found}', flush=True)
@@ -189,7 +190,10 @@ def main():
   parser.add_argument('--rounds', type=int, default=10)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument(
-    '--moments', nargs='+', choices=MOMENTS, help='of each round, not drawn'
+    '--moments',
+    nargs='+',
+    choices=MOMENTS,
+    help='time of the fault of each round; default: random',
   )
   arguments = parser.parse_args()
   rng = random.Random(arguments.seed)

@@ -1,12 +1,12 @@
-"""Trains this project's way and PyTorch's: same weights, same batches.
+"""Trains here and in PyTorch, from the same weights on the same batches.
 
     pip install torch timm==1.0.31     # in another environment
     python scripts/train_beside_pytorch.py --torch_python=ENV/bin/python \
         --data_dir=DIR --width=64 --depth=4 --num_steps=97
 
-CIFAR-10's recipe of 10 epochs, in float32. Prints the loss of both, step by
-step. The batches are train.py's; network, BatchNorm, loss, AdamW with its decay
-of all parameters and the schedule are each side's own.
+The recipe of CIFAR-10 for 10 epochs, in float32. Prints the loss of both for
+some steps. The batches are those of train.py; network, BatchNorm, loss, AdamW
+with weight decay of all parameters, and schedule are implemented separately.
 """
 
 import argparse
@@ -23,7 +23,7 @@ PRINTED = (1, 2, 3, 5, 10, 20, 40, 60, 80)
 
 
 def train_here(arguments, path):
-  """Returns the losses; writes first weights and batches as arrays."""
+  """Returns the losses; writes the initial weights and the batches."""
   import jax
 
   sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -80,10 +80,10 @@ def train_in_pytorch(path, width, depth):
   network.train().to(memory_format=torch.channels_last)
   optimizer = torch.optim.AdamW(network.parameters(), PEAK, weight_decay=0.005)
   mean, std = (255 * torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
-  turns = [0, NUM_EPOCHS * 2 // 5, NUM_EPOCHS * 4 // 5, NUM_EPOCHS]
+  epochs = [0, NUM_EPOCHS * 2 // 5, NUM_EPOCHS * 4 // 5, NUM_EPOCHS]
   for step, (images, labels) in enumerate(batches, start=1):
     rates = [0, PEAK, PEAK / 20, 0]
-    rate = np.interp(step / STEPS_PER_EPOCH, turns, rates)
+    rate = np.interp(step / STEPS_PER_EPOCH, epochs, rates)
     optimizer.param_groups[0]['lr'] = float(rate)
     images = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     images = ((images - mean) / std).contiguous(

@@ -1,11 +1,11 @@
-"""Trains CIFAR-10's recipe in PyTorch, on the images that train.py gets.
+"""Trains the CIFAR-10 recipe in PyTorch, on the same images as train.py.
 
     pip install torch torchvision timm==1.0.31     # in another environment
     python scripts/train_cifar10_in_pytorch.py --torch_python=ENV/bin/python \
         --data_dir=DIR --width=64 --depth=4 --num_epochs=10
 
-To hold beside the log of train.py: network, augmentation, optimizer and
-schedule are timm's, torchvision's and PyTorch's own, in float32.
+For comparison with the log of train.py: network, augmentation and optimizer are
+those of timm, torchvision and PyTorch, in float32.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def write_images(data_dir, path):
 
 
 def train(path, width, depth, num_epochs):
-  """Trains; prints a line after each epoch."""
+  """Trains, and prints a line after each epoch."""
   import torch
   from PIL import Image
   from timm.models.convmixer import ConvMixer
@@ -75,13 +75,13 @@ def train(path, width, depth, num_epochs):
   network = ConvMixer(width, depth, kernel_size=5, patch_size=2, num_classes=10)
   network = network.to(memory_format=torch.channels_last)
   optimizer = torch.optim.AdamW(network.parameters(), PEAK, weight_decay=0.005)
-  turns = [0, num_epochs * 2 // 5, num_epochs * 4 // 5, num_epochs]
+  epochs = [0, num_epochs * 2 // 5, num_epochs * 4 // 5, num_epochs]
   for epoch in range(num_epochs):
     network.train()
     losses, correct = [], []
     for step, (images, labels) in enumerate(loader, start=1):
       rate = np.interp(
-        epoch + step / len(loader), turns, [0, PEAK, PEAK / 20, 0]
+        epoch + step / len(loader), epochs, [0, PEAK, PEAK / 20, 0]
       )
       optimizer.param_groups[0]['lr'] = float(rate)
       logits = classify(images)
@@ -94,22 +94,24 @@ def train(path, width, depth, num_epochs):
     network.eval()
     images = torch.from_numpy(data['test/image']).permute(0, 3, 1, 2)
     with torch.no_grad():
-      found = torch.cat(
+      predicted = torch.cat(
         [classify(part).argmax(1) for part in images.split(500)]
       )
-    right = (found.numpy() == data['test/label']).mean()
+    accuracy = (predicted.numpy() == data['test/label']).mean()
     print(
       f'epoch {epoch + 1}  train_loss {np.mean(losses):.4f}  '
-      f'train_accuracy {np.mean(correct):.4f}  eval_accuracy {right:.4f}',
+      f'train_accuracy {np.mean(correct):.4f}  eval_accuracy {accuracy:.4f}',
       flush=True,
     )
 
 
 def create_parser(description):
-  """Returns the flags that all comparisons with PyTorch have."""
+  """Returns a parser with the flags of all comparisons with PyTorch."""
   parser = argparse.ArgumentParser(description=description)
-  parser.add_argument('--torch_python', help='that has PyTorch and timm')
-  parser.add_argument('--data_dir', help='of TFDS, with cifar10')
+  parser.add_argument(
+    '--torch_python', help='Python interpreter with PyTorch and timm'
+  )
+  parser.add_argument('--data_dir', help='directory of TFDS with cifar10')
   parser.add_argument('--width', type=int, default=256)
   parser.add_argument('--depth', type=int, default=8)
   return parser

@@ -76,13 +76,17 @@ def refuse_connections():
 @pytest.mark.parametrize('tool', ['train', 'evaluate'])
 def test_a_bucket_of_no_use_is_one_line(serve, message, tool):
   arguments = {
-    'train': ['train.py', '--config=configs/digits.py'],
-    'evaluate': ['convmixer_jax', 'evaluate'],
+    'train': [
+      'train.py',
+      '--config=configs/digits.py',
+      '--workdir=gs://bucket/run',
+    ],
+    'evaluate': ['convmixer_jax', 'evaluate', '--source=gs://bucket/run'],
   }[tool]
   with serve() as port:
     started = time.monotonic()
     done = commands.run(
-      [*arguments, '--workdir=gs://bucket/run'],
+      arguments,
       {'STORAGE_EMULATOR_HOST': f'http://127.0.0.1:{port}'},
     )
     seconds = time.monotonic() - started

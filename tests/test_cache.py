@@ -1,4 +1,4 @@
-"""Where compilations are kept, and that a second start makes none."""
+"""The compilation cache: its directory, and that a second start uses it."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ from convmixer_jax import cache
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def test_the_cache_is_where_xdg_says(monkeypatch):
+def test_cache_directory_follows_xdg(monkeypatch):
   monkeypatch.delenv('CONVMIXER_JAX_CACHE', raising=False)
   monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
   assert cache.cache_dir() == pathlib.Path('/somewhere/convmixer_jax')
@@ -42,17 +42,17 @@ def test_a_second_start_compiles_nothing(tmp_path):
       capture_output=True,
     )
     (directory,) = (tmp_path / 'cache').glob('xla_*')
-    # Whatever is compiled is kept, however short it took.
+    # Every program is stored, however short its compilation.
     kept.append({file.name for file in directory.glob('*-cache')})
   assert len(kept[0]) > 2
   assert kept[1] == kept[0]
 
 
-def test_a_directory_of_the_users_own_is_left(tmp_path):
+def test_cache_directory_of_the_user_is_kept(tmp_path):
   code = (
     'import jax\n'
-    'from convmixer_jax.cache import keep_compilations\n'
-    'keep_compilations()\n'
+    'from convmixer_jax.cache import enable_compilation_cache\n'
+    'enable_compilation_cache()\n'
     'print(jax.config.jax_compilation_cache_dir)\n'
   )
   done = subprocess.run(

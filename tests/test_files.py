@@ -1,4 +1,4 @@
-"""Paths given by users, here or in a bucket, and files written whole."""
+"""Paths given by users, local or in a bucket."""
 
 import importlib.util
 import pathlib
@@ -12,7 +12,7 @@ from convmixer_jax.errors import UserError
 
 @pytest.fixture
 def gcsfs_is_installed(monkeypatch):
-  """Lets paths in buckets pass; nothing here asks a bucket."""
+  """Pretends that gcsfs is installed; no bucket is accessed."""
   find_spec = importlib.util.find_spec
   monkeypatch.setattr(
     importlib.util,
@@ -22,7 +22,9 @@ def gcsfs_is_installed(monkeypatch):
   monkeypatch.setattr(files, '_configure_clients', lambda: None)
 
 
-def test_absolute_path(tmp_path, monkeypatch, gcsfs_is_installed):
+def test_local_paths_become_absolute_and_buckets_are_unchanged(
+  tmp_path, monkeypatch, gcsfs_is_installed
+):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv('HOME', '/home/user')
   for given, expected in {
@@ -50,7 +52,7 @@ def test_absolute_path(tmp_path, monkeypatch, gcsfs_is_installed):
     ('gs:/bucket/run', 'does not name a bucket'),
   ],
 )
-def test_what_no_run_can_be_in_is_refused(path, message, gcsfs_is_installed):
+def test_other_locations_are_refused(path, message, gcsfs_is_installed):
   with pytest.raises(UserError, match=message):
     files.absolute_path(path)
 
@@ -64,7 +66,7 @@ def test_a_bucket_without_gcsfs_says_what_to_install(monkeypatch):
   )
 
 
-def test_what_must_be_local():
+def test_only_local_paths_pass_require_local():
   for path in (None, '', 'data', '/data'):
     assert files.require_local(path, 'data_dir') == path
   with pytest.raises(UserError, match='data_dir gs://bucket/data is not on'):

@@ -82,12 +82,12 @@ def test_demo_trains(run, tmp_path):
 @pytest.mark.parametrize(
   ('tool', 'flags'),
   [
-    ('evaluate', ['--workdir={workdir}', '--output={tmp_path}/out']),
-    ('predict', ['{tmp_path}/image.png', '--workdir={workdir}']),
+    ('evaluate', ['--source={workdir}', '--output={tmp_path}/out']),
+    ('predict', ['{tmp_path}/image.png', '--source={workdir}']),
     (
       'export',
       [
-        '--workdir={workdir}',
+        '--source={workdir}',
         '--output={tmp_path}/out',
         '--format=stablehlo,onnx',
       ],
@@ -127,8 +127,8 @@ def test_preparing_says_what_to_install(run, tmp_path):
   )
   assert done.returncode == 1
   assert done.stderr == (
-    'error: making or converting a data set needs TensorFlow, which reading '
-    'one does not; install it with: pip install -r requirements-prepare.txt\n'
+    'error: preparing or converting a data set needs TensorFlow, reading one '
+    'does not; install it with: pip install -r requirements-prepare.txt\n'
   )
   assert not list(tmp_path.iterdir())
 

@@ -1,1 +1,1 @@
-"""Numbers and pictures of a network: FLOPs, receptive fields, plots."""
+"""Analyses of a network: parameters and FLOPs, receptive fields, plots."""

@@ -1,7 +1,8 @@
-"""Parameters and multiplications of any network, counted where it is traced.
+"""Counts parameters and MACs of any network from its traced program (jaxpr).
 
-A traced program (jaxpr) has every product with its shapes, and every loop with
-its length, so what a network does need not be written down a second time.
+A jaxpr has every product with its shapes, and every loop with its length, so
+no network needs a formula of its own. A MAC is a multiplication with its
+addition (multiply-accumulate), which is two FLOPs.
 """
 
 import dataclasses
@@ -19,35 +20,35 @@ from convmixer_jax.models import architecture_of
 
 @dataclasses.dataclass(frozen=True)
 class Macs:
-  """Multiplications with their additions.
+  """Numbers of MACs.
 
-  Only convolutions and products count, with the zeros around the image;
-  activations and norms do not.
+  Only convolutions and matrix products count, including the padding of the
+  image; activations and norms do not.
 
   Attributes:
-    matrix: of matrix products, and of convolutions that mix channels.
-    depthwise: of convolutions of each channel by itself.
+    matrix: MACs of matrix products, and of convolutions that mix channels.
+    depthwise: MACs of depthwise convolutions.
   """
 
   matrix: int = 0
   depthwise: int = 0
 
   def __add__(self, other: 'Macs') -> 'Macs':
-    """Returns the sums."""
+    """Adds the numbers."""
     return Macs(self.matrix + other.matrix, self.depthwise + other.depthwise)
 
   def __mul__(self, times: int) -> 'Macs':
-    """Returns those of a loop."""
+    """Multiplies the numbers, as for a loop."""
     return Macs(self.matrix * times, self.depthwise * times)
 
   @property
   def total(self) -> int:
-    """All of them."""
+    """The sum of both."""
     return self.matrix + self.depthwise
 
 
 def count_parameters(model: nn.Module, image_size: int) -> int:
-  """Returns the parameters of a network for square images of this size."""
+  """Returns the number of parameters for square images of this size."""
   params = _shapes(model, image_size)['params']
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
@@ -55,7 +56,7 @@ def count_parameters(model: nn.Module, image_size: int) -> int:
 def count_forward(
   model: nn.Module, image_size: int, batch_size: int = 1
 ) -> Macs:
-  """Counts an evaluation of square images.
+  """Counts the MACs of an evaluation of square images.
 
   Args:
     model: the network.
@@ -77,9 +78,9 @@ def count_forward(
 def count_training(
   model: nn.Module, image_size: int, batch_size: int = 1
 ) -> Macs:
-  """Counts a forward and a backward pass, as `count_forward` does.
+  """Counts the MACs of a forward and a backward pass; see `count_forward`.
 
-  What `remat` computes twice is counted once.
+  Operations that `remat` computes twice are counted once.
   """
   model = _countable(model)
   images = jax.ShapeDtypeStruct(
@@ -102,12 +103,12 @@ def count_training(
 
 
 def count(function: Callable[..., Any], *arguments: Any) -> Macs:
-  """Counts the products of a function, of arrays or shapes."""
+  """Counts the MACs of a function, which is traced with arrays or shapes."""
   return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _countable(model):
-  """Returns the model without kernels that no jaxpr shows, in few blocks."""
+  """Returns the model without custom kernels, which a jaxpr does not show."""
   architecture = architecture_of(model)
   changes = dict(architecture.portable['default'])
   for name, value in (('scan', True), ('remat', False)):
@@ -128,10 +129,9 @@ def _shapes(model, image_size):
 
 
 def _count(jaxpr: core.Jaxpr, is_used: Sequence[bool] | None = None) -> Macs:
-  """Counts what the outputs that are used, or all, depend on.
+  """Counts the operations on which the used outputs depend; None: all outputs.
 
-  As XLA does, it leaves out what nobody asks for, such as the gradient of the
-  images.
+  Like XLA, it ignores unused results, such as the gradient of the images.
   """
   if is_used is None:
     is_used = [True] * len(jaxpr.outvars)
@@ -158,15 +158,15 @@ def _count_equation(equation, used):
     return _convolution(equation)
   if name == 'scan':
     (inner,) = _inner(params)
-    # What is carried, and so not stacked, the next iteration uses.
+    # Carried values, which are not stacked, are used by the next iteration.
     used = [
-      is_used or var.aval.shape == of_one.aval.shape
-      for is_used, var, of_one in zip(
+      is_used or var.aval.shape == inner_var.aval.shape
+      for is_used, var, inner_var in zip(
         used, equation.outvars, inner.outvars, strict=True
       )
     ]
     return _count(inner, used) * params['length']
-  if name == 'cond':  # one branch runs; of platforms, any
+  if name == 'cond':  # only one branch runs
     branches = [_count(branch, used) for branch in _inner(params)]
     return max(branches, key=lambda macs: macs.total)
   total = Macs()
@@ -179,11 +179,11 @@ def _count_equation(equation, used):
 def _inner(params):
   """Yields the jaxprs among an equation's parameters."""
   for value in params.values():
-    for each in value if isinstance(value, tuple) else (value,):
-      if isinstance(each, core.ClosedJaxpr):
-        yield each.jaxpr
-      elif isinstance(each, core.Jaxpr):
-        yield each
+    for item in value if isinstance(value, tuple) else (value,):
+      if isinstance(item, core.ClosedJaxpr):
+        yield item.jaxpr
+      elif isinstance(item, core.Jaxpr):
+        yield item
 
 
 def _dot(equation):

@@ -1,7 +1,4 @@
-"""What a trained network has learnt, as arrays; `plots` draws them.
-
-Kernels worth looking at are selected by each network: `Architecture.pictures`.
-"""
+"""Computes the effective receptive fields of a network; `plots` draws them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,16 +11,16 @@ from flax import linen as nn
 def effective_receptive_fields(
   model: nn.Module, variables: Mapping[str, Any], images: jax.Array
 ) -> jax.Array:
-  """Returns how much the centre of each block's output heeds each pixel.
+  """Returns the effective receptive field of each block.
 
-  The gradient of the output at the centre, summed over its channels, with
-  respect to the image; its absolute value, averaged over images and colours
-  (Luo et al., arXiv 1701.04128). On a grid of even side, the centre is the
-  place below and to the right of the middle.
+  It is the gradient of the block's output at the centre, summed over channels,
+  with respect to the image: its absolute value, averaged over images and
+  colours (Luo et al., arXiv 1701.04128). On a grid of even side, the centre is
+  the position below and to the right of the middle.
 
   Args:
-    model: the network, whose blocks' outputs `[B, h, w, C]` have one shape;
-      evaluated with its running statistics.
+    model: the network, evaluated with its running statistics. The outputs
+      `[B, h, w, C]` of all blocks must have the same shape.
     variables: its `params` and `batch_stats`.
     images: `[B, H, W, 3]`, normalised.
 
@@ -31,7 +28,7 @@ def effective_receptive_fields(
     `[depth, H, W]`, float32.
   """
 
-  def centres(images):
+  def compute_centres(images):
     _, state = model.apply(
       variables, images, train=False, mutable=['intermediates']
     )
@@ -41,11 +38,10 @@ def effective_receptive_fields(
     return centre.astype(jnp.float32).sum(axis=(1, 2))  # [depth]
 
   @jax.jit
-  def gradients(images):
-    _, pull_back = jax.vjp(centres, images)
-    # One block after another: together they would need `depth` times the
-    # memory.
-    (by_block,) = jax.lax.map(pull_back, jnp.eye(model.depth))
-    return jnp.abs(by_block).mean(axis=(1, 4))
+  def compute_fields(images):
+    _, vjp = jax.vjp(compute_centres, images)
+    # One block after the other: all together need `depth` times the memory.
+    (gradients,) = jax.lax.map(vjp, jnp.eye(model.depth))
+    return jnp.abs(gradients).mean(axis=(1, 4))
 
-  return gradients(jnp.asarray(images, jnp.float32))
+  return compute_fields(jnp.asarray(images, jnp.float32))

@@ -1,1 +1,1 @@
-"""Measures speed: of the input, of the network, of an accelerator."""
+"""Measures the speed of the input, of networks and of an accelerator."""

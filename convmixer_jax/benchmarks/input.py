@@ -1,11 +1,11 @@
-"""Measures decoding and augmentation on one core, beside timm's.
+"""Compares the speed of decoding and augmentation on one core with timm's.
 
   python -m convmixer_jax benchmark input --folder=DIR \
     --timm_python=timm-env/bin/python
 
-Both transform the same files by turns, so that whatever else the machine does
-falls on both; ratios are taken within a turn. Each gives uint8 images of the
-ImageNet recipe: random resized crop, flip, RandAugment m9-mstd0.5-inc1.
+Both transform the same files in turns, so that other load on the machine
+affects both; ratios are computed within a turn. Each produces uint8 images of
+the ImageNet recipe: random resized crop, flip, RandAugment m9-mstd0.5-inc1.
 """
 
 import pathlib
@@ -37,28 +37,28 @@ def run(
   rounds: int = 10,
   chunk: int = 100,
 ) -> dict[str, Any]:
-  """Measures both by turns.
+  """Measures both in turns.
 
   Args:
-    files: image files, at least one; used round and round.
-    timm_python: an interpreter that can import timm, or None.
+    files: image files, at least one; repeated as often as needed.
+    timm_python: a Python interpreter that can import timm, or None.
     image_size: height and width of the result, in pixels.
-    rounds: how often each takes its turn.
-    chunk: how many images a turn has.
+    rounds: number of turns of each.
+    chunk: number of images of a turn.
 
   Returns:
-    What can be written as JSON: `machine`, `versions`, `settings`;
-    `images_per_sec` (median, by seconds of processor time) and
-    `milliseconds` per image of each stage; `timm` with the same rate, its
-    `versions` and the `ratio`s, by processor and wall time (median, lowest,
-    highest), or with what is `missing`.
+    A dict for JSON with `machine`, `versions` and `settings`; `images_per_sec`
+    (median, by processor time) and `milliseconds` per image of each stage;
+    and `timm` with its `images_per_sec`, its `versions` and the `ratio`s by
+    processor time and wall time (median, lowest, highest), or with the reason
+    why it is `missing`.
   """
   settings = {'image_size': image_size, 'rounds': rounds, 'chunk': chunk}
   files = [files[i % len(files)] for i in range(max(chunk, len(files)))]
   worker = TimmInput(timm_python, files, image_size)
   ours, theirs, stages = [], [], []
   with worker:
-    for turn in range(-1, rounds):  # the first turn is for caches to fill
+    for turn in range(-1, rounds):  # the first turn fills caches
       start = max(turn, 0) * chunk % (len(files) - chunk + 1)
       part = slice(start, start + chunk)
       first = _measure(files[part], image_size, turn)
@@ -66,7 +66,7 @@ def run(
       if turn >= 0:
         ours.append(first['all'])
         theirs.append(second)
-        stages.append({name: taken['cpu'] for name, taken in first.items()})
+        stages.append({name: times['cpu'] for name, times in first.items()})
   return {
     'machine': describe_machine(),
     'versions': {
@@ -106,7 +106,7 @@ def _config(num_ops: int) -> ml_collections.ConfigDict:
 
 
 def _measure(files, image_size, turn):
-  """Times one chunk whole, and without its last stages."""
+  """Times one chunk, with all stages and with the first stages only."""
 
   def decode(data):
     return decode_image(data, 'benchmark')
@@ -137,14 +137,14 @@ def _rate(turns, chunk):
 
 
 def _stage_times(stages, chunk):
-  decode, crop, everything = (
+  decode, crop, total = (
     1000 / chunk * statistics.median(turn[name] for turn in stages)
     for name in ('decode', 'crop', 'all')
   )
   return {
     'decode': decode,
     'crop, resize, flip': crop - decode,
-    'RandAugment': everything - crop,
+    'RandAugment': total - crop,
   }
 
 
@@ -161,7 +161,7 @@ def _compare(ours, theirs, chunk, versions):
 
 
 def table(result: dict[str, Any]) -> str:
-  """Formats what `run` returns as lines to print."""
+  """Formats the result of `run` as text."""
   lines = [
     f'{result["machine"]["processor"]}, one core, '
     f'{result["settings"]["image_size"]} x '
@@ -184,24 +184,24 @@ def table(result: dict[str, Any]) -> str:
 
 
 def read_folder(folder: str) -> list[bytes]:
-  """Returns the content of the JPEG files in a folder, at any depth.
+  """Returns the contents of up to 2,000 JPEG files in a folder, at any depth.
 
   Raises:
     UserError: there are none.
   """
   paths = sorted(pathlib.Path(folder).rglob('*'))
-  endings = ('.jpg', '.jpeg')
-  files = [path for path in paths if path.suffix.lower() in endings]
+  extensions = ('.jpg', '.jpeg')
+  files = [path for path in paths if path.suffix.lower() in extensions]
   if not files:
     raise UserError(f'--folder={folder} has no files *.jpg or *.jpeg')
   return [path.read_bytes() for path in files[:2000]]
 
 
 def read_dataset(name: str, data_dir: str | None) -> list[bytes]:
-  """Returns up to 2,000 training files of a prepared TFDS set.
+  """Returns the contents of up to 2,000 training images of a TFDS data set.
 
   Raises:
-    UserError: it is unknown, or not prepared.
+    UserError: the data set is unknown, or not prepared.
   """
   import tensorflow_datasets as tfds
 
@@ -209,7 +209,7 @@ def read_dataset(name: str, data_dir: str | None) -> list[bytes]:
   if not has_array_record(builder):
     raise UserError(
       f'--dataset={name} is not prepared as array_record in '
-      f'{builder.data_path.parent}; name one that is, or a --folder'
+      f'{builder.data_path.parent}; give a prepared one, or a --folder'
     )
   source = builder.as_data_source(
     'train', decoders={'image': tfds.decode.SkipDecoding()}

@@ -1,12 +1,12 @@
-"""Does steps of this project's network or plain Flax, for `benchmarks.model`.
+"""Runs steps of this project's network or plain Flax, for `benchmarks.model`.
 
   python -m convmixer_jax.benchmarks.jax_model_worker NETWORK
 
-The training step is `training.steps.make_train_step` for both, so that the
-network is all that differs: normalisation of the uint8 batch, forward, cross
-entropy, backward, AdamW, the norms and the check that all is finite. No
-augmentation and no clipping. Forward is the network in evaluation, this
-project's with BatchNorm folded.
+The training step is `training.steps.make_train_step` for both, so that only the
+network differs: normalisation of the uint8 batch, forward pass, cross entropy,
+backward pass, AdamW, the norms and the check for finite values, without
+augmentation or clipping. The forward step is the network in evaluation; this
+project's has BatchNorm folded.
 """
 
 import sys
@@ -22,7 +22,11 @@ from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, serve
 from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
 from convmixer_jax.kernels.cpu import library
 from convmixer_jax.models import DTYPES, ConvMixer
-from convmixer_jax.models.convmixer.folding import apply_folded, fold, prepare
+from convmixer_jax.models.convmixer.folding import (
+  apply_folded,
+  fold,
+  pack_folded_weights,
+)
 from convmixer_jax.training import steps
 from convmixer_jax.training.optimizer import create_optimizer, create_schedule
 
@@ -60,20 +64,21 @@ def _config(image_size):
   )
 
 
-def create(name: str, shape: dict[str, int | str]):
+def create(name: str, case: dict[str, int | str]):
   """Returns `forward`, `train` and `matmul` steps, and the versions.
 
   Args:
     name: 'project', 'project_scan' (a loop over the blocks) or 'plain_flax'.
-    shape: a `model_shapes.Shape`.
+    case: fields of a `benchmark_cases.BenchmarkCase`.
   """
-  shape = dict(shape)
-  image_size, batch_size = shape.pop('image_size'), shape.pop('batch_size')
+  case = dict(case)
+  image_size, batch_size = case.pop('image_size'), case.pop('batch_size')
   if jax.default_backend() == 'cpu':
-    # Done once a machine, so it is not part of compiling a step.
-    library.is_available('depthwise', shape['kernel_size'])
-  dtype = DTYPES[shape.pop('dtype')]
-  model = _NETWORKS[name](**shape, dtype=dtype)
+    # Compiles the kernels: that is done once per machine, so it does not count
+    # as compilation of a step.
+    library.unavailable('depthwise', case['kernel_size'])
+  dtype = DTYPES[case.pop('dtype')]
+  model = _NETWORKS[name](**case, dtype=dtype)
   config = _config(image_size)
   schedule = create_schedule(config, steps_per_epoch=1, num_steps=1)
   optimizer = create_optimizer(config, schedule)
@@ -86,7 +91,7 @@ def create(name: str, shape: dict[str, int | str]):
   weights = {'params': state.params, 'batch_stats': state.batch_stats}
   forward_step = jax.jit(partial(model.apply, train=False))
   if name != 'plain_flax':
-    weights = prepare(model, fold(weights))
+    weights = pack_folded_weights(model, fold(weights))
     forward_step = jax.jit(partial(apply_folded, model))
   weights = jax.tree.map(jnp.copy, weights)  # train_step donates its own
 
@@ -94,7 +99,7 @@ def create(name: str, shape: dict[str, int | str]):
   size = (batch_size, image_size, image_size, 3)
   batch = {
     'image': jnp.asarray(rng.integers(0, 256, size, np.uint8)),
-    'label': jnp.asarray(rng.integers(0, shape['num_classes'], batch_size)),
+    'label': jnp.asarray(rng.integers(0, case['num_classes'], batch_size)),
   }
   images = jnp.asarray(rng.normal(size=size), jnp.float32)
   matrix = jnp.ones((MATMUL_SIZE, MATMUL_SIZE))
@@ -126,7 +131,7 @@ def create(name: str, shape: dict[str, int | str]):
 
 
 def _device_peak():
-  """The most memory of the device that was in use so far, where it says so."""
+  """Returns the peak memory of the device so far, if the device reports it."""
   stats = jax.local_devices()[0].memory_stats() or {}
   if 'peak_bytes_in_use' not in stats:
     return {}
@@ -134,4 +139,4 @@ def _device_peak():
 
 
 if __name__ == '__main__':
-  serve(lambda shape: create(sys.argv[1], shape))
+  serve(lambda case: create(sys.argv[1], case))

@@ -1,4 +1,4 @@
-"""Names the machine that a benchmark ran on."""
+"""Describes the machine that a benchmark runs on."""
 
 import os
 import pathlib
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def count_usable_cores() -> int:
-  """Returns the cores that this process may use, where the system says so."""
+  """Returns the number of cores this process may use, or of all if unknown."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count()
 
 
 def describe_machine() -> dict[str, Any]:
-  """Returns `processor`, number of `cores`, and `system`."""
+  """Returns the name of the `processor`, number of `cores`, and `system`."""
   model = platform.processor() or platform.machine()
   cpu_info = pathlib.Path('/proc/cpuinfo')
   if cpu_info.exists():

@@ -1,14 +1,15 @@
-"""Measures the network beside plain Flax and PyTorch, forward and training.
+"""Compares the speed of this project with plain Flax and PyTorch.
 
   python -m convmixer_jax benchmark model \
     --timm_python=timm-env/bin/python
 
-This project, a ConvMixer of Flax's own layers, and timm's ConvMixer in PyTorch,
-eager and under torch.compile: each in a process of its own, all on all cores,
-one after the other in every round; ratios are taken within a round. What a
-step is, the workers say (`jax_model_worker.py`, `torch_model_worker.py`): this
-project's is the very step of `train.py`, without augmentation. All run in
-float32, and all with the huge pages that the command line asks glibc for.
+Measures inference and training of this project, of a ConvMixer made of Flax's
+layers, and of timm's ConvMixer in PyTorch, eager and with torch.compile. Each
+has its own process and uses all cores; they run one after the other in each
+round, and ratios are computed within a round. The workers define the steps
+(`jax_model_worker.py`, `torch_model_worker.py`): this project's is the step of
+`train.py`, without augmentation. All run in float32, and with the huge pages
+that the command requests from glibc.
 """
 
 import dataclasses
@@ -20,59 +21,59 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from convmixer_jax.benchmarks.contender import Contender
-from convmixer_jax.benchmarks.machine import describe_machine
-from convmixer_jax.benchmarks.model_shapes import (
-  SHAPES,
-  Shape,
-  count_operations,
+from convmixer_jax.benchmarks.benchmark_cases import (
+  CASES,
+  BenchmarkCase,
+  count_flops,
 )
+from convmixer_jax.benchmarks.benchmark_process import BenchmarkProcess
+from convmixer_jax.benchmarks.machine import describe_machine
 from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE
 from convmixer_jax.benchmarks.timm_input import HOW_TO_GET_TIMM
 from convmixer_jax.errors import UserError
 
 _KINDS = ('forward', 'train')
-ROUNDS = 5  # nine minutes for all shapes on two cores
-_TURN_SECONDS = 0.5  # the least for a turn of many small steps
-_MOST_STEPS = 20
-_PLAIN_FLAX_EVERY = 5  # rounds, for its steps take 10 to 25 times as long
+ROUNDS = 5  # nine minutes for all cases on two cores
+_TURN_SECONDS = 0.5  # approximate duration of a turn of short steps
+_MAX_STEPS = 20
+_PLAIN_FLAX_EVERY = 5  # rounds, because it takes 10 to 25 times as long
 _ROOT = pathlib.Path(__file__).parents[2]  # of the package
 
 
 def run(
-  shapes: Mapping[str, Shape],
+  cases: Mapping[str, BenchmarkCase],
   *,
   timm_python: str | None = None,
   rounds: int = ROUNDS,
 ) -> Iterator[dict[str, Any]]:
-  """Measures all contenders by turns, one shape after the other.
+  """Measures all frameworks in turns, one case after the other.
 
   Args:
-    shapes: networks and batches, by name.
-    timm_python: an interpreter that can import timm, or None.
-    rounds: how often each takes its turn; plain Flax in every fifth.
+    cases: networks and batches, by name.
+    timm_python: a Python interpreter that can import timm, or None.
+    rounds: number of turns of each; plain Flax has one in every five rounds.
 
   Yields:
-    After each shape, all there is so far. It can be written as JSON:
-    `machine`, `settings`; `matmul`, the GFLOP/s of a large product
-    in float32, the best of all contenders; and for each of
-    the `shapes` its `shape`, its `operations` and the `contenders`. Of those,
-    each has what is `missing` or `about` itself, its own `matmul` rate, and of
-    `forward` and `train`: `seconds` of a step (median, by wall and processor
-    time), `images_per_sec`, `gflops` a second, `compile` in seconds, `peak`
-    memory in MiB, and `ratio`, its wall time over this project's (median,
-    lowest, highest).
+    After each case, all results so far, as a dict for JSON: `machine`;
+    `settings`; `matmul`, the GFLOP/s of a large matrix product in float32, the
+    best of all frameworks; and for each of the `cases` its `case`, its `flops`
+    and the `frameworks`. Each framework has the reason why it is `missing`, or
+    `about` (versions), its `matmul` GFLOP/s, and for `forward` and `train`:
+    `seconds` of a step (median, by wall time and processor time),
+    `images_per_sec`, `gflops` (GFLOP/s), `compile` in seconds, `peak` memory in
+    MiB, and `ratio`, its wall time divided by this project's (median, lowest,
+    highest).
 
   Raises:
     UserError: this project's network cannot be run.
   """
   measured, rates = {}, []
-  for name, shape in shapes.items():
-    measured[name] = _measure(shape, _commands(timm_python), rounds)
+  for name, case in cases.items():
+    measured[name] = _measure(case, _commands(timm_python), rounds)
     rates += [
-      contender['matmul']
-      for contender in measured[name]['contenders'].values()
-      if 'matmul' in contender
+      values['matmul']
+      for values in measured[name]['frameworks'].values()
+      if 'matmul' in values
     ]
     yield {
       'machine': describe_machine(),
@@ -81,12 +82,12 @@ def run(
         'GLIBC_TUNABLES': os.environ.get('GLIBC_TUNABLES', ''),
       },
       'matmul': max(rates),
-      'shapes': measured,
+      'cases': measured,
     }
 
 
 def _commands(timm_python):
-  """Returns what to run for each; None for what there is no Python for."""
+  """Returns the command of each framework, None where there is no Python."""
   jax = [sys.executable, '-m', 'convmixer_jax.benchmarks.jax_model_worker']
   torch = timm_python and [
     timm_python,
@@ -101,9 +102,9 @@ def _commands(timm_python):
   }
 
 
-def _measure(shape, commands, rounds):
-  """Measures all contenders on one shape."""
-  missing, contenders = {}, {}
+def _measure(case, commands, rounds):
+  """Measures all frameworks on one case."""
+  missing, processes = {}, {}
   # Another Python finds this package there.
   path = filter(None, [str(_ROOT), os.environ.get('PYTHONPATH', '')])
   environment = {'PYTHONPATH': os.pathsep.join(path)}
@@ -112,48 +113,48 @@ def _measure(shape, commands, rounds):
       if command is None:
         missing[name] = f'not measured; {HOW_TO_GET_TIMM}'
         continue
-      contender = stack.enter_context(
-        Contender(command, shape, environment=environment)
+      process = stack.enter_context(
+        BenchmarkProcess(command, case, environment=environment)
       )
-      if contender.missing:
-        missing[name] = contender.missing
+      if process.missing:
+        missing[name] = process.missing
       else:
-        contenders[name] = contender
+        processes[name] = process
     if 'this project' in missing:
       raise UserError(missing['this project'])
-    turns = _take_turns(contenders, rounds)
-  operations = count_operations(shape)
+    turns = _take_turns(processes, rounds)
+  flops = count_flops(case)
   return {
-    'shape': dataclasses.asdict(shape),
-    'operations': operations,
-    'contenders': {
+    'case': dataclasses.asdict(case),
+    'flops': flops,
+    'frameworks': {
       name: {'missing': missing[name]}
       if name in missing
-      else _summary(name, contenders[name], turns, shape, operations)
+      else _summary(name, processes[name], turns, case, flops)
       for name in commands
     },
   }
 
 
-def _take_turns(contenders, rounds):
-  """Returns seconds a step by kind of step, name and number of the round."""
-  turns = {kind: {name: {} for name in contenders} for kind in _KINDS}
-  turns['matmul'] = {name: {} for name in contenders}
+def _take_turns(processes, rounds):
+  """Returns seconds per step by kind of step, name and number of the round."""
+  turns = {kind: {name: {} for name in processes} for kind in _KINDS}
+  turns['matmul'] = {name: {} for name in processes}
   for number in range(rounds):
     for kind, by_name in turns.items():
-      for name, contender in contenders.items():
+      for name, process in processes.items():
         if name == 'plain Flax' and number % _PLAIN_FLAX_EVERY:
           continue
-        count = round(_TURN_SECONDS / contender.costs[kind]['step'])
-        count = min(max(count, 2), _MOST_STEPS)
-        contender.measure(kind, 1)  # caches and pages went to the others
-        by_name[name][number] = contender.measure(kind, count)
+        count = round(_TURN_SECONDS / process.costs[kind]['step'])
+        count = min(max(count, 2), _MAX_STEPS)
+        process.measure(kind, 1)  # fills the caches again
+        by_name[name][number] = process.measure(kind, count)
   return turns
 
 
-def _summary(name, contender, turns, shape, operations):
+def _summary(name, process, turns, case, flops):
   result = {
-    'about': contender.about,
+    'about': process.about,
     'matmul': 2e-9 * MATMUL_SIZE**3 / _median(turns['matmul'][name], 'wall'),
   }
   for kind in _KINDS:
@@ -162,10 +163,10 @@ def _summary(name, contender, turns, shape, operations):
     ratios = [own[turn]['wall'] / ours[turn]['wall'] for turn in own]
     result[kind] = {
       'seconds': seconds,
-      'images_per_sec': shape.batch_size / seconds['wall'],
-      'gflops': operations[kind] / seconds['wall'] / 1e9,
-      'compile': contender.costs[kind]['compile'],
-      'peak': contender.costs[kind]['peak'],
+      'images_per_sec': case.batch_size / seconds['wall'],
+      'gflops': flops[kind] / seconds['wall'] / 1e9,
+      'compile': process.costs[kind]['compile'],
+      'peak': process.costs[kind]['peak'],
       'ratio': [statistics.median(ratios), min(ratios), max(ratios)],
     }
   return result
@@ -176,7 +177,7 @@ def _median(turns, clock):
 
 
 def table(result: dict[str, Any]) -> str:
-  """Formats what `run` returns as lines to print."""
+  """Formats a result of `run` as text."""
   machine = result['machine']
   lines = [
     f'{machine["processor"]}, {machine["cores"]} cores, float32, matrix '
@@ -184,28 +185,28 @@ def table(result: dict[str, Any]) -> str:
     'time/ours: median of the rounds (lowest to highest); above 1, this '
     'project is faster',
   ]
-  for name, measured in result['shapes'].items():
-    lines += ['', _title(name, Shape(**measured['shape']))]
-    contenders = measured['contenders']
+  for name, measured in result['cases'].items():
+    lines += ['', _title(name, BenchmarkCase(**measured['case']))]
+    frameworks = measured['frameworks']
     for kind in _KINDS:
       lines.append(
         f'{kind:17s} images/s GFLOP/s of matmul  peak MiB compile s  time/ours'
       )
       lines += [
-        _row(contender, values, kind, result['matmul'])
-        for contender, values in contenders.items()
+        _row(framework, values, kind, result['matmul'])
+        for framework, values in frameworks.items()
       ]
-    lines += _verdict(contenders)
+    lines += _compare_with_pytorch(frameworks)
   return '\n'.join(lines)
 
 
-def _title(name, shape):
-  whole = SHAPES[name].depth if name in SHAPES else shape.depth
-  depth = '' if whole == shape.depth else f' with {shape.depth} of its blocks'
+def _title(name, case):
+  full = CASES[name].depth if name in CASES else case.depth
+  depth = '' if full == case.depth else f' with {case.depth} of its blocks'
   return (
-    f'{name}{depth}, patch {shape.patch_size}, kernel {shape.kernel_size}, '
-    f'{shape.activation}, {shape.batch_size} images of '
-    f'{shape.image_size} x {shape.image_size}'
+    f'{name}{depth}, patch {case.patch_size}, kernel {case.kernel_size}, '
+    f'{case.activation}, {case.batch_size} images of '
+    f'{case.image_size} x {case.image_size}'
   )
 
 
@@ -222,41 +223,46 @@ def _row(name, values, kind, matmul):
   ).rstrip()
 
 
-def _verdict(contenders):
-  """Compares with the better of PyTorch's two, where they were measured."""
-  rivals = [
+def _compare_with_pytorch(frameworks):
+  """Compares with the faster of PyTorch's two, if they were measured."""
+  measured = [
     values
-    for name, values in contenders.items()
+    for name, values in frameworks.items()
     if name.startswith('PyTorch') and 'missing' not in values
   ]
-  if not rivals:
+  if not measured:
     return []
   best = {
-    kind: min(values[kind]['ratio'][0] for values in rivals) for kind in _KINDS
+    kind: min(values[kind]['ratio'][0] for values in measured)
+    for kind in _KINDS
   }
   return [
-    "the better of PyTorch's two, time/ours: "
+    "the faster of PyTorch's two, time/ours: "
     + ', '.join(f'{kind} {ratio:.2f}' for kind, ratio in best.items())
   ]
 
 
-def choose_shapes(
+def choose_cases(
   names: Sequence[str], imagenet_depth: int
-) -> dict[str, Shape]:
-  """Returns shapes by name, those of ImageNet with at most so many blocks.
+) -> dict[str, BenchmarkCase]:
+  """Returns cases by name.
+
+  Args:
+    names: keys of `CASES`.
+    imagenet_depth: maximum number of blocks of the networks for ImageNet.
 
   Raises:
     UserError: a name is unknown.
   """
   chosen = {}
   for name in names:
-    if name not in SHAPES:
+    if name not in CASES:
       raise UserError(
-        f'--shapes: {name!r} is unknown; there are {", ".join(SHAPES)}'
+        f'--shapes: {name!r} is unknown; valid are {", ".join(CASES)}'
       )
-    shape = SHAPES[name]
-    if shape.image_size == 224:
-      depth = min(shape.depth, imagenet_depth)
-      shape = dataclasses.replace(shape, depth=depth)
-    chosen[name] = shape
+    case = CASES[name]
+    if case.image_size == 224:
+      depth = min(case.depth, imagenet_depth)
+      case = dataclasses.replace(case, depth=depth)
+    chosen[name] = case
   return chosen

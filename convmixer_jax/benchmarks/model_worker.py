@@ -1,8 +1,8 @@
-"""The loop of a process that does steps on request, for `contender.py`.
+"""The loop of a process that runs steps on request, for `BenchmarkProcess`.
 
 Needs only the standard library, so that another Python can import it. Standard
 input has a line of JSON with the network and the batch, then lines such as
-`first train`, which compiles, and `train 3`; each is answered by a line of
+`first train`, which compiles, and `train 3`. The answer to each is a line of
 JSON.
 """
 
@@ -16,11 +16,11 @@ from typing import Any
 
 from convmixer_jax.benchmarks.error_line import describe
 
-# Does as many steps as asked for, and returns when they are done; perhaps with
-# a function that returns more of their figures, once the clock has stopped.
+# Runs the given number of steps. May return a function that computes further
+# values of the steps, which is called after the time has been taken.
 Steps = Callable[[int], Callable[[], dict[str, float]] | None]
 
-MATMUL_SIZE = 2048  # of the square matrices that measure the machine
+MATMUL_SIZE = 2048  # side of the matrices whose product measures the machine
 
 
 def serve(
@@ -29,24 +29,24 @@ def serve(
   """Answers requests until standard input ends.
 
   The first answer has `about`. That to `first KIND` has `compile`, the seconds
-  of the first call less those of the second; `step`, those of the second; and
-  `peak`, the highest resident memory in the second call in MiB, libraries and
-  all. That to `KIND COUNT` has the seconds taken, `wall` and `cpu`. Both have
-  what the steps report. What fails is answered with an `error`.
+  of the first call minus those of the second; `step`, the seconds of the second
+  call; and `peak`, the peak resident memory of the process during the second
+  call in MiB. That to `KIND COUNT` has the seconds `wall` and `cpu`. Both have
+  the values that the steps report. The answer to a failure is an `error`.
 
   Args:
-    create: makes the kinds of steps by name, and what is reported of
-      them, such as versions, for the `model_shapes.Shape` given as a dict.
+    create: takes the fields of a `benchmark_cases.BenchmarkCase`; returns the
+      kinds of steps by name, and `about`, such as versions.
   """
-  # Whatever a library prints is not to be taken for an answer.
+  # Output of libraries must not be mistaken for an answer.
   answers = os.fdopen(os.dup(sys.stdout.fileno()), 'w')
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
   def answer(function, *arguments):
-    """Returns what a function does, whose values are answered."""
+    """Calls a function, prints its values and returns its result."""
     try:
       result, values = function(*arguments)
-    except Exception as error:  # of whatever library: the others have to go on
+    except Exception as error:  # from any library; other steps may still work
       result, values = None, {'error': describe(error)}
     print(json.dumps(values), file=answers, flush=True)
     return result
@@ -68,7 +68,7 @@ def serve(
 
 def _first_steps(steps):
   first = _time(steps, 1)
-  _forget_peak()
+  _reset_peak()
   second = _time(steps, 1)
   return second | {
     'compile': max(first['wall'] - second['wall'], 0.0),
@@ -87,8 +87,8 @@ def _time(steps, count):
   return (report() if report else {}) | seconds
 
 
-def _forget_peak():
-  """Lets compiling not count as memory of a step, where that can be had."""
+def _reset_peak():
+  """Resets the peak memory after compilation, where the system supports it."""
   try:
     with open('/proc/self/clear_refs', 'w') as file:
       file.write('5')

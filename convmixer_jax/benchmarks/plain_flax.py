@@ -1,4 +1,4 @@
-"""ConvMixer as one would write it in Flax, for `benchmarks.model`."""
+"""A straightforward ConvMixer in Flax, for `benchmarks.model`."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 class PlainConvMixer(nn.Module):
-  """ConvMixer-width/depth from Flax's own layers; same network as `ConvMixer`.
+  """ConvMixer-width/depth of Flax's layers; the same network as `ConvMixer`.
 
   Attributes:
     width: channels of every layer.

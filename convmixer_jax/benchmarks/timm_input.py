@@ -1,4 +1,4 @@
-"""timm's training transform, run by another Python, to measure it there."""
+"""Measures timm's training transform in another Python."""
 
 import json
 import pathlib
@@ -15,10 +15,13 @@ HOW_TO_GET_TIMM = (
 
 
 class TimmInput:
-  """A process with timm that keeps the files and transforms them on request.
+  """A process that has the image files and transforms them with timm.
 
-  Use it in a `with`. `missing` says why it cannot run, and what would help,
-  or is None; `versions` maps packages to their versions.
+  Use it in a `with`.
+
+  Attributes:
+    missing: why it cannot run, and how to fix that; or None.
+    versions: versions by name of the package.
   """
 
   def __init__(
@@ -46,7 +49,7 @@ class TimmInput:
       self._process.close()
 
   def measure(self, part: slice) -> dict[str, float] | None:
-    """Transforms these files.
+    """Transforms some of the files.
 
     Returns:
       `cpu` and `wall`, in seconds; None if timm is missing.

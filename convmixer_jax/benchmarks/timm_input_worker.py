@@ -1,9 +1,9 @@
 """Times timm's training transform, for `benchmarks.input`; needs only timm.
 
-Runs under another Python, by path. Standard input has a line of JSON with the
-image size and the lengths of the files, then the files, then lines with the
-first and last + 1 number of those to transform; each is answered by a line of
-JSON: the versions at first, then the seconds taken.
+Another Python runs this file by its path. Standard input has a line of JSON
+with the image size and the lengths of the files, then the files, then lines
+with the start and stop index of the files to transform. The answers are lines
+of JSON: first the versions, then the seconds for each request.
 """
 
 import io
@@ -33,7 +33,7 @@ def main() -> None:
     is_training=True,
     auto_augment='rand-m9-mstd0.5-inc1',
     interpolation='random',
-    use_prefetcher=True,  # which leaves the normalisation to the device
+    use_prefetcher=True,  # leaves the normalisation to the device
   )
   modules = {
     'timm': timm,

@@ -1,11 +1,11 @@
-"""Does steps of timm's ConvMixer in PyTorch, for `benchmarks.model`.
+"""Runs steps of timm's ConvMixer in PyTorch, for `benchmarks.model`.
 
-Runs under another Python, with `eager`, `eager_nchw` or `compile` as the
-argument; needs only PyTorch, timm and this package on the PYTHONPATH. The
-training step is forward, cross entropy, backward and AdamW in its fused form,
-the fastest; images and weights are in channels_last, unless `eager_nchw` is
-asked for. Forward is the network in evaluation. It runs on the GPU that PyTorch
-sees, else on the CPU; bfloat16 is by autocast.
+Another Python runs this, with `eager`, `eager_nchw` or `compile` as the
+argument; it needs only PyTorch, timm and this package on the PYTHONPATH. The
+training step is forward pass, cross entropy, backward pass and fused AdamW, the
+fastest; images and weights are in channels_last, except for `eager_nchw`. The
+forward step is the network in evaluation. It runs on the GPU if PyTorch finds
+one, else on the CPU; bfloat16 uses autocast.
 """
 
 import functools
@@ -17,12 +17,12 @@ import tempfile
 from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, serve
 
 
-def create(name: str, shape: dict[str, int | str]):
+def create(name: str, case: dict[str, int | str]):
   """Returns `forward`, `train` and `matmul` steps, and the versions.
 
   Args:
     name: 'eager', 'eager_nchw', or 'compile'.
-    shape: a `model_shapes.Shape`.
+    case: fields of a `benchmark_cases.BenchmarkCase`.
   """
   import timm
   import torch
@@ -30,31 +30,31 @@ def create(name: str, shape: dict[str, int | str]):
 
   torch.manual_seed(0)
   device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-  torch.backends.cudnn.benchmark = True  # of several algorithms, the fastest
+  torch.backends.cudnn.benchmark = True  # choose the fastest algorithm
   layout = torch.channels_last
   if name == 'eager_nchw':
     layout = torch.contiguous_format
   network = ConvMixer(
-    shape['width'],
-    shape['depth'],
-    kernel_size=shape['kernel_size'],
-    patch_size=shape['patch_size'],
-    num_classes=shape['num_classes'],
+    case['width'],
+    case['depth'],
+    kernel_size=case['kernel_size'],
+    patch_size=case['patch_size'],
+    num_classes=case['num_classes'],
     act_layer={'gelu': torch.nn.GELU, 'relu': torch.nn.ReLU}[
-      shape['activation']
+      case['activation']
     ],
   ).to(device, memory_format=layout)
   optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-  size = (shape['batch_size'], 3, shape['image_size'], shape['image_size'])
+  size = (case['batch_size'], 3, case['image_size'], case['image_size'])
   images = torch.randn(size).to(device, memory_format=layout)
-  labels = torch.randint(shape['num_classes'], (shape['batch_size'],))
+  labels = torch.randint(case['num_classes'], (case['batch_size'],))
   labels = labels.to(device)
   matrix = torch.ones(MATMUL_SIZE, MATMUL_SIZE, device=device)
   mixed_precision = functools.partial(
     torch.autocast,
     device.type,
     torch.bfloat16,
-    enabled=shape['dtype'] == 'bfloat16',
+    enabled=case['dtype'] == 'bfloat16',
   )
 
   def compute_logits(images):
@@ -65,10 +65,10 @@ def create(name: str, shape: dict[str, int | str]):
     logits = compute_logits(images).float()
     return torch.nn.functional.cross_entropy(logits, labels)
 
-  logits_of, loss_of = compute_logits, compute_loss
+  logits_function, loss_function = compute_logits, compute_loss
   if name == 'compile':
-    logits_of = torch.compile(compute_logits)
-    loss_of = torch.compile(compute_loss)
+    logits_function = torch.compile(compute_logits)
+    loss_function = torch.compile(compute_loss)
 
   def wait():
     if device.type == 'cuda':
@@ -78,13 +78,13 @@ def create(name: str, shape: dict[str, int | str]):
     network.eval()
     with torch.inference_mode():
       for _ in range(count):
-        logits_of(images)
+        logits_function(images)
     wait()
 
   def train(count):
     network.train()
     for _ in range(count):
-      loss = loss_of(images)
+      loss = loss_function(images)
       loss.backward()
       optimizer.step()
       optimizer.zero_grad()
@@ -113,7 +113,7 @@ def create(name: str, shape: dict[str, int | str]):
 
 
 def _device_peak(device):
-  """The most memory of the device that was in use so far, on a GPU."""
+  """Returns the peak memory of a GPU so far."""
   import torch
 
   if device.type != 'cuda':
@@ -122,10 +122,10 @@ def _device_peak(device):
 
 
 def main() -> None:
-  """Answers requests, with a cache of its own: compiling is to take time."""
+  """Answers requests, with an empty cache, so that compilation is measured."""
   with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
     os.environ['TORCHINDUCTOR_CACHE_DIR'] = cache
-    serve(lambda shape: create(sys.argv[1], shape))
+    serve(lambda case: create(sys.argv[1], case))
 
 
 if __name__ == '__main__':

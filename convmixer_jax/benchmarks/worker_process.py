@@ -1,4 +1,4 @@
-"""A process that a benchmark asks to work, and that answers in JSON."""
+"""A worker process of a benchmark, which answers requests in JSON."""
 
 import contextlib
 import json
@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
-_SECONDS_TO_END = 10  # of a process whose standard input was closed
+_SECONDS_TO_END = 10  # after its standard input was closed
 
 
 class WorkerProcess:
-  """Reads requests on its standard input; a line of JSON answers each.
+  """A process that answers each request on standard input by a line of JSON.
 
-  It leads a process group of its own, so that it can be killed with all that
+  It has its own process group, so that it can be killed with all processes that
   it started.
 
   Raises:
@@ -36,8 +36,8 @@ class WorkerProcess:
 
     Args:
       command: program and arguments.
-      environment: variables to set besides those of this process.
-      log: where its standard error goes; None: to this process's.
+      environment: variables to add to those of this process.
+      log: file for its standard error; None: that of this process.
     """
     self._process = subprocess.Popen(
       command,
@@ -68,9 +68,9 @@ class WorkerProcess:
     """Sends a request and waits for the answer.
 
     Raises:
-      OSError: the answer is an `error`, or the process takes no request.
+      OSError: the answer is an `error`, or the request cannot be sent.
       TimeoutError: there was no answer within `seconds`.
-      ValueError: the process died, or gave no JSON.
+      ValueError: the process died, or the answer is not JSON.
     """
     self._process.stdin.write(request)
     self._process.stdin.flush()
@@ -83,18 +83,18 @@ class WorkerProcess:
     return answer
 
   def stream(self, request: bytes, seconds: float) -> Iterator[dict[str, Any]]:
-    """Sends the only request, and yields answers until one is `done`.
+    """Sends a single request, and yields answers until one is `done`.
 
-    What the process does after that is not waited for here; `close` kills it if
-    it takes long to end.
+    This does not wait for the process to end afterwards; `close` kills it if
+    that takes long.
 
     Args:
-      request: what is written to its standard input, which then ends.
-      seconds: how long it may take in all.
+      request: written to the standard input, which is then closed.
+      seconds: total time limit.
 
     Raises:
       OSError: an answer is an `error`, or the process ended before `done`.
-      TimeoutError: it was not done in time.
+      TimeoutError: the limit was exceeded.
       ValueError: an answer is not JSON.
     """
     deadline = time.monotonic() + seconds
@@ -121,35 +121,35 @@ class WorkerProcess:
       raise TimeoutError('no answer in time') from None
 
   def close(self) -> None:
-    """Lets the process end, and waits for it; kills it if that takes long."""
-    with contextlib.suppress(OSError):  # what was sent last did not arrive
+    """Closes the input and waits for the end; kills the process if needed."""
+    with contextlib.suppress(OSError):  # the last request did not arrive
       self._process.stdin.close()
     try:
       self._process.wait(_SECONDS_TO_END)
     except subprocess.TimeoutExpired:
       self.kill()
     self._reader.join(1.0)
-    if not self._reader.is_alive():  # else a descendant holds the pipe
+    if not self._reader.is_alive():  # else a descendant has the pipe open
       self._process.stdout.close()
 
   def kill(self) -> None:
-    """Kills the process with all that it started, and waits for it."""
+    """Kills the process and all that it started, and waits for it."""
     kill_tree(self._process)
 
 
 def kill_tree(process: subprocess.Popen) -> None:
-  """Kills a process that leads a group, its group and all its descendants.
+  """Kills a process, its process group and all its descendants.
 
-  Descendants may have groups of their own, as the compilers of `torch.compile`
-  do; they are found where there is a /proc.
+  Descendants may have their own groups, as the compilers of `torch.compile` do;
+  they are found on systems with /proc.
   """
   descendants = _descendants(process.pid)
   with contextlib.suppress(ProcessLookupError):  # all have ended
     os.killpg(process.pid, signal.SIGKILL)
   for pid in descendants:
-    with contextlib.suppress(ProcessLookupError):  # it was of the group
+    with contextlib.suppress(ProcessLookupError):  # it was in the group
       os.kill(pid, signal.SIGKILL)
-  # A process that hangs in the driver of a device does not end even then.
+  # A process that hangs in the driver of a device does not end, even if killed.
   with contextlib.suppress(subprocess.TimeoutExpired):
     process.wait(_SECONDS_TO_END)
 
@@ -163,9 +163,9 @@ def _descendants(pid):
     except OSError:  # it ended
       continue
     children.setdefault(int(fields[1]), []).append(int(path.parent.name))
-  found, rest = [], [pid]
-  while rest:
-    more = children.get(rest.pop(), [])
+  found, unvisited = [], [pid]
+  while unvisited:
+    more = children.get(unvisited.pop(), [])
     found += more
-    rest += more
+    unvisited += more
   return found

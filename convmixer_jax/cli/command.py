@@ -15,7 +15,7 @@ import ml_collections
 from absl import app, flags, logging
 
 from convmixer_jax import config as config_lib
-from convmixer_jax.cache import keep_compilations
+from convmixer_jax.cache import enable_compilation_cache
 from convmixer_jax.cli import config_files, output
 from convmixer_jax.cli.allocator import tune_allocator
 from convmixer_jax.errors import INTERRUPTED, Preempted, UserError
@@ -41,7 +41,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
   def guarded(argv):
     logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)
-    keep_compilations()
+    enable_compilation_cache()
     if not _DEBUG.value:  # libraries log what they raise, with a traceback
       for name in ('absl', 'asyncio'):
         getLogger(name).addFilter(lambda record: not record.exc_info)

@@ -3,11 +3,11 @@ r"""Converts weights: timm's, the authors' and those of runs, into each other.
   python -m convmixer_jax convert SOURCE DEST [--model=NAME]
 
 SOURCE is one of
-  hf://OWNER/NAME[@REVISION]   of the Hugging Face hub, such as timm's
+  hf://OWNER/NAME[@REVISION]   of the Hugging Face Hub, such as timm's
   FILE.safetensors             timm's names of tensors
   FILE.pth.tar, .pth, .pt      timm's names or the authors'
-  WORKDIR                      of a run: its best checkpoint, else its newest
-  WORKDIR/checkpoints/STEP     of a run: this one
+  RUN                          a run: its best checkpoint, else its newest
+  RUN@STEP, @best, @newest     a run: this one; RUN/checkpoints/STEP is the same
 
 DEST, which must not exist, is one of
   FILE.safetensors             timm loads it: timm.create_model(...,
@@ -15,13 +15,16 @@ DEST, which must not exist, is one of
   DIRECTORY                    like that of a run, with one checkpoint of Orbax,
                                DIRECTORY/checkpoints/0/state
 
-Both are read by config.init_from.
+Both can be a SOURCE again, also of evaluate, predict, export and
+config.init_from.
 """
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 from absl import logging
 from clu import parameter_overview
 from etils import epath
@@ -32,9 +35,9 @@ from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.cli.model_flag import MODEL
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import find_architecture
-from convmixer_jax.pretrained import weights
-from convmixer_jax.training import initialize
+from convmixer_jax.pretrained import weight_files
+from convmixer_jax.pretrained.load import load
+from convmixer_jax.pretrained.trained_model import TrainedModel
 from convmixer_jax.training.metrics import empty_window
 
 
@@ -44,7 +47,7 @@ def convert(source: str, dest: str, model: str | None = None) -> None:
   Args:
     source: see above.
     dest: see above.
-    model: see `weights.load`.
+    model: see `pretrained.load.load`.
 
   Raises:
     UserError: the source cannot be read, or the destination exists or cannot be
@@ -59,44 +62,46 @@ def convert(source: str, dest: str, model: str | None = None) -> None:
   files.check_access(path.parent if is_file else path, writes=True)
   if path.exists():
     raise UserError(f'{dest} is there already; remove it, or choose another')
-  loaded = initialize.load_weights(source, model)
+  trained = load(source, model)
   if is_file:
-    weights.save(loaded, str(path))
+    weight_files.save(trained, str(path))
   else:
-    _save_run(loaded, path)
-  network = ', '.join(f'{key} {value}' for key, value in loaded.model.items())
-  print(f'{dest}: {network}, {loaded.num_classes} classes')
+    _save_run(trained, path)
+  fields = trained.network_fields()
+  network = ', '.join(f'{key} {value}' for key, value in fields.items())
+  print(f'{dest}: {network}, {trained.num_classes} classes')
 
 
-def _save_run(loaded: weights.Weights, path: epath.Path) -> None:
-  """Writes what a run would leave that ended with these weights."""
-  default_input = find_architecture(loaded.network).default_input
-  known = {
-    key: value
-    for key in default_input
-    if (value := getattr(loaded, key)) is not None
-  }
-  if assumed := sorted(default_input.keys() - known.keys()):
+def _save_run(trained: TrainedModel, path: epath.Path) -> None:
+  """Writes the directory of a run that ended with these weights."""
+  if assumed := sorted(trained.assumed - {'class_names'}):
     logging.warning(
-      'the weights do not tell %s; noted are those of ImageNet',
+      'the weights do not contain %s; written are those of published networks',
       ', '.join(assumed),
     )
-  dataset = {**default_input, **known}
+  is_known = 'class_names' not in trained.assumed
+  class_names = trained.class_names if is_known else None
   config = ml_collections.ConfigDict(
     {
       'dtype': 'float32',
-      'model': {'name': loaded.network, **loaded.model},
-      'augment': {'eval_crop_fraction': dataset.pop('eval_crop_fraction')},
-      'dataset': {'name': ''} | dataset,
+      'model': {'name': trained.network, **trained.network_fields()},
+      'augment': {'eval_crop_fraction': trained.eval_crop_fraction},
+      'dataset': {
+        'name': '',
+        'image_size': trained.image_size,
+        'mean': trained.mean,
+        'std': trained.std,
+      },
     }
   )
-  params = loaded.variables['params']
+  variables = jax.tree.map(np.asarray, trained.variables)
+  params = variables['params']
   overview = parameter_overview.get_parameter_overview(
     params, include_stats=False
   )
-  workdir.describe_run(path, config, loaded.labels, overview)
+  workdir.describe_run(path, config, class_names, overview)
   checkpointer = Checkpointer(path, keep=1)
-  state = TrainState(jnp.int32(0), params, loaded.variables['batch_stats'], ())
+  state = TrainState(jnp.int32(0), params, variables['batch_stats'], ())
   checkpointer.save(state, Progress(empty_window()))
   checkpointer.close()
 

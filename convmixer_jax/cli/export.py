@@ -1,13 +1,16 @@
-r"""Exports a trained network, for programs that know nothing of this one.
+r"""Exports a trained network to files that other programs run.
 
-  python -m convmixer_jax export --workdir=RUN | --weights=FILE \
-    --output=DIR [--format=stablehlo,onnx] [--size=PIXELS] [--probabilities]
+  python -m convmixer_jax export --source=SOURCE --output=DIR \
+    [--format=stablehlo,onnx] [--size=PIXELS] [--probabilities]
+
+SOURCE is a run, RUN (its best checkpoint, else its newest), RUN@STEP, RUN@best
+or RUN@newest, a file of weights, or hf://OWNER/NAME.
 
 The directory gets model.stablehlo, which JAX alone runs on CPU, TPU and GPU,
 and, if asked for, model.onnx. Both take uint8 images of one square size, any
-number at a time; normalisation is part of them. Beside them model.json says
-what goes in and comes out, what the classes are, how accurate the network is,
-and how to load the files.
+number at a time, and normalise them. model.json beside them says what goes in
+and comes out, what the classes are, how accurate the network is, and how to
+load the files.
 """
 
 import json
@@ -19,10 +22,10 @@ from convmixer_jax.cli import source_flags
 from convmixer_jax.errors import UserError
 
 flags.adopt_module_key_flags(source_flags)  # so that --help shows them
-_OUTPUT = flags.DEFINE_string('output', None, 'a directory for the files')
+_OUTPUT = flags.DEFINE_string('output', None, 'directory to write files to')
 _FORMAT = flags.DEFINE_list('format', ['stablehlo'], 'stablehlo, onnx or both')
 _PROBABILITIES = flags.DEFINE_bool(
-  'probabilities', False, 'give these, not logits'
+  'probabilities', False, 'output probabilities instead of logits'
 )
 flags.mark_flag_as_required('output')
 
@@ -45,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
       )
   output = files.absolute_path(_OUTPUT.value)
   files.check_access(output, writes=True)
-  network = source_flags.from_flags()
+  network = source_flags.load_source()
   config = network.eval_config(batch_size=1, image_size=source_flags.SIZE.value)
   formats = [known[name][0] for name in _FORMAT.value]
   contents = {
@@ -71,6 +74,7 @@ def main(argv: Sequence[str]) -> None:
       f'--output={output} cannot be written to ({error.strerror or error}); '
       'give another directory'
     ) from error
-  print(f'{network.name}, in {output}:')
+  print(source_flags.loaded_line(network))
+  print(f'Written to {output}:')
   for name, content in contents.items():
     print(f'  {name:16} {len(content) / 1e6:8.2f} MB')

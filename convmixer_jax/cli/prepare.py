@@ -115,7 +115,7 @@ def _convert(builder):
   except UserError:
     raise
   except Exception as error:
-    raise make.explained(error, builder) from error
+    raise make.to_user_error(error, builder) from error
   print(
     'The tfrecord files are as they were; if nothing else reads them, delete '
     f'them and call this again: rm {builder.data_path}/*.tfrecord*'

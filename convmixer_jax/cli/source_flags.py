@@ -1,6 +1,10 @@
-"""The flags of tools that use a trained network; absl wants each only once.
+"""The flags of commands that use a trained network; absl wants each only once.
 
---workdir=RUN takes that of a run, --weights=FILE one of somebody else.
+--source=RUN                  its best checkpoint, else its newest
+--source=RUN@STEP             that checkpoint; also RUN@best, RUN@newest and
+                              RUN/checkpoints/STEP
+--source=FILE                 weights: .safetensors, .pth.tar, .pth, .pt, .bin
+--source=hf://OWNER/NAME      a repository, with @REVISION if wanted
 """
 
 from typing import TYPE_CHECKING
@@ -11,45 +15,49 @@ from convmixer_jax.cli.model_flag import MODEL
 from convmixer_jax.errors import UserError
 
 if TYPE_CHECKING:
-  from convmixer_jax.pretrained.trained import Trained
+  from convmixer_jax.pretrained.trained_model import TrainedModel
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'of the run to take')
-_STEP = flags.DEFINE_string(
-  'step', None, "of the run: a checkpoint's, or 'best'; default: the newest"
-)
-_WEIGHTS = flags.DEFINE_string(
-  'weights', None, 'hf://OWNER/NAME, a .safetensors or a .pth.tar file to take'
+_SOURCE = flags.DEFINE_string(
+  'source',
+  None,
+  'trained network to load: a run directory (RUN, of which the best checkpoint '
+  'is loaded, or RUN@STEP, RUN@best, RUN@newest), a file of weights '
+  '(.safetensors, .pth.tar, ...), or hf://OWNER/NAME[@REVISION]',
 )
 SIZE = flags.DEFINE_integer(
   'size',
   None,
-  'side of the images in pixels, the crop fraction stays; default: as trained',
+  'side of the images in pixels, with the crop fraction of training; default: '
+  'as in training',
   lower_bound=1,
 )
 BATCH_SIZE = flags.DEFINE_integer(
-  'batch_size', 64, 'images at a time; changes no figure', lower_bound=1
+  'batch_size',
+  64,
+  'images at a time; does not change the results',
+  lower_bound=1,
 )
 
 
-def from_flags() -> 'Trained':
-  """Opens what `--workdir` or `--weights` names.
+def load_source() -> 'TrainedModel':
+  """Loads what `--source` names.
 
   Raises:
-    UserError: not exactly one is given, or it is not what it should be.
+    UserError: none is given, or see `pretrained.load.load`.
   """
-  from convmixer_jax.pretrained import trained
-
-  if (_WORKDIR.value is None) == (_WEIGHTS.value is None):
-    given = 'both are given' if _WORKDIR.value else 'neither is given'
+  if _SOURCE.value is None:
     raise UserError(
-      f'--workdir=RUN or --weights=FILE says what network to take; {given}'
+      '--source is missing; give the network to load: --source=RUN, a run '
+      'directory, --source=FILE of weights or --source=hf://OWNER/NAME'
     )
-  if _WORKDIR.value is not None:
-    if MODEL.value is not None:
-      raise UserError(
-        f'--model={MODEL.value} is for --weights; a run knows its network'
-      )
-    return trained.from_run(_WORKDIR.value, _STEP.value)
-  if _STEP.value is not None:
-    raise UserError(f'--step={_STEP.value} is for --workdir; weights have none')
-  return trained.from_weights(_WEIGHTS.value, MODEL.value)
+
+  from convmixer_jax.pretrained.load import load
+
+  return load(_SOURCE.value, MODEL.value)
+
+
+def loaded_line(trained: 'TrainedModel') -> str:
+  """Returns the first line of each command's output: what was loaded."""
+  from convmixer_jax.models import describe
+
+  return f'Loaded {trained.origin}: {describe(trained.model)}'

@@ -1,1 +1,1 @@
-"""From records on disk to batches in host memory. Knows nothing of models."""
+"""Reads data sets and makes batches in host memory; independent of models."""

@@ -8,15 +8,16 @@ from convmixer_jax.files import require_local
 
 
 def find_builder(name: str, data_dir: str | None):
-  """Returns TFDS's builder: of the files, or of the code if there are none.
+  """Returns the TFDS builder, from the prepared files if there are any.
 
   Args:
-    name: of the set, with its config and version if wanted, as TFDS takes it.
-    data_dir: where TFDS keeps its sets; None or '' for TFDS's default.
+    name: name of the data set, as for `tfds.load`: a config and a version are
+      optional.
+    data_dir: directory of TFDS's data sets; None or '' for TFDS's default.
 
   Raises:
-    UserError: `data_dir` is in a bucket, TFDS knows no such set, config or
-      version, or its files are damaged.
+    UserError: `data_dir` is in a bucket, TFDS does not know the data set,
+      config or version, or its files are damaged.
   """
   import tensorflow_datasets as tfds
 
@@ -25,40 +26,40 @@ def find_builder(name: str, data_dir: str | None):
   try:
     builder = tfds.builder(name, data_dir=data_dir)
     if is_prepared(builder):
-      # TFDS forgets alternative formats unless it builds from the files alone.
+      # TFDS ignores alternative formats unless it builds from the files alone.
       return tfds.builder_from_directory(builder.data_path)
     return builder
   except tfds.core.DatasetNotFoundError as error:
     raise UserError(
-      f'{name!r} is not digits nor a data set of TFDS; '
+      f'{name!r} is neither digits nor a TFDS data set; '
       'https://www.tensorflow.org/datasets/catalog lists them'
     ) from error
   except json.JSONDecodeError as error:
-    raise _unopened(name, error) from error
+    raise _open_error(name, error) from error
   except (ValueError, AssertionError) as error:  # its config or version
     reason = ' '.join(str(error).split()).rpartition('}": ')[-1]
     known = ', '.join(_configs(name))
     reason += f' {known}' if known and known not in reason else ''
     raise UserError(f'{name!r}: {reason}') from error
-  except Exception as error:  # from a damaged file by way of TFDS: any
-    raise _unopened(name, error) from error
+  except Exception as error:  # TFDS raises any type for a damaged file
+    raise _open_error(name, error) from error
 
 
 def is_prepared(builder) -> bool:
-  """Whether the set is there, in whatever format."""
+  """Returns whether the data set is prepared, in any file format."""
   return os.path.exists(builder.data_path / 'dataset_info.json')
 
 
 def has_array_record(builder) -> bool:
-  """Whether the set is there as array_record."""
+  """Returns whether the data set is prepared as array_record."""
   formats = {f.value for f in builder.info.available_file_formats()}
   return is_prepared(builder) and 'array_record' in formats
 
 
-def _unopened(name, error):
+def _open_error(name, error):
   reason = ' '.join(str(error).split()) or type(error).__name__
   return UserError(
-    f'{name!r} cannot be opened ({reason[:200]}); mend it, or prepare it again'
+    f'{name!r} cannot be opened ({reason[:200]}); fix it, or prepare it again'
   )
 
 

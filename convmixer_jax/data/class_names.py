@@ -1,4 +1,4 @@
-"""What classes are called: WordNet ids into words."""
+"""Names of classes: converts WordNet ids to words."""
 
 import re
 from collections import Counter
@@ -16,9 +16,10 @@ def imagenet_synsets() -> tuple[str, ...]:
 
 
 def readable(names: Sequence[str]) -> list[str]:
-  """Returns the names for people to read: 'tench' for 'n01440764'.
+  """Returns human-readable names, such as 'tench' for 'n01440764'.
 
-  Names that are no WordNet ids, or none of ImageNet's 1,000, stay as they are.
+  Names are unchanged where they are not WordNet ids, or not among ImageNet's
+  1,000.
   """
   if not all(_SYNSET.fullmatch(name) for name in names):
     return list(names)
@@ -26,10 +27,11 @@ def readable(names: Sequence[str]) -> list[str]:
   return [words.get(name, name) for name in names]
 
 
-def are_imagenets(names: Sequence[str]) -> bool:
-  """Whether these are ImageNet's classes in their order, as ids or in words.
+def are_imagenet_classes(names: Sequence[str]) -> bool:
+  """Returns whether these are ImageNet's classes in order, as ids or words.
 
-  Lists of words differ in a few: 'crane' is a bird and a machine.
+  Published lists of words differ in a few names: 'crane' is a bird and a
+  machine.
   """
   synsets = imagenet_synsets()
   if len(names) != len(synsets):
@@ -43,9 +45,9 @@ def are_imagenets(names: Sequence[str]) -> bool:
 
 
 def _imagenet_words() -> dict[str, str]:
-  """WordNet's words by id: the first of the synonyms, where that is unique.
+  """Returns words by WordNet id: the first synonym, where that is unique.
 
-  They come with TFDS, in the code of a set whose labels are ImageNet's.
+  They come with TFDS, in the code of a data set that has ImageNet's labels.
   """
   from tensorflow_datasets.datasets.siscore import labels
 

@@ -1,4 +1,4 @@
-"""Decodes image files into RGB pixels, exactly as Pillow would."""
+"""Decodes image files into RGB pixels, exactly as Pillow does."""
 
 import io
 
@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from convmixer_jax.errors import UserError
 
-# Grain runs many workers: a thread pool inside each call would only contend.
+# Grain runs many workers: a thread pool in each call would only compete.
 cv2.setNumThreads(0)
 
 _CV2_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
@@ -18,7 +18,7 @@ _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
 # Bit depth and colour type: grey, RGB, palette, grey + alpha, RGB + alpha.
 _PNG_EIGHT_BIT = ((8, 0), (8, 2), (8, 3), (8, 4), (8, 6))
-_DEEP_MODES = ('I', 'F')  # how Pillow's begin that have more than 8 bits
+_DEEP_MODES = ('I', 'F')  # prefixes of Pillow's modes with more than 8 bits
 
 
 def decode_image(data: bytes, where: str) -> np.ndarray:
@@ -26,18 +26,18 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
 
   The result equals `PIL.Image.open(...).convert('RGB')` bit for bit: an alpha
   channel is dropped, an EXIF orientation is not applied. OpenCV, which is
-  faster, decodes those kinds of file for which it gives the same pixels.
+  faster, decodes the kinds of file for which it gives the same pixels.
 
   Args:
-    data: the content of the file, in any format that Pillow reads.
-    where: names the record in the error.
+    data: content of the file, in any format that Pillow reads.
+    where: name of the record, for the error message.
 
   Returns:
     uint8 `[H, W, 3]`, RGB.
 
   Raises:
-    UserError: `data` is no image, or is broken or truncated, or grey with more
-      than 8 bits, of which Pillow would make white.
+    UserError: `data` is not an image, is damaged or truncated, or is greyscale
+      with more than 8 bits, which Pillow would turn white.
   """
   if _opencv_agrees(data):
     image = cv2.imdecode(np.frombuffer(data, np.uint8), _CV2_FLAGS)
@@ -48,7 +48,7 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
       if file.mode.startswith(_DEEP_MODES):
         raise ValueError(f'mode {file.mode!r}, grey with more than 8 bits')
       return np.array(file.convert('RGB'))
-  except Exception as e:  # codecs raise many kinds: name the record in all
+  except Exception as e:  # codecs raise many types; always name the record
     reason = 'not an image that Pillow knows'
     if not isinstance(e, UnidentifiedImageError):
       reason = ' '.join(str(e).split()) or type(e).__name__
@@ -59,10 +59,10 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
 
 
 def _opencv_agrees(data: bytes) -> bool:
-  """Tells whether OpenCV decodes this kind of file as Pillow does.
+  """Returns whether OpenCV decodes this kind of file as Pillow does.
 
-  It would fill up a truncated file silently (hence the look at the end), and
-  converts CMYK and 16-bit values in another way.
+  OpenCV pads a truncated file silently (so the end is checked here), and
+  converts CMYK and 16-bit values differently.
   """
   if data.startswith(_JPEG_START):
     return data.endswith(_JPEG_END) and _jpeg_components(data) in (1, 3)
@@ -72,7 +72,7 @@ def _opencv_agrees(data: bytes) -> bool:
 
 
 def _jpeg_components(data: bytes) -> int:
-  """Returns the components of an 8-bit Huffman-coded JPEG, 0 for others."""
+  """Returns the number of components of an 8-bit Huffman JPEG, else 0."""
   position = 2
   while position + 9 < len(data) and data[position] == 0xFF:
     marker = data[position + 1]

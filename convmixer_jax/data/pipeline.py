@@ -1,7 +1,7 @@
-"""From a source to batches: order, augmentation, batching, with Grain.
+"""Makes batches from a source with Grain: shuffles, augments and batches.
 
-Batch n follows from (seed, n) alone: not from threads, processes or where the
-run was started. So resuming needs the step and nothing else.
+The content of batch n depends on (seed, n) only, not on threads, processes or
+the first step of the run. So a run resumes from the step number alone.
 """
 
 import multiprocessing
@@ -14,22 +14,23 @@ from functools import partial
 import grain
 import ml_collections
 import numpy as np
-from absl import flags  # noqa: TID251 (Grain looks at them)
+from absl import flags  # noqa: TID251 (Grain reads them)
 
 from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.sources import Example, InMemorySource, Source
 from convmixer_jax.errors import UserError
 
-_MOST_WORKERS = 32  # each holds a batch or two
+_MAX_WORKERS = 32  # each holds one or two batches
 
-Batch = dict[str, np.ndarray]
+HostBatch = dict[str, np.ndarray]
+_TransformedExample = dict[str, np.ndarray | np.generic]
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:
-  """Returns the whole batches in an epoch; what does not fill one is dropped.
+  """Returns the number of full batches in an epoch; the rest is dropped.
 
   Raises:
-    UserError: there are fewer images than a batch holds.
+    UserError: there are fewer images than the batch size.
   """
   if len(source) < batch_size:
     raise UserError(
@@ -46,25 +47,26 @@ def train_batches(
   first_step: int = 0,
   process_index: int = 0,
   process_count: int = 1,
-) -> Iterator[Batch]:
-  """Yields this process's share of each batch, without end.
+) -> Iterator[HostBatch]:
+  """Yields this process's rows of each training batch, indefinitely.
 
-  An epoch shows every image once, in an order of its own; as in the authors'
-  training, the images left over from the last whole batch are dropped. Process
-  p of P gets the p-th block of rows of the global batch.
+  An epoch has every image once, in a new order; as in the authors' training,
+  the images that do not fill the last batch are dropped. Process p of P gets
+  the p-th block of rows of the global batch.
 
   Args:
     source: the training split.
-    config: the whole config.
-    first_step: number of the batch to begin with.
-    process_index: this process.
-    process_count: all processes.
+    config: the complete config.
+    first_step: number of the first batch.
+    process_index: index of this process.
+    process_count: number of processes.
 
   Yields:
     `image` `[B / P, H, W, 3]` in uint8 and `label` `[B / P]` in int32.
   """
   epoch_size = steps_per_epoch(source, config.batch_size) * config.batch_size
-  # Grain gives every epoch another order, and every (seed, place) a generator.
+  # Grain shuffles each epoch differently, and gives each (seed, position) its
+  # own random generator.
   dataset = grain.MapDataset.source(source).seed(config.seed).shuffle()
   dataset = dataset[:epoch_size].repeat()
   dataset = dataset.random_map(
@@ -81,16 +83,16 @@ def eval_batches(
   *,
   process_index: int = 0,
   process_count: int = 1,
-) -> Iterator[Batch]:
-  """Yields this process's share of each batch of one pass over `source`.
+) -> Iterator[HostBatch]:
+  """Yields this process's rows of each batch of one pass over `source`.
 
-  The last batch is filled up with the last image; `mask` says which rows count.
+  The last batch is padded with copies of the last image; `mask` is 0 for them.
 
   Args:
     source: the split to evaluate on.
-    config: the whole config.
-    process_index: this process.
-    process_count: all processes.
+    config: the complete config.
+    process_index: index of this process.
+    process_count: number of processes.
 
   Yields:
     `image` and `label` as in training, and `mask` `[B / P]` in float32.
@@ -111,14 +113,14 @@ def _augment(
   *,
   config: ml_collections.ConfigDict,
   size: int,
-) -> Batch:
+) -> _TransformedExample:
   image = transforms.train_transform(example['image'], config, size, rng)
   return {'image': image, 'label': np.int32(example['label'])}
 
 
 def _eval_example(
   index: int, *, source: Source, config: ml_collections.ConfigDict, size: int
-) -> Batch:
+) -> _TransformedExample:
   example = source[min(index, len(source) - 1)]
   image = transforms.eval_transform(example['image'], config, size)
   mask = np.float32(index < len(source))
@@ -128,7 +130,7 @@ def _eval_example(
 def _prefetch(
   dataset: grain.MapDataset, source: Source, config: ml_collections.ConfigDict
 ) -> grain.IterDataset:
-  """Makes batches ahead of time; each thread or worker makes whole ones."""
+  """Prefetches batches; each thread or worker process makes whole batches."""
   num_threads = config.num_threads or os.cpu_count()
   num_workers = config.num_workers
   if num_workers == -1:
@@ -139,7 +141,7 @@ def _prefetch(
         num_threads=num_threads, prefetch_buffer_size=config.prefetch
       )
     )
-  if not flags.FLAGS.is_parsed():  # Grain hands them on, also in a notebook
+  if not flags.FLAGS.is_parsed():  # Grain passes them on, also in a notebook
     flags.FLAGS.mark_as_parsed()
   one_ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
   return dataset.to_iter_dataset(one_ahead).mp_prefetch(
@@ -147,31 +149,31 @@ def _prefetch(
       num_workers=num_workers,
       per_worker_buffer_size=-(-config.prefetch // num_workers),
     ),
-    worker_init_fn=_live_as_long_as_the_parent,
+    worker_init_fn=_exit_only_with_parent,
   )
 
 
-def _live_as_long_as_the_parent(*_: int) -> None:
-  """Keeps a worker from ending before the process it works for, or after.
+def _exit_only_with_parent(*_: int) -> None:
+  """Makes a worker ignore signals, and exit when its parent process does.
 
   Ctrl-C and Slurm signal all processes; the last step still needs its batch.
   """
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.SIG_IGN)
 
-  def end_with_the_parent():
+  def exit_with_parent():
     multiprocessing.parent_process().join()
     os._exit(0)
 
-  threading.Thread(target=end_with_the_parent, daemon=True).start()
+  threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
 def default_num_workers(source: Source, num_cores: int) -> int:
-  """Returns how many processes make batches; 0: threads of this one do.
+  """Returns the number of worker processes; 0 for threads of this process.
 
-  Threads take turns at Python's lock: two processes make 1.5 times as many
-  images as two threads. Images in memory would be copied into each process.
+  Threads share Python's lock: two processes make 1.5 times as many images as
+  two threads. Images in memory would be copied into each process.
   """
   if isinstance(source, InMemorySource) or num_cores == 1:
     return 0
-  return min(max(num_cores // 2, 2), _MOST_WORKERS)
+  return min(max(num_cores // 2, 2), _MAX_WORKERS)

@@ -1,4 +1,4 @@
-"""Where images come from: scikit-learn's digits, or any prepared TFDS set."""
+"""Sources of images: scikit-learn's digits, or a prepared TFDS data set."""
 
 import os
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from convmixer_jax.data.builders import (
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
 
-_DIGITS_TEST_EVERY = 5  # of each class, in the set's own order
-_LEAST_SIDE = 2  # pixels; a single one is a placeholder, not a picture
+_DIGITS_TEST_EVERY = 5  # of each class, in scikit-learn's order
+_MIN_SIDE = 2  # pixels; an image of a single pixel is a placeholder
 
 
 class Example(TypedDict):
   """An image `[H, W, 3]` in uint8 and its label.
 
-  Where several labels may be right: an int array `[num_classes]` of 0 and 1.
+  In a multi-label data set, `label` is an int array `[num_classes]` of 0 and 1.
   """
 
   image: np.ndarray
@@ -31,11 +31,11 @@ class Example(TypedDict):
 
 
 class Source(Protocol):
-  """Examples by number: what the pipeline shuffles and batches.
+  """Random access to examples; the pipeline shuffles and batches them.
 
   Attributes:
-    num_classes: how many there are.
-    class_names: as the data set has them, such as 'n01440764'.
+    num_classes: number of classes.
+    class_names: names in the data set, such as 'n01440764'.
   """
 
   num_classes: int
@@ -51,7 +51,7 @@ class Source(Protocol):
 
 
 class InMemorySource:
-  """Examples that are decoded already."""
+  """Decoded examples in memory."""
 
   def __init__(self, examples: Sequence[Example], class_names: Sequence[str]):
     self._examples = examples
@@ -66,13 +66,13 @@ class InMemorySource:
 
 
 class TfdsSource:
-  """A split of a prepared TFDS set, decoded when read; no TensorFlow needed.
+  """A split of a prepared TFDS data set, decoded when read without TensorFlow.
 
   Raises:
-    UserError: on construction, if the set is not prepared as array_record, has
-      no such split, no images in it, or none of 8 bits with labels; on reading,
-      if a record is damaged, its image cannot be decoded or is of one pixel, or
-      its label is out of range.
+    UserError: on construction, if the data set is not prepared as array_record
+      or has no labels or 8-bit images, or if the split does not exist or is
+      empty; on reading, if a record is damaged, its image cannot be decoded or
+      has one pixel only, or its label is out of range.
   """
 
   def __init__(
@@ -81,10 +81,10 @@ class TfdsSource:
     """Opens the split.
 
     Args:
-      name: of the set, with /config and :version if wanted.
-      split: in TFDS's syntax.
-      data_dir: where TFDS keeps its sets; '' for its default.
-      label: the feature that holds the label, or a sequence of right ones.
+      name: name of the data set; /config and :version are optional.
+      split: the split, in TFDS's syntax.
+      data_dir: directory of TFDS's data sets; '' for TFDS's default.
+      label: feature with the label, or with a sequence of correct labels.
     """
     import tensorflow_datasets as tfds
 
@@ -94,19 +94,19 @@ class TfdsSource:
     if not {'image', label} <= set(features):
       raise UserError(
         f'config.dataset.name = {name!r} has the features '
-        f'{", ".join(features)}; needed are image and {label}: choose a set of '
-        'images with labels'
+        f'{", ".join(features)}, but image and {label} are required; choose a '
+        'data set of images with labels'
       )
-    _check_pixels(name, features['image'])
+    _check_image_feature(name, features['image'])
     classes = features[label]
-    self._has_several = isinstance(classes, tfds.features.Sequence)
-    if self._has_several:
+    self._is_multi_label = isinstance(classes, tfds.features.Sequence)
+    if self._is_multi_label:
       classes = classes.feature
     is_label = isinstance(classes, tfds.features.ClassLabel)
     if not is_label or not classes.num_classes:
       raise UserError(
-        f'config.dataset.name = {name!r}: its feature {label} names no '
-        "classes; choose a set with TFDS's ClassLabel"
+        f'config.dataset.name = {name!r}: its feature {label} does not define '
+        "classes; choose a data set with TFDS's ClassLabel"
       )
     self.class_names = tuple(classes.names)
     self.num_classes = len(self.class_names)
@@ -115,10 +115,10 @@ class TfdsSource:
     except (ValueError, KeyError) as error:
       splits = ', '.join(builder.info.splits)
       raise UserError(
-        f'{name!r} has no split {split!r}; there are {splits}, and slices of '
-        "them such as 'train[:10%]'"
+        f'{name!r} has no split {split!r}; its splits are {splits}, and slices '
+        "of them such as 'train[:10%]'"
       ) from error
-    if num_images <= 0:  # less, in train[5:3]
+    if num_images <= 0:  # negative for train[5:3]
       raise UserError(
         f'{name!r} has no images in split {split!r}; choose another'
       )
@@ -133,29 +133,30 @@ class TfdsSource:
     where = f'{index} of {self._name} {self._split}'
     try:
       record = self._records[index]
-    except Exception as error:  # from a damaged file by way of TFDS: any
+    except Exception as error:  # TFDS raises any type for a damaged file
       reason = ' '.join(str(error).split()) or type(error).__name__
       raise UserError(
-        f'cannot read record {where} ({reason[:200]}); prepare the set again'
+        f'cannot read record {where} ({reason[:200]}); prepare the data set '
+        'again'
       ) from error
     image = decode_image(record['image'], where=where)
-    if min(image.shape[:2]) < _LEAST_SIDE:
+    if min(image.shape[:2]) < _MIN_SIDE:
       height, width = image.shape[:2]
       raise UserError(
-        f'image {where} is {height} x {width} pixels, too small to be a '
-        'picture; replace it or leave it out of the data set'
+        f'image {where} is {height} x {width} pixels, which is too small; '
+        'replace it or leave it out of the data set'
       )
     label = record[self._label]
-    if not all(0 <= one < self.num_classes for one in np.ravel(label)):
+    if not all(0 <= value < self.num_classes for value in np.ravel(label)):
       raise UserError(
         f'the label of image {where} is {label}, not from 0 to '
-        f'{self.num_classes - 1}; mend it, leave the image out, or choose '
+        f'{self.num_classes - 1}; fix it, leave the image out, or choose '
         'another split'
       )
-    if self._has_several:
-      several = np.zeros(self.num_classes, np.int32)
-      several[label] = 1
-      return {'image': image, 'label': several}
+    if self._is_multi_label:
+      multi_hot = np.zeros(self.num_classes, np.int32)
+      multi_hot[label] = 1
+      return {'image': image, 'label': multi_hot}
     return {'image': image, 'label': int(label)}
 
 
@@ -164,54 +165,56 @@ def create_source(
 ) -> TfdsSource | InMemorySource:
   """Opens a split of the data set that `config.dataset` names.
 
-  Sets that need less than `cache_mib` once decoded are kept in memory.
+  A data set that takes at most `cache_mib` when decoded is kept in memory.
 
   Args:
     config: `config.dataset`.
-    split: 'train' or 'test' for digits; for TFDS, its split syntax.
-    label: the feature of a TFDS set that holds the label.
+    split: 'train' or 'test' for digits; for TFDS, a split in its syntax.
+    label: feature of a TFDS data set that holds the label.
 
   Raises:
     UserError: see `TfdsSource`.
   """
   if config.name == 'digits':
-    return _digits(split)
+    return _load_digits(split)
   source = TfdsSource(config.name, split, config.data_dir, label)
   if len(source) * source[0]['image'].nbytes <= config.cache_mib * 2**20:
-    return _in_memory(source)
+    return _load_into_memory(source)
   return source
 
 
-def _check_pixels(name, feature):
-  """Raises UserError unless a feature is of images that become 8-bit RGB."""
+def _check_image_feature(name, feature):
+  """Raises UserError unless a feature has images that become 8-bit RGB."""
   import tensorflow_datasets as tfds
 
-  what = None
+  found = None
   if not isinstance(feature, tfds.features.Image):
-    what = f'a feature image that is no Image but a {type(feature).__name__}'
+    found = f'a feature image of type {type(feature).__name__}, not Image'
   elif feature.np_dtype != np.uint8:
-    what = f'images of {np.dtype(feature.np_dtype).name}'
+    found = f'images of {np.dtype(feature.np_dtype).name}'
   elif feature.shape[-1] not in (None, 1, 3):
-    what = f'images of {feature.shape[-1]} channels'
-  if what:
+    found = f'images of {feature.shape[-1]} channels'
+  if found:
     raise UserError(
-      f'config.dataset.name = {name!r} has {what}; needed are images of uint8 '
-      'with 1 or 3 channels: convert them, or choose another set'
+      f'config.dataset.name = {name!r} has {found}, but images of uint8 with 1 '
+      'or 3 channels are required; convert them, or choose another data set'
     )
 
 
-def _digits(split: str) -> InMemorySource:
-  """The 1,797 bundled digits: every fifth of each class is held out."""
+def _load_digits(split: str) -> InMemorySource:
+  """Returns the bundled 1,797 digits; every fifth of each class is for test."""
   from sklearn.datasets import load_digits
 
   if split not in ('train', 'test'):
-    raise UserError(f"'digits' has no split {split!r}; there are train, test")
+    raise UserError(
+      f"'digits' has no split {split!r}; its splits are train, test"
+    )
   digits = load_digits()
-  place_in_class = np.zeros(len(digits.target), int)
+  index_in_class = np.zeros(len(digits.target), int)
   for label in range(10):
     members = digits.target == label
-    place_in_class[members] = np.arange(members.sum())
-  held_out = place_in_class % _DIGITS_TEST_EVERY == _DIGITS_TEST_EVERY - 1
+    index_in_class[members] = np.arange(members.sum())
+  held_out = index_in_class % _DIGITS_TEST_EVERY == _DIGITS_TEST_EVERY - 1
   chosen = np.flatnonzero(held_out == (split == 'test'))
   grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
   return InMemorySource(
@@ -223,17 +226,17 @@ def _digits(split: str) -> InMemorySource:
   )
 
 
-def _in_memory(source: TfdsSource) -> InMemorySource:
+def _load_into_memory(source: TfdsSource) -> InMemorySource:
   with ThreadPoolExecutor(os.cpu_count()) as pool:
     examples = list(pool.map(source.__getitem__, range(len(source))))
   return InMemorySource(examples, source.class_names)
 
 
 def prepared_builder(name: str, data_dir: str):
-  """Returns TFDS's builder of a set that is prepared as array_record.
+  """Returns the TFDS builder of a data set prepared as array_record.
 
   Raises:
-    UserError: it is not, and how to prepare it.
+    UserError: it is not prepared so; the message has the command that does it.
   """
   builder = find_builder(name, data_dir)
   command = f'python -m convmixer_jax prepare {name}'

@@ -1,28 +1,30 @@
-"""What a network makes of each image of a set, and the figures of that."""
+"""Per-image predictions of a data set, and aggregate metrics."""
 
 import dataclasses
 import math
 import time
+from functools import partial
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 import tqdm
-from flax import linen as nn
 
 from convmixer_jax.data import pipeline
 from convmixer_jax.data.sources import Source
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.evaluation.protocols import Classes
+from convmixer_jax.pretrained.trained_model import TrainedModel
+from convmixer_jax.training.eval_pass import run_batches
 from convmixer_jax.training.metrics import EvalMetrics
-from convmixer_jax.training.steps import make_score_step
+from convmixer_jax.training.steps import make_per_image_eval_step
 
 
 @dataclasses.dataclass(frozen=True)
-class Scores:
-  """What was made of N images, in the order of the data set.
+class PerImageResults:
+  """Results of N images, in the order of the data set.
 
   Attributes:
     number: `[N]`, the image's number in its source.
@@ -30,12 +32,12 @@ class Scores:
       among them, else the first.
     best: `[N, min(5, K)]`, the most probable classes, the first is predicted.
     probability: `[N]`, of the predicted class.
-    loss: `[N]`, -log of the probability of what is right.
+    loss: `[N]`, -log of the probability of the right classes.
     correct: `[N]`, whether the predicted class is right.
     correct_top5: `[N]`, whether one of the best five is.
-    num_classes: K, those that take part.
-    seconds: of the pass, reading and decoding what is not in memory included,
-      compiling not.
+    num_classes: K, the classes of the evaluation.
+    seconds: of the pass, including reading and decoding what is not in memory,
+      excluding compilation.
   """
 
   number: np.ndarray
@@ -56,7 +58,7 @@ class Scores:
     return {name: float(value) for name, value in means.items()}
 
   def confusion(self) -> np.ndarray:
-    """Returns `[K, K]`: images of class (row) that were taken for (column)."""
+    """Returns `[K, K]`: images of class (row) predicted as (column)."""
     counts = np.zeros((self.num_classes, self.num_classes), np.int64)
     np.add.at(counts, (self.label, self.best[:, 0]), 1)
     return counts
@@ -64,94 +66,74 @@ class Scores:
   def per_class(self) -> list[dict[str, Any]]:
     """Returns a row for each class.
 
-    `images`; of these the shares `accuracy` and `accuracy_top5`, None without
-    images; `taken_for`, the class they were most often mistaken for, `mistaken`
-    times, None if never.
+    `images`, their number; `accuracy` and `accuracy_top5`, fractions of these,
+    None without images; `most_confused_with`, the wrong class that was most
+    often predicted, None if none was, and `num_confused`, how often.
     """
     confusion = self.confusion()
     images = confusion.sum(axis=1)
     hits = np.bincount(
       self.label, weights=self.correct_top5, minlength=self.num_classes
     )
-    mistaken = confusion - np.diag(np.diag(confusion))
+    wrong = confusion - np.diag(np.diag(confusion))
     rows = []
     for k, count in enumerate(images.tolist()):
-      worst = int(mistaken[k].argmax())
+      worst = int(wrong[k].argmax())
       rows.append(
         {
           'images': count,
           'accuracy': confusion[k, k].item() / count if count else None,
           'accuracy_top5': hits[k].item() / count if count else None,
-          'taken_for': worst if mistaken[k, worst] else None,
-          'mistaken': mistaken[k, worst].item(),
+          'most_confused_with': worst if wrong[k, worst] else None,
+          'num_confused': wrong[k, worst].item(),
         }
       )
     return rows
 
 
-def score_images(
-  model: nn.Module,
-  variables: dict[str, Any],
+def evaluate_per_image(
+  trained: TrainedModel,
   source: Source,
   config: ml_collections.ConfigDict,
   classes: Classes,
-) -> Scores:
-  """Scores every image of `source` once, on all devices of this process.
+) -> PerImageResults:
+  """Evaluates every image of `source` once, on all devices of this process.
 
   Shows a bar on a terminal.
 
   Args:
-    model: the network.
-    variables: its `params` and `batch_stats`.
+    trained: the network.
     source: images with labels.
     config: `batch_size`, which the devices must divide, `dataset`, `augment`,
-      `input` and `mesh`, as in training.
-    classes: which take part.
+      `input` and `mesh`, as `trained.eval_config` returns them.
+    classes: those of the evaluation.
 
   Raises:
-    UserError: an image cannot be decoded, has a label that takes no part, or
-      none has a right label.
+    UserError: an image cannot be decoded, has a label that is not among the
+      classes, or none has a right label.
   """
   mesh = sharding.create_mesh(config.mesh)
-  everywhere = sharding.replicated(mesh)
-  variables = jax.device_put(variables, everywhere)
-  score = jax.jit(
-    make_score_step(model, config, classes.outputs), out_shardings=everywhere
-  )
-  size, batch_size = config.dataset.image_size, config.batch_size
+  variables = jax.device_put(trained.variables, sharding.replicated(mesh))
   label_shape = np.shape(source[0]['label'])
-  shapes = {
-    'image': ((batch_size, size, size, 3), np.uint8),
-    'label': ((batch_size, *label_shape), np.int32),
-    'mask': ((batch_size,), np.float32),
-  }
-  split = sharding.batch_sharding(mesh)
-  score = score.lower(
-    variables,
-    {
-      name: jax.ShapeDtypeStruct(shape, dtype, sharding=split)
-      for name, (shape, dtype) in shapes.items()
-    },
-  ).compile()
+  eval_step = _compile(trained, variables, config, classes, mesh, label_shape)
 
   started = time.monotonic()
   batches = tqdm.tqdm(
     pipeline.eval_batches(source, config),
     'Evaluating',
-    total=math.ceil(len(source) / batch_size),
+    total=math.ceil(len(source) / config.batch_size),
     leave=False,
     disable=None,
     unit=' batches',
   )
-  parts, pending = [], None
-  for batch in batches:
-    if not label_shape:
-      batch['label'] = _place(batch['label'], classes)
-    scores = score(variables, sharding.to_global(batch, mesh))
-    if pending is not None:  # fetched when the next one is under way
-      parts.append(_fetch(*pending))
-    pending = scores, batch['label']
-  parts.append(_fetch(*pending))
+  if not label_shape:
+    batches = (_with_index_of_label(batch, classes) for batch in batches)
+  parts = [
+    results | {'label': _one_label(batch['label'], results)}
+    for batch, results in run_batches(
+      partial(eval_step, variables), batches, mesh, config.batch_size
+    )
+  ]
   seconds = time.monotonic() - started
 
   columns = {
@@ -160,7 +142,7 @@ def score_images(
   (number,) = np.nonzero(columns.pop('mask'))
   if not len(number):
     raise UserError('no image of the data set has a right label')
-  return Scores(
+  return PerImageResults(
     number=number,
     **{name: values[number] for name, values in columns.items()},
     num_classes=len(classes.names),
@@ -168,22 +150,43 @@ def score_images(
   )
 
 
-def _place(labels: np.ndarray, classes: Classes) -> np.ndarray:
-  """Returns the place of each label among the classes that take part."""
-  places = classes.places[labels].astype(np.int32)
-  if places.min() < 0:
-    raise UserError(
-      f'an image has label {labels[places.argmin()]}, which takes no part'
-    )
-  return places
+def _compile(trained, variables, config, classes, mesh, label_shape):
+  """Compiles the evaluation of a batch, so that its time does not count."""
+  eval_step = jax.jit(
+    make_per_image_eval_step(trained.model, config, classes.outputs),
+    out_shardings=sharding.replicated(mesh),
+  )
+  size, batch_size = config.dataset.image_size, config.batch_size
+  shapes = {
+    'image': ((batch_size, size, size, 3), np.uint8),
+    'label': ((batch_size, *label_shape), np.int32),
+    'mask': ((batch_size,), np.float32),
+  }
+  split = sharding.batch_sharding(mesh)
+  batch = {
+    name: jax.ShapeDtypeStruct(shape, dtype, sharding=split)
+    for name, (shape, dtype) in shapes.items()
+  }
+  return eval_step.lower(variables, batch).compile()
 
 
-def _fetch(
-  scores: dict[str, jax.Array], label: np.ndarray
+def _with_index_of_label(
+  batch: dict[str, np.ndarray], classes: Classes
 ) -> dict[str, np.ndarray]:
-  """Takes the scores of a batch from the device; adds a label for each."""
-  scores = jax.device_get(scores)
-  if label.ndim == 2:
-    predicted = scores['best'][:, 0]
-    label = np.where(scores['correct'], predicted, label.argmax(axis=-1))
-  return scores | {'label': label}
+  """Replaces each label by its index among the classes of the evaluation."""
+  labels = batch['label']
+  indices = classes.label_to_index[labels].astype(np.int32)
+  if indices.min() < 0:
+    raise UserError(
+      f'an image has label {labels[indices.argmin()]}, which is not one of the '
+      'classes that are evaluated'
+    )
+  return batch | {'label': indices}
+
+
+def _one_label(label: np.ndarray, results: dict[str, np.ndarray]) -> np.ndarray:
+  """Returns one right label for each image; see `PerImageResults`."""
+  if label.ndim == 1:
+    return label
+  predicted = results['best'][:, 0]
+  return np.where(results['correct'], predicted, label.argmax(axis=-1))

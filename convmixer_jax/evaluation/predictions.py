@@ -1,4 +1,4 @@
-"""What a trained network sees in image files."""
+"""Predictions of a trained network for image files."""
 
 import dataclasses
 import itertools
@@ -16,9 +16,9 @@ from convmixer_jax.data.decode import decode_image
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import require_local
-from convmixer_jax.models import architecture_of
-from convmixer_jax.pretrained.trained import Trained
-from convmixer_jax.training.preprocess import pixel_statistics
+from convmixer_jax.models.inference import make_inference
+from convmixer_jax.pretrained.trained_model import TrainedModel
+from convmixer_jax.training.eval_pass import HostBatch, run_batches
 
 # Of the files in a folder; one that is named itself may have any.
 _EXTENSIONS = (
@@ -29,13 +29,14 @@ _EXTENSIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-  """What was seen in a file.
+  """The prediction for a file.
 
   Attributes:
     path: of the file.
-    best: the most probable classes, at most five; empty if it is broken.
+    best: the most probable classes, at most five; empty if the file cannot be
+      read.
     probabilities: of these.
-    error: what is wrong with a broken file, in one line.
+    error: why the file cannot be read, in one line; else None.
   """
 
   path: str
@@ -76,7 +77,7 @@ def find_images(paths: Sequence[str]) -> list[str]:
 
 
 def predict_files(
-  trained: Trained,
+  trained: TrainedModel,
   paths: Sequence[str],
   batch_size: int = 32,
   image_size: int | None = None,
@@ -92,7 +93,7 @@ def predict_files(
     image_size: None for that of training.
 
   Yields:
-    What was seen in each file, in order.
+    The prediction for each file, in order.
   """
   config = trained.eval_config(min(batch_size, len(paths)), image_size)
   mesh = sharding.create_mesh(config.mesh)
@@ -102,34 +103,28 @@ def predict_files(
     out_shardings=everywhere,
   )(jax.device_put(trained.variables, everywhere))
   predict = jax.jit(_predict, out_shardings=everywhere)
-  images = grain.MapDataset.source(paths).map(partial(_read, config=config))
-  options = grain.ReadOptions(os.cpu_count(), 2 * config.batch_size)
-  images = iter(images.to_iter_dataset(options))
-  while read := list(itertools.islice(images, config.batch_size)):
-    # The last batch is filled up, and broken files are replaced, by black.
-    size = config.dataset.image_size
-    batch = np.zeros((config.batch_size, size, size, 3), np.uint8)
-    for place, (_, image, _) in enumerate(read):
-      if image is not None:
-        batch[place] = image
-    batch = sharding.to_global({'image': batch}, mesh)['image']
-    best, probabilities = jax.device_get(predict(infer, batch))
-    for place, (path, image, error) in enumerate(read):
-      if image is None:
+  for batch, outputs in run_batches(
+    lambda batch: predict(infer, batch['image']),
+    _read_batches(paths, config),
+    mesh,
+    config.batch_size,
+  ):
+    for path, error, best, probabilities in zip(
+      batch['path'],
+      batch['error'],
+      *outputs,
+      strict=False,  # the last batch has more outputs than files
+    ):
+      if error is not None:
         yield Prediction(path, error=error)
       else:
         yield Prediction(
-          path,
-          tuple(best[place].tolist()),
-          tuple(probabilities[place].tolist()),
+          path, tuple(best.tolist()), tuple(probabilities.tolist())
         )
 
 
 def _make_inference(variables, *, model, config):
-  mean, std = pixel_statistics(config.dataset)
-  return architecture_of(model).make_inference(
-    model, variables, mean, std, pack_weights=True
-  )
+  return make_inference(model, variables, config.dataset, pack_weights=True)
 
 
 def _predict(
@@ -139,6 +134,27 @@ def _predict(
   shares = jax.nn.softmax(infer(images))
   probabilities, best = jax.lax.top_k(shares, min(5, shares.shape[-1]))
   return best, probabilities
+
+
+def _read_batches(
+  paths: Sequence[str], config: ml_collections.ConfigDict
+) -> Iterator[HostBatch]:
+  """Yields `image` and, of each, `path` and `error` (see `Prediction`).
+
+  The image of a file that cannot be read is black.
+  """
+  images = grain.MapDataset.source(paths).map(partial(_read, config=config))
+  options = grain.ReadOptions(os.cpu_count(), 2 * config.batch_size)
+  images = iter(images.to_iter_dataset(options))
+  size = config.dataset.image_size
+  black = np.zeros((size, size, 3), np.uint8)
+  while read := list(itertools.islice(images, config.batch_size)):
+    pixels = [black if image is None else image for _, image, _ in read]
+    yield {
+      'image': np.stack(pixels),
+      'path': [path for path, _, _ in read],
+      'error': [error for _, _, error in read],
+    }
 
 
 def _read(

@@ -17,7 +17,7 @@ from convmixer_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol:
+class EvalProtocol:
   """The rules of a data set.
 
   Attributes:
@@ -34,23 +34,25 @@ class Protocol:
 
 _PROTOCOLS = {
   # Beyer et al., "Are we done with ImageNet?", arXiv 2006.07159.
-  'imagenet2012_real': Protocol(
+  'imagenet2012_real': EvalProtocol(
     "any of an image's labels is right; images without a label are left out",
     label='real_label',
   ),
   # Hendrycks et al., "Natural Adversarial Examples", arXiv 1907.07174.
-  'imagenet_a': Protocol('200 of 1,000 classes take part', num_present=200),
+  'imagenet_a': EvalProtocol('200 of 1,000 classes take part', num_present=200),
   # Hendrycks et al., "The Many Faces of Robustness", arXiv 2006.16241.
-  'imagenet_r': Protocol('200 of 1,000 classes take part', num_present=200),
+  'imagenet_r': EvalProtocol('200 of 1,000 classes take part', num_present=200),
 }
 
 
-def protocol_of(name: str) -> Protocol:
+def protocol_of(name: str) -> EvalProtocol:
   """Returns the rules of a set, with /config and :version or without.
 
   ImageNet-V2 and ImageNet-Sketch are scored as ImageNet itself.
   """
-  return _PROTOCOLS.get(name.partition(':')[0].partition('/')[0], Protocol())
+  return _PROTOCOLS.get(
+    name.partition(':')[0].partition('/')[0], EvalProtocol()
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,20 +62,20 @@ class Classes:
   Attributes:
     names: of the K, as the data set has them.
     outputs: `[K]`, the output of the network that stands for each.
-    places: for each label of the data set its place among the K, or -1.
+    label_to_index: for each label of the data set its index among the K, or -1.
   """
 
   names: tuple[str, ...]
   outputs: np.ndarray
-  places: np.ndarray
+  label_to_index: np.ndarray
 
   def only(self, labels: Sequence[int]) -> 'Classes':
     """Returns the classes of these labels alone, out of all."""
     labels = np.asarray(labels)
-    places = np.full_like(self.places, -1)
-    places[labels] = np.arange(len(labels))
+    label_to_index = np.full_like(self.label_to_index, -1)
+    label_to_index[labels] = np.arange(len(labels))
     names = tuple(self.names[label] for label in labels)
-    return Classes(names, self.outputs[labels], places)
+    return Classes(names, self.outputs[labels], label_to_index)
 
 
 def open_test_set(
@@ -87,7 +89,7 @@ def open_test_set(
   Args:
     config: `config.dataset`.
     split: see `create_source`.
-    known: names of the network's classes, None if nobody noted them.
+    known: names of the network's classes, None if unknown.
     num_outputs: of the network.
 
   Raises:
@@ -110,15 +112,15 @@ def match_classes(
   one of ten other classes is not by mistake.
 
   Args:
-    known: names of the network's classes; None if nobody noted them, then the
-      set must have as many.
+    known: names of the network's classes; None if unknown, then the set must
+      have as many.
     num_outputs: of the network.
     labels: names of the data set's classes.
 
   Raises:
     UserError: the network does not know all classes of the set.
   """
-  places = np.arange(len(labels))
+  label_to_index = np.arange(len(labels))
   if known is None:
     if num_outputs != len(labels):
       raise UserError(
@@ -126,12 +128,12 @@ def match_classes(
         f'{len(labels)}, and its classes were not noted; choose the set it was '
         'trained on, or another with the same classes'
       )
-    return Classes(tuple(labels), places, places)
+    return Classes(tuple(labels), label_to_index, label_to_index)
   output_of = {name: output for output, name in enumerate(known)}
   for names in (labels, readable(labels)):
     if output_of.keys() >= set(names):
       outputs = np.array([output_of[name] for name in names])
-      return Classes(tuple(labels), outputs, places)
+      return Classes(tuple(labels), outputs, label_to_index)
   unknown = [name for name in labels if name not in output_of]
   raise UserError(
     f'the network does not know {len(unknown)} of the {len(labels)} classes of '

@@ -1,4 +1,4 @@
-"""What an evaluation is told by: lines, result.json, a table, two pictures."""
+"""Evaluation reports: lines, result.json, classes.csv and two pictures."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from convmixer_jax.analysis import plots
 from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.sources import Source
-from convmixer_jax.evaluation.per_image import Scores
+from convmixer_jax.evaluation.per_image import PerImageResults
 from convmixer_jax.files import write as write_file
 
 _MOST_WRONG = 24  # pictures
@@ -34,31 +34,33 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     shown = sorted(shown, key=lambda row: row['accuracy'])[:_MOST_LINES]
     title = f'the {_MOST_LINES} worst classes'
   width = max(len(title), *(len(row['name']) for row in shown))
-  lines = [f'{title:{width}}  images  top-1 %  top-5 %  most often taken for']
+  lines = [f'{title:{width}}  images  top-1 %  top-5 %  most confused with']
   for row in shown:
     line = f'{row["name"]:{width}}  {row["images"]:6}  '
     line += f'{100 * row["accuracy"]:7.2f}  {100 * row["accuracy_top5"]:7.2f}'
-    if row['taken_for'] is not None:
-      line += f'  {row["taken_for"]} ({row["mistaken"]})'
+    if row['most_confused_with'] is not None:
+      line += f'  {row["most_confused_with"]} ({row["num_confused"]})'
     lines.append(line)
   return '\n'.join(lines)
 
 
-def class_rows(scores: Scores, names: Sequence[str]) -> list[dict[str, Any]]:
-  """Returns `Scores.per_class` with the names of the classes."""
+def class_rows(
+  results: PerImageResults, names: Sequence[str]
+) -> list[dict[str, Any]]:
+  """Returns `PerImageResults.per_class` with the names of the classes."""
   rows = []
-  for number, row in enumerate(scores.per_class()):
-    other = row['taken_for']
-    row['taken_for'] = None if other is None else names[other]
+  for number, row in enumerate(results.per_class()):
+    other = row['most_confused_with']
+    row['most_confused_with'] = None if other is None else names[other]
     rows.append({'number': number, 'name': names[number]} | row)
   return rows
 
 
 def write(
   directory: epath.Path,
-  result: dict[str, Any],
+  summary: dict[str, Any],
   rows: Sequence[dict[str, Any]],
-  scores: Scores,
+  results: PerImageResults,
   names: Sequence[str],
   source: Source,
   config: ml_collections.ConfigDict,
@@ -67,9 +69,9 @@ def write(
 
   Args:
     directory: which is there.
-    result: figures and what they are of, for result.json.
+    summary: metrics and what they are of, for result.json.
     rows: as `class_rows` gives them.
-    scores: of every image.
+    results: of every image.
     names: of the classes, for people to read.
     source: of the images.
     config: `dataset` and `augment` say what the network saw of them.
@@ -78,14 +80,14 @@ def write(
   writer = csv.DictWriter(text, rows[0].keys(), lineterminator='\n')
   writer.writeheader()
   writer.writerows(rows)
-  confusion = plots.confusion_matrix(scores.confusion(), names)
+  confusion = plots.confusion_matrix(results.confusion(), names)
   files = {
-    'result.json': json.dumps(result | {'classes': rows}, indent=2).encode(),
+    'result.json': json.dumps(summary | {'classes': rows}, indent=2).encode(),
     'classes.csv': text.getvalue().encode(),
     'confusion.png': plots.to_png(confusion),
   }
   (directory / 'most_wrong.png').unlink(missing_ok=True)  # if none is wrong
-  most_wrong = _draw_most_wrong(scores, names, source, config)
+  most_wrong = _draw_most_wrong(results, names, source, config)
   if most_wrong is not None:
     files['most_wrong.png'] = plots.to_png(most_wrong)
   for name, content in files.items():
@@ -94,20 +96,20 @@ def write(
 
 
 def _draw_most_wrong(
-  scores: Scores,
+  results: PerImageResults,
   names: Sequence[str],
   source: Source,
   config: ml_collections.ConfigDict,
 ) -> Figure | None:
   """Draws what the network saw of wrong images, the most wrong first."""
-  order = np.argsort(-scores.loss, kind='stable')
-  order = order[~scores.correct[order]][:_MOST_WRONG]
+  order = np.argsort(-results.loss, kind='stable')
+  order = order[~results.correct[order]][:_MOST_WRONG]
   if not len(order):
     return None
   size = config.dataset.image_size
-  images = [source[number]['image'] for number in scores.number[order]]
-  return plots.wrong_pictures(
+  images = [source[number]['image'] for number in results.number[order]]
+  return plots.misclassified_images(
     [transforms.eval_transform(x, config.augment, size) for x in images],
-    [(names[scores.label[i]], math.exp(-scores.loss[i])) for i in order],
-    [(names[scores.best[i, 0]], scores.probability[i]) for i in order],
+    [(names[results.label[i]], math.exp(-results.loss[i])) for i in order],
+    [(names[results.best[i, 0]], results.probability[i]) for i in order],
   )

@@ -1,4 +1,4 @@
-"""A trained network as a file that other programs run, without this one."""
+"""Exports trained networks to files that run without this package."""
 
 from convmixer_jax.export.card import Format, model_card
 from convmixer_jax.export.onnx_graph import ONNX, to_onnx

@@ -1,4 +1,4 @@
-"""The card of an exported network: what goes in, what comes out, how good."""
+"""The model card of an exported network: its inputs, outputs and accuracy."""
 
 import dataclasses
 import json
@@ -9,18 +9,18 @@ import ml_collections
 
 from convmixer_jax.analysis import flops
 from convmixer_jax.models import architecture_of
-from convmixer_jax.pretrained.trained import Trained
+from convmixer_jax.pretrained.trained_model import TrainedModel
 from convmixer_jax.versions import package_versions
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-  """A kind of file.
+  """A file format.
 
   Attributes:
-    file: its name, in the directory of the card.
-    needs: the command that installs what loads it.
-    load: Python that computes `outputs` from `images`, in that directory.
+    file: name of the file, in the directory of the card.
+    needs: the command that installs the packages to load it.
+    load: Python code that computes `outputs` from `images`, in that directory.
   """
 
   file: str
@@ -29,23 +29,23 @@ class Format:
 
 
 def model_card(
-  network: Trained,
+  network: TrainedModel,
   config: ml_collections.ConfigDict,
   formats: Sequence[Format],
   *,
   probabilities: bool = False,
 ) -> dict[str, Any]:
-  """Describes exported files.
+  """Returns the model card of exported files.
 
   Args:
-    network: what was exported.
-    config: what `network.eval_config` gave for it.
-    formats: of the files.
-    probabilities: whether the outputs are these, not logits.
+    network: the exported network.
+    config: its config from `network.eval_config`.
+    formats: formats of the files.
+    probabilities: whether the outputs are probabilities, not logits.
 
   Returns:
-    What can be written as JSON. `accuracy` and `training` are None for a
-    network that is of no run.
+    A dict for JSON. `accuracy` and `training` are None if the network does not
+    come from a run.
   """
   model, dataset = network.model, config.dataset
   side = dataset.image_size
@@ -54,7 +54,7 @@ def model_card(
     'size': {
       **architecture_of(model).network_fields(model),
       'parameters': flops.count_parameters(model, side),
-      'multiply_adds': flops.count_forward(model, side).total,
+      'macs': flops.count_forward(model, side).total,
     },
     'input': {
       'shape': ['batch', side, side, 3],
@@ -63,7 +63,7 @@ def model_card(
       'eval_crop_fraction': config.augment.eval_crop_fraction,
       'resize': (
         'so that the short side is floor(side / eval_crop_fraction), bicubic '
-        'with antialias; then the central square'
+        'with antialiasing; then crop the central square'
       ),
     },
     'normalization': {
@@ -79,27 +79,22 @@ def model_card(
     'labels': network.labels(),
     'accuracy': _accuracy(network),
     'training': (
-      network.run and json.loads(network.run.config.to_json_best_effort())
+      None
+      if network.config is None
+      else json.loads(network.config.to_json_best_effort())
     ),
     'versions': package_versions(),
     'files': [dataclasses.asdict(kind) for kind in formats],
   }
 
 
-def _accuracy(network: Trained) -> dict[str, Any] | None:
-  """What the run measured at this step on its held-out split, if it did."""
-  if network.run is None:
+def _accuracy(network: TrainedModel) -> dict[str, Any] | None:
+  """Returns the metrics of this step on the evaluation split, if measured."""
+  if not network.metrics:
     return None
-  rows = {row['step']: row for row in network.run.metrics}
-  measured = {
-    name: value
-    for name, value in rows.get(network.step, {}).items()
-    if name.startswith('eval_')
-  }
-  if not measured:
-    return None
-  dataset = network.run.config.dataset
-  return measured | {
+  dataset = network.config.dataset
+  return {
+    **network.metrics,
     'step': network.step,
     'dataset': dataset.name,
     'split': dataset.eval_split,

@@ -1,7 +1,7 @@
-"""A network as an ONNX graph, written node by node.
+"""Exports a network as an ONNX graph, written node by node.
 
-No kept library converts it: jax2onnx 0.17.1 refuses Orbax from 0.11.37 on, and
-tf2onnx takes TensorFlow graphs. Each network adds its own nodes
+No maintained library converts it: jax2onnx 0.17.1 refuses Orbax 0.11.37 and
+newer, and tf2onnx needs TensorFlow graphs. Each network adds its own nodes
 (`Architecture.to_onnx`).
 """
 
@@ -14,8 +14,8 @@ from flax import linen as nn
 
 from convmixer_jax.errors import UserError
 from convmixer_jax.export.card import Format
-from convmixer_jax.export.folded import pixel_statistics
 from convmixer_jax.models import MODELS, architecture_of
+from convmixer_jax.models.inference import pixel_statistics
 
 _OPSET, _IR_VERSION = 20, 9  # the first with Gelu; of ONNX 1.15
 
@@ -32,15 +32,15 @@ session = onnxruntime.InferenceSession('model.onnx')
 
 
 class Graph:
-  """Nodes and weights, in order; names are made up on the way.
+  """A graph under construction: nodes and weights, with generated names.
 
   Attributes:
     images: name of the images `[batch, S, S, 3]`, float32.
-    image_size: their side S.
+    image_size: side S of the images.
   """
 
   def __init__(self, onnx: Any, image_size: int):
-    """Starts with the images."""
+    """Creates a graph that converts the images to float32."""
     self._onnx = onnx
     self.nodes, self.weights = [], []
     self.image_size = image_size
@@ -49,7 +49,7 @@ class Graph:
   def add(
     self, operation: str, *inputs: str | np.ndarray, **attributes: Any
   ) -> str:
-    """Appends a node; arrays among the inputs become weights.
+    """Appends a node; arrays among its inputs become weights.
 
     Returns:
       The name of its output.
@@ -80,10 +80,10 @@ def to_onnx(
   """Serialises a network with its weights, BatchNorm and normalisation folded.
 
   Args:
-    model: the network; it is computed in float32.
+    model: the network, which is computed in float32.
     variables: its `params` and `batch_stats`.
     config: `config.dataset`, for `image_size`, `mean` and `std`.
-    probabilities: whether the outputs are these, not logits.
+    probabilities: whether the outputs are probabilities, not logits.
 
   Returns:
     A `ModelProto`: a function of `images`, uint8 `[batch, S, S, 3]` with S
@@ -91,21 +91,21 @@ def to_onnx(
     float32.
 
   Raises:
-    UserError: the package onnx is not installed, or the network has no ONNX
-      form.
+    UserError: the package onnx is not installed, or the network cannot be
+      exported to ONNX.
   """
   try:
     import onnx
   except ImportError as error:
     raise UserError(
-      "--format=onnx needs a package more: pip install 'onnx>=1.17,<2'"
+      "--format=onnx needs the package onnx: pip install 'onnx>=1.17,<2'"
     ) from error
 
   add_network = architecture_of(model).to_onnx
   if add_network is None:
-    able = [name for name, other in MODELS.items() if other.to_onnx]
+    supported = [name for name, other in MODELS.items() if other.to_onnx]
     raise UserError(
-      f'--format=onnx is for {", ".join(able)}, not for '
+      f'--format=onnx is for {", ".join(supported)}, not for '
       f'{type(model).__name__}; use --format=stablehlo'
     )
   graph = Graph(onnx, config.image_size)

@@ -1,4 +1,4 @@
-"""A network as StableHLO, by `jax.export`: loading it needs JAX alone."""
+"""Exports a network as StableHLO (`jax.export`); loading it needs JAX only."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from flax import linen as nn
 from jax import export, lax
 
 from convmixer_jax.export.card import Format
-from convmixer_jax.export.folded import inference_on_host
 from convmixer_jax.models import architecture_of
+from convmixer_jax.models.inference import make_inference
 
 PLATFORMS = ('cpu', 'tpu', 'cuda')
 
@@ -39,27 +39,31 @@ def to_stablehlo(
 ) -> bytes:
   """Serialises a network with its weights, BatchNorm and normalisation folded.
 
-  It is computed in float32, with operations that are part of JAX, so that it
-  runs without this package (`Architecture.portable`).
+  It is computed in float32, with operations of JAX only, so it does not need
+  this package to run (`Architecture.portable`).
 
   Args:
     model: the network.
     variables: its `params` and `batch_stats`.
     config: `config.dataset`, for `image_size`, `mean` and `std`.
-    probabilities: whether the outputs are these, not logits.
+    probabilities: whether the outputs are probabilities, not logits.
 
   Returns:
-    What `jax.export.deserialize` reads: a function of uint8 images
-    `[B, S, S, 3]`, for any B, S being `image_size`, on `PLATFORMS`, that
-    returns `[B, num_classes]` in float32.
+    Bytes for `jax.export.deserialize`: a function of uint8 images
+    `[B, S, S, 3]`, with any B and with S being `image_size`, on `PLATFORMS`,
+    that returns `[B, num_classes]` in float32.
   """
-  # A loop compiles once what all blocks share.
+  # In a loop, all blocks share one compiled body.
   architecture = architecture_of(model)
   fields = {'scan': True} if 'scan' in architecture.fields else {}
   model = model.clone(dtype=jnp.float32, **fields)
   on_cpu, elsewhere = (
-    inference_on_host(
-      model.clone(**architecture.portable[platform]), variables, config
+    jax.device_get(  # the weights become constants of the program
+      make_inference(
+        model.clone(**architecture.portable[platform]),
+        jax.device_get(variables),
+        config,
+      )
     )
     for platform in ('cpu', 'default')
   )

@@ -1,27 +1,37 @@
-"""Operations whose gradient, precision or speed XLA leaves to be wished for."""
+"""Operations whose XLA form is inaccurate or slow, each with several backends.
 
-from convmixer_jax.kernels.depthwise import IMPLEMENTATIONS, depthwise_conv
-from convmixer_jax.kernels.fused_mixer import mix
+`dispatch.py` chooses the backend, `backends.py` has all of them.
+"""
+
+from convmixer_jax.kernels import backends, dispatch
+from convmixer_jax.kernels.depthwise import depthwise_conv
+from convmixer_jax.kernels.fused_mixer import fused_mixer
 from convmixer_jax.kernels.gelu import gelu
-from convmixer_jax.kernels.linear import linear, pack
+from convmixer_jax.kernels.linear import linear, pack_kernel
 from convmixer_jax.kernels.norm import (
   ACTIVATIONS,
-  KEPT,
+  SAVED_ACTIVATION,
   activation_affine,
   activation_batch_norm,
   activation_mean,
 )
 
+# Those of the depthwise convolution, and those of norms and products.
+BACKENDS = dispatch.backends_of('depthwise_conv')
+NORM_AND_LINEAR_BACKENDS = dispatch.backends_of('norm_sums')
+
 __all__ = [
   'ACTIVATIONS',
-  'IMPLEMENTATIONS',
-  'KEPT',
+  'BACKENDS',
+  'NORM_AND_LINEAR_BACKENDS',
+  'SAVED_ACTIVATION',
   'activation_affine',
   'activation_batch_norm',
   'activation_mean',
+  'backends',
   'depthwise_conv',
+  'fused_mixer',
   'gelu',
   'linear',
-  'mix',
-  'pack',
+  'pack_kernel',
 ]

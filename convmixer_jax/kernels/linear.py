@@ -1,35 +1,44 @@
-"""The pointwise product: a matrix product over the last axis."""
+"""The pointwise product: a matrix product over the last axis.
+
+A backend computes 'linear' and 'linear_transposed', and if it has another
+layout for kernels, 'linear_pack' and 'linear_packed'.
+"""
 
 import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jax.experimental.layout import Layout, with_layout_constraint
 
-from convmixer_jax.kernels.cpu import library
-from convmixer_jax.kernels.cpu import linear as linear_cpu
+from convmixer_jax.kernels import dispatch
+from convmixer_jax.kernels.xla import linear as xla_linear
 
 
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=['packed'],
-  meta_fields=['columns'],
+  meta_fields=['columns', 'backend'],
 )
 @dataclasses.dataclass(frozen=True)
 class PackedKernel:
-  """A kernel in the order of its use, for many products; see `pack`."""
+  """A kernel in a backend's own layout, for many products.
+
+  Attributes:
+    packed: in an order that only the backend knows; see `pack_kernel`.
+    columns: O of the kernel `[I, O]`.
+    backend: that packed it, and multiplies with it.
+  """
 
   packed: jax.Array
   columns: int
+  backend: str
 
 
 def linear(
   x: jax.Array,
   kernel: jax.Array | PackedKernel,
   *,
-  implementation: str | None = None,
+  backend: str | None = None,
 ) -> jax.Array:
   """Computes `x @ kernel` in the dtype of `x`.
 
@@ -38,110 +47,85 @@ def linear(
   the dtype of `x`, and a gradient in bfloat16 would be reduced across devices
   in bfloat16.
 
-  On a CPU images in float32 are multiplied by kernels of our own, which are a
-  tenth faster than XLA's. They are not for bfloat16, for which CPUs have
-  instructions that only XLA uses.
+  A backend's own kernels multiply images in float32 only; XLA computes all
+  other products, whatever the backend. On CPUs they take a tenth less time than
+  XLA's. For bfloat16, CPUs have instructions that only XLA uses.
 
   Args:
     x: `[..., I]`, float32 or bfloat16; images if `[B, H, W, I]`.
-    kernel: `[I, O]`, the parameter in its own dtype; or of `pack`, for which no
-      gradient is defined.
-    implementation: 'native' or 'xla', or None for the fastest there is.
+    kernel: `[I, O]`, the parameter in its own dtype; or of `pack_kernel`, for
+      which no gradient is defined.
+    backend: 'cpu' (C++ kernels for CPUs), 'xla' (plain JAX), or None: 'cpu' on
+      CPUs if it can be compiled, else 'xla'.
 
   Returns:
     `[..., O]`, dtype of `x`.
+
+  Raises:
+    ValueError: for an unknown backend.
+    RuntimeError: backend is 'cpu', and it cannot be compiled.
   """
+  dispatch.check_backend('linear', backend)
   if isinstance(kernel, PackedKernel):
-    return linear_cpu.multiply(x, kernel.packed, kernel.columns)
-  return _linear(x, kernel, implementation)
+    return dispatch.call(
+      'linear_packed', kernel.backend, x, kernel.packed, columns=kernel.columns
+    )
+  return _linear(x, kernel, backend)
 
 
-def pack(
-  kernel: jax.Array, dtype: jax.typing.DTypeLike, implementation: str | None
+def pack_kernel(
+  kernel: jax.Array, dtype: jax.typing.DTypeLike, backend: str | None = None
 ) -> jax.Array | PackedKernel:
-  """Lays out a kernel for `linear` of many batches of images, all of `dtype`.
+  """Lays out a kernel for `linear` of many batches of images of one dtype.
 
-  It would be done anew for each: a thirtieth of the time of a small batch.
+  Otherwise each call does it again, which takes a thirtieth of the time of a
+  small batch.
 
   Args:
     kernel: `[I, O]`.
     dtype: of the images.
-    implementation: as in `linear`.
+    backend: as in `linear`.
 
   Returns:
-    The kernel as it is where nothing is to be gained.
+    The kernel itself, if another layout would not help.
+
+  Raises:
+    ValueError: for an unknown backend.
+    RuntimeError: backend is 'cpu', and it cannot be compiled.
   """
-  if dtype != jnp.float32 or implementation == 'xla':
+  dispatch.check_backend('linear', backend)
+  if dtype != jnp.float32:
     return kernel
-  if implementation == 'native' or _is_native_the_default():
-    return PackedKernel(linear_cpu.pack(kernel), kernel.shape[1])
-  return kernel
+  if backend is None:
+    # Only CPUs have a layout of their own.
+    defaults = dispatch.default_backends('linear_pack', (kernel,), {})
+    backend = defaults.get('cpu', defaults['default'])
+  if backend == 'xla':
+    return kernel
+  packed = dispatch.call('linear_pack', backend, kernel)
+  return PackedKernel(packed, kernel.shape[1], backend)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _linear(x, kernel, implementation):
-  return _call('product', x, kernel.astype(x.dtype), implementation)
+def _linear(x, kernel, backend):
+  return _call('linear', backend, x, kernel.astype(x.dtype))
 
 
-def _forward(x, kernel, implementation):
-  return _linear(x, kernel, implementation), (x, kernel)
+def _forward(x, kernel, backend):
+  return _linear(x, kernel, backend), (x, kernel)
 
 
-def _backward(implementation, saved, g):
+def _backward(backend, saved, g):
   x, kernel = saved
-  dx = _call('transposed_product', g, kernel.astype(g.dtype), implementation)
-  # As matrices: XLA:CPU is slow to contract several axes at once.
-  rows, g_rows = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-  dkernel = jnp.dot(
-    _transposed(rows), g_rows, preferred_element_type=jnp.float32
+  dx = _call('linear_transposed', backend, g, kernel.astype(g.dtype))
+  return dx, xla_linear.kernel_gradient(x, g).astype(kernel.dtype)
+
+
+def _call(operation, backend, x, kernel):
+  is_images_in_float32 = x.ndim == 4 and x.dtype == jnp.float32
+  return dispatch.call(
+    operation, backend if is_images_in_float32 else 'xla', x, kernel
   )
-  return dx, dkernel.astype(kernel.dtype)
-
-
-def _call(function, x, kernel, implementation):
-  native, xla = getattr(linear_cpu, function), _BY_XLA[function]
-  if x.ndim != 4 or x.dtype != jnp.float32 or implementation == 'xla':
-    return xla(x, kernel)
-  if implementation == 'native':
-    return native(x, kernel)
-  if _is_native_the_default():
-    return lax.platform_dependent(x, kernel, cpu=native, default=xla)
-  return xla(x, kernel)
-
-
-def _is_native_the_default():
-  return jax.default_backend() == 'cpu' and library.is_available('linear')
-
-
-def _product(x, kernel):
-  return jnp.dot(x, kernel, preferred_element_type=jnp.float32).astype(x.dtype)
-
-
-def _transposed_product(x, kernel):
-  rows = _product(x.reshape(-1, x.shape[-1]), _transposed(kernel))
-  return rows.reshape(*x.shape[:-1], len(kernel))
-
-
-@jax.jit  # outside of one, layouts belong to arrays
-def _transposed(matrix):
-  """Transposes; on a CPU bfloat16 in memory, as XLA multiplies it only so.
-
-  Reading a matrix across, it converts bfloat16 to float32 first: half as fast;
-  float32 is as fast across. On several devices the partitioner would gather
-  what has its layout set.
-  """
-  if jax.device_count() > 1 or matrix.dtype == jnp.float32:
-    return matrix.T
-
-  def in_memory(matrix):
-    return with_layout_constraint(matrix.T, Layout(major_to_minor=(0, 1)))
-
-  return lax.platform_dependent(matrix, cpu=in_memory, default=jnp.transpose)
 
 
 _linear.defvjp(_forward, _backward)
-
-_BY_XLA = {
-  'product': _product,
-  'transposed_product': _transposed_product,
-}

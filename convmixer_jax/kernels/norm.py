@@ -1,10 +1,11 @@
-"""BatchNorm with what stands around it: bias, activation and residual.
+"""BatchNorm, fused with the bias and activation before it and a residual after.
 
-Each is one pass over memory by itself, and on a CPU that is what a ConvMixer's
-time goes into. Here they are one operation, with its gradient written down.
+Computed one by one, each is a pass over memory, and on a CPU most of a
+ConvMixer's time is such passes. Here they are one operation, whose gradient is
+written by hand.
 
-An implementation is a module with three functions: `sums`, `affine` and
-`gradient` (see `norm_xla.py`).
+A backend computes 'norm_sums', 'norm_affine' and 'norm_gradient';
+`xla/norm.py` documents the arguments.
 """
 
 import functools
@@ -14,13 +15,12 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from convmixer_jax.kernels.cpu import library
-from convmixer_jax.kernels.cpu import norm as norm_cpu
-from convmixer_jax.kernels.xla import norm as norm_xla
+from convmixer_jax.kernels import dispatch
 
-_MODULES = {'native': norm_cpu, 'xla': norm_xla}
 ACTIVATIONS = ('gelu', 'relu')
-KEPT = 'kept'  # name of what a loop over blocks keeps for the backward pass
+# The name by which `jax.checkpoint` finds what a loop over blocks saves for the
+# backward pass.
+SAVED_ACTIVATION = 'saved_activation'
 
 
 def activation_batch_norm(
@@ -33,7 +33,7 @@ def activation_batch_norm(
   activation: str,
   group_size: int,
   epsilon: float,
-  implementation: str | None = None,
+  backend: str | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Computes `BatchNorm(activation(x + bias)) (+ residual)`, in training.
 
@@ -42,24 +42,28 @@ def activation_batch_norm(
 
   Args:
     x: `[B, H, W, C]`, float32 or bfloat16.
-    bias: `[C]`, or None for none.
+    bias: `[C]`, or None.
     scale: `[C]`, of BatchNorm.
     offset: `[C]`, of BatchNorm.
     residual: like x, or None.
     activation: 'gelu' (exact) or 'relu'.
     group_size: images that share statistics; divides B.
     epsilon: added to the variance.
-    implementation: 'native' (C++ kernels for CPUs), 'xla' (plain JAX), or None:
-      the best for the platform the computation is lowered for.
+    backend: 'cpu' (C++ kernels for CPUs), 'xla' (plain JAX), or None: 'cpu' on
+      CPUs if it can be compiled, else 'xla'.
 
   Returns:
     The normalised images, like x; and mean and (biased) variance of each group,
     `[B // group_size, C]`, through which no gradient flows.
+
+  Raises:
+    ValueError: for an unknown backend.
+    RuntimeError: backend is 'cpu', and it cannot be compiled.
   """
   bias = jnp.zeros_like(scale) if bias is None else bias
   y, mean, var = _batch_norm(
     x, bias, scale, offset, residual, activation, group_size, epsilon,
-    implementation,
+    backend,
   )  # fmt: skip
   return y, lax.stop_gradient(mean), lax.stop_gradient(var)
 
@@ -72,15 +76,15 @@ def activation_affine(
   residual: jax.Array | None = None,
   *,
   activation: str,
-  implementation: str | None = None,
+  backend: str | None = None,
 ) -> jax.Array:
   """Computes `activation(x + bias) * factor + shift (+ residual)`.
 
-  That is BatchNorm with running statistics. Arguments and result are as in
-  `activation_batch_norm`; factor and shift are `[C]`.
+  That is BatchNorm with running statistics. Arguments, result and errors are as
+  in `activation_batch_norm`; factor and shift are `[C]`.
   """
   bias = jnp.zeros_like(factor) if bias is None else bias
-  return _affine(x, bias, factor, shift, residual, activation, implementation)
+  return _affine(x, bias, factor, shift, residual, activation, backend)
 
 
 def activation_mean(
@@ -88,31 +92,22 @@ def activation_mean(
   bias: jax.Array,
   *,
   activation: str,
-  implementation: str | None = None,
+  backend: str | None = None,
 ) -> jax.Array:
   """Computes the mean of `activation(x + bias)` over space, for inference.
 
-  Arguments are as in `activation_batch_norm`. No gradient is defined.
+  Arguments and errors are as in `activation_batch_norm`. No gradient is
+  defined.
 
   Returns:
     `[B, C]`, float32.
   """
-  sums = _call('sums', implementation, x, bias, None, activation)
+  sums = _sums(backend, x, bias, None, activation)
   return sums[:, 0] / (x.shape[1] * x.shape[2])
 
 
-def _call(function: str, implementation: str | None, *operands):
-  *arrays, activation = operands
-
-  def of(name):
-    run = getattr(_MODULES[name], function)
-    return lambda *arrays: run(*arrays, activation)
-
-  if implementation is not None:
-    return of(implementation)(*arrays)
-  if jax.default_backend() == 'cpu' and library.is_available('norm'):
-    return lax.platform_dependent(*arrays, cpu=of('native'), default=of('xla'))
-  return of('xla')(*arrays)
+def _sums(backend, x, bias, g, activation):
+  return dispatch.call('norm_sums', backend, x, bias, g, activation=activation)
 
 
 def _per_image(groups: jax.Array, batch: int) -> jax.Array:
@@ -130,33 +125,33 @@ def _batch_norm(*arguments):
 
 def _batch_norm_forward(
   x, bias, scale, offset, residual, activation, group_size, epsilon,
-  implementation,
+  backend,
 ):  # fmt: skip
   batch, height, width, _ = x.shape
-  sums = _call('sums', implementation, x, bias, None, activation)
+  sums = _sums(backend, x, bias, None, activation)
   mean, mean_of_squares = jnp.unstack(
     _per_group(sums, group_size) / (group_size * height * width), axis=1
   )
   var = jnp.maximum(mean_of_squares - lax.square(mean), 0.0)
-  mean, var = checkpoint_name((mean, var), KEPT)
+  mean, var = checkpoint_name((mean, var), SAVED_ACTIVATION)
   inverse = lax.rsqrt(var + epsilon)
   factor = inverse * scale
-  y = _call(
-    'affine',
-    implementation,
+  y = dispatch.call(
+    'norm_affine',
+    backend,
     x,
     bias,
     _per_image(factor, batch),
     _per_image(offset - mean * factor, batch),
     residual,
-    activation,
+    activation=activation,
   )
   saved = x, bias, scale, mean, inverse, residual is not None
   return (y, mean, var), saved
 
 
 def _batch_norm_backward(
-  activation, group_size, epsilon, implementation, saved, cotangents
+  activation, group_size, epsilon, backend, saved, cotangents
 ):
   # With n = (a - mean) inverse, over N values, the gradient of a is
   # scale inverse (g - sum(g) / N - n sum(g n) / N) = p g + q a + r.
@@ -164,20 +159,20 @@ def _batch_norm_backward(
   g = cotangents[0]
   batch, height, width, _ = x.shape
   count = group_size * height * width
-  sums = _call('sums', implementation, x, bias, g, activation)
+  sums = _sums(backend, x, bias, g, activation)
   sum_g, sum_ga = jnp.unstack(_per_group(sums, group_size), axis=1)
   sum_gn = (sum_ga - mean * sum_g) * inverse
   p = scale * inverse
   q = -p * inverse * sum_gn / count
   r = -p * sum_g / count - q * mean
-  dx, sum_dx = _call(
-    'gradient',
-    implementation,
+  dx, sum_dx = dispatch.call(
+    'norm_gradient',
+    backend,
     x,
     bias,
     g,
     *(_per_image(array, batch) for array in (p, q, r)),
-    activation,
+    activation=activation,
   )
   return (
     dx,
@@ -192,13 +187,20 @@ _batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def _affine(x, bias, factor, shift, residual, activation, implementation):
+def _affine(x, bias, factor, shift, residual, activation, backend):
   batch = x.shape[0]
   factor, shift = (
     jnp.broadcast_to(array, (batch, *array.shape)) for array in (factor, shift)
   )
-  return _call(
-    'affine', implementation, x, bias, factor, shift, residual, activation
+  return dispatch.call(
+    'norm_affine',
+    backend,
+    x,
+    bias,
+    factor,
+    shift,
+    residual,
+    activation=activation,
   )
 
 
@@ -207,13 +209,21 @@ def _affine_forward(*arguments):
   return _affine(*arguments), (x, bias, factor, residual is not None)
 
 
-def _affine_backward(activation, implementation, saved, g):
+def _affine_backward(activation, backend, saved, g):
   x, bias, factor, has_residual = saved
-  sums = _call('sums', implementation, x, bias, g, activation).sum(0)
+  sums = _sums(backend, x, bias, g, activation).sum(0)
   rows = jnp.broadcast_to(factor, (x.shape[0], *factor.shape))
   zeros = jnp.zeros_like(rows)
-  dx, sum_dx = _call(
-    'gradient', implementation, x, bias, g, rows, zeros, zeros, activation
+  dx, sum_dx = dispatch.call(
+    'norm_gradient',
+    backend,
+    x,
+    bias,
+    g,
+    rows,
+    zeros,
+    zeros,
+    activation=activation,
   )
   return dx, sum_dx.sum(0), sums[1], sums[0], g if has_residual else None
 

@@ -19,20 +19,20 @@ class ActivationBatchNorm(nn.Module):
 
   The normalisation equals `torch.nn.BatchNorm2d`: epsilon 1e-5, running
   statistics `0.9 running + 0.1 batch`, the running variance from the unbiased
-  estimate. All is computed in float32, and rounded once.
+  estimate. Everything is computed in float32, and rounded once.
 
   Attributes:
     activation: 'gelu' (exact) or 'relu'.
     group_size: images that share their statistics; 0 is the whole batch. The
-      authors train with 64, the images of one of their devices. With groups
-      that do not straddle devices, normalising needs no communication. The
+      authors train with 64, the images of one of their devices. If no group
+      spans several devices, normalising needs no communication. The
       running statistics are updated with the mean over groups.
-    implementation: see `kernels.activation_batch_norm`.
+    backend: see `kernels.activation_batch_norm`.
   """
 
   activation: str
   group_size: int = 0
-  implementation: str | None = None
+  backend: str | None = None
 
   @nn.compact
   def __call__(
@@ -49,7 +49,8 @@ class ActivationBatchNorm(nn.Module):
       x: `[B, H, W, C]`.
       bias: `[C]`, or None.
       residual: like x, or None.
-      train: whether to use (and record) the statistics of the batch.
+      train: whether to use the statistics of the batch, and to update the
+        running ones.
 
     Returns:
       `[B, H, W, C]`, the dtype of `x`.
@@ -64,7 +65,7 @@ class ActivationBatchNorm(nn.Module):
     running_var = self.variable('batch_stats', 'var', jnp.ones, (channels,))
     how = {
       'activation': self.activation,
-      'implementation': self.implementation,
+      'backend': self.backend,
     }
 
     if not train:
@@ -102,11 +103,11 @@ class ActivationBatchNorm(nn.Module):
 def running_affine(
   params: Mapping[str, jax.Array], stats: Mapping[str, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns factor and shift, `[..., C]`, of BatchNorm in evaluation.
+  """Returns BatchNorm in evaluation as a factor and a shift, `[..., C]` each.
 
   Args:
-    params: its `scale` and `bias`.
-    stats: its running `mean` and `var`.
+    params: BatchNorm's `scale` and `bias`.
+    stats: BatchNorm's running `mean` and `var`.
   """
   factor = params['scale'] * lax.rsqrt(stats['var'] + EPSILON)
   return factor, params['bias'] - stats['mean'] * factor

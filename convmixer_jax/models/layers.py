@@ -52,7 +52,7 @@ class Dense(nn.Module):
     shape = (x.shape[-1], self.features)
     kernel = self.param('kernel', self.kernel_init, shape)
     bias = self.param('bias', self.bias_init, (self.features,))
-    product = kernels.linear(x.astype(self.dtype), kernel, implementation='xla')
+    product = kernels.linear(x.astype(self.dtype), kernel, backend='xla')
     # In float32, so that the bias's gradient is not rounded before it is
     # summed over devices.
     return (product.astype(jnp.float32) + bias).astype(self.dtype)

@@ -6,41 +6,30 @@ them.
 
 import contextlib
 import pathlib
-import re
 
 import huggingface_hub
 from huggingface_hub import errors
 
 from convmixer_jax.errors import UserError
+from convmixer_jax.pretrained.source import HubSource
 
-PREFIX = 'hf://'
 _WEIGHTS = ('model.safetensors', 'pytorch_model.bin')  # the first there is
 CONFIG = 'config.json'
 
 
-def download(source: str) -> str:
+def download(source: HubSource) -> str:
   """Returns the path of a repository's weights in the cache.
 
   Its config.json, if it has one, is beside them.
 
   Args:
-    source: `hf://owner/name`, or `hf://owner/name@revision`, a branch, tag or
-      commit.
+    source: the repository.
 
   Raises:
-    UserError: the name is no name, the hub or the network refused, or, offline,
-      the cache does not have it.
+    UserError: the hub or the network refused, or, offline, the cache does not
+      have it.
   """
-  match = re.fullmatch(
-    r'([^@/]+/[^@/]+)(?:@(.+))?', source.removeprefix(PREFIX)
-  )
-  if not match:
-    raise UserError(
-      f'{source} is no repository; give hf://owner/name or '
-      'hf://owner/name@revision'
-    )
-  repository, revision = match.groups()
-
+  repository, revision = source.repository, source.revision
   unreachable = None
   try:
     for name in _WEIGHTS:

@@ -1,7 +1,7 @@
-"""What is known of weights beside their numbers: network, input, labels.
+"""What is known of weights besides their numbers: network, images, classes.
 
-In a file of ours it stands in the safetensors header, in a repository of timm's
-in a config.json beside the weights. Here it is a dict with some of `KEYS`.
+In a file of ours it is in the safetensors header, in a repository of timm's in
+a config.json beside the weights. Here it is a dict with some of `KEYS`.
 """
 
 import json
@@ -11,16 +11,15 @@ from typing import Any
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import MODELS
 
-KEYS = (
-  'network',
-  'fields',
-  'activation',  # in files written before there were fields
+# Attributes of a `TrainedModel` that need not be known.
+INPUT_KEYS = (
   'mean',
   'std',
   'image_size',
   'eval_crop_fraction',
-  'labels',
+  'class_names',
 )
+KEYS = ('network', 'fields', *INPUT_KEYS)
 _HEADER = 'convmixer_jax'
 # The networks that timm has, by its names: ours, and the variant.
 _TIMM = {
@@ -32,9 +31,9 @@ _TIMM = {
 _WRONG = (OSError, ValueError, TypeError, AttributeError, LookupError)
 
 
-def to_header(record: dict[str, Any]) -> dict[str, str]:
+def to_header(metadata: dict[str, Any]) -> dict[str, str]:
   """Returns the header of a safetensors file; `format` is for PyTorch."""
-  return {'format': 'pt', _HEADER: json.dumps(record)}
+  return {'format': 'pt', _HEADER: json.dumps(metadata)}
 
 
 def from_header(header: dict[str, str], path: str) -> dict[str, Any]:
@@ -44,20 +43,15 @@ def from_header(header: dict[str, str], path: str) -> dict[str, Any]:
     UserError: it cannot be read.
   """
   try:
-    return from_json(header.get(_HEADER, '{}'))
+    return {  # JSON knows no tuples
+      key: tuple(value) if isinstance(value, list) else value
+      for key, value in json.loads(header.get(_HEADER, '{}')).items()
+      if key in KEYS
+    }
   except _WRONG as error:
     raise UserError(
       f'the header of {path} is damaged ({error}); fetch the file again'
     ) from error
-
-
-def from_json(text: str) -> dict[str, Any]:
-  """Returns a record that was written as JSON, which knows no tuples."""
-  return {
-    key: tuple(value) if isinstance(value, list) else value
-    for key, value in json.loads(text).items()
-    if key in KEYS
-  }
 
 
 def from_timm(path: str) -> dict[str, Any]:
@@ -74,20 +68,20 @@ def from_timm(path: str) -> dict[str, Any]:
     if 'architecture' not in config:
       return {}
     inputs = config.get('pretrained_cfg', config)
-    record = {
+    metadata = {
       **_network(config['architecture']),
       'mean': _tuple(float, inputs.get('mean')),
       'std': _tuple(float, inputs.get('std')),
       'image_size': (inputs.get('input_size') or [None])[-1],
       'eval_crop_fraction': inputs.get('crop_pct'),
-      'labels': _labels(inputs | config),
+      'class_names': _class_names(inputs | config),
     }
   except _WRONG as error:
     raise UserError(
       f"{path} is no config.json of timm's ({type(error).__name__}: {error}); "
       'fetch it again, or take it away'
     ) from error
-  return {key: value for key, value in record.items() if value is not None}
+  return {key: value for key, value in metadata.items() if value is not None}
 
 
 def _network(timm_name):
@@ -102,7 +96,7 @@ def _tuple(kind, values):
   return None if values is None else tuple(map(kind, values))
 
 
-def _labels(config):
+def _class_names(config):
   """Returns the names, such as 'n01440764'; timm has them as list or dict."""
   names = config.get('label_names')
   if isinstance(names, dict):  # by number

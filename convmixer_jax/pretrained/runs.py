@@ -1,19 +1,19 @@
-"""A finished or running training, opened for study: `load_run(workdir)`."""
+"""The directory of a finished or running training: `load_run(workdir)`."""
 
 import contextlib
 import dataclasses
-from typing import Any, Literal
 
 import ml_collections
 from etils import epath
-from flax import linen as nn
 
 from convmixer_jax import files
 from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import DEFAULT, create_model, find_architecture
+from convmixer_jax.models import DEFAULT, find_architecture
+from convmixer_jax.pretrained.source import Checkpoint
+from convmixer_jax.pretrained.trained_model import TrainedModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,75 +28,95 @@ class Run:
       `plots.learning_curves` take them; a row lacks what was not measured.
     class_names: as the data set has them, such as 'n01440764'; None if the run
       did not note them.
+    name: the directory as it was given.
   """
 
   workdir: epath.Path
   config: ml_collections.ConfigDict
   metrics: list[dict[str, float]]
   class_names: tuple[str, ...] | None
+  name: str
 
-  def find_step(self, step: int | Literal['best'] | None = None) -> int:
-    """Returns the number of a checkpoint.
+  def find_step(self, checkpoint: Checkpoint = None) -> int:
+    """Returns the step of a checkpoint.
 
     Args:
-      step: None for the newest checkpoint, 'best' for that of the best
-        held-out accuracy, or the number of one.
+      checkpoint: 'best' for that of the best held-out accuracy, 'newest', a
+        step, or None for the best or, where none was evaluated, the newest.
 
     Raises:
       UserError: there is no such checkpoint.
     """
     with self._reader() as reader:
-      steps = reader.steps()
-      if not steps:
-        every = self.config.checkpoint_every_steps
-        raise UserError(
-          f'{self.workdir} has no checkpoint yet; the first is written after '
-          f'an evaluation or config.checkpoint_every_steps = {every} steps'
-        )
-      if step is None:
-        return steps[-1]
-      there = f'there are {", ".join(map(str, steps))}'
-      if step == 'best':
-        best = reader.best_step()
-        if best is None:
-          raise UserError(
-            f'no checkpoint of {self.workdir} was evaluated, so none is the '
-            f'best; {there}'
-          )
-        return best
-      if step not in steps:
-        raise UserError(
-          f'{self.workdir} has no checkpoint of step {step}; {there}'
-        )
-      return step
+      return self._find_step(reader, checkpoint)[0]
 
-  def restore(
-    self, step: int | Literal['best'] | None = None
-  ) -> tuple[nn.Module, dict[str, Any]]:
-    """Reads a network back, on the devices that are here.
+  def load(self, checkpoint: Checkpoint = None) -> TrainedModel:
+    """Reads a network back, on the first device of this process.
 
     Args:
-      step: as for `find_step`.
-
-    Returns:
-      The model and its variables (`params` and `batch_stats`, float32), for
-      `model.apply(variables, images, train=False)`.
+      checkpoint: as for `find_step`.
 
     Raises:
-      UserError: there is no such checkpoint.
+      UserError: there is no such checkpoint, or it is damaged.
     """
     config = workdir_lib.read_config(self.workdir)  # ours may be changed by now
-    architecture = find_architecture(self.saved_network())
+    fields = dict(config.model)
+    network = fields.pop('name', DEFAULT)
+    architecture = find_architecture(network)
     with self._reader() as reader:
-      variables = reader.read_variables(self.find_step(step), architecture.head)
-    num_classes = architecture.num_classes(variables['params'])
-    model = create_model(config.model, num_classes, config.dtype)
-    return architecture.on_default_platform(model), variables
+      step, chosen_as = self._find_step(reader, checkpoint)
+      variables = reader.read_variables(step, architecture.head)
+    rows = {row['step']: row for row in self.metrics}
+    return TrainedModel.create(
+      network,
+      fields,
+      architecture.num_classes(variables['params']),
+      variables,
+      {
+        'image_size': config.dataset.image_size,
+        'eval_crop_fraction': config.augment.eval_crop_fraction,
+        'mean': config.dataset.mean,
+        'std': config.dataset.std,
+        'class_names': self.class_names,
+      },
+      source=self.name,
+      step=step,
+      checkpoint=chosen_as,
+      config=config,
+      metrics={
+        name: value
+        for name, value in rows.get(step, {}).items()
+        if name.startswith('eval_')
+      },
+      dtype=config.dtype,
+    )
 
-  def saved_network(self) -> str:
-    """Returns the name of the run's network, as in `config.model.name`."""
-    saved = workdir_lib.read_config(self.workdir)
-    return saved.model.get('name', DEFAULT)
+  def _find_step(self, reader, checkpoint):
+    """Returns the step, and 'best' or 'newest' if that is why."""
+    steps = reader.steps()
+    if not steps:
+      every = self.config.checkpoint_every_steps
+      raise UserError(
+        f'{self.workdir} has no checkpoint yet; the first is written after '
+        f'an evaluation or config.checkpoint_every_steps = {every} steps'
+      )
+    existing = f'there are {", ".join(map(str, steps))}'
+    if checkpoint in (None, 'best'):
+      best = reader.best_step()
+      if best is not None:
+        return best, 'best'
+      if checkpoint == 'best':
+        raise UserError(
+          f'no checkpoint of {self.workdir} was evaluated, so none is the '
+          f'best; {existing}'
+        )
+    if checkpoint in (None, 'newest'):
+      return steps[-1], 'newest'
+    if checkpoint not in steps:
+      raise UserError(
+        f'{self.workdir} has no checkpoint of step {checkpoint}; {existing}'
+      )
+    return checkpoint, None
 
   def _reader(self):
     return contextlib.closing(CheckpointReader(self.workdir))
@@ -113,7 +133,20 @@ def load_run(workdir: str) -> Run:
   """
   directory = files.absolute_path(str(workdir))
   files.check_access(directory)
-  config = workdir_lib.read_config(directory)
-  rows = read_table(directory / 'metrics.csv')
-  class_names = workdir_lib.read_class_names(directory)
-  return Run(directory, config, list(rows.values()), class_names)
+  return open_run(directory, str(workdir))
+
+
+def open_run(workdir: epath.Path, name: str) -> Run:
+  """Opens the directory of a run that is known to be readable.
+
+  Args:
+    workdir: as `files.absolute_path` returns it.
+    name: the directory as it was given.
+
+  Raises:
+    UserError: it is not a run directory.
+  """
+  config = workdir_lib.read_config(workdir)
+  rows = read_table(workdir / 'metrics.csv')
+  class_names = workdir_lib.read_class_names(workdir)
+  return Run(workdir, config, list(rows.values()), class_names, name)

@@ -1,6 +1,7 @@
 """The training run, from a config to a trained network."""
 
 import contextlib
+from functools import partial
 
 import jax
 import ml_collections
@@ -20,6 +21,7 @@ from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
 from convmixer_jax.training import initialize, steps
 from convmixer_jax.training.batch_size import check_batch_size
+from convmixer_jax.training.eval_pass import run_batches
 from convmixer_jax.training.metrics import EvalMetrics, empty_window
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
@@ -73,7 +75,7 @@ def train_and_evaluate(
       saved_steps = reader.steps()
     start = {}
     if not saved_steps:
-      start = initialize.load_start(config, trainer.model)
+      start = initialize.load_pretrained(config, trainer.model)
     read_table(directory / 'metrics.csv')  # refuses one of another program
     fingerprint |= agreement.collect_fingerprint(
       config,
@@ -105,7 +107,9 @@ def train_and_evaluate(
     checkpointer = Checkpointer(directory, config.keep_checkpoints)
     stack.callback(checkpointer.close)
     if not first_step:
-      state = trainer.create_state(initialize.place_start(start, trainer.state))
+      state = trainer.create_state(
+        initialize.shard_pretrained(start, trainer.state)
+      )
       del start
     elif is_first_process:
       print(f'Resuming from step {first_step} of {num_steps}')
@@ -192,19 +196,17 @@ def evaluate(
   Returns:
     `eval_loss`, `eval_accuracy` and `eval_accuracy_top5`.
   """
-  total = jax.device_get(EvalMetrics.empty())
-  pending = None
-  for batch in pipeline.eval_batches(
+  batches = pipeline.eval_batches(
     source,
     config,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
+  )
+  total = jax.device_get(EvalMetrics.empty())
+  for _, metrics in run_batches(
+    partial(eval_step, state), batches, mesh, config.batch_size
   ):
-    metrics = eval_step(state, sharding.to_global(batch, mesh))
-    if pending is not None:
-      total = total.merge(jax.device_get(pending))
-    pending = metrics
-  total = total.merge(jax.device_get(pending))
+    total = total.merge(metrics)
   return {name: float(value) for name, value in total.compute().items()}
 
 

@@ -11,6 +11,7 @@ import ml_collections
 import optax
 from jax import lax
 
+from convmixer_jax.models.inference import pixel_statistics
 from convmixer_jax.training.noise import normal_noise
 
 _ERASING_TRIES = 10  # draws of a box until one fits, as timm
@@ -60,17 +61,6 @@ def normalize(
   """
   mean, std = pixel_statistics(config)
   return (images.astype(jnp.float32) - mean) / std
-
-
-def pixel_statistics(
-  config: ml_collections.ConfigDict,
-) -> tuple[jax.Array, jax.Array]:
-  """Returns mean and deviation `[3]` of pixels from 0 to 255.
-
-  Args:
-    config: `config.dataset`, for its `mean` and `std` of pixels in [0, 1].
-  """
-  return 255 * jnp.float32(config.mean), 255 * jnp.float32(config.std)
 
 
 def mixup_cutmix(

@@ -13,11 +13,9 @@ from flax import linen as nn
 
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.models import architecture_of
+from convmixer_jax.models.inference import make_inference
 from convmixer_jax.training.metrics import EvalMetrics, TrainMetrics
-from convmixer_jax.training.preprocess import (
-  pixel_statistics,
-  preprocess_train,
-)
+from convmixer_jax.training.preprocess import preprocess_train
 
 # Purposes of random numbers; each has its own stream.
 _INIT, _PREPROCESS, _LAYERS = range(3)
@@ -191,32 +189,12 @@ def _accumulate_gradients(
   return *means, batch_stats
 
 
-def classify(
-  variables: Any,
-  images: jax.Array,
-  *,
-  model: nn.Module,
-  config: ml_collections.ConfigDict,
-) -> jax.Array:
-  """Returns the logits `[B, K]` in float32 of pixels, without training.
-
-  Args:
-    variables: `params` and `batch_stats`.
-    images: `[B, H, W, 3]` in uint8.
-    model: the network.
-    config: `config.dataset` has mean and standard deviation.
-  """
-  mean, std = pixel_statistics(config.dataset)
-  infer = architecture_of(model).make_inference(model, variables, mean, std)
-  return infer(images)
-
-
-def make_score_step(
+def make_per_image_eval_step(
   model: nn.Module,
   config: ml_collections.ConfigDict,
   outputs: np.ndarray | None = None,
 ) -> Callable[[Any, Batch], dict[str, jax.Array]]:
-  """Returns what says of each image of a batch how well it was recognised.
+  """Returns a function that gives loss and correctness of each image.
 
   Args:
     model: the network.
@@ -226,15 +204,15 @@ def make_score_step(
 
   Returns:
     A function of `params` and `batch_stats`, and of a batch with `image`,
-    `mask` and `label`, which is `[B]`, or `[B, K]` of 0 and 1 where several are
-    right. It returns arrays `[B]`: `loss`, the negative logarithm of the
-    probability of what is right; `correct` and `correct_top5`; `probability`
-    of the best class; `mask`, now also 0 where no label is right. And `best`
-    `[B, min(5, K)]`, the most probable classes.
+    `mask` and `label`, which is `[B]`, or `[B, K]` of 0 and 1 where several
+    labels are right. It returns arrays `[B]`: `loss`, the negative logarithm of
+    the probability of the right labels; `correct` and `correct_top5`;
+    `probability` of the best class; `mask`, now also 0 where no label is right.
+    And `best` `[B, min(5, K)]`, the most probable classes.
   """
 
-  def score(variables, batch):
-    logits = classify(variables, batch['image'], model=model, config=config)
+  def per_image_eval_step(variables, batch):
+    logits = make_inference(model, variables, config.dataset)(batch['image'])
     if outputs is not None:
       logits = logits[:, outputs]
     label, mask = batch['label'], batch['mask']
@@ -255,17 +233,19 @@ def make_score_step(
       'best': best,
     }
 
-  return score
+  return per_image_eval_step
 
 
 def make_eval_step(
   model: nn.Module, config: ml_collections.ConfigDict
 ) -> Callable[[TrainState, Batch], EvalMetrics]:
   """Returns the evaluation of one batch with `image`, `label` and `mask`."""
-  score = make_score_step(model, config)
+  per_image_eval_step = make_per_image_eval_step(model, config)
 
   def eval_step(state, batch):
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
-    return EvalMetrics.single_from_model_output(**score(variables, batch))
+    return EvalMetrics.single_from_model_output(
+      **per_image_eval_step(variables, batch)
+    )
 
   return eval_step

@@ -1,4 +1,4 @@
-"""What is looked at: the kernels shown, and the effective receptive field."""
+"""Selection of kernels for plots, and effective receptive fields."""
 
 import devices
 import jax
@@ -17,7 +17,7 @@ def network(depth, **fields):
   return model, init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 
 
-def test_all_kernels_of_a_narrow_network():
+def test_all_kernels_of_a_narrow_network_are_selected():
   rng = np.random.default_rng(0)
   patches = rng.normal(size=(2, 2, 3, 8)).astype(np.float32)
   depthwise = rng.normal(size=(3, 3, 3, 8)).astype(np.float32)
@@ -38,7 +38,7 @@ def test_all_kernels_of_a_narrow_network():
     )
 
 
-def test_64_kernels_of_a_wide_network_gather_nothing_else():
+def test_64_kernels_of_a_wide_network_are_selected_and_only_they_gathered():
   code = """
 import re
 import jax, numpy as np
@@ -60,13 +60,13 @@ select = jax.jit(
   select_kernels, out_shardings=sharding.replicated(mesh)
 )
 shown = jax.device_get(select(params))
-channels = [0, 2, 5, 7, 10]  # 64 of 160: every two and a half
-for place, channel in enumerate(channels):
+channels = [0, 2, 5, 7, 10]  # 64 of 160: one in 2.5
+for index, channel in enumerate(channels):
   np.testing.assert_array_equal(
-    shown['patch_embedding'][place], patches[..., channel]
+    shown['patch_embedding'][index], patches[..., channel]
   )
   np.testing.assert_array_equal(
-    shown['depthwise'][:, place, ..., 0], depthwise[..., channel]
+    shown['depthwise'][:, index, ..., 0], depthwise[..., channel]
   )
 compiled = select.lower(params).compile().as_text()
 sent = re.findall(r' = (.*?) (?:all-|collective-|reduce-)[a-z-]+\\(', compiled)
@@ -78,14 +78,14 @@ for size in sizes:
   devices.run(code, 8)
 
 
-def test_receptive_fields_are_the_slopes_of_the_centres():
+def test_receptive_fields_equal_finite_differences():
   model, variables = network(depth=2)
   images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
   fields = receptive_field.effective_receptive_fields(model, variables, images)
   assert fields.shape == (2, 8, 8)
 
   @jax.jit
-  def centres(images):
+  def compute_centres(images):
     _, state = model.apply(
       variables, images, train=False, mutable=['intermediates']
     )
@@ -98,7 +98,7 @@ def test_receptive_fields_are_the_slopes_of_the_centres():
     for color in range(3):
       step = np.zeros((1, 8, 8, 3), np.float32)
       step[0, row, column, color] = 0.05
-      rise = centres(images + step) - centres(images - step)
+      rise = compute_centres(images + step) - compute_centres(images - step)
       slopes.append(np.abs(rise / 0.1))
     np.testing.assert_allclose(
       fields[:, row, column],
@@ -108,26 +108,28 @@ def test_receptive_fields_are_the_slopes_of_the_centres():
     )
 
 
-def test_a_block_is_that_of_the_network_that_ends_with_it():
+def test_receptive_field_of_a_block_does_not_depend_on_later_blocks():
   model, variables = network(depth=2)
   shorter = model.clone(depth=1)
-  cut = {
+  first_block = {
     kind: tree | {'blocks': jax.tree.map(lambda x: x[:1], tree['blocks'])}
     for kind, tree in variables.items()
   }
   images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
   fields = receptive_field.effective_receptive_fields(model, variables, images)
-  (field,) = receptive_field.effective_receptive_fields(shorter, cut, images)
+  (field,) = receptive_field.effective_receptive_fields(
+    shorter, first_block, images
+  )
   np.testing.assert_allclose(fields[0], field, rtol=1e-5)
 
 
 @pytest.mark.parametrize('fields', [{}, {'scan': True, 'remat': True}])
-def test_receptive_fields_end_where_the_kernels_do(fields):
+def test_receptive_fields_have_the_extent_of_the_kernels(fields):
   model, variables = network(depth=3, **fields)
   images = jax.random.normal(jax.random.key(1), (4, 20, 20, 3))
   fields = receptive_field.effective_receptive_fields(model, variables, images)
   for block, field in enumerate(fields, start=1):
-    # Patches of 2; the centre is patch 5, and a block adds one on each side.
+    # Patches of 2; the centre is patch 5; a block adds one patch on each side.
     inside = np.zeros((20, 20), bool)
     inside[2 * (5 - block) : 2 * (6 + block)] = True
     inside &= inside.T

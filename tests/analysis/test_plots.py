@@ -1,4 +1,4 @@
-"""The pictures: what a kernel looks like, and that each has what it shows."""
+"""Plots show the kernels, fields and metrics they are given."""
 
 import io
 
@@ -20,14 +20,14 @@ def test_a_kernel_is_scaled_by_its_largest_weight_around_grey():
   assert (grid[3:15, 3:15] == 128).all()
   assert (grid[15:27, 30:42] == 0).all()
   assert (grid[30:54, 3:27] == 128).all()  # nothing but zeros
-  assert (grid[30:54, 30:54] == 255).all()  # there is no fourth
+  assert (grid[30:54, 30:54] == 255).all()  # there is no fourth kernel
   assert (grid[:3] == 255).all()
 
 
 @pytest.mark.parametrize(
   ('count', 'shape'), [(1, (1, 1)), (5, (2, 3)), (64, (8, 8))]
 )
-def test_a_grid_is_nearly_square(count, shape):
+def test_kernel_grid_is_nearly_square(count, shape):
   grid = plots.kernel_grid(np.ones((count, 12, 12, 1)))
   assert grid.shape == (*(3 + 27 * side for side in shape), 3)
 
@@ -36,7 +36,7 @@ def titles(figure):
   return [axes.get_title() for axes in figure.axes if axes.get_title()]
 
 
-def test_every_block_has_its_panel():
+def test_each_block_has_a_panel():
   blocks = [f'block {number}' for number in range(1, 7)]
   figure = plots.kernels(np.ones((6, 9, 3, 3, 1)), 9, 'Kernels')
   assert titles(figure) == blocks
@@ -48,12 +48,12 @@ def test_every_block_has_its_panel():
   np.testing.assert_allclose(shown**2 * 3, fields[2])
 
 
-def test_a_choice_of_filters_says_so():
+def test_title_has_the_number_of_selected_filters():
   figure = plots.kernels(np.ones((4, 2, 2, 3)), 1536, 'Filters')
   assert 'Filters: 4 of 1536 channels' in figure.get_suptitle()
 
 
-def test_lines_are_what_was_given():
+def test_lines_have_the_given_values():
   (axes,) = plots.accuracy_by_size({8: 0.25, 16: 0.5}, trained=16).axes
   np.testing.assert_array_equal(
     axes.lines[0].get_xydata(), [[8, 0.25], [16, 0.5]]
@@ -68,7 +68,7 @@ def test_lines_are_what_was_given():
   assert [line.get_label() for line in axes.lines] == ['a', 'b']
 
 
-def test_to_png():
+def test_png_has_the_size_of_the_figure():
   figure = plots.accuracy_by_size({8: 0.25}, trained=16)
   with Image.open(io.BytesIO(plots.to_png(figure))) as picture:
     assert picture.size == (720, 432)

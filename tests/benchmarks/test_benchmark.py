@@ -1,4 +1,4 @@
-"""The one command of all benchmarks: what its help shows."""
+"""The benchmark command: its help, and unknown benchmarks."""
 
 import commands
 import pytest
@@ -26,7 +26,7 @@ def test_help_lists_the_benchmarks():
     ('model', '--shapes', '--folder'),
   ],
 )
-def test_help_of_one_shows_its_own_flags(name, own, of_another):
+def test_help_of_a_benchmark_shows_its_own_flags(name, own, of_another):
   done = commands.run([*TOOL, name, '--help'])
   assert (done.returncode, done.stderr) == (0, '')
   lines = done.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""The benchmark of a device: its stages, and what they survive."""
+"""Stages of the device benchmark: results, and handling of failures."""
 
 import dataclasses
 import json
@@ -7,7 +7,7 @@ import os
 import device_session
 import pytest
 
-from convmixer_jax.benchmarks.contender import Contender
+from convmixer_jax.benchmarks.benchmark_process import BenchmarkProcess
 from convmixer_jax.benchmarks.device import (
   cifar10_stage,
   device_stages,
@@ -18,7 +18,7 @@ from convmixer_jax.benchmarks.device import (
 from convmixer_jax.benchmarks.device.session import Output
 from convmixer_jax.benchmarks.worker_process import WorkerProcess
 
-CONTENDER = """
+WORKER = """
 import json, sys
 json.loads(sys.stdin.readline())
 print(json.dumps({'about': {}}), flush=True)
@@ -37,7 +37,7 @@ def session(tmp_path):
     yield session
 
 
-def test_a_process_that_hangs_is_killed_with_all_it_started():
+def test_hanging_process_is_killed_with_its_descendants():
   with WorkerProcess(device_session.python(device_session.HANGS)) as process:
     pids = process.ask(b'{}\n')['ids']
     assert all(map(device_session.is_alive, pids))
@@ -47,19 +47,19 @@ def test_a_process_that_hangs_is_killed_with_all_it_started():
     device_session.wait_until_dead(pids)
 
 
-def test_contenders_that_hang_or_fail_are_named_and_left(session, monkeypatch):
+def test_processes_that_hang_or_fail_are_reported(session, monkeypatch):
   scripts = {
     'hangs': device_session.HANGS,
     'fails': 'import json; print(json.dumps({"error": "no such GPU"}))',
     'dies': 'raise SystemExit(3)',
-    'diverges': CONTENDER.replace('LOSS', 'float("nan")'),
-    'works': CONTENDER.replace('LOSS', '0.5'),
+    'diverges': WORKER.replace('LOSS', 'float("nan")'),
+    'works': WORKER.replace('LOSS', '0.5'),
   }
   monkeypatch.setattr(
     model_stage,
-    'entries',
+    'list_measurements',
     lambda _: [
-      model_stage.Entry(
+      model_stage.Measurement(
         name, 'tiny', device_session.TINY, device_session.python(script)
       )
       for name, script in scripts.items()
@@ -70,7 +70,7 @@ def test_contenders_that_hang_or_fail_are_named_and_left(session, monkeypatch):
   model_stage.measure_models(session)
   rows = {}
   for row in session.rows.all:
-    rows.setdefault(row['contender'], []).append(row)
+    rows.setdefault(row['framework'], []).append(row)
   assert rows['hangs'][0]['missing'].startswith('killed after 2 s')
   assert 'no such GPU' in rows['fails'][0]['failed']
   assert 'ended without an answer' in rows['dies'][0]['failed']
@@ -81,12 +81,12 @@ def test_contenders_that_hang_or_fail_are_named_and_left(session, monkeypatch):
   assert train['device_peak_mib'] == 7.0
   written = (session.directory / 'rows.jsonl').read_text().splitlines()
   assert [json.loads(line) for line in written] == session.rows.all
-  printed = report.results(session.rows.all)
+  printed = report.format_results(session.rows.all)
   assert '| tiny | diverges | 400.0 |' in printed
   assert '| killed after 2 s' in printed
 
 
-def test_contender_that_starts_is_killed_on_an_interruption(monkeypatch):
+def test_starting_process_is_killed_on_an_interruption(monkeypatch):
   pids = []
 
   def interrupt(self, request, seconds):
@@ -95,7 +95,9 @@ def test_contender_that_starts_is_killed_on_an_interruption(monkeypatch):
 
   monkeypatch.setattr(WorkerProcess, 'ask', interrupt)
   with pytest.raises(KeyboardInterrupt):
-    Contender(device_session.python(device_session.HANGS), device_session.TINY)
+    BenchmarkProcess(
+      device_session.python(device_session.HANGS), device_session.TINY
+    )
   device_session.wait_until_dead(pids)
 
 
@@ -109,20 +111,20 @@ def test_contender_that_starts_is_killed_on_an_interruption(monkeypatch):
     (20.0, 10.0, (0, 0, 1)),
   ],
 )
-def test_steps_are_cut_down_to_the_time_there_is(step, seconds, plan):
+def test_planned_steps_fit_the_remaining_time(step, seconds, plan):
   assert model_stage.plan_steps(step, seconds, 10) == plan
   warm_up, timings, count = plan
   assert (warm_up + timings * count) * step <= seconds
 
 
-def test_epochs_are_cut_down_to_the_time_there_is():
+def test_epochs_are_reduced_to_the_remaining_time():
   # A tenth is kept in reserve, and 45 s are needed besides the steps.
   assert cifar10_stage.fitting_epochs(25, 50_000, 50_000.0, 80.0) == 25
   assert cifar10_stage.fitting_epochs(25, 50_000, 10_000.0, 80.0) == 5
   assert cifar10_stage.fitting_epochs(25, 50_000, 10.0, 1.0) == 1
 
 
-def test_programs_compile_in_spite_of_a_cache(session, tmp_path):
+def test_programs_do_not_use_the_compilation_cache(session, tmp_path):
   cache = tmp_path / 'cache'
   script = 'import jax; print(jax.jit(lambda x: 2 * x)(1.0))'
   user = {
@@ -134,15 +136,15 @@ def test_programs_compile_in_spite_of_a_cache(session, tmp_path):
   output = session.run(command, 600.0, session.environment(**user))
   assert output.last_line == '2.0'
   assert not cache.exists() or not list(cache.iterdir())
-  on = {'JAX_ENABLE_COMPILATION_CACHE': 'true'}
-  session.run(command, 600.0, session.environment(**user, **on))
-  assert list(cache.iterdir())  # so that it would have been used
+  enabled = {'JAX_ENABLE_COMPILATION_CACHE': 'true'}
+  session.run(command, 600.0, session.environment(**user, **enabled))
+  assert list(cache.iterdir())  # without the switch the cache is used
 
 
 @pytest.mark.parametrize(
   ('status', 'key'), [(0, 'epochs'), (1, 'failed'), (None, 'missing')]
 )
-def test_training_is_evaluated_at_half_and_its_failure_reported(
+def test_training_has_an_evaluation_at_half_and_its_failure_is_reported(
   session, monkeypatch, status, key
 ):
   session.platform = 'gpu'
@@ -169,7 +171,7 @@ def test_training_is_evaluated_at_half_and_its_failure_reported(
   assert bool(run.find_faults(rows)) is (status == 1)
 
 
-def test_nvidia_smi_is_read(session, tmp_path, monkeypatch):
+def test_output_of_nvidia_smi_is_read(session, tmp_path, monkeypatch):
   program = tmp_path / 'bin' / 'nvidia-smi'
   program.parent.mkdir()
   line = 'NVIDIA H100 80GB HBM3, 580.1, 81559, 345, 2619, 700.00, 31'
@@ -198,7 +200,7 @@ def test_nvidia_smi_is_read(session, tmp_path, monkeypatch):
     (None, ['test_gpu.py::test_a FAILED', 'test_gpu.py::test_b '], False),
   ],
 )
-def test_tests_that_did_not_end_are_missing_not_wrong(status, lines, passed):
+def test_unfinished_tests_are_missing_not_wrong(status, lines, passed):
   output = Output(status, 60.0, [(1.0, line) for line in lines])
   row = device_stages.judge_tests(output)
   assert row.get('passed') is passed

@@ -1,4 +1,4 @@
-"""Every case that a program is given has a row, whatever the program does."""
+"""Every case gets a row, even if its program fails, dies or hangs."""
 
 import time
 
@@ -9,19 +9,19 @@ from convmixer_jax.benchmarks.device import depthwise_cases
 from convmixer_jax.benchmarks.device.cases import Case, run_cases
 from convmixer_jax.benchmarks.worker_process import WorkerProcess
 
-# Answers the cases as their request says, each process its own.
+# Answers each case as its request says.
 PROGRAM = """
 import json, os, sys, time
 request = json.loads(sys.stdin.readline())
 def answer(**values):
   print(json.dumps(values), flush=True)
 for case in request['cases']:
-  number, what = case['case'], case['what']
-  if what == 'die':
+  number, behaviour = case['case'], case['behaviour']
+  if behaviour == 'die':
     os._exit(3)
-  if what == 'hang':
+  if behaviour == 'hang':
     time.sleep(600)
-  if what == 'fail':
+  if behaviour == 'fail':
     answer(case=number, failed='CUDA error')
     break
   left = request['deadline'] - time.monotonic()
@@ -36,10 +36,10 @@ def session(tmp_path):
     yield session
 
 
-def run_program(session, *whats, seconds=300.0, program=PROGRAM):
+def run_program(session, *behaviours, seconds=300.0, program=PROGRAM):
   cases = [
-    Case({'check': f'{number} {what}'}, {'what': what})
-    for number, what in enumerate(whats)
+    Case({'check': f'{number} {behaviour}'}, {'behaviour': behaviour})
+    for number, behaviour in enumerate(behaviours)
   ]
   command = device_session.python(program)
   run_cases(session, 'correctness', command, {}, cases, seconds)
@@ -55,25 +55,25 @@ def test_cases_after_one_that_fails_run_in_another_process(session):
   assert 0 < first['left'] <= 290
 
 
-def test_case_that_ends_the_process_fails_and_the_others_run(session):
+def test_case_that_kills_the_process_fails_and_the_others_run(session):
   first, died, last = run_program(session, 'a', 'die', 'b')
   assert 'status 3' in died['failed']
   assert first['pid'] != last['pid']
 
 
-def test_program_that_never_answers_is_started_twice(session):
+def test_all_cases_of_a_program_that_never_answers_fail(session):
   rows = run_program(session, 'a', 'b', 'c', program='raise SystemExit(4)')
   assert all('status 4' in row['failed'] for row in rows)
 
 
-def test_unanswered_cases_of_a_killed_program_are_named(session):
+def test_unanswered_cases_of_a_killed_program_are_missing(session):
   first, hung, last = run_program(session, 'a', 'hang', 'b', seconds=20.0)
   assert 'pid' in first
   assert 'killed after' in hung['missing']
   assert 'killed after' in last['missing']
 
 
-def test_worker_that_is_done_need_not_end():
+def test_stream_ends_when_the_worker_is_done_but_still_runs():
   script = """
 import json, os, time
 print(json.dumps({'pid': os.getpid()}), flush=True)
@@ -87,7 +87,7 @@ time.sleep(600)
   device_session.wait_until_dead([row['pid']])
 
 
-def test_worker_that_closes_its_output_is_not_waited_for_long(monkeypatch):
+def test_worker_that_closes_its_output_without_ending_is_killed(monkeypatch):
   monkeypatch.setattr(
     'convmixer_jax.benchmarks.worker_process._SECONDS_TO_END', 0.1
   )
@@ -99,13 +99,13 @@ def test_worker_that_closes_its_output_is_not_waited_for_long(monkeypatch):
     list(process.stream(b'{}\n', 300.0))
 
 
-def test_no_depthwise_case_is_begun_after_the_deadline():
+def test_no_depthwise_case_starts_after_the_deadline():
   def measure(case):
     if case['case'] == 1:
       raise RuntimeError('no memory\nand more')
     return {'microseconds': 2.0}
 
-  cases = [{'case': number, 'least_bytes': 8000} for number in range(2)]
+  cases = [{'case': number, 'min_bytes': 8000} for number in range(2)]
   request = {'cases': cases, 'deadline': time.monotonic() + 300}
   measured, failed = depthwise_cases.time_all(request, measure)
   assert measured == {'case': 0, 'microseconds': 2.0, 'gb_per_sec': 4.0}

@@ -1,4 +1,4 @@
-"""The benchmark of a device: its checks, programs for GPUs and bounds."""
+"""The device benchmark: correctness checks, programs for GPUs, roofline."""
 
 import dataclasses
 import json
@@ -23,10 +23,10 @@ from convmixer_jax.benchmarks.device.settings import (
   QUICK,
   DepthwiseShape,
 )
-from convmixer_jax.kernels.depthwise import best_by_platform
+from convmixer_jax.kernels import dispatch
 
 
-def test_roofline_of_a_network_with_and_without_hidden_passes():
+def test_roofline_is_right_with_and_without_hidden_passes():
   # [64, 32, 32, 768] at 3 TB/s: a pass takes 33.55 us, the three products
   # 331.3 us at 700 TFLOP/s, more than their six passes.
   shape = FULL.networks['768/32']
@@ -41,12 +41,12 @@ def test_roofline_of_a_network_with_and_without_hidden_passes():
 
 
 def test_new_implementations_count_as_kernels_for_gpus(monkeypatch):
-  assert set(operations.PLAIN) <= set(kernels.IMPLEMENTATIONS)
+  assert set(operations.PLAIN) <= set(kernels.BACKENDS)
   implementations = operations.implementations
   assert implementations('gpu', 7) == [None, 'shift']
   assert implementations('gpu', 9) == [None, 'xla']
   names = (*operations.PLAIN, 'new')
-  monkeypatch.setattr(operations.ops, 'IMPLEMENTATIONS', names)
+  monkeypatch.setattr(operations.kernels, 'BACKENDS', names)
   assert operations.custom_kernels('gpu') == ['new']
   assert implementations('gpu', 7) == [None, 'shift', 'new']
   assert implementations('tpu', 9) == [None, 'shift']
@@ -54,9 +54,11 @@ def test_new_implementations_count_as_kernels_for_gpus(monkeypatch):
 
 
 @pytest.mark.parametrize('size', [7, 9])
-def test_best_on_an_accelerator_is_the_default_of_the_operation(size):
-  best = best_by_platform(size)
-  assert operations.best_on_accelerator('gpu', size) == best['cuda']
+def test_best_on_accelerator_is_the_default_of_the_kernel(size):
+  operands = jnp.zeros((1, 4, 4, 2)), jnp.zeros((size, size, 2)), None
+  best = dispatch.default_backends('depthwise_conv', operands, {})
+  on_gpu = best.get('cuda', best['default'])
+  assert operations.best_on_accelerator('gpu', size) == on_gpu
   assert operations.best_on_accelerator('tpu', size) == best['default']
 
 
@@ -87,11 +89,13 @@ def test_wrong_and_unwritten_values_do_not_pass(change, passes):
   assert passed.pop('forward') == passes
   assert all(passed.values())
   json.loads(json.dumps(rows, allow_nan=False))
-  table = report.results([{'stage': 'correctness', **row} for row in rows])
+  table = report.format_results(
+    [{'stage': 'correctness', **row} for row in rows]
+  )
   assert ('**no**' in table) is not passes
 
 
-def test_process_ends_after_a_check_that_raises_and_the_rest_is_left():
+def test_process_stops_after_a_check_that_raises():
   shapes = [dataclasses.asdict(shape) for shape in QUICK.checks[:1]]
   checks = operations.create_checks('cpu', QUICK.checks[:1], ())
   cases = correctness.create_cases(checks)
@@ -104,7 +108,7 @@ def test_process_ends_after_a_check_that_raises_and_the_rest_is_left():
     'deadline': time.monotonic() + 600,
     'cases': [case.request | {'case': n} for n, case in enumerate(cases)],
   }
-  # An implementation that is not there raises.
+  # An unknown implementation raises.
   request['cases'][1]['implementation'] = 'none such'
   rows = list(correctness._work(request))
   assert {row['case'] for row in rows} == {0, 1}
@@ -116,11 +120,11 @@ def test_process_ends_after_a_check_that_raises_and_the_rest_is_left():
   assert {row['missing'] for row in rows} == {'no time was left'}
 
 
-def test_outputs_take_the_place_of_the_buffers_full_of_nan():
+def test_outputs_are_written_to_the_buffers_full_of_nan():
   x = jnp.ones((4, 8))
   buffers = {'y': x, 'sum': x[0]}
   compiled = (
-    correctness.into_donated(lambda x: {'y': 2 * x, 'sum': x.sum(0)})
+    correctness.jit_with_output_buffers(lambda x: {'y': 2 * x, 'sum': x.sum(0)})
     .lower(buffers, x)
     .compile()
   )
@@ -158,6 +162,6 @@ def test_products_can_be_lowered_for_cuda(variant, size, product):
   assert ('stablehlo.convolution' in text) is not shifts
 
 
-def test_depthwise_moves_two_images_worth_of_bytes():
+def test_depthwise_moves_the_bytes_of_two_arrays():
   shape = DepthwiseShape(64, 32, 768, 7)
-  assert shape.least_bytes == 2 * 64 * 32 * 32 * 768 * 2
+  assert shape.min_bytes == 2 * 64 * 32 * 32 * 768 * 2

@@ -1,4 +1,4 @@
-"""The whole benchmark of a device in small, as a command."""
+"""The command of the device benchmark with `--quick`."""
 
 import json
 import os
@@ -10,22 +10,22 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 KERNEL_9, KERNEL_5 = '16/1, kernel 9', '16/1, kernel 5'
-# What the full benchmark measures, on each of the networks of `--quick`.
+# The frameworks of the full benchmark, on the networks of `--quick`.
 EXPECTED = [
-  (contender, network)
-  for network, contenders in {
+  (framework, network)
+  for network, frameworks in {
     KERNEL_9: ('this project, scan', 'PyTorch, eager, NCHW'),
     KERNEL_5: ('PyTorch, compile',),
   }.items()
-  for contender in (
+  for framework in (
     *('this project', 'plain Flax', 'PyTorch, eager'),
-    *contenders,
+    *frameworks,
   )
 ]
 
 
 @pytest.mark.slow
-def test_quick_goes_through_all_stages(tmp_path):
+def test_quick_runs_all_stages(tmp_path):
   directory = tmp_path / 'results'
   subprocess.run(
     [
@@ -45,17 +45,17 @@ def test_quick_goes_through_all_stages(tmp_path):
   assert all(row['passed'] for row in checks)
   assert {row['implementation'] for row in checks} > {'shift', 'default'}
   models = by_stage['models']
-  for contender, network in EXPECTED:
+  for framework, network in EXPECTED:
     own = [
       row
       for row in models
-      if (row['contender'], row['network']) == (contender, network)
+      if (row['framework'], row['network']) == (framework, network)
     ]
     measured = {r['kind'] for r in own if r.get('images_per_sec', 0) > 0}
     reasons = [r for r in own if r.get('missing') or r.get('failed')]
     assert measured == {'train', 'forward'} or reasons
     assert all(row.get('finite', True) for row in own)
-    if not contender.startswith('PyTorch'):
+    if not framework.startswith('PyTorch'):
       assert not reasons
   assert any(row.get('microseconds', 0) > 0 for row in by_stage['depthwise'])
   (training,) = [

@@ -1,4 +1,4 @@
-"""The benchmark of a device as a whole: what it starts, reports and leaves."""
+"""Runs of the device benchmark: arguments, stages, results and faults."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def torch(monkeypatch):
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
-def test_signals_leave_rows_and_tables_and_no_process(
+def test_results_are_written_and_processes_killed_on_signals(
   tmp_path, monkeypatch, number
 ):
   pids = []
@@ -58,9 +58,7 @@ def test_signals_leave_rows_and_tables_and_no_process(
   device_session.wait_until_dead(pids)
 
 
-def test_what_goes_wrong_in_a_stage_does_not_cost_the_others(
-  tmp_path, monkeypatch
-):
+def test_error_in_a_stage_does_not_stop_the_others(tmp_path, monkeypatch):
   def fail(session):
     session.platform = 'cpu'
     raise RuntimeError('out of luck')
@@ -73,20 +71,20 @@ def test_what_goes_wrong_in_a_stage_does_not_cost_the_others(
   assert wrong == ['machine: this project failed: RuntimeError: out of luck']
 
 
-def test_stages_without_time_are_skipped_and_say_so(tmp_path, monkeypatch):
+def test_stages_without_time_are_reported_as_missing(tmp_path, monkeypatch):
   monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu)
   run.run(QUICK, tmp_path, stages=['machine', 'models'], budget_seconds=1.0)
   assert 'no time was left' in (tmp_path / 'results.md').read_text()
 
 
-def test_full_benchmark_ends_where_there_is_only_a_cpu(tmp_path, monkeypatch):
+def test_full_benchmark_stops_without_an_accelerator(tmp_path, monkeypatch):
   monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu)
   (wrong,) = run.run(FULL, tmp_path, stages=['machine', 'models'])
   assert 'JAX sees no accelerator' in wrong
   assert len((tmp_path / 'rows.jsonl').read_text().splitlines()) == 2
 
 
-def test_run_ends_where_jax_does_not_start(tmp_path, monkeypatch):
+def test_run_stops_if_jax_does_not_start(tmp_path, monkeypatch):
   tries = []
 
   def fail(session):
@@ -100,7 +98,7 @@ def test_run_ends_where_jax_does_not_start(tmp_path, monkeypatch):
   assert 'JAX found no device' in (tmp_path / 'results.md').read_text()
 
 
-def test_results_of_another_run_are_kept(tmp_path):
+def test_results_of_another_run_are_not_overwritten(tmp_path):
   rows = tmp_path / 'rows.jsonl'
   rows.write_text('{}\n')
   with pytest.raises(UserError, match='of another run'):
@@ -109,14 +107,14 @@ def test_results_of_another_run_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['cifar10', 'data_dir'])
-def test_wrong_data_are_refused_before_anything_is_written(tmp_path, name):
+def test_missing_data_are_refused_before_anything_is_written(tmp_path, name):
   directory = tmp_path / 'results'
   with pytest.raises(UserError, match='none'):
     run.run(QUICK, directory, **{name: str(tmp_path / 'none')})
   assert not directory.exists()
 
 
-def test_directory_that_cannot_be_made_is_refused(tmp_path):
+def test_directory_that_cannot_be_created_is_refused(tmp_path):
   file = tmp_path / 'file'
   file.touch()
   for directory in (file, file / 'results'):
@@ -134,17 +132,17 @@ def test_python_without_pytorch_is_reported(tmp_path, python, monkeypatch):
     networks = {'tiny': device_session.TINY}
     monkeypatch.setattr(
       model_stage,
-      'entries',
+      'list_measurements',
       lambda _: [
-        model_stage.Entry('PyTorch, eager', name, shape, [])
-        for name, shape in networks.items()
+        model_stage.Measurement('PyTorch, eager', name, case, [])
+        for name, case in networks.items()
       ],
     )
     model_stage.measure_models(session)
     assert session.rows.all[0]['missing'] == session.torch_missing
 
 
-def test_relative_paths_hold_in_other_directories(tmp_path, monkeypatch):
+def test_relative_paths_become_absolute(tmp_path, monkeypatch):
   sessions = []
 
   def find_cpu_and_keep(session):
@@ -157,7 +155,7 @@ def test_relative_paths_hold_in_other_directories(tmp_path, monkeypatch):
   assert sessions[0].torch_python == str(tmp_path / 'env' / 'bin' / 'python')
 
 
-def test_numbers_that_are_not_finite_are_not_written(tmp_path):
+def test_numbers_that_are_not_finite_become_null(tmp_path):
   with device_session.create_session(tmp_path) as session:
     session.rows.add('cifar10', eval_loss=float('nan'), seconds={'a': 1.0})
     assert session.rows.all[0]['eval_loss'] is None
@@ -166,21 +164,23 @@ def test_numbers_that_are_not_finite_are_not_written(tmp_path):
   assert row['seconds'] == {'a': 1.0}
 
 
-def test_a_table_that_fails_does_not_cost_the_stages(tmp_path, monkeypatch):
-  monkeypatch.setattr(run.report, 'results', lambda rows: rows['no such'])
+def test_error_in_a_table_does_not_stop_the_stages(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    run.report, 'format_results', lambda rows: rows['no such']
+  )
   monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu)
   run.run(QUICK, tmp_path, stages=['machine'])
   rows = (tmp_path / 'rows.jsonl').read_text()
   assert 'results: TypeError' in rows
 
 
-def test_budget_passes_on_what_a_stage_leaves():
+def test_unused_time_of_a_stage_goes_to_the_next():
   budget = Budget(1000.0, {'first': 1, 'second': 3})
   assert budget.left('first') == pytest.approx(250, abs=50)
   assert budget.left('second') == pytest.approx(1000, abs=50)
 
 
-def test_starting_a_run_does_not_take_the_device():
+def test_starting_a_run_does_not_initialize_the_device():
   script = (
     'from convmixer_jax.benchmarks.device import run, wheels, operations; '
     'from convmixer_jax.benchmarks.device.settings import FULL; '
@@ -193,7 +193,7 @@ def test_starting_a_run_does_not_take_the_device():
   subprocess.run(device_session.python(script), cwd=ROOT, check=True)
 
 
-def test_collecting_the_tests_for_gpus_does_not_take_the_device():
+def test_collecting_the_gpu_tests_does_not_initialize_the_device():
   script = (
     'import test_gpu; from jax._src import xla_bridge; '
     'assert not xla_bridge.backends_are_initialized()'
@@ -202,33 +202,33 @@ def test_collecting_the_tests_for_gpus_does_not_take_the_device():
   environment = os.environ | {'PYTHONPATH': path}
   subprocess.run(
     device_session.python(script),
-    cwd=ROOT / 'tests',
+    cwd=ROOT / 'tests' / 'kernels',
     env=environment,
     check=True,
   )
 
 
-def test_stages_are_chosen_in_their_order():
+def test_chosen_stages_are_in_order_and_known():
   chosen = run.choose_stages(['tests', 'models', 'machine'], ['machine'])
   assert chosen == ['models', 'tests']
   assert run.choose_stages([], ['cifar10'])[-1] == 'tests'
-  with pytest.raises(UserError, match="no stage 'model'; there are machine"):
+  with pytest.raises(UserError, match="no stage 'model'; the stages are m"):
     run.choose_stages(['model'], [])
-  with pytest.raises(UserError, match='no stage is left'):
+  with pytest.raises(UserError, match='no stage remains'):
     run.choose_stages(['tests'], ['tests'])
 
 
-def test_faults_are_those_of_this_project():
+def test_only_faults_of_this_project_are_found():
   class Fake:
     all = [  # noqa: RUF012
       {'stage': 'correctness', 'check': 'linear', 'passed': False},
-      {'stage': 'models', 'contender': 'PyTorch, eager', 'finite': False},
-      {'stage': 'models', 'contender': 'this project', 'finite': False},
+      {'stage': 'models', 'framework': 'PyTorch, eager', 'finite': False},
+      {'stage': 'models', 'framework': 'this project', 'finite': False},
       {'stage': 'depthwise', 'variant': 'lax, NCHW forced', 'finite': False},
       {'stage': 'tests', 'passed': False, 'note': 'ended with status 1'},
-      {'stage': 'models', 'contender': 'plain Flax', 'failed': 'no memory'},
-      {'stage': 'models', 'contender': 'this project', 'missing': 'no time'},
-      {'stage': 'models', 'contender': 'this project', 'failed': 'no memory'},
+      {'stage': 'models', 'framework': 'plain Flax', 'failed': 'no memory'},
+      {'stage': 'models', 'framework': 'this project', 'missing': 'no time'},
+      {'stage': 'models', 'framework': 'this project', 'failed': 'no memory'},
       {'stage': 'depthwise', 'variant': 'default', 'failed': 'it died'},
       {'stage': 'correctness', 'check': 'mixer', 'failed': 'it died'},
       {'stage': 'cifar10', 'part': 'training', 'failed': 'status 1'},
@@ -243,6 +243,6 @@ def test_faults_are_those_of_this_project():
     'mixer failed: it died',
     'cifar10: this project failed (training): status 1',
   ]
-  printed = report.results(Fake.all)
-  assert '0 right, 1 wrong, 1 failed.' in printed
+  printed = report.format_results(Fake.all)
+  assert '0 correct, 1 wrong, 1 failed.' in printed
   assert '| cifar10 | training | status 1 |' in printed

@@ -1,4 +1,4 @@
-"""The benchmark of the input: what it measures, and without timm."""
+"""The benchmark of the input: results with and without timm."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ def measure(folder, python):
   )
 
 
-def test_without_timm_says_how_to_get_it(folder):
+def test_result_without_timm_has_the_command_to_install_it(folder):
   result = json.loads(json.dumps(measure(folder, None)))
   assert result['images_per_sec'] > 0
   assert set(result['milliseconds']) == {
@@ -40,12 +40,12 @@ def test_without_timm_says_how_to_get_it(folder):
   assert 'pip install timm' in input_benchmark.table(result)
 
 
-def test_python_that_is_none_is_named(folder):
+def test_missing_python_is_named(folder):
   result = measure(folder, str(folder / 'python'))
   assert str(folder / 'python') in result['timm']['missing']
 
 
-def test_two_sides_are_compared_by_turns(folder, monkeypatch):
+def test_ratios_are_of_time_to_timm(folder, monkeypatch):
   class TwiceAsSlow(contextlib.nullcontext):
     missing, versions = None, {'timm': '1.0'}
 

@@ -1,4 +1,4 @@
-"""The benchmark of the model: operations, contenders, and what it prints."""
+"""The benchmark of networks: FLOPs, processes, results and table."""
 
 import dataclasses
 import json
@@ -11,17 +11,17 @@ import pytest
 from flax import traverse_util
 
 from convmixer_jax.benchmarks import model as model_benchmark
-from convmixer_jax.benchmarks.contender import Contender
-from convmixer_jax.benchmarks.model_shapes import (
-  SHAPES,
-  Shape,
-  count_operations,
+from convmixer_jax.benchmarks.benchmark_cases import (
+  CASES,
+  BenchmarkCase,
+  count_flops,
 )
+from convmixer_jax.benchmarks.benchmark_process import BenchmarkProcess
 from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import DTYPES, ConvMixer
 
-TINY = Shape(8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2)
+TINY = BenchmarkCase(8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2)
 
 FAKE_WORKER = """
 import json, sys
@@ -38,10 +38,10 @@ for line in sys.stdin:
 """
 
 
-def network(cls, shape):
-  sizes = dataclasses.asdict(shape)
+def network(cls, case):
+  sizes = dataclasses.asdict(case)
   del sizes['image_size'], sizes['batch_size']
-  return cls(**sizes | {'dtype': DTYPES[shape.dtype]})
+  return cls(**sizes | {'dtype': DTYPES[case.dtype]})
 
 
 def fake_command(seconds):
@@ -49,8 +49,8 @@ def fake_command(seconds):
   return [sys.executable, '-c', text]
 
 
-def operations_of_jaxpr(jaxpr):
-  """Counts in what JAX traced, by the shapes of each product."""
+def count_flops_of_jaxpr(jaxpr):
+  """Counts FLOPs in a traced program, by the shapes of each product."""
   total = 0
   for equation in jaxpr.eqns:
     if equation.primitive.name == 'dot_general':
@@ -65,33 +65,33 @@ def operations_of_jaxpr(jaxpr):
   return total
 
 
-@pytest.mark.parametrize('name', SHAPES)
-def test_operations_are_those_that_flax_does(name):
-  shape = dataclasses.replace(SHAPES[name], depth=2)
-  model = network(PlainConvMixer, shape)
-  side = shape.image_size
-  images = jax.ShapeDtypeStruct((shape.batch_size, side, side, 3), jnp.float32)
+@pytest.mark.parametrize('name', CASES)
+def test_flops_equal_those_of_plain_flax(name):
+  case = dataclasses.replace(CASES[name], depth=2)
+  model = network(PlainConvMixer, case)
+  side = case.image_size
+  images = jax.ShapeDtypeStruct((case.batch_size, side, side, 3), jnp.float32)
   rng = jax.random.key(0)
   variables = jax.eval_shape(lambda x: model.init(rng, x, train=False), images)
   jaxpr = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(
     variables, images
   )
-  counted = operations_of_jaxpr(jaxpr.jaxpr)
-  assert count_operations(shape)['forward'] == counted
+  counted = count_flops_of_jaxpr(jaxpr.jaxpr)
+  assert count_flops(case)['forward'] == counted
 
 
-def test_operations_of_training_leave_out_the_gradient_of_the_image():
+def test_flops_of_training_exclude_the_gradient_of_the_image():
   # 2 images of 4 x 4 patches: patches 2 * 32 * 27 * 8, each of two blocks
   # 2 * 32 * 8 * (9 + 8), head 2 * 2 * 8 * 5.
   patches, rest = 13_824, 2 * 8_704 + 160
-  assert count_operations(TINY) == {
+  assert count_flops(TINY) == {
     'forward': patches + rest,
     'train': 2 * patches + 3 * rest,
   }
 
 
 def as_plain_flax(params, depth):
-  """Arranges this project's parameters as plain Flax names them."""
+  """Converts this project's parameters to the names of plain Flax."""
   flat = traverse_util.flatten_dict(params, sep='/')
 
   def layer(name, block=None):
@@ -121,7 +121,7 @@ def as_plain_flax(params, depth):
 
 @pytest.mark.parametrize('activation', ['gelu', 'relu'])
 def test_plain_flax_is_the_same_network(activation):
-  shape = dataclasses.replace(TINY, activation=activation)
+  case = dataclasses.replace(TINY, activation=activation)
   images = np.random.default_rng(0).normal(size=(2, 12, 12, 3))
   images = jnp.asarray(images, jnp.float32)
 
@@ -129,12 +129,12 @@ def test_plain_flax_is_the_same_network(activation):
   def both(images):
     logits = []
     for cls in (ConvMixer, PlainConvMixer):
-      model = network(cls, shape)
+      model = network(cls, case)
       variables = model.init(jax.random.key(0), images, train=False)
       if cls is ConvMixer:
         params = variables['params']
       else:
-        plain = as_plain_flax(params, shape.depth)
+        plain = as_plain_flax(params, case.depth)
         assert jax.tree.structure(plain) == jax.tree.structure(
           variables['params']
         )
@@ -148,21 +148,21 @@ def test_plain_flax_is_the_same_network(activation):
 
 
 def test_without_pytorch_the_jax_workers_are_measured():
-  shape = dataclasses.replace(TINY, depth=1)
-  (result,) = model_benchmark.run({'tiny': shape}, rounds=1)
+  case = dataclasses.replace(TINY, depth=1)
+  (result,) = model_benchmark.run({'tiny': case}, rounds=1)
   result = json.loads(json.dumps(result))
-  contenders = result['shapes']['tiny']['contenders']
-  assert 'pip install timm' in contenders['PyTorch, eager']['missing']
+  frameworks = result['cases']['tiny']['frameworks']
+  assert 'pip install timm' in frameworks['PyTorch, eager']['missing']
   for name in ('this project', 'plain Flax'):
-    assert contenders[name]['train']['images_per_sec'] > 0
-    assert contenders[name]['forward']['peak'] > 10
+    assert frameworks[name]['train']['images_per_sec'] > 0
+    assert frameworks[name]['forward']['peak'] > 10
   assert result['matmul'] > 0
   printed = model_benchmark.table(result)
   assert 'pip install timm' in printed
-  assert 'better of' not in printed
+  assert 'faster of' not in printed
 
 
-def test_ratios_are_to_this_project_within_a_round(monkeypatch):
+def test_ratios_compare_with_this_project_within_a_round(monkeypatch):
   seconds = {
     'this project': 0.1,
     'PyTorch, eager': 0.3,
@@ -172,41 +172,41 @@ def test_ratios_are_to_this_project_within_a_round(monkeypatch):
   commands = {name: fake_command(value) for name, value in seconds.items()}
   monkeypatch.setattr(model_benchmark, '_commands', lambda _: commands)
   (result,) = model_benchmark.run({'tiny': TINY}, rounds=2)
-  contenders = result['shapes']['tiny']['contenders']
-  assert contenders['plain Flax']['train']['ratio'] == pytest.approx([20] * 3)
-  eager = contenders['PyTorch, eager']['forward']
+  frameworks = result['cases']['tiny']['frameworks']
+  assert frameworks['plain Flax']['train']['ratio'] == pytest.approx([20] * 3)
+  eager = frameworks['PyTorch, eager']['forward']
   assert eager['ratio'] == pytest.approx([3] * 3)
   assert eager['images_per_sec'] == pytest.approx(2 / 0.3)
   assert eager['seconds'] == pytest.approx({'wall': 0.3, 'cpu': 0.6})
-  operations = count_operations(TINY)['forward']
-  assert eager['gflops'] == pytest.approx(operations / 0.3 / 1e9)
+  flops = count_flops(TINY)['forward']
+  assert eager['gflops'] == pytest.approx(flops / 0.3 / 1e9)
   assert result['matmul'] == pytest.approx(2 * 2048**3 / 0.1 / 1e9)
   printed = model_benchmark.table(result)
   assert 'time/ours: forward 2.00, train 2.00' in printed
 
 
-def test_contender_that_fails_says_why(tmp_path):
-  with Contender([str(tmp_path / 'python')], TINY) as contender:
-    assert str(tmp_path / 'python') in contender.missing
+def test_process_that_fails_has_the_reason(tmp_path):
+  with BenchmarkProcess([str(tmp_path / 'python')], TINY) as process:
+    assert str(tmp_path / 'python') in process.missing
   silent = [sys.executable, '-c', 'import sys; sys.stdin.readline()']
-  with Contender(silent, TINY) as contender:
-    assert 'cannot run it' in contender.missing
+  with BenchmarkProcess(silent, TINY) as process:
+    assert 'cannot run it' in process.missing
 
 
-def test_worker_reports_what_its_library_raises():
+def test_worker_reports_errors_of_its_library():
   unknown = dataclasses.replace(TINY, activation='tanh')
   command = [sys.executable, '-m', 'convmixer_jax.benchmarks.jax_model_worker']
-  with Contender([*command, 'project'], unknown) as contender:
-    assert "'tanh' is unknown" in contender.missing
+  with BenchmarkProcess([*command, 'project'], unknown) as process:
+    assert "'tanh' is unknown" in process.missing
 
 
-def test_depth_of_imagenet_is_cut_and_said():
-  shapes = model_benchmark.choose_shapes(['256/8', '768/32'], 4)
-  assert [shape.depth for shape in shapes.values()] == [8, 4]
-  title = model_benchmark._title('768/32', shapes['768/32'])
+def test_reduced_depth_is_in_the_title():
+  cases = model_benchmark.choose_cases(['256/8', '768/32'], 4)
+  assert [case.depth for case in cases.values()] == [8, 4]
+  title = model_benchmark._title('768/32', cases['768/32'])
   assert title.startswith('768/32 with 4 of its blocks')
 
 
-def test_unknown_shape_is_refused():
-  with pytest.raises(UserError, match="'512/3' is unknown; there are 256/8"):
-    model_benchmark.choose_shapes(['512/3'], 4)
+def test_unknown_case_is_refused():
+  with pytest.raises(UserError, match="'512/3' is unknown; valid are 256/8"):
+    model_benchmark.choose_cases(['512/3'], 4)

@@ -1,4 +1,4 @@
-"""Which wheels another machine lacks."""
+"""Collection of the wheels that another machine lacks."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from convmixer_jax.benchmarks.device import wheels
 from convmixer_jax.errors import UserError
 
 
-def test_list_of_pip_and_plain_names_are_read(tmp_path):
+def test_lists_of_pip_and_of_names_are_read(tmp_path):
   path = tmp_path / 'installed.txt'
   path.write_text('Flax==0.12.1\nopt_einsum\n\nlocal @ file:///tmp/local\n')
   assert wheels.read_installed(str(path)) == {
@@ -20,26 +20,26 @@ def test_list_of_pip_and_plain_names_are_read(tmp_path):
 
 
 @pytest.mark.parametrize('text', ['', 'flax 0.12\n', 'flax>=1\n'])
-def test_other_lists_are_refused(tmp_path, text):
+def test_invalid_lists_are_refused(tmp_path, text):
   path = tmp_path / 'installed.txt'
   path.write_text(text)
   with pytest.raises(UserError, match='--installed'):
     wheels.read_installed(str(path))
 
 
-def test_list_that_is_not_there_is_named(tmp_path):
+def test_missing_list_is_refused(tmp_path):
   with pytest.raises(UserError, match='cannot be read'):
     wheels.read_installed(str(tmp_path / 'none.txt'))
 
 
-def test_what_is_needed_includes_dependencies_of_dependencies():
+def test_indirect_dependencies_are_needed():
   needed = wheels.find_needed('3.12')
   assert {'flax', 'grain', 'ml-dtypes', 'six'} <= set(needed)
   assert {'pytest', 'pluggy', 'iniconfig'} <= set(needed)
   assert 'sphinx' not in needed  # an extra of many, a requirement of none
 
 
-def test_only_what_is_lacking_is_downloaded(tmp_path, monkeypatch):
+def test_only_missing_packages_are_downloaded(tmp_path, monkeypatch):
   needed = {'flax': '0.12.1', 'clu': '0.0.12', 'promise': '2.3'}
   monkeypatch.setattr(wheels, 'find_needed', lambda _: needed)
   commands = []
@@ -59,10 +59,10 @@ def test_only_what_is_lacking_is_downloaded(tmp_path, monkeypatch):
   installed = tmp_path / 'installed.txt'
   installed.write_text('flax==0.1\n')
   text = wheels.collect(tmp_path / 'wheels', str(installed), '3.12')
-  assert '3 packages are needed, 2 of them are not there' in text
+  assert '3 packages are needed, 2 of them are missing' in text
   assert '1.00 MiB  promise-2.3-py3-none-any.whl' in text
-  assert '2.00 MiB  in all' in text
-  assert 'not tried: flax 0.1' in text
+  assert '2.00 MiB  in total' in text
+  assert 'not tested: flax 0.1' in text
   assert '--target=SITE wheels/*.whl' in text
   assert commands[0][:3] == [sys.executable, '-m', 'pip']
   assert '3.12' in commands[0]
@@ -78,7 +78,7 @@ def test_package_that_cannot_be_downloaded_is_named(tmp_path, monkeypatch):
     wheels.collect(tmp_path / 'wheels', str(installed), '3.12')
 
 
-def test_directory_that_has_files_is_refused(tmp_path):
+def test_directory_with_files_is_refused(tmp_path):
   (tmp_path / 'file').touch()
   with pytest.raises(UserError, match='has files in it'):
     wheels.collect(tmp_path, None, '3.12')

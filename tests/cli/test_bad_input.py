@@ -61,7 +61,7 @@ def test_a_run_stops_at_a_bad_record_and_goes_on_when_it_is_mended(tmp_path):
   arguments = [*STORED, '--config.input.num_workers=0']
   done = run(arguments, tmp_path)
   assert done.stderr == (
-    'error: the label of image 6 of tiny train is 3, not from 0 to 2; mend it, '
+    'error: the label of image 6 of tiny train is 3, not from 0 to 2; fix it, '
     'leave the image out, or choose another split\n'
   )
   assert done.returncode == 1

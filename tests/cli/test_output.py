@@ -88,8 +88,8 @@ def test_commands_whose_output_nobody_reads(tmp_path):
   assert (tmp_path / 'run' / 'checkpoints' / '2').is_dir()
   assert len((tmp_path / 'run' / 'metrics.csv').read_text().splitlines()) > 1
 
-  workdir = f'--workdir={tmp_path}/run'
-  evaluate = ['convmixer_jax', 'evaluate', workdir]
+  source = f'--source={tmp_path}/run'
+  evaluate = ['convmixer_jax', 'evaluate', source]
   done = commands.run(evaluate, is_read=False)
   assert (done.returncode, done.stderr) == (141, '')
   done = commands.run(
@@ -99,7 +99,7 @@ def test_commands_whose_output_nobody_reads(tmp_path):
   assert (tmp_path / 'evaluation' / 'result.json').exists()
   picture = tmp_path / 'picture.png'
   picture.write_bytes(tiny_sets.encode(tiny_sets.noise()))
-  predict = ['convmixer_jax', 'predict', str(picture), workdir]
+  predict = ['convmixer_jax', 'predict', str(picture), source]
   done = commands.run(predict, is_read=False)
   assert (done.returncode, done.stderr) == (141, '')
 

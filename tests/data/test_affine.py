@@ -1,4 +1,4 @@
-"""Moved images against Pillow's, on shapes timm's fixture has not."""
+"""Geometric operations equal Pillow's, on shapes not in timm's fixture."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ MATRIX = {
 
 def images():
   rng = np.random.default_rng(0)
-  # The first is small enough to be left to Pillow.
+  # Pillow itself transforms the first, which is small.
   for height, width in ((28, 28), (50, 61), (9, 270), (290, 11)):
     noise = rng.integers(0, 256, (height, width, 3), np.uint8)
     yield noise
@@ -31,9 +31,9 @@ def images():
 
 @pytest.mark.parametrize('resample', RESAMPLE)
 @pytest.mark.parametrize('name', MATRIX)
-def test_equals_pillow(name, resample):
-  # Whole pixels and halves, where double precision decides, and any others;
-  # beyond what RandAugment asks for, up to nothing being left.
+def test_operation_equals_pillow(name, resample):
+  # Whole and half pixels, where double precision decides, and others; larger
+  # than RandAugment's, until nothing of the image is left.
   amounts = [0.0, 0.25, 0.5, 0.1, 1 / 3, 1.0, 2.5]
   amounts += np.random.default_rng(1).uniform(0, 0.5, 20).tolist()
   for image in images():

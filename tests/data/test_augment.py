@@ -1,4 +1,4 @@
-"""The example's way through crop, flip and resize, against timm's."""
+"""Crop, flip and resize of an example equal timm's."""
 
 import pathlib
 
@@ -95,7 +95,7 @@ def test_boxes_are_distributed_as_timms(timm, height, width):
   for statistic in (
     lambda top, left, h, w: h * w,
     lambda top, left, h, w: w / h,
-    # The place, within the room that the box leaves.
+    # The position, as a fraction of the possible ones.
     lambda top, left, h, w: top / (height - h + 1),
     lambda top, left, h, w: left / (width - w + 1),
   ):
@@ -111,14 +111,14 @@ def test_boxes_are_distributed_as_timms(timm, height, width):
   'height, width, scale',
   [(20, 400, (0.95, 1)), (401, 30, (0.95, 1)), (64, 64, (1.5, 1.6))],
 )
-def test_box_that_never_fits_is_timms_central_one(timm, height, width, scale):
+def test_fallback_is_the_central_box_of_timm(timm, height, width, scale):
   box = transforms.draw_box(
     height, width, scale, RATIO, np.random.default_rng(0)
   )
   assert list(box) == list(timm[f'fallback/{height}/{width}'])
 
 
-def test_training_image_follows_from_the_generator(timm):
+def test_training_image_depends_only_on_the_generator(timm):
   images = [
     transforms.train_transform(
       photo(timm), config(), 64, np.random.default_rng(seed)
@@ -143,7 +143,7 @@ def test_flip_has_its_probability(timm):
   assert stats.binomtest(flipped, 1000, 0.3).pvalue > 0.01
 
 
-def test_without_crop_other_sizes_are_resized(timm):
+def test_image_is_resized_without_crop(timm):
   settings = config(crop='none', num_ops=0, flip=0.0, interpolation='bicubic')
   rng = np.random.default_rng(0)
   out = transforms.train_transform(photo(timm), settings, 50, rng)
@@ -178,12 +178,12 @@ def test_bad_value_is_named(field, value):
   assert '\n' not in str(error.value)
 
 
-def test_plain_operations_are_timms_alone():
+def test_only_timm_allows_operations_that_do_not_increase():
   transforms.validate(config(increasing=False))
   with pytest.raises(UserError, match='increasing = False is not True'):
     transforms.validate(config(increasing=False, policy='torchvision'))
 
 
-def test_good_values_pass():
+def test_valid_values_are_accepted():
   transforms.validate(config())
   transforms.validate(config(policy='torchvision', magnitude=30.0))

@@ -1,4 +1,4 @@
-"""A tfrecord copy becomes array_record, without the tars and without harm."""
+"""Conversion of a tfrecord data set to array_record."""
 
 import os
 
@@ -24,7 +24,7 @@ def make_tfrecord(data_dir, manual_dir, shards=2):
   return data_dir / 'imagenet2012' / '5.1.0'
 
 
-def test_the_records_are_the_same_and_tfds_load_goes_on(
+def test_records_are_equal_and_tfds_load_still_works(
   tmp_path, manual_dir, capsys
 ):
   import tensorflow_datasets as tfds
@@ -53,7 +53,7 @@ def test_the_records_are_the_same_and_tfds_load_goes_on(
   assert len(builder.as_data_source('train')) == 9
 
 
-def test_it_goes_on_where_it_was_stopped(tmp_path, manual_dir, monkeypatch):
+def test_interrupted_conversion_is_resumed(tmp_path, manual_dir, monkeypatch):
   directory = make_tfrecord(tmp_path, manual_dir)
   info = (directory / 'dataset_info.json').read_text()
   records = convert._records
@@ -78,7 +78,7 @@ def test_it_goes_on_where_it_was_stopped(tmp_path, manual_dir, monkeypatch):
   assert len(read_names(tmp_path, 'validation')) == 6
 
 
-def test_a_damaged_copy(tmp_path, manual_dir):
+def test_damaged_and_missing_files_are_refused(tmp_path, manual_dir):
   directory = make_tfrecord(tmp_path, manual_dir)
   file = sorted(directory.glob('*train.tfrecord*'))[1]
   os.truncate(file, file.stat().st_size - 10)

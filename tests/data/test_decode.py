@@ -1,4 +1,4 @@
-"""Decoding against Pillow's own, and broken files."""
+"""Decoding equals Pillow's; damaged files are refused."""
 
 import io
 import os
@@ -14,8 +14,8 @@ from convmixer_jax.data.decode import decode_image
 FIXTURE = pathlib.Path(__file__).parents[1] / 'fixtures/timm_rand_augment.npz'
 
 
-def by_pillow(data):
-  with warnings.catch_warnings():  # of a palette's transparency, dropped here
+def decode_with_pillow(data):
+  with warnings.catch_warnings():  # a palette's transparency is dropped
     warnings.simplefilter('ignore', UserWarning)
     return np.asarray(Image.open(io.BytesIO(data)).convert('RGB'))
 
@@ -41,7 +41,7 @@ def files():
     'rotated jpeg': encode(photo, exif=rotated),
     'rgb jpeg': encode(photo, keep_rgb=True),
     'jpeg with restart markers': encode(photo, restart_marker_rows=1),
-    'jpeg with something behind it': encode(photo) + b'behind',
+    'jpeg with trailing bytes': encode(photo) + b'behind',
     'grey png': encode(grey, 'PNG'),
     'palette png': encode(photo.quantize(200), 'PNG'),
     '4-bit png': encode(photo.quantize(16), 'PNG'),
@@ -66,13 +66,13 @@ def files():
   return result
 
 
-def test_pixels_are_pillows(files):
+def test_pixels_equal_pillow(files):
   for name, data in files.items():
     with warnings.catch_warnings():
       warnings.simplefilter('ignore', UserWarning)
       image = decode_image(data, name)
     assert image.dtype == np.uint8 and image.flags.c_contiguous
-    np.testing.assert_array_equal(image, by_pillow(data), name)
+    np.testing.assert_array_equal(image, decode_with_pillow(data), name)
 
 
 @pytest.mark.parametrize('name', ['rotated jpeg', 'png', 'webp'])
@@ -91,20 +91,20 @@ def test_jpeg_without_its_end_is_truncated(files):
 
 @pytest.mark.parametrize('dtype', [np.uint16, np.int32, np.float32])
 def test_deep_grey_is_refused(dtype):
-  """Pillow would make white of all values from 255 on."""
+  """Pillow would turn all values from 255 on white."""
   deep = encode(Image.fromarray(np.full((4, 4), 1000, dtype)), 'TIFF')
   with pytest.raises(ValueError, match=r'image val 3: .* more than 8 bits'):
     decode_image(deep, 'val 3')
 
 
 @pytest.mark.parametrize('data', [b'', b'no image', b'\xff\xd8\xff\xd9'])
-def test_what_is_no_image_is_refused(data):
+def test_other_files_are_refused(data):
   with pytest.raises(ValueError, match='cannot decode image val 3: '):
     decode_image(data, 'val 3')
 
 
 @pytest.mark.slow
-def test_photographs_are_pillows():
+def test_pixels_of_photographs_equal_pillow():
   data_dir = os.environ.get('CONVMIXER_TEST_DATA')
   if not data_dir:
     pytest.skip('CONVMIXER_TEST_DATA names no TFDS data_dir')
@@ -119,4 +119,4 @@ def test_photographs_are_pillows():
   for index in range(0, len(source), 4):
     data = source[index]['image']
     image = decode_image(data, f'train {index}')
-    np.testing.assert_array_equal(image, by_pillow(data))
+    np.testing.assert_array_equal(image, decode_with_pillow(data))

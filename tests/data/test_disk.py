@@ -1,4 +1,4 @@
-"""Room and locks where sets are made."""
+"""Checks of disk space and locks of directories of data sets."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ from convmixer_jax.data.prepare import disk
 from convmixer_jax.errors import UserError
 
 
-def test_too_little_room_is_told_with_both_figures(tmp_path, monkeypatch):
+def test_too_little_space_is_reported_with_both_sizes(tmp_path, monkeypatch):
   monkeypatch.setattr(
     disk.shutil, 'disk_usage', lambda _: SimpleNamespace(free=10_000_000)
   )
@@ -17,10 +17,10 @@ def test_too_little_room_is_told_with_both_figures(tmp_path, monkeypatch):
     disk.check_space(tmp_path, 151_600_000_000)
 
 
-def test_only_one_process_makes_a_set(tmp_path):
+def test_only_one_process_can_lock_a_directory(tmp_path):
   with (
     disk.locked(tmp_path / 'set'),
-    pytest.raises(UserError, match='another process is at work'),
+    pytest.raises(UserError, match='another process uses'),
     disk.locked(tmp_path / 'set'),
   ):
     pass
@@ -28,7 +28,7 @@ def test_only_one_process_makes_a_set(tmp_path):
     pass
 
 
-def test_a_data_dir_that_cannot_be_one(tmp_path):
+def test_a_file_as_data_dir_is_refused(tmp_path):
   (tmp_path / 'file').touch()
   with (
     pytest.raises(UserError, match='Not a directory; choose another'),

@@ -1,4 +1,4 @@
-"""Pointwise operations against Pillow's, on images timm's fixture has not."""
+"""Pointwise operations equal Pillow's, on images not in timm's fixture."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def images():
 
 
 @pytest.mark.parametrize('name', ['autocontrast', 'equalize', 'invert'])
-def test_without_strength(name):
+def test_operation_without_strength_equals_pillow(name):
   ours = {'autocontrast': 'auto_contrast'}.get(name, name)
   for image in images():
     expected = getattr(ImageOps, name)(Image.fromarray(image))
@@ -29,7 +29,7 @@ def test_without_strength(name):
 @pytest.mark.parametrize(
   'name, strengths', [('posterize', range(1, 9)), ('solarize', range(257))]
 )
-def test_integer_strengths(name, strengths):
+def test_operation_of_integer_strength_equals_pillow(name, strengths):
   for image in images():
     for strength in strengths:
       expected = getattr(ImageOps, name)(Image.fromarray(image), strength)
@@ -38,14 +38,14 @@ def test_integer_strengths(name, strengths):
 
 
 def test_posterize_to_no_bits_is_black():
-  # What timm asks for at magnitude 10, and Pillow 13 refuses.
+  # timm calls Pillow so at magnitude 10; Pillow 13 refuses it.
   assert not image_ops.posterize(next(images()), 0).any()
 
 
 @pytest.mark.parametrize(
   'name', ['Color', 'Contrast', 'Brightness', 'Sharpness']
 )
-def test_enhancements(name):
+def test_enhancement_equals_pillow(name):
   factors = np.random.default_rng(1).uniform(0, 2, 30).tolist()
   for image in images():
     for factor in [0.1, 1.0, 1.9, *factors]:

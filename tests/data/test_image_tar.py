@@ -1,4 +1,4 @@
-"""Data sets made of a tar of images."""
+"""Data sets made from a tar of images."""
 
 import bz2
 import gzip
@@ -21,7 +21,7 @@ def write_tar(path, members):
   return str(path)
 
 
-def test_images_come_back_with_split_label_and_class_name(tmp_path):
+def test_data_set_has_the_images_splits_and_labels_of_the_tar(tmp_path):
   members = [
     ('train/', None),
     ('train/frog/1.jpg', tiny_archives.jpeg(200)),
@@ -29,8 +29,8 @@ def test_images_come_back_with_split_label_and_class_name(tmp_path):
     ('test/frog/0.jpg', tiny_archives.jpeg(100)),
   ]
   tar = write_tar(tmp_path / 'images.tar', members)
-  said = prepare_image_tar(tar, tmp_path / 'data', 'pets')
-  assert said == 'train: 2 images, test: 1 images'
+  contents = prepare_image_tar(tar, tmp_path / 'data', 'pets')
+  assert contents == 'train: 2 images, test: 1 images'
   train = sources.TfdsSource('pets', 'train', str(tmp_path / 'data'))
   assert train.class_names == ('cat', 'frog')
   assert [train[i]['label'] for i in range(2)] == [1, 0]
@@ -42,7 +42,7 @@ def test_images_come_back_with_split_label_and_class_name(tmp_path):
 def test_other_layouts_are_refused(tmp_path):
   path = tmp_path / 'images.tar'
   flat = write_tar(path, [('cat.jpg', tiny_archives.jpeg())])
-  with pytest.raises(UserError, match=r"a file 'cat.jpg'; needed are"):
+  with pytest.raises(UserError, match=r"a file 'cat.jpg'; it must contain"):
     prepare_image_tar(flat, tmp_path, 'pets')
   empty = write_tar(path, [('train/', None)])
   with pytest.raises(UserError, match='has no images'):
@@ -55,13 +55,13 @@ def test_other_layouts_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize('compression', [lzma, gzip, bz2])
-def test_damaged_and_cut_archives_are_refused(tmp_path, compression):
+def test_damaged_and_truncated_archives_are_refused(tmp_path, compression):
   content = np.random.default_rng(0).bytes(100_000)
   tar = tiny_archives.tar_bytes([('train/cat/0.jpg', content)])
   compressed = compression.compress(tar)
   half = len(compressed) // 2
   damaged = compressed[:half] + bytes(64) + compressed[half + 64 :]
-  if compression is gzip:  # whose checksum is not compared before the end
+  if compression is gzip:  # verifies its checksum only at the end
     begin, end = gzip.compress(tar[:50_000]), gzip.compress(tar[50_000:])
     damaged = begin + end[:10] + b'\x07' + end[11:]
   path = tmp_path / 'images.tar'
@@ -71,12 +71,12 @@ def test_damaged_and_cut_archives_are_refused(tmp_path, compression):
       prepare_image_tar(str(path), tmp_path, 'pets')
 
 
-def test_first_image_is_enough_to_know_the_layout(tmp_path):
+def test_layout_is_checked_by_the_first_image(tmp_path):
   path = tmp_path / 'images.tar'
   write_tar(path, [('train/cat/0.jpg', tiny_archives.jpeg()), ('x.txt', b'')])
   check_image_tar(str(path))
   write_tar(path, [('x.txt', b'')])
-  with pytest.raises(UserError, match=r"a file 'x.txt'; needed are"):
+  with pytest.raises(UserError, match=r"a file 'x.txt'; it must contain"):
     check_image_tar(str(path))
 
 
@@ -98,5 +98,5 @@ def test_archive_that_lacks_files_is_refused(tmp_path):
     with pytest.raises(UserError, match='cannot be read as a tar'):
       prepare_image_tar(str(path), tmp_path / 'data', 'pets')
   path.write_bytes(tar)
-  said = prepare_image_tar(str(path), tmp_path / 'data', 'pets')
-  assert said == 'train: 4 images'
+  contents = prepare_image_tar(str(path), tmp_path / 'data', 'pets')
+  assert contents == 'train: 4 images'

@@ -1,4 +1,4 @@
-"""Batches: the same for (seed, n) however they are made."""
+"""Batch n depends on (seed, n) only, however the batches are made."""
 
 import itertools
 
@@ -12,7 +12,7 @@ from convmixer_jax.errors import UserError
 
 @pytest.fixture
 def source():
-  """37 images that differ in one pixel, labelled by their number."""
+  """37 random images, labelled by their number."""
   rng = np.random.default_rng(0)
   return InMemorySource(
     [
@@ -40,14 +40,14 @@ def assert_same_batches(ours, theirs):
       np.testing.assert_array_equal(a[name], b[name])
 
 
-def test_shapes_and_dtypes(source, config):
+def test_batches_have_documented_shapes_and_dtypes(source, config):
   (batch,) = take(pipeline.train_batches(source, config), 1)
   assert batch['image'].shape == (8, 8, 8, 3)
   assert batch['image'].dtype == np.uint8
   assert batch['label'].shape == (8,) and batch['label'].dtype == np.int32
 
 
-def test_an_epoch_shows_each_image_once_in_a_new_order(source, config):
+def test_each_epoch_has_each_image_once_in_a_new_order(source, config):
   steps = pipeline.steps_per_epoch(source, config.batch_size)
   assert steps == 4
   batches = take(pipeline.train_batches(source, config), 3 * steps)
@@ -58,13 +58,13 @@ def test_an_epoch_shows_each_image_once_in_a_new_order(source, config):
   assert len(set(np.concatenate(epochs))) == 37  # what is dropped varies
 
 
-def test_an_epoch_shows_every_image_where_the_batch_divides(source, config):
+def test_no_image_is_dropped_if_the_batch_size_divides(source, config):
   config.batch_size = 37
   (batch,) = take(pipeline.train_batches(source, config), 1)
   assert sorted(batch['label']) == list(range(37))
 
 
-def test_an_image_is_augmented_anew_in_each_epoch(source, config):
+def test_an_image_is_augmented_differently_in_each_epoch(source, config):
   config.batch_size = 37
   first, second = take(pipeline.train_batches(source, config), 2)
   images = [b['image'][np.argsort(b['label'])] for b in (first, second)]
@@ -72,16 +72,16 @@ def test_an_image_is_augmented_anew_in_each_epoch(source, config):
   assert differ.mean() > 0.9
 
 
-def test_starts_at_any_step(source, config):
-  whole = take(pipeline.train_batches(source, config), 11)
+def test_batches_can_start_at_any_step(source, config):
+  batches = take(pipeline.train_batches(source, config), 11)
   for step in (1, 4, 9):
     rest = take(
       pipeline.train_batches(source, config, first_step=step), 11 - step
     )
-    assert_same_batches(rest, whole[step:])
+    assert_same_batches(rest, batches[step:])
 
 
-def test_does_not_depend_on_threads(source, config):
+def test_batches_do_not_depend_on_threads(source, config):
   config.input.num_threads = 1
   one = take(pipeline.train_batches(source, config), 6)
   config.input.num_threads = 7
@@ -90,15 +90,15 @@ def test_does_not_depend_on_threads(source, config):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # fork, in Grain
-def test_does_not_depend_on_worker_processes(source, config):
+def test_batches_do_not_depend_on_worker_processes(source, config):
   threads = take(pipeline.train_batches(source, config), 6)
   config.input.num_workers = 2
   assert_same_batches(take(pipeline.train_batches(source, config), 6), threads)
 
 
 @pytest.mark.parametrize('process_count', [2, 4])
-def test_does_not_depend_on_the_number_of_hosts(source, config, process_count):
-  whole = take(pipeline.train_batches(source, config), 6)
+def test_batches_do_not_depend_on_host_count(source, config, process_count):
+  batches = take(pipeline.train_batches(source, config), 6)
   shares = [
     take(
       pipeline.train_batches(
@@ -112,17 +112,17 @@ def test_does_not_depend_on_the_number_of_hosts(source, config, process_count):
     {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     for parts in zip(*shares, strict=True)
   ]
-  assert_same_batches(together, whole)
+  assert_same_batches(together, batches)
 
 
-def test_the_seed_decides(source, config):
+def test_batches_depend_on_the_seed(source, config):
   (one,) = take(pipeline.train_batches(source, config), 1)
   config.seed = 1
   (other,) = take(pipeline.train_batches(source, config), 1)
   assert not np.array_equal(one['label'], other['label'])
 
 
-def test_evaluation_sees_each_image_once_and_masks_the_padding(source, config):
+def test_evaluation_has_each_image_once_and_masks_the_padding(source, config):
   for process_count in (1, 2):
     rows = [
       row
@@ -145,7 +145,7 @@ def test_fewer_images_than_a_batch_are_refused(source):
     pipeline.steps_per_epoch(source, 38)
 
 
-def test_processes_make_batches_unless_the_images_are_in_memory(source):
+def test_workers_are_used_unless_the_images_are_in_memory(source):
   class OnDisk:
     num_classes = 1
 

@@ -1,4 +1,4 @@
-"""The prepare command: what it makes, checks and says, and when it fails."""
+"""The prepare command: its results, checks, output and errors."""
 
 import os
 import signal
@@ -26,14 +26,14 @@ from convmixer_jax.errors import UserError
 
 @pytest.fixture(scope='module')
 def prepared(tmp_path_factory, manual_dir):
-  """An imagenet2012 that the command has made; tests may not change it."""
+  """The data set imagenet2012 made by the command; read-only."""
   data_dir = tmp_path_factory.mktemp('data')
   prepare.prepare('imagenet2012', str(data_dir), manual_dir)
   return data_dir
 
 
 class TestMaking:
-  def test_tiny_tars_make_a_set_that_is_called_partial(
+  def test_set_of_few_images_is_made_with_a_warning(
     self, tmp_path, manual_dir, capsys
   ):
     prepare.prepare('imagenet2012', str(tmp_path), manual_dir)
@@ -47,7 +47,7 @@ class TestMaking:
       f'{s}_{i}.JPEG' for s in SYNSETS for i in (1, 2, 3)
     )
 
-  def test_a_second_call_makes_nothing_and_checks(self, prepared, capsys):
+  def test_a_second_call_only_checks(self, prepared, capsys):
     file = next((prepared / 'imagenet2012/5.1.0').glob('*train*'))
     before = file.stat().st_mtime_ns
     prepare.prepare('imagenet2012', str(prepared), '/no/such/directory')
@@ -61,12 +61,12 @@ class TestMaking:
     builder = tfds.builder('imagenet2012', data_dir=prepared)
     assert len(builder.as_data_source('validation')) == 6
 
-  def test_no_tars(self, tmp_path):
+  def test_missing_tars_are_refused(self, tmp_path):
     with pytest.raises(UserError, match=f'no {tars.TRAIN} and no'):
       prepare.prepare('imagenet2012', str(tmp_path))
     assert not list(tmp_path.glob('imagenet2012/*'))
 
-  def test_what_a_killed_run_left_is_deleted(
+  def test_incomplete_files_of_a_killed_run_are_deleted(
     self, tmp_path, manual_dir, capsys
   ):
     left = tmp_path / 'imagenet2012' / 'incomplete.ABC123_5.1.0'
@@ -76,9 +76,7 @@ class TestMaking:
     assert f'Deleting {left}' in capsys.readouterr().out
     assert not left.exists()
 
-  def test_a_directory_that_is_no_set_is_not_touched(
-    self, tmp_path, manual_dir
-  ):
+  def test_a_directory_that_is_not_a_set_is_kept(self, tmp_path, manual_dir):
     file = tmp_path / 'imagenet2012' / '5.1.0' / 'precious'
     file.parent.mkdir(parents=True)
     file.touch()
@@ -86,7 +84,7 @@ class TestMaking:
       prepare.prepare('imagenet2012', str(tmp_path), manual_dir)
     assert file.exists()
 
-  def test_a_full_disk(self, tmp_path, manual_dir, monkeypatch):
+  def test_a_full_disk_is_reported(self, tmp_path, manual_dir, monkeypatch):
     from tensorflow_datasets.core import file_adapters
 
     def write_examples(path, iterator):
@@ -98,7 +96,7 @@ class TestMaking:
       prepare.prepare('imagenet2012', str(tmp_path), manual_dir)
     assert not list(tmp_path.glob('imagenet2012/*'))
 
-  def test_an_inner_tar_that_is_cut(self, tmp_path):
+  def test_a_truncated_inner_tar_is_reported(self, tmp_path):
     members = [(f'{s}.tar', inner_tar(s)[:3900]) for s in SYNSETS]
     write_train_tar(tmp_path, members)
     write_validation_tar(tmp_path)
@@ -107,7 +105,7 @@ class TestMaking:
     one_line(error)
     assert not list(tmp_path.glob('data/imagenet2012/*'))
 
-  def test_two_versions(self, prepared, tmp_path, capsys):
+  def test_another_version_is_mentioned(self, prepared, tmp_path, capsys):
     with pytest.raises(UserError, match=r'TFDS makes no version but 5.1.0'):
       prepare.prepare('imagenet2012:5.0.0', str(prepared))
     assert f'{prepared}/imagenet2012/5.1.0; to use that' in (
@@ -117,25 +115,23 @@ class TestMaking:
   @pytest.mark.parametrize(
     ('name', 'message'),
     [
-      ('cifar11', "'cifar11' is not digits nor a data set of TFDS"),
+      ('cifar11', "'cifar11' is neither digits nor a TFDS data set"),
       ('imagenette/huge', 'not found.*full-size-v2, 320px-v2'),
       ('imagenet2012:4.0.0', 'cannot be loaded at version 4.0.0, only'),
     ],
   )
-  def test_names_that_tfds_has_not(self, tmp_path, name, message):
+  def test_names_unknown_to_tfds_are_refused(self, tmp_path, name, message):
     with pytest.raises(UserError, match=message) as error:
       prepare.prepare(name, str(tmp_path))
     one_line(error)
 
-  def test_a_bucket_is_no_data_dir(self):
+  def test_a_bucket_as_data_dir_is_refused(self):
     with pytest.raises(UserError, match='not a local directory'):
       prepare.prepare('cifar10', 'gs://bucket/data')
 
 
 class TestVerifying:
-  def test_labels_that_tfds_shifted_are_found(
-    self, tmp_path, manual_dir, monkeypatch
-  ):
+  def test_shifted_labels_are_found(self, tmp_path, manual_dir, monkeypatch):
     write_train_tar(tmp_path)
     write_validation_tar(tmp_path, ['./', *VALIDATION_NAMES])
     monkeypatch.setattr(tars, 'check_validation_tar', lambda _: 6)
@@ -146,21 +142,21 @@ class TestVerifying:
     assert 'packed with its directory' in one_line(error)
 
   @pytest.mark.parametrize(
-    ('harm', 'message'),
+    ('damage', 'message'),
     [
       (lambda path: path.unlink(), 'is missing'),
       (lambda path: os.truncate(path, 70_000), 'is damaged|holds 0 of'),
       (lambda path: path.write_bytes(b''), 'is damaged'),
     ],
   )
-  def test_files_that_are_not_whole(self, tmp_path, manual_dir, harm, message):
+  def test_damaged_files_are_found(self, tmp_path, manual_dir, damage, message):
     prepare.prepare('imagenet2012', str(tmp_path), manual_dir)
-    harm(next(tmp_path.glob('imagenet2012/5.1.0/*train*')))
+    damage(next(tmp_path.glob('imagenet2012/5.1.0/*train*')))
     with pytest.raises(UserError, match=message) as error:
       prepare.prepare('imagenet2012', str(tmp_path), manual_dir)
     assert 'train.array_record-00000-of-00001' in one_line(error)
 
-  def test_counts_that_are_known(self):
+  def test_full_counts_are_found_by_name_and_config(self):
     def counts(full_name):
       info = SimpleNamespace(full_name=full_name)
       name = full_name.partition('/')[0]
@@ -173,7 +169,7 @@ class TestVerifying:
 
 
 class TestDownloads:
-  def test_an_archive_in_the_manual_dir_serves(
+  def test_an_archive_in_the_manual_dir_is_used(
     self, tmp_path, capsys, monkeypatch
   ):
     import tensorflow_datasets as tfds
@@ -197,7 +193,7 @@ class TestDownloads:
     assert 'It holds train 50, test 10 examples' in out
     assert 'NOT the full cifar10' in out
 
-  def test_no_network_is_one_line_that_says_what_to_fetch(
+  def test_error_without_network_names_the_file_to_download(
     self, tmp_path, monkeypatch
   ):
     import requests
@@ -213,15 +209,15 @@ class TestDownloads:
     assert 'TFDS expects: cifar-10-binary.tar.gz' in one_line(error)
     assert not list(tmp_path.glob('cifar10/*'))
 
-  def test_long_reasons_are_cut_in_the_middle(self):
+  def test_long_reasons_are_shortened_in_the_middle(self):
     info = SimpleNamespace(full_name='cifar10/3.0.2')
     builder = SimpleNamespace(name='cifar10', info=info)
-    error = make.explained(ValueError('a' * 5000 + '\nthe reason'), builder)
+    error = make.to_user_error(ValueError('a' * 5000 + '\nthe reason'), builder)
     assert len(str(error)) < 600 and 'the reason' in str(error)
 
 
 def run_command(*arguments, code=None):
-  """Runs the command as a user does; or code before it, in its process."""
+  """Runs the command in a process, or `code` in place of the command."""
   run = ['-m', 'convmixer_jax', 'prepare']
   if code:
     run = ['-c', code]
@@ -245,7 +241,7 @@ class TestCommand:
     assert result.stderr.startswith('error: 0 data sets are named, not one')
 
   @pytest.mark.slow
-  def test_a_killed_run_leaves_nothing_that_looks_whole(
+  def test_a_killed_run_leaves_only_incomplete_files(
     self, tmp_path, manual_dir
   ):
     flags = [f'--data_dir={tmp_path}', f'--manual_dir={manual_dir}']
@@ -282,7 +278,7 @@ command.run(prepare.main)
   reason='CONVMIXER_TEST_DATA names no TFDS data_dir with real images',
 )
 @pytest.mark.parametrize('name', ['cifar10', 'imagenet2012'])
-def test_real_sets(name, capsys):
+def test_real_sets_are_verified(name, capsys):
   prepare.prepare(name, os.environ['CONVMIXER_TEST_DATA'])
   out = capsys.readouterr().out
   assert 'already' in out

@@ -1,4 +1,4 @@
-"""RandAugment: pixels against timm's and torchvision's, draws against laws."""
+"""RandAugment: pixels and distributions equal timm's and torchvision's."""
 
 import hashlib
 import pathlib
@@ -59,9 +59,9 @@ def apply_as_torchvision(key, images):
 
 
 def check_operation(name, stored, images, apply):
-  whole = [key for key in stored if key.startswith(f'result/{name}/')]
-  assert whole
-  for key in whole:  # shows by how much, where digests only tell that
+  arrays = [key for key in stored if key.startswith(f'result/{name}/')]
+  assert arrays
+  for key in arrays:  # show the size of a difference, which digests do not
     np.testing.assert_array_equal(apply(key[7:], images), stored[key], key)
   differ = [
     key
@@ -82,7 +82,7 @@ def test_operation_equals_torchvision(timm, torchvision, name):
   check_operation(name, torchvision, timm, apply_as_torchvision)
 
 
-def test_torchvision_draws_evenly_at_its_own_interpolation():
+def test_torchvision_draws_uniformly_with_its_own_interpolation():
   settings = config(
     policy='torchvision', magnitude=12.0, magnitude_std=0.0, probability=1.0
   )
@@ -96,14 +96,14 @@ def test_torchvision_draws_evenly_at_its_own_interpolation():
     (12.0, 'nearest')
   }
   names = [draw.operation for draw in draws]
-  of_each = [names.count(name) for name in POLICIES['torchvision'].operations]
-  assert len(of_each) == 14 and sum(of_each) == len(draws)
-  assert stats.chisquare(of_each).pvalue > 1e-3
+  counts = [names.count(name) for name in POLICIES['torchvision'].operations]
+  assert len(counts) == 14 and sum(counts) == len(draws)
+  assert stats.chisquare(counts).pvalue > 1e-3
   negated = sum(draw.negate for draw in draws)
   assert stats.binomtest(negated, len(draws)).pvalue > 1e-3
 
 
-def test_operations_leave_their_input_alone(timm):
+def test_operations_do_not_change_their_input(timm):
   image = timm['image/small']
   before = image.copy()
   for policy, (operations, _, resample) in POLICIES.items():
@@ -115,7 +115,7 @@ def test_operations_leave_their_input_alone(timm):
       np.testing.assert_array_equal(image, before)
 
 
-def test_draws_follow_timms_laws():
+def test_draws_have_the_distributions_of_timm():
   rng = np.random.default_rng(0)
   num_images = 6000
   images = [
@@ -133,16 +133,16 @@ def test_draws_follow_timms_laws():
   # With replacement: of 225 ordered pairs, 15 repeat an operation.
   same = sum(len(i) == 2 and i[0].operation == i[1].operation for i in images)
   assert p_value([same, lengths[2] - same], [1 / 15, 14 / 15]) > 1e-3
-  of_each = [
+  counts = [
     sum(draw.operation == name for draw in draws)
     for name in POLICIES['timm'].operations
   ]
-  assert len(of_each) == 15
-  assert p_value(of_each, [1 / 15] * 15) > 1e-3
+  assert len(counts) == 15
+  assert p_value(counts, [1 / 15] * 15) > 1e-3
   for field, value in (('negate', True), ('resample', 'bicubic')):
     count = sum(getattr(draw, field) == value for draw in draws)
     assert p_value([count, len(draws) - count], [0.5, 0.5]) > 1e-3
-  # A normal law, cut off at 10, where its upper tail gathers.
+  # A normal distribution, clipped at 10: its upper tail is at 10.
   magnitudes = np.array([draw.magnitude for draw in draws])
   clipped = magnitudes == 10.0
   tail = stats.norm.sf(10, 9, 0.5)
@@ -164,13 +164,13 @@ def test_same_generator_gives_same_image(timm):
   assert not np.array_equal(first, other)
 
 
-def test_interpolation_is_the_given_one():
+def test_given_interpolation_is_used():
   rng = np.random.default_rng(0)
   draws = rand_augment.draw_operations(config(num_ops=50), 'bilinear', rng)
   assert {draw.resample for draw in draws} == {'bilinear'}
 
 
-def test_no_operations_is_off(timm):
+def test_zero_operations_leave_the_image_unchanged(timm):
   image = timm['image/small']
   rng = np.random.default_rng(0)
   out = rand_augment.rand_augment(image, config(num_ops=0), 'random', rng)

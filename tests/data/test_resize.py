@@ -1,4 +1,4 @@
-"""Resizing against Pillow's own."""
+"""Resizing equals Pillow's."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ RESAMPLE = {
 }
 
 
-def by_pillow(image, height, width, resample):
-  """Resizes in the order of Pillow 12, whatever Pillow is installed."""
+def resize_with_pillow(image, height, width, resample):
+  """Resizes in the order of Pillow 12, with any version of Pillow."""
   picture = Image.fromarray(image)
   picture = picture.resize((width, image.shape[0]), RESAMPLE[resample])
   return np.asarray(picture.resize((width, height), RESAMPLE[resample]))
@@ -30,16 +30,16 @@ def images(rng, height, width):
 
 @pytest.mark.parametrize('resample', RESAMPLE)
 @pytest.mark.parametrize('size', [32, 57, 224])
-def test_equals_pillow(size, resample):
+def test_resize_equals_pillow(size, resample):
   rng = np.random.default_rng(size)
-  # Shrinking by up to 16, enlarging, the same; halves, which tie at rounding.
+  # Shrunk up to 16 times, enlarged, unchanged; halves, which tie in rounding.
   sides = [1, 2, 5, size // 2, size - 1, size, size + 7, 2 * size, 16 * size]
   for height in sides:
     width = int(rng.choice(sides[:-1]))
     for image in images(rng, height, width):
       np.testing.assert_array_equal(
         resize(image, size, size, resample),
-        by_pillow(image, size, size, resample),
+        resize_with_pillow(image, size, size, resample),
         f'{height}x{width}',
       )
 
@@ -52,21 +52,24 @@ def test_every_crop_of_a_32nd_equals_pillow(resample):
   for side in range(7, 225, 7):
     image = rng.integers(0, 256, (side, 8, 3), np.uint8)
     np.testing.assert_array_equal(
-      resize(image, 224, 8, resample), by_pillow(image, 224, 8, resample), side
+      resize(image, 224, 8, resample),
+      resize_with_pillow(image, 224, 8, resample),
+      side,
     )
 
 
-def test_strip_is_shortened_first():
-  # Pillow's own exception, for more than 100 times as tall as wide.
+def test_tall_strip_is_shortened_first():
+  # Pillow does so for images more than 100 times as tall as wide.
   strip = np.random.default_rng(0).integers(0, 256, (400, 3, 3), np.uint8)
-  expected = by_pillow(by_pillow(strip, 50, 3, 'bicubic'), 50, 50, 'bicubic')
+  shortened = resize_with_pillow(strip, 50, 3, 'bicubic')
+  expected = resize_with_pillow(shortened, 50, 50, 'bicubic')
   np.testing.assert_array_equal(resize(strip, 50, 50, 'bicubic'), expected)
 
 
-def test_view_of_a_larger_image():
+def test_view_of_a_larger_image_is_resized():
   rng = np.random.default_rng(0)
   crop = rng.integers(0, 256, (90, 80, 3), np.uint8)[11:71, 5:64]
   np.testing.assert_array_equal(
     resize(crop, 48, 64, 'bicubic'),
-    by_pillow(np.ascontiguousarray(crop), 48, 64, 'bicubic'),
+    resize_with_pillow(np.ascontiguousarray(crop), 48, 64, 'bicubic'),
   )

@@ -1,4 +1,4 @@
-"""Sources: the digits, TFDS sets, and what is said when one is not there."""
+"""Sources: digits, TFDS data sets, and errors of missing data sets."""
 
 import io
 import os
@@ -28,7 +28,7 @@ def png(value):
 
 
 def make_tfds(data_dir, images, file_format='array_record'):
-  """Prepares a set of PNGs named `tiny` in TFDS's layout, by TFDS itself."""
+  """Prepares a data set `tiny` of PNGs with TFDS."""
   import tensorflow_datasets as tfds
 
   class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -55,7 +55,7 @@ def make_tfds(data_dir, images, file_format='array_record'):
   Tiny(data_dir=data_dir, file_format=file_format).download_and_prepare()
 
 
-def test_digits_are_split_by_class_and_all_there(dataset):
+def test_splits_of_digits_are_balanced_and_complete(dataset):
   train = sources.create_source(dataset, 'train')
   test = sources.create_source(dataset, 'test')
   assert train.num_classes == test.num_classes == 10
@@ -80,15 +80,15 @@ def test_digits_have_no_other_split(dataset):
 
 @pytest.fixture(scope='module')
 def prepared(tmp_path_factory):
-  """A directory with the set `tiny`, whose last of six images is broken."""
+  """A directory with the data set `tiny`; the last of six images is damaged."""
   data_dir = tmp_path_factory.mktemp('tfds')
   with warnings.catch_warnings():
-    warnings.simplefilter('ignore')  # TensorFlow's own, in preparing
+    warnings.simplefilter('ignore')  # from TensorFlow, while preparing
     make_tfds(data_dir, [png(10 * i) for i in range(5)] + [png(200)[:-30]])
   return str(data_dir)
 
 
-def test_a_tfds_set_by_name_and_split(dataset, prepared):
+def test_small_tfds_set_is_read_into_memory(dataset, prepared):
   dataset.name, dataset.data_dir = 'tiny', prepared
   source = sources.create_source(dataset, 'train[:80%]')
   assert isinstance(source, sources.InMemorySource)
@@ -97,14 +97,14 @@ def test_a_tfds_set_by_name_and_split(dataset, prepared):
   np.testing.assert_array_equal(source[4]['image'], np.full((4, 4, 3), 40))
 
 
-def test_a_large_set_is_decoded_when_read(dataset, prepared):
+def test_large_tfds_set_is_decoded_when_read(dataset, prepared):
   dataset.name, dataset.data_dir, dataset.cache_mib = 'tiny', prepared, 0
   source = sources.create_source(dataset, 'train')
   assert isinstance(source, sources.TfdsSource)
   assert source[1]['image'].max() == 10
 
 
-def test_a_broken_image_is_named(dataset, prepared):
+def test_a_damaged_image_is_named(dataset, prepared):
   dataset.name, dataset.data_dir, dataset.cache_mib = 'tiny', prepared, 0
   source = sources.create_source(dataset, 'train')
   with pytest.raises(UserError, match='cannot decode image 5 of tiny train'):
@@ -117,7 +117,7 @@ def test_an_unknown_split_is_refused(dataset, prepared):
     sources.create_source(dataset, 'test')
 
 
-def test_a_set_that_is_not_prepared(dataset, tmp_path):
+def test_an_unprepared_set_is_refused_with_the_command(dataset, tmp_path):
   dataset.name, dataset.data_dir = 'cifar10', str(tmp_path)
   with pytest.raises(
     UserError,
@@ -127,7 +127,7 @@ def test_a_set_that_is_not_prepared(dataset, tmp_path):
     sources.create_source(dataset, 'train')
 
 
-def test_a_set_stored_as_tfrecord(dataset, tmp_path):
+def test_a_tfrecord_set_is_refused_with_the_command(dataset, tmp_path):
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     make_tfds(tmp_path, [png(0)], file_format='tfrecord')
@@ -141,11 +141,11 @@ def test_a_set_stored_as_tfrecord(dataset, tmp_path):
 @pytest.mark.parametrize(
   ('name', 'message'),
   [
-    ('cifarr', "'cifarr' is not digits nor a data set of TFDS"),
+    ('cifarr', "'cifarr' is neither digits nor a TFDS data set"),
     ('cifar10:9.9.9', "'cifar10:9.9.9': .* cannot be loaded at version 9.9.9"),
   ],
 )
-def test_an_unknown_set(dataset, tmp_path, name, message):
+def test_an_unknown_set_is_refused(dataset, tmp_path, name, message):
   dataset.name, dataset.data_dir = name, str(tmp_path)
   with pytest.raises(UserError, match=message):
     sources.create_source(dataset, 'train')
@@ -179,7 +179,7 @@ assert 'tensorflow' not in sys.modules
     ('imagenet2012', 'train', 1200, False),
   ],
 )
-def test_real_sets(dataset, name, split, size, is_cached):
+def test_real_sets_are_read(dataset, name, split, size, is_cached):
   dataset.name, dataset.data_dir = name, os.environ['CONVMIXER_TEST_DATA']
   dataset.cache_mib = 1024 if is_cached else 0
   source = sources.create_source(dataset, split)

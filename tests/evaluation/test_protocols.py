@@ -9,11 +9,12 @@ import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
+from trained_models import trained_model
 
 from convmixer_jax.data.class_names import imagenet_synsets
 from convmixer_jax.errors import UserError
 from convmixer_jax.evaluation import protocols
-from convmixer_jax.evaluation.per_image import score_images
+from convmixer_jax.evaluation.per_image import evaluate_per_image
 from convmixer_jax.models import ConvMixer
 
 N, K, SIZE = 23, 1000, 6
@@ -93,14 +94,15 @@ def png(image):
 
 
 def evaluate(network, config, name, split):
-  """Returns the scores, and which of `images` they are of, in their order."""
+  """Returns the results, and which of `images` they are of, in their order."""
   model, variables = network
   config.dataset.name = name
   source, classes = protocols.open_test_set(
     config.dataset, split, imagenet_synsets(), model.num_classes
   )
-  scores = score_images(model, variables, source, config, classes)
-  return classes, scores, [source[i]['image'] for i in scores.number]
+  trained = trained_model(model, variables)
+  results = evaluate_per_image(trained, source, config, classes)
+  return classes, results, [source[i]['image'] for i in results.number]
 
 
 def find(shown, images):
@@ -143,12 +145,12 @@ def test_all_classes_take_part(name, network, images, logits, config, tmp_path):
     ],
   )
   assert protocols.default_split(name, str(tmp_path)) == 'test'
-  classes, scores, shown = evaluate(network, config, name, 'test')
+  classes, results, shown = evaluate(network, config, name, 'test')
   assert sorted(find(shown, images)) == list(range(N))
-  assert scores.metrics() == pytest.approx(
+  assert results.metrics() == pytest.approx(
     expected(logits, one_hot(labels, K)), rel=1e-5
   )
-  assert 0.4 < scores.metrics()['eval_accuracy'] < 0.6
+  assert 0.4 < results.metrics()['eval_accuracy'] < 0.6
   assert classes.names == imagenet_synsets()
 
 
@@ -167,15 +169,15 @@ def test_only_the_classes_of_the_whole_set_take_part(
     ],
   )
   present = np.unique(labels)
-  classes, scores, shown = evaluate(network, config, name, 'test[:50%]')
+  classes, results, shown = evaluate(network, config, name, 'test[:50%]')
   places = find(shown, images)
   assert len(set(labels[places])) < len(present)  # the slice lacks some
   np.testing.assert_array_equal(classes.outputs, present)
   right = one_hot(labels, K)[np.ix_(places, present)]
-  assert scores.metrics() == pytest.approx(
+  assert results.metrics() == pytest.approx(
     expected(logits[np.ix_(places, present)], right), rel=1e-5
   )
-  np.testing.assert_array_equal(present[scores.label], labels[places])
+  np.testing.assert_array_equal(present[results.label], labels[places])
   assert classes.names == tuple(imagenet_synsets()[k] for k in present)
 
 
@@ -199,7 +201,7 @@ def test_any_of_several_labels_is_right(
       for image, real in zip(images, labels, strict=True)
     ],
   )
-  _, scores, shown = evaluate(
+  _, results, shown = evaluate(
     network, config, 'imagenet2012_real', 'validation'
   )
   places = find(shown, images)
@@ -207,12 +209,14 @@ def test_any_of_several_labels_is_right(
   right = np.zeros((N, K), bool)
   for i, several in enumerate(labels):
     right[i, several] = True
-  assert scores.metrics() == pytest.approx(
+  assert results.metrics() == pytest.approx(
     expected(logits[places], right[places]), rel=1e-5
   )
-  for place, label, best in zip(places, scores.label, scores.best, strict=True):
+  for place, label, best in zip(
+    places, results.label, results.best, strict=True
+  ):
     assert label == (best[0] if 0 in ranks[place % 7] else min(labels[place]))
-  assert scores.confusion().trace() == scores.correct.sum()
+  assert results.confusion().trace() == results.correct.sum()
 
 
 def test_a_network_of_more_classes_is_found_by_name():
@@ -220,7 +224,7 @@ def test_a_network_of_more_classes_is_found_by_name():
   labels = synsets[500], synsets[3]
   classes = protocols.match_classes(synsets, K, labels)
   np.testing.assert_array_equal(classes.outputs, [500, 3])
-  np.testing.assert_array_equal(classes.places, [0, 1])
+  np.testing.assert_array_equal(classes.label_to_index, [0, 1])
   words = ['cat', 'tiger shark', 'tench']  # what a network may call them
   classes = protocols.match_classes(words, 3, (synsets[0], synsets[3]))
   np.testing.assert_array_equal(classes.outputs, [2, 1])

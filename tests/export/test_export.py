@@ -1,4 +1,4 @@
-"""Exported files give what the network gives, without this package."""
+"""Exported files have the outputs of the network, without this package."""
 
 import json
 import os
@@ -12,16 +12,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from trained_models import trained_model
 
 from convmixer_jax import export
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer
-from convmixer_jax.pretrained import trained
+from convmixer_jax.pretrained.load import load
+from convmixer_jax.pretrained.runs import load_run
 
 ROOT = pathlib.Path(__file__).parents[2]
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
-# Loads the files as the card says, where nothing but JAX can be imported.
+# Loads the files by the code of the card, with no packages but JAX.
 LOAD_WITH_JAX_ALONE = """
 import json, sys
 import numpy as np
@@ -51,7 +53,7 @@ for file in json.load(open('model.json'))['files']:
 
 
 def with_random_statistics(model):
-  """Returns parameters and BatchNorm statistics, none of them 0 or 1."""
+  """Returns random parameters and BatchNorm statistics."""
   image = jax.ShapeDtypeStruct((1, 14, 14, 3), np.float32)
   shapes = jax.eval_shape(
     lambda x: model.init(jax.random.key(0), x, train=False), image
@@ -78,7 +80,7 @@ def random_images(count, size):
   return np.random.default_rng(count).integers(0, 256, shape, np.uint8)
 
 
-def outputs_of(model, variables, images):
+def compute_outputs(model, variables, images):
   normalized = ((images / 255 - MEAN) / np.array(STD)).astype(np.float32)
   return jax.jit(lambda x: model.apply(variables, x, train=False))(normalized)
 
@@ -102,9 +104,9 @@ def test_onnx_equals_the_network(name):
   for count in (1, 5):
     images = random_images(count, size)
     (outputs,) = session.run(None, {'images': images})
-    expected = outputs_of(model, variables, images)
+    expected = compute_outputs(model, variables, images)
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
-  assert np.ptp(expected, axis=0).max() > 0.01  # it heeds the images
+  assert np.ptp(expected, axis=0).max() > 0.01  # depends on the images
 
 
 @pytest.mark.parametrize('name', NETWORKS)
@@ -116,15 +118,15 @@ def test_stablehlo_equals_the_network(name):
   assert loaded.platforms == ('cpu', 'tpu', 'cuda')
   for count in (1, 5):
     images = random_images(count, size)
-    expected = outputs_of(model, variables, images)
+    expected = compute_outputs(model, variables, images)
     outputs = loaded.call(images)
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_probabilities():
+def test_probabilities_equal_the_softmax_of_the_logits():
   model, size = NETWORKS['relu, odd kernel']
   variables, images = with_random_statistics(model), random_images(2, size)
-  expected = jax.nn.softmax(outputs_of(model, variables, images))
+  expected = jax.nn.softmax(compute_outputs(model, variables, images))
   arguments = (model, variables, dataset(size))
   content = export.to_onnx(*arguments, probabilities=True)
   session = onnxruntime.InferenceSession(content)
@@ -135,28 +137,26 @@ def test_probabilities():
   np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
-def test_stablehlo_calls_nothing_of_this_machine():
+def test_stablehlo_does_not_call_custom_kernels():
   model, size = NETWORKS['relu, odd kernel']
   variables = with_random_statistics(model)
   content = export.to_stablehlo(model, variables, dataset(size))
   text = jax.export.deserialize(bytearray(content)).mlir_module()
   assert 'convmixer_correlate' not in text
-  # The platforms other than CPUs have XLA's convolution.
+  # Platforms other than CPUs use XLA's convolution.
   assert 'feature_group_count = 8' in text
 
 
-def test_the_card_of_weights_that_are_of_no_run():
+def test_card_of_weights_without_a_run_has_no_accuracy():
   model, size = NETWORKS['relu, odd kernel']
-  network = trained.Trained(
-    name='ConvMixer-8/3 of a file',
-    model=model,
-    variables={},
+  network = trained_model(
+    model,
+    with_random_statistics(model),
     image_size=size,
     eval_crop_fraction=0.96,
     mean=MEAN,
     std=STD,
     class_names=('cat', 'dog', 'n0'),
-    dataset=None,
   )
   config = network.eval_config(batch_size=1)
   formats = [export.ONNX]
@@ -169,7 +169,7 @@ def test_the_card_of_weights_that_are_of_no_run():
   assert [file['file'] for file in card['files']] == ['model.onnx']
 
 
-def test_onnx_is_optional(monkeypatch):
+def test_error_without_onnx_has_the_command_to_install_it(monkeypatch):
   model, size = NETWORKS['relu, odd kernel']
   monkeypatch.setitem(sys.modules, 'onnx', None)
   with pytest.raises(UserError, match=r"pip install 'onnx>=1.17,<2'$"):
@@ -188,11 +188,10 @@ def run_tool(*arguments):
 
 
 @pytest.mark.slow
-def test_a_run_is_exported_and_loaded_with_jax_alone(trained_run, tmp_path):
+def test_exported_run_is_loaded_with_jax_only(trained_run, tmp_path):
   directory = tmp_path / 'new' / 'exported'
   done = run_tool(
-    f'--workdir={trained_run}',
-    '--step=32',
+    f'--source={trained_run}@32',
     f'--output={directory}',
     '--size=12',
     '--format=stablehlo,onnx',
@@ -209,7 +208,7 @@ def test_a_run_is_exported_and_loaded_with_jax_alone(trained_run, tmp_path):
     env={'JAX_PLATFORMS': 'cpu'},
     check=True,
   )
-  network = trained.from_run(str(trained_run), '32')
+  network = load(f'{trained_run}@32')
   card = json.loads((directory / 'model.json').read_text())
   (_, onnx_file) = card['files']
   for name, images in given.items():
@@ -218,13 +217,13 @@ def test_a_run_is_exported_and_loaded_with_jax_alone(trained_run, tmp_path):
     outputs = np.load(directory / f'{name}_outputs.npy')
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
     scope = {'images': images}
-    load = onnx_file['load'].replace('model.onnx', f'{directory}/model.onnx')
-    exec(load, scope)
+    code = onnx_file['load'].replace('model.onnx', f'{directory}/model.onnx')
+    exec(code, scope)
     np.testing.assert_allclose(scope['outputs'], expected, rtol=1e-4, atol=1e-5)
 
-  row = {row['step']: row for row in network.run.metrics}[32]
+  row = {row['step']: row for row in load_run(trained_run).metrics}[32]
   assert card['accuracy']['eval_accuracy'] == row['eval_accuracy']
-  assert card['accuracy']['image_size'] == 8  # what it was measured at
+  assert card['accuracy']['image_size'] == 8  # that of the measurement
   assert card['input']['shape'] == ['batch', 12, 12, 3]
   assert card['output']['shape'] == ['batch', 10]
   assert card['labels'] == list('0123456789')
@@ -238,7 +237,7 @@ def test_a_run_is_exported_and_loaded_with_jax_alone(trained_run, tmp_path):
 def test_an_unknown_format_writes_nothing(tmp_path):
   output = tmp_path / 'exported'
   done = run_tool(
-    '--workdir=/nowhere', f'--output={output}', '--format=onnx,tflite'
+    '--source=/nowhere', f'--output={output}', '--format=onnx,tflite'
   )
   assert done.returncode == 1
   assert done.stderr == (

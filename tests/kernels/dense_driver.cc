@@ -1,15 +1,15 @@
-// Runs the kernels of norm.h and linear.h on odd shapes; exits with 1 when they
+// Runs the kernels of norm.h and linear.h on odd shapes; exits with 1 if they
 // are wrong.
 
 #include "linear.h"
-#include "native_driver.h"
+#include "cpu_driver.h"
 #include "norm.h"
 #include "tasks.h"
 
 namespace {
 
-// Runs the kernels of norm.h, with and without what is optional. Sums of whole
-// images are compared, which finds a value left out or taken twice.
+// Runs the kernels of norm.h, with and without optional operands. Sums of whole
+// images are compared, which detects a value that is skipped or added twice.
 template <typename T>
 void CheckNorm(const Images& s) {
   const std::vector<int64_t> sizes{s.batch, s.positions, s.channels};
@@ -68,10 +68,10 @@ void CheckLinear(const Matrices& m) {
   const std::vector<int64_t> sizes{m.rows, m.inner, m.columns};
   const auto x = Make<float>(m.rows * m.inner, 1);
   const auto kernel = Make<float>(m.inner * m.columns, 2);
-  std::vector<float> turned(kernel.size());
+  std::vector<float> transpose(kernel.size());
   for (int64_t i = 0; i < m.inner; ++i) {
     for (int64_t c = 0; c < m.columns; ++c) {
-      turned[c * m.inner + i] = kernel[i * m.columns + c];
+      transpose[c * m.inner + i] = kernel[i * m.columns + c];
     }
   }
   for (const bool transposed : {false, true}) {
@@ -80,7 +80,7 @@ void CheckLinear(const Matrices& m) {
     {
       Threads threads;
       RunAll<PackWorker>(threads, {m, transposed,
-                                   (transposed ? turned : kernel).data(),
+                                   (transposed ? transpose : kernel).data(),
                                    packed.data()});
     }
     {

@@ -1,14 +1,14 @@
-// Runs the depthwise kernels on odd shapes; exits with 1 when they are wrong.
+// Runs the depthwise kernels on odd shapes; exits with 1 if they are wrong.
 
 #include "correlate.h"
-#include "correlate_kernel.h"
-#include "native_driver.h"
+#include "cpu_driver.h"
+#include "kernel_gradient.h"
 #include "tasks.h"
 
 namespace {
 
 template <typename T>
-void Check(const Shape& s, int64_t low, int64_t groups) {
+void Check(const Shape& s, int64_t pad_before, int64_t groups) {
   const std::vector<int64_t> sizes{s.batch, s.height, s.width, s.channels,
                                    kSize};
   const auto x = Make<T>(s.batch * s.image(), 1);
@@ -20,10 +20,10 @@ void Check(const Shape& s, int64_t low, int64_t groups) {
   std::vector<float> sums(groups * rows * row), expected_sums(rows * row);
   {
     Threads threads;
-    RunAll<CorrelateWorker<T>>(threads, {s, low, x.data(), kernel.data(),
+    RunAll<CorrelateWorker<T>>(threads, {s, pad_before, x.data(), kernel.data(),
                                          bias.data(), y.data(), {}});
-    RunAll<CorrelateKernelWorker<T>>(
-        threads, {s, low, groups, x.data(), dy.data(), sums.data()});
+    RunAll<KernelGradientWorker<T>>(
+        threads, {s, pad_before, groups, x.data(), dy.data(), sums.data()});
   }
   const float tolerance = sizeof(T) == 2 ? 1 / 256.0f : 0;
   for (int64_t at = 0; at < static_cast<int64_t>(x.size()); ++at) {
@@ -32,7 +32,7 @@ void Check(const Shape& s, int64_t low, int64_t groups) {
     float expected = Value(bias[c]);
     for (int i = 0; i < kSize; ++i) {
       for (int j = 0; j < kSize; ++j) {
-        const int64_t from_h = h + i - low, from_w = w + j - low;
+        const int64_t from_h = h + i - pad_before, from_w = w + j - pad_before;
         if (from_h < 0 || from_h >= s.height) continue;
         if (from_w < 0 || from_w >= s.width) continue;
         const float value = Value(
@@ -48,13 +48,13 @@ void Check(const Shape& s, int64_t low, int64_t groups) {
   for (int64_t at = 0; at < rows * row; ++at) {
     float found = 0;
     for (int64_t g = 0; g < groups; ++g) found += sums[g * rows * row + at];
-    Compare("correlate_kernel", sizes, found, expected_sums[at], 0);
+    Compare("kernel_gradient", sizes, found, expected_sums[at], 0);
   }
 }
 
-// Compares the kernel that mixes with the convolution by itself.
+// Compares the fused mixer with a separate convolution.
 template <typename T>
-void CheckMixing(const Shape& s, int64_t low) {
+void CheckFusedMixer(const Shape& s, int64_t pad_before) {
   const std::vector<int64_t> sizes{s.batch, s.height, s.width, s.channels,
                                    kSize};
   const auto p = Make<T>(s.batch * s.image(), 1);
@@ -67,17 +67,17 @@ void CheckMixing(const Shape& s, int64_t low) {
   }
   {
     Threads threads;
-    RunAll<CorrelateWorker<T>>(threads, {s, low, x.data(), kernel.data(),
+    RunAll<CorrelateWorker<T>>(threads, {s, pad_before, x.data(), kernel.data(),
                                          bias.data(), sums.data(), {}});
-    RunAll<CorrelateWorker<T, Mixing<Relu>>>(
+    RunAll<CorrelateWorker<T, MixerFusion<Relu>>>(
         threads,
-        {s, low, p.data(), kernel.data(), bias.data(), y.data(),
+        {s, pad_before, p.data(), kernel.data(), bias.data(), y.data(),
          {zero.data(), one.data(), zero.data(), one.data()}});
   }
   const float tolerance = sizeof(T) == 2 ? 1 / 64.0f : 0;
   for (size_t at = 0; at < p.size(); ++at) {
     const float expected = Value(x[at]) + std::max(Value(sums[at]), 0.0f);
-    Compare("mixing", sizes, Value(y[at]), expected, tolerance);
+    Compare("fused_mixer", sizes, Value(y[at]), expected, tolerance);
   }
 }
 
@@ -88,12 +88,12 @@ int main() {
                          Shape{2, 16, 16, 64}, Shape{1, 3, 33, 130},
                          Shape{5, 17, 2, 70}, Shape{0, 4, 4, 4},
                          Shape{2, 3, 3, 300}}) {
-    for (const int64_t low : {(kSize - 1) / 2, kSize / 2}) {
+    for (const int64_t pad_before : {(kSize - 1) / 2, kSize / 2}) {
       const int64_t groups = std::max<int64_t>(1, (s.batch + 1) / 2);
-      Check<float>(s, low, groups);
-      Check<BFloat16>(s, low, groups);
-      CheckMixing<float>(s, low);
-      CheckMixing<BFloat16>(s, low);
+      Check<float>(s, pad_before, groups);
+      Check<BFloat16>(s, pad_before, groups);
+      CheckFusedMixer<float>(s, pad_before);
+      CheckFusedMixer<BFloat16>(s, pad_before);
     }
   }
   return wrong != 0;

@@ -1,4 +1,4 @@
-"""depthwise_conv against XLA's convolution in float64, computed apart."""
+"""depthwise_conv against XLA's convolution in float64, computed separately."""
 
 import functools
 import json
@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from convmixer_jax.kernels import IMPLEMENTATIONS, depthwise_conv
+from convmixer_jax.kernels import BACKENDS, depthwise_conv, dispatch
 from convmixer_jax.kernels.cpu import library
-from convmixer_jax.kernels.depthwise import best_by_platform
 from convmixer_jax.kernels.xla import depthwise as depthwise_xla
 from convmixer_jax.kernels.xla import shift_gpu
 
@@ -28,10 +27,10 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(params=[None, *IMPLEMENTATIONS])
-def implementation(request):
-  if request.param == 'native' and not library.is_available('depthwise', 3):
-    pytest.skip('the native kernels need a C++ compiler')
+@pytest.fixture(params=[None, *BACKENDS])
+def backend(request):
+  if request.param == 'cpu' and library.unavailable('depthwise', 3):
+    pytest.skip('the CPU kernels need a C++ compiler')
   return request.param
 
 
@@ -72,8 +71,8 @@ def reference(x, kernel, bias, dy):
     return [np.asarray(a) for a in results]
 
 
-def compute(x, kernel, bias, dy, implementation):
-  conv = functools.partial(depthwise_conv, implementation=implementation)
+def compute(x, kernel, bias, dy, backend):
+  conv = functools.partial(depthwise_conv, backend=backend)
 
   @jax.jit
   def all_of(x, kernel, bias, dy):
@@ -84,10 +83,10 @@ def compute(x, kernel, bias, dy, implementation):
 
 
 @pytest.mark.parametrize('shape', SHAPES)
-def test_float32_equals_reference(shape, implementation):
+def test_float32_equals_reference(shape, backend):
   arrays = make(shape)
   for value, expected in zip(
-    compute(*arrays, implementation), reference(*arrays), strict=True
+    compute(*arrays, backend), reference(*arrays), strict=True
   ):
     assert value.dtype == jnp.float32
     scale = np.abs(expected).max()
@@ -95,10 +94,10 @@ def test_float32_equals_reference(shape, implementation):
 
 
 @pytest.mark.parametrize('shape', SHAPES)
-def test_bfloat16_sums_in_float32(shape, implementation):
+def test_bfloat16_sums_in_float32(shape, backend):
   arrays = make(shape, jnp.bfloat16)
   for value, expected in zip(
-    compute(*arrays, implementation), reference(*arrays), strict=True
+    compute(*arrays, backend), reference(*arrays), strict=True
   ):
     assert value.dtype == jnp.bfloat16
     # At most two roundings to 8 bits: before and after the bias.
@@ -107,35 +106,33 @@ def test_bfloat16_sums_in_float32(shape, implementation):
     )
 
 
-def test_gradients_of_float32_parameters_are_float32(implementation):
+def test_gradients_of_float32_parameters_are_float32(backend):
   x, kernel, bias, dy = make((2, 8, 8, 16, 3))
 
   def half(a):
     return a.astype(jnp.bfloat16)
 
-  values = compute(half(x), kernel, bias, half(dy), implementation)
+  values = compute(half(x), kernel, bias, half(dy), backend)
   expected = reference(half(x), half(kernel), half(bias), half(dy))
   assert [v.dtype.name for v in values] == ['bfloat16'] * 2 + ['float32'] * 2
   for value, right in zip(values[2:], expected[2:], strict=True):
     np.testing.assert_allclose(value, right, rtol=1e-5, atol=1e-4)
 
 
-def test_bias_is_optional(implementation):
+def test_bias_is_optional(backend):
   x, kernel, bias, dy = make((2, 6, 6, 8, 3))
-  conv = functools.partial(depthwise_conv, implementation=implementation)
+  conv = functools.partial(depthwise_conv, backend=backend)
   y, pull = jax.vjp(conv, x, kernel)
   expected = reference(x, kernel, 0 * bias, dy)
   for value, right in zip((y, *pull(dy)), expected, strict=False):
     np.testing.assert_allclose(value, right, rtol=0, atol=1e-5)
 
 
-def test_inside_checkpoint_and_scan(implementation):
+def test_inside_checkpoint_and_scan(backend):
   x, kernel, bias, _ = make((2, 6, 6, 8, 3))
 
   def loss(kernel, wrap):
-    layer = wrap(
-      lambda x: depthwise_conv(x, kernel, bias, implementation=implementation)
-    )
+    layer = wrap(lambda x: depthwise_conv(x, kernel, bias, backend=backend))
     last, _ = lax.scan(lambda x, _: (layer(x), None), x, length=3)
     return (last**2).sum()
 
@@ -149,10 +146,12 @@ def test_inside_checkpoint_and_scan(implementation):
 def test_shift_for_gpus_equals_reference(shape, dtype):
   x, kernel, bias, dy = make(shape, dtype)
   size = kernel.shape[0]
-  low = (size - 1) // 2
-  y = jax.jit(shift_gpu.correlate, static_argnums=3)(x, kernel, bias, low)
-  gradients = jax.jit(shift_gpu.correlate_kernel, static_argnums=(2, 3))(
-    x, dy, size, low
+  pad_before = (size - 1) // 2
+  y = jax.jit(shift_gpu.correlate, static_argnums=3)(
+    x, kernel, bias, pad_before
+  )
+  gradients = jax.jit(shift_gpu.kernel_gradient, static_argnums=(2, 3))(
+    x, dy, size, pad_before
   )
   expected, _, *expected_gradients = reference(x, kernel, bias, dy)
   assert y.dtype == dtype
@@ -169,8 +168,8 @@ def test_shift_for_gpus_equals_reference(shape, dtype):
 def test_kernel_gradient_of_cudnn_is_rounded_once(shape):
   x, kernel, bias, dy = make(shape, jnp.bfloat16)
   size = kernel.shape[0]
-  low = (size - 1) // 2
-  value = depthwise_xla.kernel_gradient_cudnn(x, dy, size, low)
+  pad_before = (size - 1) // 2
+  value = depthwise_xla.kernel_gradient_cudnn(x, dy, size, pad_before)
   right = reference(x, kernel, bias, dy)[2]
   assert value.dtype == jnp.float32
   np.testing.assert_allclose(value, right, rtol=2**-8, atol=1e-4)
@@ -180,10 +179,11 @@ def test_kernel_gradient_of_cudnn_is_rounded_once(shape):
   ('size', 'cuda'), [(3, 'xla'), (7, 'xla'), (8, 'shift'), (9, 'shift')]
 )
 def test_default_depends_on_platform_and_kernel_size(size, cuda):
-  best = best_by_platform(size)
-  assert best['cuda'] == cuda
+  x, kernel, bias, _ = make((1, 4, 4, 2, size))
+  best = dispatch.default_backends('depthwise_conv', (x, kernel, bias), {})
+  assert best.get('cuda', best['default']) == cuda
   assert best['default'] == 'xla'
-  assert best['cpu'] in ('native', 'shift')
+  assert best['cpu'] in ('cpu', 'shift')
 
 
 @pytest.mark.parametrize(
@@ -225,13 +225,13 @@ at = NamedSharding(mesh, P(('data', 'fsdp')))
 found = {}
 for name, function in {
   'cudnn': lambda x, dy: xla.kernel_gradient_cudnn(x, dy, 3, 1),
-  'shift': lambda x, dy: shift_gpu.correlate_kernel(x, dy, 3, 1)[0],
+  'shift': lambda x, dy: shift_gpu.kernel_gradient(x, dy, 3, 1)[0],
 }.items():
   arguments = jax.device_put((x, dy), at)
   compiled = jax.jit(function).lower(*arguments).compile()
   collectives = hlo_costs.collectives(hlo.parse(compiled.as_text()))
   value = np.asarray(compiled(*arguments))
-  right = xla.correlate_kernel(x, dy, 3, 1)[0]
+  right = xla.kernel_gradient(x, dy, 3, 1)[0]
   found[name] = dict(
     collectives=[(each.kind, each.dtype) for each in collectives],
     error=float(np.abs(value - right).max()),
@@ -253,7 +253,7 @@ def test_lowered_for_tpu_it_is_xlas_convolution(name):
 
   @jax.jit
   def gradient(x, kernel, bias, dy):
-    conv = functools.partial(depthwise_conv, implementation=name)
+    conv = functools.partial(depthwise_conv, backend=name)
     return jax.vjp(conv, x, kernel, bias)[1](dy)
 
   text = jax.export.export(gradient, platforms=['tpu'])(
@@ -264,10 +264,10 @@ def test_lowered_for_tpu_it_is_xlas_convolution(name):
   assert 'stablehlo.while' not in text
 
 
-def test_an_unknown_implementation_is_named():
+def test_an_unknown_backend_is_named():
   x, kernel, bias, _ = make((1, 4, 4, 2, 3))
-  with pytest.raises(ValueError, match=r"'cuda' is unknown; use one of native"):
-    depthwise_conv(x, kernel, bias, implementation='cuda')
+  with pytest.raises(ValueError, match=r"'cuda' is unknown; use one of cpu"):
+    depthwise_conv(x, kernel, bias, backend='cuda')
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 import devices
 import pytest
 
-from convmixer_jax.kernels import IMPLEMENTATIONS
+from convmixer_jax.kernels import BACKENDS
 from convmixer_jax.kernels.cpu import library
 
 SCRIPT = """
@@ -28,8 +28,8 @@ dtype = jnp.dtype(case['dtype'])
 x, dy = jnp.asarray(draw(*images), dtype), jnp.asarray(draw(*images), dtype)
 kernel, bias = draw(size, size, channels), draw(channels)
 
-def results(implementation, x, kernel, bias, dy):
-  conv = functools.partial(depthwise_conv, implementation=implementation)
+def results(backend, x, kernel, bias, dy):
+  conv = functools.partial(depthwise_conv, backend=backend)
   y, pull = jax.vjp(conv, x, kernel, bias)
   return y, *pull(dy)
 
@@ -44,7 +44,7 @@ arguments = (
   put(dy, names),
 )
 compiled = jax.jit(
-  functools.partial(results, case['implementation'])
+  functools.partial(results, case['backend'])
 ).lower(*arguments).compile()
 text = compiled.as_text()
 values = compiled(*arguments)
@@ -66,13 +66,11 @@ print(json.dumps(dict(
 """
 
 
-def run(implementation, mesh, shape, dtype='bfloat16', sharded_channels=None):
-  if implementation == 'native' and not library.is_available(
-    'depthwise', shape[-1]
-  ):
-    pytest.skip('the native kernels need a C++ compiler')
+def run(backend, mesh, shape, dtype='bfloat16', sharded_channels=None):
+  if backend == 'cpu' and library.unavailable('depthwise', shape[-1]):
+    pytest.skip('the CPU kernels need a C++ compiler')
   case = dict(
-    implementation=implementation,
+    backend=backend,
     mesh=mesh,
     shape=shape,
     dtype=dtype,
@@ -82,12 +80,12 @@ def run(implementation, mesh, shape, dtype='bfloat16', sharded_channels=None):
   return json.loads(devices.run(SCRIPT, count, json.dumps(case)))
 
 
-@pytest.mark.parametrize('implementation', [None, *IMPLEMENTATIONS])
+@pytest.mark.parametrize('backend', [None, *BACKENDS])
 @pytest.mark.parametrize(
   'num_devices, shape', [(8, (16, 8, 8, 40, 3)), (2, (6, 5, 7, 33, 4))]
 )
-def test_a_sharded_batch_stays_where_it_is(implementation, num_devices, shape):
-  found = run(implementation, {'data': num_devices}, shape)
+def test_a_sharded_batch_stays_where_it_is(backend, num_devices, shape):
+  found = run(backend, {'data': num_devices}, shape)
   assert found['gathers'] == []
   # The one thing that travels is the sum of the parameters' gradients.
   (reduction,) = found['reductions']
@@ -96,7 +94,7 @@ def test_a_sharded_batch_stays_where_it_is(implementation, num_devices, shape):
   assert found['shards'][:2] == [shape[0] // num_devices] * 2
   assert max(found['errors']) < 2**-7
   assert max(found['errors'][2:]) < 1e-5
-  if implementation == 'native':
+  if backend == 'cpu':
     assert found['foreign'] == 3
 
 

@@ -82,7 +82,7 @@ def test_step_in_bfloat16_is_near_that_in_float32():
 TRAIN_ON_CPU = """
 import sys
 from convmixer_jax.training import loop
-from tests import test_gpu
+from tests.kernels import test_gpu
 config = test_gpu.tiny_config()
 config.num_steps = 6
 loop.train_and_evaluate(config, sys.argv[1])

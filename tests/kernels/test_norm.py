@@ -1,6 +1,6 @@
 """BatchNorm with activation, bias and residual, against plain JAX in float64.
 
-Each implementation: `None` is the platform's default.
+Each backend: `None` is the platform's default.
 """
 
 import functools
@@ -22,10 +22,10 @@ EPSILON = 1e-5
 SHAPES = [(4, 3, 5, 19), (6, 4, 4, 300), (2, 1, 1, 1)]
 
 
-@pytest.fixture(params=[None, 'native', 'xla'])
-def implementation(request):
-  if request.param == 'native' and not library.is_available('norm'):
-    pytest.skip('the native kernels need a C++ compiler')
+@pytest.fixture(params=[None, 'cpu', 'xla'])
+def backend(request):
+  if request.param == 'cpu' and library.unavailable('norm'):
+    pytest.skip('the CPU kernels need a C++ compiler')
   return request.param
 
 
@@ -67,7 +67,7 @@ def in_float64(function, arguments, g, **kwargs):
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('activation', kernels.ACTIVATIONS)
 @pytest.mark.parametrize('group_size', [1, 2])
-def test_training(implementation, shape, activation, group_size):
+def test_training(backend, shape, activation, group_size):
   (x, residual, g), (bias, scale, offset) = draw(shape)
   arguments = x, bias, scale, offset, residual
   how = {'activation': activation, 'group_size': group_size}
@@ -75,7 +75,7 @@ def test_training(implementation, shape, activation, group_size):
 
   def ours(*arguments):
     return kernels.activation_batch_norm(
-      *arguments, epsilon=EPSILON, implementation=implementation, **how
+      *arguments, epsilon=EPSILON, backend=backend, **how
     )
 
   values, pull = jax.vjp(ours, *map(jnp.float32, arguments))
@@ -90,7 +90,7 @@ def test_training(implementation, shape, activation, group_size):
 
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('activation', kernels.ACTIVATIONS)
-def test_evaluation(implementation, shape, activation):
+def test_evaluation(backend, shape, activation):
   (x, residual, g), (bias, factor, shift) = draw(shape)
   arguments = x, bias, factor, shift, residual
 
@@ -100,7 +100,7 @@ def test_evaluation(implementation, shape, activation):
   expected = in_float64(plain, arguments, g)
   y, pull = jax.vjp(
     lambda *a: kernels.activation_affine(
-      *a, activation=activation, implementation=implementation
+      *a, activation=activation, backend=backend
     ),
     *map(jnp.float32, arguments),
   )
@@ -108,13 +108,13 @@ def test_evaluation(implementation, shape, activation):
     np.testing.assert_allclose(array, reference, rtol=1e-4, atol=1e-4)
 
 
-def test_bias_and_residual_may_be_missing(implementation):
+def test_bias_and_residual_may_be_missing(backend):
   (x, _, _), (_, scale, offset) = draw(SHAPES[0])
   how = {
     'activation': 'gelu',
     'group_size': 4,
     'epsilon': EPSILON,
-    'implementation': implementation,
+    'backend': backend,
   }
 
   def loss(x, scale, offset, *extra):
@@ -127,7 +127,7 @@ def test_bias_and_residual_may_be_missing(implementation):
   jax.tree.map(np.testing.assert_array_equal, none, zero)
 
 
-def test_no_gradient_flows_through_the_statistics(implementation):
+def test_no_gradient_flows_through_the_statistics(backend):
   (x, _, _), (bias, scale, offset) = draw(SHAPES[0])
 
   def statistics(x):
@@ -139,7 +139,7 @@ def test_no_gradient_flows_through_the_statistics(implementation):
       activation='relu',
       group_size=2,
       epsilon=EPSILON,
-      implementation=implementation,
+      backend=backend,
     )
     return jnp.sum(mean + var)
 
@@ -147,7 +147,7 @@ def test_no_gradient_flows_through_the_statistics(implementation):
 
 
 @pytest.mark.parametrize('activation', kernels.ACTIVATIONS)
-def test_bfloat16_is_rounded_once(implementation, activation):
+def test_bfloat16_is_rounded_once(backend, activation):
   (x, residual, g), (bias, scale, offset) = draw((4, 5, 6, 40))
   x, residual, g = (jnp.bfloat16(array) for array in (x, residual, g))
   bias, scale, offset = (jnp.float32(array) for array in (bias, scale, offset))
@@ -159,7 +159,7 @@ def test_bfloat16_is_rounded_once(implementation, activation):
         activation=activation,
         group_size=2,
         epsilon=EPSILON,
-        implementation=implementation,
+        backend=backend,
       ),
       *(x, bias, scale, offset, residual),
     )
@@ -174,7 +174,7 @@ def test_bfloat16_is_rounded_once(implementation, activation):
     )
 
 
-def test_gelu_is_exact(implementation):
+def test_gelu_is_exact(backend):
   x = np.concatenate([np.linspace(-12, 12, 2401), [0.0, 1e-30, 50.0, -50.0]])
   value, pull = jax.vjp(
     lambda x: kernels.activation_affine(
@@ -183,7 +183,7 @@ def test_gelu_is_exact(implementation):
       jnp.ones(1),
       jnp.zeros(1),
       activation='gelu',
-      implementation=implementation,
+      backend=backend,
     ),
     jnp.float32(x).reshape(1, -1, 1, 1),
   )
@@ -198,7 +198,7 @@ def test_gelu_is_exact(implementation):
 
 
 @pytest.mark.parametrize('activation', kernels.ACTIVATIONS)
-def test_what_is_not_a_number_stays_so(implementation, activation):
+def test_what_is_not_a_number_stays_so(backend, activation):
   x = jnp.full((1, 2, 2, 3), jnp.nan).at[..., 0].set(1.0)
   y = kernels.activation_affine(
     x,
@@ -206,7 +206,7 @@ def test_what_is_not_a_number_stays_so(implementation, activation):
     jnp.ones(3),
     jnp.zeros(3),
     activation=activation,
-    implementation=implementation,
+    backend=backend,
   )
   np.testing.assert_array_equal(np.isnan(y), np.isnan(x))
 
@@ -234,7 +234,7 @@ SHARDED = """
 import json, re, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from convmixer_jax import ops
+from convmixer_jax import kernels
 
 mesh = jax.make_mesh((4, 2), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2)
 rng = np.random.default_rng(0)
@@ -243,11 +243,11 @@ draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
 x, residual, g = draw(*shape), draw(*shape), draw(*shape)
 channels = draw(40), draw(40), draw(40)
 
-def run(implementation, group_size, x, channels, residual, g):
+def run(backend, group_size, x, channels, residual, g):
   def norm(x, channels, residual):
     return kernels.activation_batch_norm(
       x, *channels, residual, activation='gelu', group_size=group_size,
-      epsilon=1e-5, implementation=implementation)
+      epsilon=1e-5, backend=backend)
   (y, mean, var), pull = jax.vjp(norm, x, channels, residual)
   return y, mean, var, pull((g, 0 * mean, 0 * var))
 
@@ -271,11 +271,11 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize('implementation', ['native', 'xla'])
-def test_a_sharded_batch_stays_where_it_is(implementation):
-  if implementation == 'native' and not library.is_available('norm'):
-    pytest.skip('the native kernels need a C++ compiler')
-  printed = devices.run(SHARDED, 8, implementation)
+@pytest.mark.parametrize('backend', ['cpu', 'xla'])
+def test_a_sharded_batch_stays_where_it_is(backend):
+  if backend == 'cpu' and library.unavailable('norm'):
+    pytest.skip('the CPU kernels need a C++ compiler')
+  printed = devices.run(SHARDED, 8, backend)
   groups, whole = json.loads(printed).values()
   for found in (groups, whole):
     assert found['moved'] == []

@@ -19,16 +19,19 @@ from architectures import (
   images_of,
   normalized,
 )
+from trained_models import trained_model
 
 from convmixer_jax import config as config_lib
 from convmixer_jax import export, models
 from convmixer_jax.analysis import flops
 from convmixer_jax.errors import UserError
 from convmixer_jax.evaluation import predictions
+from convmixer_jax.models.inference import make_inference
 from convmixer_jax.planning import build, compilation, report
 from convmixer_jax.planning.chips import Chip
-from convmixer_jax.pretrained import weights
-from convmixer_jax.training import initialize, steps
+from convmixer_jax.pretrained import weight_files
+from convmixer_jax.pretrained.load import load
+from convmixer_jax.training import initialize
 
 
 def test_every_network_is_tested():
@@ -98,13 +101,13 @@ def test_files_with_timms_names_there_and_back_bit_for_bit(name, tmp_path):
   variables = {'batch_stats': {}, **variables}
   fields = architecture.network_fields(model)
   first, second = (str(tmp_path / f'{i}.safetensors') for i in (1, 2))
-  weights.save(weights.Weights(fields, 10, variables, network=name), first)
-  loaded = weights.load(first)
+  weight_files.save(trained_model(model, variables), first)
+  loaded = load(first)
   assert (loaded.network, loaded.num_classes) == (name, 10)
-  assert loaded.model == fields
+  assert loaded.fields == fields
   assert_identical(loaded.variables, variables)
-  weights.save(loaded, second)
-  assert_identical(weights.load(second).variables, variables)
+  weight_files.save(loaded, second)
+  assert_identical(load(second).variables, variables)
   tensors = architecture.state_dict.to_timm(variables)
   assert all(map(architecture.state_dict.matches, tensors))
   others = [m for other, m in models.MODELS.items() if other != name]
@@ -122,7 +125,7 @@ def test_fast_evaluation_and_exports_equal_the_network(name, size):
   dataset.image_size = size
   config = ml_collections.ConfigDict({'dataset': dataset})
   logits = jax.jit(
-    lambda images: steps.classify(variables, images, model=model, config=config)
+    lambda images: make_inference(model, variables, dataset)(images)
   )(images)
   np.testing.assert_allclose(logits, expected, atol=2e-5)
   infer = predictions._make_inference(variables, model=model, config=config)
@@ -142,9 +145,7 @@ def test_fast_evaluation_and_exports_equal_the_network(name, size):
 def test_weights_of_another_network_are_refused_by_name(name, tmp_path):
   model, variables = create(name)
   path = str(tmp_path / 'x.safetensors')
-  fields = models.MODELS[name].network_fields(model)
-  variables = {'batch_stats': {}, **variables}
-  weights.save(weights.Weights(fields, 10, variables, network=name), path)
+  weight_files.save(trained_model(model, variables), path)
   other = next(n for n in NAMES if n != name)
   config = config_of(other)
   config.init_from = path
@@ -154,7 +155,7 @@ def test_weights_of_another_network_are_refused_by_name(name, tmp_path):
     match=f"config.model.name = '{other}' .there '{name}'.; give "
     f'--config.model.name={name}$',
   ):
-    initialize.load_start(config, model)
+    initialize.load_pretrained(config, model)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -234,13 +235,12 @@ def test_an_unknown_network_is_refused(name, message):
 
 def test_a_file_that_names_a_module_does_not_import_it(tmp_path):
   model, variables = create('vit')
-  fields = models.MODELS['vit'].network_fields(model)
   path = str(tmp_path / 'x.safetensors')
-  told = weights.Weights(fields, 10, variables, network='vit')
-  weights.save(told, path)
-  tensors, record = weights._read_safetensors(path)
-  assert record['network'] == 'vit'
-  assert weights._find_network(tensors, 'this_would_run:X', None) == 'vit'
+  weight_files.save(trained_model(model, variables), path)
+  tensors, metadata = weight_files._read_safetensors(path)
+  assert metadata['network'] == 'vit'
+  found = weight_files.infer_architecture(tensors, 'this_would_run:X', None)
+  assert found == 'vit'
 
 
 def test_a_network_that_fails_after_training_is_reported():

@@ -1,4 +1,4 @@
-"""Parameters and multiplications by layer, beside the networks themselves."""
+"""Parameters and MACs by layer equal those of the networks."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from convmixer_jax.models.convmixer.macs import count_layers, layer_table
 
 
 @pytest.mark.parametrize('variant', CONVMIXER.variants)
-def test_parameters_are_those_of_the_network(variant):
+def test_parameters_equal_those_of_the_network(variant):
   config = imagenet.get_config(variant)
   model = create_model(config.model, 1000)
   image = jnp.zeros((1, 56, 56, 3))
@@ -24,7 +24,7 @@ def test_parameters_are_those_of_the_network(variant):
   )
 
 
-def test_each_layer_by_hand():
+def test_layers_equal_those_computed_by_hand():
   model = ConvMixer(8, 2, 3, 5, num_classes=7)
   layers = count_layers(model, 13)  # 4 x 4 patches; one column is cropped
   assert [layer.name for layer in layers] == [
@@ -35,8 +35,8 @@ def test_each_layer_by_hand():
     'pointwise 2',
     'head',
   ]
-  # Weights, a bias, and BatchNorm's scale and bias; 16 places for a weight.
-  assert [(layer.parameters, layer.multiply_adds) for layer in layers] == [
+  # Weights, bias, and BatchNorm's scale and bias; 16 positions per weight.
+  assert [(layer.parameters, layer.macs) for layer in layers] == [
     (27 * 8 + 24, 16 * 27 * 8),
     *[(25 * 8 + 24, 16 * 25 * 8), (8 * 8 + 24, 16 * 8 * 8)] * 2,
     (8 * 7 + 7, 8 * 7),

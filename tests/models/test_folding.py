@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from convmixer_jax.models import ConvMixer
-from convmixer_jax.models.convmixer.folding import apply_folded, fold, prepare
+from convmixer_jax.models.convmixer.folding import (
+  apply_folded,
+  fold,
+  pack_folded_weights,
+)
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
 
@@ -47,7 +51,7 @@ def test_same_logits(fields, depthwise):
   normalized = (images - jnp.float32(MEAN)) / jnp.float32(STD)
   expected = model.apply(variables, normalized, train=False)
   folded = fold(variables, MEAN, STD)
-  for blocks in (folded, prepare(model, folded)):
+  for blocks in (folded, pack_folded_weights(model, folded)):
     found = apply_folded(model, blocks, images)
     np.testing.assert_allclose(
       found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max()

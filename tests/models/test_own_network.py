@@ -68,15 +68,17 @@ def test_a_network_of_ones_own_trains_resumes_and_is_used(directory):
   resumed = read_state(directory / 'again', 2)
   jax.tree.map(np.testing.assert_array_equal, resumed, state)
 
-  done = run(directory, '-m', 'convmixer_jax', 'evaluate', '--workdir=run')
+  done = run(directory, '-m', 'convmixer_jax', 'evaluate', '--source=run')
   assert done.returncode == 0, done.stderr
-  assert 'BagOfPatches of run, step 2 on digits test: 355 images' in done.stdout
+  loaded, data, *_ = done.stdout.splitlines()
+  assert loaded == 'Loaded run, step 2 (best): BagOfPatches'
+  assert data.startswith('digits test: 355 images')
 
   done = train(directory, 'new', '--config.init_from=run', '--config.new_head')
   assert done.returncode == 0, done.stderr
   assert 'Starting from run, step' in done.stdout
 
-  tool = ('-m', 'convmixer_jax', 'export', '--workdir=run', '--output=files')
+  tool = ('-m', 'convmixer_jax', 'export', '--source=run', '--output=files')
   done = run(directory, *tool)
   assert done.returncode == 0, done.stderr
   assert (directory / 'files' / 'model.stablehlo').exists()

@@ -12,11 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from etils import epath
 
 from configs import finetune
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import VIT, ViT, layers
-from convmixer_jax.pretrained import weights
+from convmixer_jax.pretrained import weight_files
+from convmixer_jax.pretrained.load import load
+from convmixer_jax.pretrained.source import FileSource
 
 FIXTURE = pathlib.Path(__file__).parents[1] / 'fixtures' / 'vit.npz'
 SIZES = ('32x32', '48x48', '40x24')
@@ -185,26 +188,26 @@ def test_heads_that_the_tensors_do_not_tell(tensors, tmp_path, caplog):
   path = str(tmp_path / 'x.safetensors')
   _, variables = create(tensors)
   fields = {'width': 24, 'depth': 3, 'patch_size': 8, 'mlp_ratio': 4}
-  bare = weights.Weights(fields, 5, variables, network='vit')
-  weights.save(bare, path)
+  safetensors.numpy.save_file(VIT.state_dict.to_timm(variables), path)
   with pytest.raises(
     UserError, match='its heads; give --model=heads=VALUE, or a v'
   ):
-    weights.load(path)
-  told = weights.load(path, 'heads=3')
-  assert told.model == fields | {'heads': 3}
-  assert told.image_size == 32  # of 4 x 4 patches
+    load(path)
+  loaded = load(path, 'heads=3')
+  assert loaded.fields == fields | {'heads': 3}
+  assert loaded.image_size == 32  # of 4 x 4 patches
   for wrong, message in {
     'heads=many': "'heads=many' has no whole number",
     'heds=3': "'heds' is not a field of a network; did you mean 'heads'",
     'width=48,heads=3': "has width = 24, not 48 as 'width=48,heads=3' has it",
   }.items():
     with pytest.raises(UserError, match=message):
-      weights.load(path, wrong)
+      load(path, wrong)
   for other in ('convmixer', '768_32', 'relu', 'kernel_size=3'):
     with pytest.raises(UserError, match="the tensors of 'vit', which"):
-      weights.load(path, other)
-  assert weights.read(path).model == fields | {'heads': None}
+      load(path, other)
+  contents = weight_files.read(FileSource(epath.Path(path)), path)
+  assert contents.fields == fields
   assert VIT.state_dict.assume({'width': 768}) == {'heads': 12}
 
 
@@ -220,13 +223,13 @@ def test_the_config_that_timm_puts_beside(tensors, tmp_path):
     },
   }
   (tmp_path / 'config.json').write_text(json.dumps(config))
-  loaded = weights.load(str(tmp_path))
-  assert loaded.network == 'vit' and loaded.model['heads'] == 12
+  loaded = load(str(tmp_path))
+  assert loaded.network == 'vit' and loaded.fields['heads'] == 12
   assert loaded.mean == loaded.std == (0.5, 0.5, 0.5)
   assert (loaded.image_size, loaded.eval_crop_fraction) == (224, 0.9)
   (tmp_path / 'config.json').unlink()
   with pytest.raises(UserError, match="width = 24, not 768 as 'deit_b' has"):
-    weights.load(str(tmp_path), 'deit_b')
+    load(str(tmp_path), 'deit_b')
 
 
 def test_released_weights_have_a_config_to_start_from():

@@ -15,7 +15,7 @@ import pytest
 from jax.experimental.pallas import tpu
 
 from configs import default, imagenet
-from convmixer_jax.benchmarks.model_shapes import Shape, count_operations
+from convmixer_jax.benchmarks.benchmark_cases import BenchmarkCase, count_flops
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.planning import (
@@ -319,7 +319,7 @@ def test_what_does_not_fit_is_said(plan_of):
 
 def test_kernels_for_cpus_are_refused(plan_of):
   config = imagenet.get_config('768_32')
-  config.model.depthwise = 'native'
+  config.model.depthwise = 'cpu'
   with pytest.raises(UserError, match='leave it out for what TPU v5p uses'):
     plan_of(config)
 
@@ -346,8 +346,8 @@ def test_a_chip_gets_whole_groups(changes, images):
 def test_operations_are_those_of_the_benchmark():
   config = imagenet.get_config('1024_20')
   matrix, depthwise = report.count_by_unit(config, 64, 1000)
-  shape = Shape(1024, 20, 14, 9, batch_size=64)
-  assert matrix + depthwise == count_operations(shape)['train']
+  case = BenchmarkCase(1024, 20, 14, 9, batch_size=64)
+  assert matrix + depthwise == count_flops(case)['train']
   assert depthwise == 3 * 20 * (2 * 64 * 16**2 * 1024 * 9**2)
 
 

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from convmixer_jax.errors import UserError
 from convmixer_jax.models.convmixer import state_dict as layouts
-from convmixer_jax.pretrained import hub, weights
+from convmixer_jax.pretrained.load import load
 
 COMMIT = '1234567890' * 4
 CONFIG = b"""{"architecture": "convmixer_768_32", "pretrained_cfg":
@@ -86,22 +86,22 @@ def server(tmp_path, monkeypatch):
 
 
 def test_downloads_once_and_then_needs_no_network(server, monkeypatch):
-  loaded = weights.load('hf://timm/small')
-  assert loaded.model['activation'] == 'relu'  # the config came with it
+  loaded = load('hf://timm/small')
+  assert loaded.fields['activation'] == 'relu'  # the config came with it
   assert loaded.image_size == 224
-  assert (loaded.model['width'], loaded.num_classes) == (4, 5)
+  assert (loaded.fields['width'], loaded.num_classes) == (4, 5)
 
   monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
-  again = weights.load('hf://timm/small')
-  assert again.model == loaded.model
+  again = load('hf://timm/small')
+  assert again.fields == loaded.fields
   with pytest.raises(
     UserError, match=r'hf://timm/plain@v2 is not in the cache'
   ):
-    weights.load('hf://timm/plain@v2')
+    load('hf://timm/plain@v2')
 
 
 def test_a_revision_and_no_config(server):
-  assert weights.load('hf://timm/plain@v2').model['activation'] == 'gelu'
+  assert load('hf://timm/plain@v2').fields['activation'] == 'gelu'
 
 
 @pytest.mark.parametrize(
@@ -111,11 +111,11 @@ def test_a_revision_and_no_config(server):
     ('hf://timm/gated', 'hf://timm/gated is gated: ask for access'),
     ('hf://timm/small@v9', "timm/small has no revision 'v9'"),
     ('hf://timm/other', 'has none of model.safetensors, pytorch_model.bin'),
-    ('hf://small', 'hf://small is no repository; give hf://owner/name'),
+    ('hf://small', 'hf://small is not a repository; give hf://OWNER/NAME'),
     ('hf://timm/a b', 'hf://timm/a b: .*Repo id must'),
   ],
 )
 def test_what_the_hub_refuses_is_one_line(server, source, message):
   with pytest.raises(UserError, match=message) as caught:
-    hub.download(source)
+    load(source)
   assert '\n' not in str(caught.value)

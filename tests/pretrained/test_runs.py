@@ -36,24 +36,35 @@ def test_a_run_comes_back_and_stays_as_it_was(trained_run):
     if 'eval_accuracy' in row
   }
   best = max(accuracies, key=lambda step: (accuracies[step], step))
-  for step, expected in ((None, 40), (25, 25), (32, 32), ('best', best)):
-    model, variables = run.restore(step)
+  for step, expected in (
+    ('newest', 40),
+    (25, 25),
+    (32, 32),
+    ('best', best),
+    (None, best),
+  ):
+    trained = run.load(step)
+    assert trained.step == run.find_step(step) == expected
     state = read_state(trained_run, expected)
-    assert set(variables) == {'params', 'batch_stats'}
-    for name, tree in variables.items():
+    assert set(trained.variables) == {'params', 'batch_stats'}
+    for name, tree in trained.variables.items():
       jax.tree.map(np.testing.assert_array_equal, tree, state[name])
+    model = trained.model
     assert (model.num_classes, model.depth) == (10, 2)
   assert contents(trained_run) == before
 
 
 def test_the_restored_network_is_that_of_the_run(trained_run):
   run = convmixer_jax.load_run(trained_run)
-  model, variables = run.restore()
+  trained = run.load('newest')
   source = sources.create_source(run.config.dataset, 'test')
   images = np.stack([source[i]['image'] for i in range(len(source))])
   labels = np.array([source[i]['label'] for i in range(len(source))])
   logits = np.asarray(
-    model.apply(variables, (images / 255 - 0.5) / 0.25, train=False), np.float64
+    trained.model.apply(
+      trained.variables, (images / 255 - 0.5) / 0.25, train=False
+    ),
+    np.float64,
   )
   losses = np.log(np.exp(logits).sum(-1)) - logits[range(len(labels)), labels]
   measured = run.metrics[-1]
@@ -71,13 +82,13 @@ def test_the_config_can_start_another_run(trained_run, config):
   )
   run.config.update_from_flattened_dict({'model.width': 4, 'num_steps': 1})
   run.config.model.depthwise = 'xla'
-  assert run.restore()[0].width == 16
+  assert run.load().model.width == 16
 
 
 def test_a_step_that_is_not_there(trained_run):
   run = convmixer_jax.load_run(trained_run)
   with pytest.raises(UserError, match=r'of step 6; there are 16, 25, 32, 40$'):
-    run.restore(6)
+    run.load(6)
 
 
 def test_a_run_without_checkpoints(trained_run, tmp_path):
@@ -85,7 +96,7 @@ def test_a_run_without_checkpoints(trained_run, tmp_path):
   run = convmixer_jax.load_run(tmp_path)
   assert run.metrics == [] and run.class_names is None
   with pytest.raises(UserError, match='has no checkpoint yet'):
-    run.restore()
+    run.load()
   assert [path.name for path in tmp_path.iterdir()] == ['config.json']
 
 
@@ -96,7 +107,7 @@ def test_no_best_where_none_was_evaluated(trained_run, tmp_path):
   )
   run = convmixer_jax.load_run(tmp_path)
   with pytest.raises(UserError, match=r'none is the best; there are 25$'):
-    run.restore('best')
+    run.load('best')
 
 
 @pytest.mark.parametrize(
@@ -147,8 +158,8 @@ writer.save(TrainState(np.int32(3), params, stats, ()), progress)
 writer.close()
 """
   devices.run(code, 4)
-  model, variables = convmixer_jax.load_run(tmp_path).restore()
-  assert model.num_classes == 4
-  kernel = variables['params']['head']['kernel']
+  trained = convmixer_jax.load_run(tmp_path).load()
+  assert trained.num_classes == trained.model.num_classes == 4
+  kernel = trained.variables['params']['head']['kernel']
   assert len(kernel.devices()) == 1
   np.testing.assert_array_equal(kernel, np.arange(32.0).reshape(8, 4))

@@ -12,7 +12,8 @@ import pytest
 
 from convmixer_jax.errors import UserError
 from convmixer_jax.models.convmixer import state_dict as layouts
-from convmixer_jax.pretrained import torch_files, weights
+from convmixer_jax.pretrained import torch_files
+from convmixer_jax.pretrained.load import load
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 FORMATS = ('zip', 'stream')
@@ -20,8 +21,8 @@ FORMATS = ('zip', 'stream')
 
 @pytest.mark.parametrize('kind', FORMATS)
 def test_reads_what_pytorch_wrote(kind):
-  loaded = weights.load(str(FIXTURES / f'checkpoint_{kind}.pth.tar'), 'gelu')
-  assert loaded.model == {
+  loaded = load(str(FIXTURES / f'checkpoint_{kind}.pth.tar'), 'gelu')
+  assert loaded.fields == {
     'width': 4,
     'depth': 2,
     'patch_size': 2,

@@ -281,7 +281,7 @@ CONFIGS = [
   flag(
     'model.depthwise',
     'fast',
-    "config.model.depthwise = 'fast' is unknown; there are native, shift, xla",
+    "config.model.depthwise = 'fast' is unknown; there are cpu, shift, xla",
   ),
   flag(
     'model',
@@ -456,7 +456,7 @@ DATA = [
   ),
   data(
     'no such split',
-    "'tiny' has no split 'test'; there are train, and slices of them "
+    "'tiny' has no split 'test'; its splits are train, and slices of them "
     "such as 'train[:10%]'",
     flags=['--config.dataset.train_split=test'],
   ),
@@ -469,40 +469,40 @@ DATA = [
   Case(
     'no such set',
     train(*TINY),
-    "'tiny' is not digits nor a data set of TFDS; "
+    "'tiny' is neither digits nor a TFDS data set; "
     'https://www.tensorflow.org/datasets/catalog lists them',
   ),
   data(
     'no labels',
-    "config.dataset.name = 'tiny' has the features image; needed are "
-    'image and label: choose a set of images with labels',
+    "config.dataset.name = 'tiny' has the features image, but image and "
+    'label are required; choose a data set of images with labels',
     label=None,
   ),
   data(
     'labels that are numbers',
-    "config.dataset.name = 'tiny': its feature label names no classes; "
-    "choose a set with TFDS's ClassLabel",
+    "config.dataset.name = 'tiny': its feature label does not define "
+    "classes; choose a data set with TFDS's ClassLabel",
     label=tiny_sets.tensor_feature('int64'),
   ),
   data(
     'images that are numbers',
-    "config.dataset.name = 'tiny' has a feature image that is no Image "
-    'but a Tensor; needed are images of uint8 with 1 or 3 channels: '
-    'convert them, or choose another set',
+    "config.dataset.name = 'tiny' has a feature image of type Tensor, not "
+    'Image, but images of uint8 with 1 or 3 channels are required; '
+    'convert them, or choose another data set',
     image=tiny_sets.tensor_feature('float32', 8, 8, 3),
   ),
   data(
     '16-bit images',
-    "config.dataset.name = 'tiny' has images of uint16; needed are "
-    'images of uint8 with 1 or 3 channels: convert them, or choose '
-    'another set',
+    "config.dataset.name = 'tiny' has images of uint16, but images of "
+    'uint8 with 1 or 3 channels are required; convert them, or choose '
+    'another data set',
     image=tiny_sets.image_feature('uint16'),
   ),
   data(
     '4 channels',
-    "config.dataset.name = 'tiny' has images of 4 channels; needed are "
-    'images of uint8 with 1 or 3 channels: convert them, or choose '
-    'another set',
+    "config.dataset.name = 'tiny' has images of 4 channels, but images of "
+    'uint8 with 1 or 3 channels are required; convert them, or choose '
+    'another data set',
     image=tiny_sets.image_feature(channels=4),
   ),
   data(
@@ -514,8 +514,8 @@ DATA = [
   ),
   data(
     'an image of one pixel',
-    'image 5 of tiny train is 1 x 1 pixels, too small to be a picture; '
-    'replace it or leave it out of the data set',
+    'image 5 of tiny train is 1 x 1 pixels, which is too small; replace '
+    'it or leave it out of the data set',
     tiny_sets.examples(
       changed={5: (tiny_sets.encode(tiny_sets.noise(shape=(1, 1, 3))), 1)}
     ),
@@ -534,29 +534,29 @@ DATA = [
   ),
   data(
     'a label above the classes',
-    'the label of image 7 of tiny train is 3, not from 0 to 2; mend it, '
+    'the label of image 7 of tiny train is 3, not from 0 to 2; fix it, '
     'leave the image out, or choose another split',
     tiny_sets.examples(changed={7: (tiny_sets.encode(tiny_sets.noise()), 3)}),
   ),
   data(
     'a label that is missing',
-    'the label of image 7 of tiny train is -1, not from 0 to 2; mend it, '
+    'the label of image 7 of tiny train is -1, not from 0 to 2; fix it, '
     'leave the image out, or choose another split',
     tiny_sets.examples(changed={7: (tiny_sets.encode(tiny_sets.noise()), -1)}),
   ),
   data(
     'a file of records that is cut short',
-    'cannot read record 0 of tiny train (...); prepare the set again',
+    'cannot read record 0 of tiny train (...); prepare the data set again',
     cut=tiny_sets.RECORDS,
   ),
   data(
     'a description that is cut short',
-    "'tiny' cannot be opened (...); mend it, or prepare it again",
+    "'tiny' cannot be opened (...); fix it, or prepare it again",
     cut='dataset_info.json',
   ),
   data(
     'features that are cut short',
-    "'tiny' cannot be opened (...); mend it, or prepare it again",
+    "'tiny' cannot be opened (...); fix it, or prepare it again",
     cut='features.json',
   ),
 ]
@@ -631,14 +631,14 @@ START = [
   Case(
     'no weights',
     on_digits('--config.init_from=TMP/none.pth'),
-    'TMP/none.pth: there is no file TMP/none.pth; give a file of weights '
-    'or hf://owner/name',
+    'there is no file or directory TMP/none.pth; give a run directory, a file '
+    'of weights or hf://OWNER/NAME',
   ),
   Case(
     'no repository',
     on_digits('--config.init_from=hf://timm'),
-    'hf://timm is no repository; give hf://owner/name or '
-    'hf://owner/name@revision',
+    'hf://timm is not a repository; give hf://OWNER/NAME or '
+    'hf://OWNER/NAME@REVISION',
   ),
 ]
 
@@ -646,7 +646,7 @@ WORKDIRS = [
   Case(
     'no directory',
     on_digits(workdir=''),
-    'the name of a directory is empty; give one, as in runs/1',
+    'the name of a directory is empty; give one, such as runs/1',
   ),
   Case(
     'a file',
@@ -739,38 +739,68 @@ TOOLS = [
   Case(
     'evaluate nothing',
     tool('evaluate'),
-    '--workdir=RUN or --weights=FILE says what network to take; neither '
-    'is given',
+    '--source is missing; give the network to load: --source=RUN, a run '
+    'directory, --source=FILE of weights or --source=hf://OWNER/NAME',
   ),
   Case(
     'evaluate no run',
-    tool('evaluate', '--workdir=TMP'),
-    'TMP is not a run directory (it has no config.json); give one that '
-    'train.py wrote',
+    tool('evaluate', '--source=TMP'),
+    'TMP is neither a run (it has no config.json) nor weights (it has no '
+    'model.safetensors); give a run directory, a file of weights or '
+    'hf://OWNER/NAME',
   ),
   Case(
     'evaluate on nothing',
-    tool('evaluate', f'--weights={WEIGHTS}', '--model=gelu'),
-    '--dataset=NAME is needed: weights are of no data set',
+    tool('evaluate', f'--source={WEIGHTS}', '--model=gelu'),
+    '--dataset=NAME is needed: weights do not name a data set',
   ),
   Case(
     'evaluate on other classes',
-    tool(
-      'evaluate', f'--weights={WEIGHTS}', '--model=gelu', '--dataset=digits'
-    ),
+    tool('evaluate', f'--source={WEIGHTS}', '--model=gelu', '--dataset=digits'),
     'the network has 3 classes and the data set 10, and its classes were '
     'not noted; choose the set it was trained on, or another with the '
     'same classes',
   ),
   Case(
     'evaluate the best of none',
-    tool('evaluate', '--workdir=TMP/run', '--step=best'),
+    tool('evaluate', '--source=TMP/run@best'),
     'no checkpoint of TMP/run was evaluated, so none is the best; there are 5',
     add_foreign_orbax,
   ),
   Case(
+    'evaluate a checkpoint that is not one',
+    tool('evaluate', '--source=TMP/run@last'),
+    "TMP/run@last: 'last' is not a checkpoint; give TMP/run@STEP, "
+    'TMP/run@best or TMP/run@newest',
+    add_foreign_orbax,
+  ),
+  Case(
+    'evaluate a step that is missing',
+    tool('evaluate', '--source=TMP/run@4'),
+    'TMP/run has no checkpoint of step 4; there are 5',
+    add_foreign_orbax,
+  ),
+  Case(
+    'evaluate a checkpoint of weights',
+    tool('evaluate', f'--source={WEIGHTS}@best'),
+    f'{WEIGHTS}@best: {WEIGHTS} is not a run directory, so it has no '
+    "checkpoint 'best'; leave out @best",
+  ),
+  Case(
+    'evaluate a run as another network',
+    tool('evaluate', '--source=TMP/run', '--model=768_32'),
+    'TMP/run is a run, which knows its network; leave out --model=768_32',
+    add_foreign_orbax,
+  ),
+  Case(
+    'predict with a run that is missing',
+    tool('predict', 'TMP/x.png', '--source=TMP/none@best'),
+    'there is no file or directory TMP/none@best, and no run TMP/none; give '
+    'a run directory, a file of weights or hf://OWNER/NAME',
+  ),
+  Case(
     "evaluate another program's",
-    tool('evaluate', '--workdir=TMP/run'),
+    tool('evaluate', '--source=TMP/run'),
     'TMP/run/checkpoints/5 is damaged or not a checkpoint of train.py (it has '
     'no state, so another program may have written it); choose another '
     'step or run',
@@ -778,19 +808,19 @@ TOOLS = [
   ),
   Case(
     'evaluate with labels that are none',
-    tool('evaluate', '--workdir=TMP/run'),
+    tool('evaluate', '--source=TMP/run'),
     'TMP/run/labels.json is not a list of names (...); restore the one '
     'that train.py wrote, or remove it',
     with_run(labels_json='{'),
   ),
   Case(
     'predict no picture',
-    tool('predict', '--workdir=TMP/run'),
+    tool('predict', '--source=TMP/run'),
     'no picture is named; name image files or folders of them',
   ),
   Case(
     'predict a picture that is not there',
-    tool('predict', 'TMP/x.png', f'--weights={WEIGHTS}', '--model=gelu'),
+    tool('predict', 'TMP/x.png', f'--source={WEIGHTS}', '--model=gelu'),
     'TMP/x.png does not exist; name image files or folders',
   ),
   Case(
@@ -811,12 +841,12 @@ TOOLS = [
   ),
   Case(
     'export to a format that is none',
-    tool('export', '--output=TMP/x', f'--weights={WEIGHTS}', '--format=pt'),
+    tool('export', '--output=TMP/x', f'--source={WEIGHTS}', '--format=pt'),
     '--format=pt is unknown; there are stablehlo, onnx',
   ),
   Case(
     'export to nowhere',
-    tool('export', f'--weights={WEIGHTS}'),
+    tool('export', f'--source={WEIGHTS}'),
     'flag --output=None: Flag --output must have a value other than None.',
   ),
   Case(
@@ -845,7 +875,7 @@ TOOLS = [
   Case(
     'prepare a set that is none',
     tool('prepare', 'imagnet', '--data_dir=TMP'),
-    "'imagnet' is not digits nor a data set of TFDS; "
+    "'imagnet' is neither digits nor a TFDS data set; "
     'https://www.tensorflow.org/datasets/catalog lists them',
   ),
   Case(

@@ -1,4 +1,4 @@
-"""What tests of the benchmark of a device share."""
+"""Helpers for tests of the benchmark of a device."""
 
 import contextlib
 import dataclasses
@@ -7,15 +7,15 @@ import sys
 import time
 from collections.abc import Iterator
 
+from convmixer_jax.benchmarks.benchmark_cases import BenchmarkCase
 from convmixer_jax.benchmarks.device.budget import Budget
 from convmixer_jax.benchmarks.device.rows import Rows
 from convmixer_jax.benchmarks.device.session import Session
 from convmixer_jax.benchmarks.device.settings import QUICK
-from convmixer_jax.benchmarks.model_shapes import Shape
 
-TINY = Shape(8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2)
+TINY = BenchmarkCase(8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2)
 
-# It starts a process in a session of its own, prints both ids, and hangs.
+# Starts a process in a new session, prints both ids, and hangs.
 HANGS = """
 import json, os, subprocess, sys, time
 child = subprocess.Popen(
@@ -39,8 +39,8 @@ def create_session(directory: pathlib.Path) -> Iterator[Session]:
       settings=dataclasses.replace(
         QUICK,
         networks={'tiny': TINY},
-        least_seconds=0.0,
-        least_contender_seconds=0.0,
+        min_seconds=0.0,
+        min_process_seconds=0.0,
       ),
       rows=rows,
       budget=budget,
@@ -55,12 +55,12 @@ def create_session(directory: pathlib.Path) -> Iterator[Session]:
 
 
 def python(script: str) -> list[str]:
-  """Returns what runs a script."""
+  """Returns the command that runs a script."""
   return [sys.executable, '-c', script]
 
 
 def wait_until_dead(pids: list[int]) -> None:
-  """Fails if one of the processes lives for another minute."""
+  """Waits up to a minute until all processes have ended."""
   deadline = time.monotonic() + 60
   while any(map(is_alive, pids)):
     assert time.monotonic() < deadline
@@ -68,7 +68,7 @@ def wait_until_dead(pids: list[int]) -> None:
 
 
 def is_alive(pid: int) -> bool:
-  """Returns whether a process is there and not a zombie."""
+  """Returns whether a process exists and is not a zombie."""
   try:
     state = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2]
   except FileNotFoundError:

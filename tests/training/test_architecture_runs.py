@@ -18,7 +18,7 @@ from run_files import read_state
 from convmixer_jax import export, models
 from convmixer_jax.cli import convert
 from convmixer_jax.errors import UserError
-from convmixer_jax.pretrained import trained
+from convmixer_jax.pretrained.load import load
 from convmixer_jax.training import initialize, loop
 
 
@@ -49,7 +49,7 @@ def test_resumes_bit_for_bit(run, tmp_path):
 @pytest.mark.slow
 def test_a_run_is_evaluated_and_described(run):
   name, directory = run
-  network = trained.from_run(str(directory))
+  network = load(f'{directory}@newest')
   assert type(network.model) is models.MODELS[name].module
   assert network.name == f'{type(network.model).__name__}-8/2 of ' + (
     f'{directory}, step 4'
@@ -74,14 +74,14 @@ def test_is_converted_and_starts_another_run_with_a_new_head(run, tmp_path):
   for source in (f'{directory}/checkpoints/4', str(file), str(again)):
     config.init_from = source
     model = models.create_model(config.model, 10)
-    start = initialize.load_start(config, model)
-    loaded = initialize.load_weights(source)
+    start = initialize.load_pretrained(config, model)
+    loaded = load(source)
     assert loaded.network == name
     if source == f'{directory}/checkpoints/4':
       assert_identical(start['params'], state['params'])
     assert_identical(start['params'], loaded.variables['params'])
   fewer = models.create_model(config.model, 3)
-  params = initialize.load_start(config, fewer)['params']
+  params = initialize.load_pretrained(config, fewer)['params']
   assert models.MODELS[name].head not in params
   config.new_head, config.backbone_lr_scale, config.num_steps = True, 0.0, 1
   loop.train_and_evaluate(config, str(tmp_path / 'new'))
@@ -101,14 +101,14 @@ def test_weights_of_another_image_size_start_a_run(run):
   config.init_from = str(directory)
   config.dataset.image_size = 12
   model = models.create_model(config.model, 10)
-  start = initialize.load_start(config, model)['params']
+  start = initialize.load_pretrained(config, model)['params']
   shapes = jax.eval_shape(
     lambda: model.init(
       jax.random.key(0), jnp.zeros((1, 12, 12, 3)), train=False
     )
   )['params']
   assert jax.tree.map(np.shape, start) == jax.tree.map(jnp.shape, shapes)
-  variables = trained.from_run(str(directory), 'best').variables
+  variables = load(str(directory)).variables
   images = normalized(images_of(12))
   np.testing.assert_allclose(
     model.apply(variables | {'params': start}, images, train=False),

@@ -6,12 +6,14 @@ import jax
 import numpy as np
 import pytest
 from run_files import read_state
+from trained_models import trained_model
 
 import convmixer_jax
 from convmixer_jax.cli import convert
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import create_model
-from convmixer_jax.pretrained import weights
+from convmixer_jax.pretrained import weight_files
+from convmixer_jax.pretrained.load import load
 from convmixer_jax.training import initialize, loop
 
 
@@ -34,7 +36,9 @@ def run(trained_run):
 
 
 def start_of(config, num_classes=10):
-  return initialize.load_start(config, create_model(config.model, num_classes))
+  return initialize.load_pretrained(
+    config, create_model(config.model, num_classes)
+  )
 
 
 def assert_identical(a, b):
@@ -45,8 +49,8 @@ def assert_identical(a, b):
 def test_weights_of_a_run(run):
   path, best, _ = run
   for source, step in ((path, best), (f'{path}/checkpoints/25', 25)):
-    loaded = initialize.load_weights(source)
-    assert loaded.model == {
+    loaded = load(source)
+    assert loaded.network_fields() == {
       'width': 16,
       'depth': 2,
       'patch_size': 1,
@@ -55,14 +59,16 @@ def test_weights_of_a_run(run):
     }
     assert (loaded.num_classes, loaded.image_size) == (10, 8)
     assert (loaded.mean, loaded.eval_crop_fraction) == ((0.5, 0.5, 0.5), 1.0)
-    assert loaded.labels == tuple('0123456789')
+    assert loaded.class_names == tuple('0123456789')
     state = read_state(path, step)
     for name in ('params', 'batch_stats'):
       assert_identical(loaded.variables[name], state[name])
-  with pytest.raises(UserError, match="which knows its network; leave out 'g"):
-    initialize.load_weights(path, 'gelu')
+  with pytest.raises(
+    UserError, match='which knows its network; leave out --model=g'
+  ):
+    load(path, 'gelu')
   with pytest.raises(UserError, match='has no checkpoint of step 2; there are'):
-    initialize.load_weights(f'{path}/checkpoints/2')
+    load(f'{path}/checkpoints/2')
 
 
 def test_out_to_timm_and_back_to_a_run(run, tmp_path, capsys):
@@ -77,32 +83,37 @@ def test_out_to_timm_and_back_to_a_run(run, tmp_path, capsys):
   by_orbax = read_state(directory, 0)
   for name in ('params', 'batch_stats'):
     assert_identical(by_orbax[name], state[name])
-  first, last = map(initialize.load_weights, (path, str(directory)))
-  for field in ('model', 'num_classes', 'mean', 'std', 'image_size', 'labels'):
-    assert getattr(first, field) == getattr(last, field)
+  first, last = map(load, (path, str(directory)))
+  assert first.network_fields() == last.network_fields()
+  for key in ('num_classes', 'mean', 'std', 'image_size', 'class_names'):
+    assert getattr(first, key) == getattr(last, key)
   written = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
   for dest in (file, directory):
     with pytest.raises(UserError, match='is there already; remove it'):
       convert.convert(path, str(dest))
   with pytest.raises(UserError, match=r'only FILE\.safetensors or a directory'):
     convert.convert(path, str(tmp_path / 'x.pth.tar'))
-  with pytest.raises(UserError, match=r'no file .*/nothing; give a file'):
+  with pytest.raises(UserError, match=r'no file or .*/nothing; give a run'):
     convert.convert(str(tmp_path / 'nothing'), str(tmp_path / 'x'))
   with pytest.raises(UserError, match='1 arguments are given, not SOURCE and'):
     convert.main(['convert', path])
   assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')} == written
 
 
-def test_weights_that_tell_nothing_of_their_images(run, tmp_path, caplog):
-  loaded = initialize.load_weights(run[0])
+def test_published_values_are_written_where_weights_contain_none(
+  run, tmp_path, caplog
+):
+  loaded = load(run[0])
   file, directory = tmp_path / 'x.safetensors', tmp_path / 'run'
-  bare = weights.Weights(loaded.model, 10, loaded.variables)
-  weights.save(bare, str(file))
+  bare = trained_model(loaded.model, loaded.variables)
+  weight_files.save(bare, str(file))
   convert.convert(str(file), str(directory))
-  assert 'do not tell eval_crop_fraction, image_size, mean, std' in caplog.text
-  again = initialize.load_weights(str(directory))
+  assert (
+    'do not contain eval_crop_fraction, image_size, mean, std' in caplog.text
+  )
+  again = load(str(directory))
   assert (again.image_size, again.mean) == (224, (0.485, 0.456, 0.406))
-  assert again.labels is None
+  assert again.class_names is None
 
 
 def test_a_run_starts_from_weights(run, config, tmp_path, capsys):
@@ -111,7 +122,7 @@ def test_a_run_starts_from_weights(run, config, tmp_path, capsys):
   config.learning_rate = 0.0
   config.weight_decay = 0.0
   loop.train_and_evaluate(config, str(tmp_path / 'run'))
-  assert f'Starting from {path}, step {best}; with its head' in (
+  assert f'Starting from {path}, step {best} (best); with its head' in (
     capsys.readouterr().out
   )
   now = read_state(tmp_path / 'run', 3)
@@ -127,19 +138,20 @@ def test_a_run_starts_from_weights(run, config, tmp_path, capsys):
   assert 'Starting from' not in capsys.readouterr().out
 
 
-def test_the_head_starts_anew(run, config, capsys):
+def test_the_head_starts_from_random_numbers(run, config, capsys):
   config.init_from = run[0]
   assert 'head' in start_of(config)['params']
   assert 'head' not in start_of(config, num_classes=3)['params']
-  assert 'the head starts anew (10 classes there, 3 here)' in (
-    capsys.readouterr().out
+  assert (
+    'the head is initialised from random numbers (10 classes there, 3 here)'
+    in (capsys.readouterr().out)
   )
   config.new_head = True
   config.dataset.mean = (0.1, 0.5, 0.5)
   start = start_of(config)
   assert start['params'].keys() == {'patch_embedding', 'patch_bn', 'blocks'}
   printed = capsys.readouterr().out
-  assert 'anew (10 classes there, 10 here)' in printed
+  assert 'from random numbers (10 classes there, 10 here)' in printed
   assert 'Note: its images had mean (0.5, 0.5, 0.5)' in printed
 
 
@@ -153,7 +165,7 @@ def test_the_head_starts_anew(run, config, capsys):
       r'--config.model.activation=gelu$',
     ),
     ({'model.kernel_size': 5}, r'kernel_size = 5 \(there 3\)'),
-    ({'init_from': '/nowhere'}, 'there is no file /nowhere'),
+    ({'init_from': '/nowhere'}, 'there is no file or directory /nowhere'),
   ],
 )
 def test_another_network_is_said_before_anything_is_written(

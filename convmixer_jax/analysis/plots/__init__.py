@@ -1,4 +1,4 @@
-"""Pictures: of runs, of networks, of evaluations."""
+"""Plots of runs, networks and evaluations."""
 
 import io
 
@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from convmixer_jax.analysis.plots.evaluation import (
   confusion_matrix,
-  wrong_pictures,
+  misclassified_images,
 )
 from convmixer_jax.analysis.plots.networks import (
   accuracy_by_size,
@@ -21,7 +21,7 @@ from convmixer_jax.analysis.plots.runs import (
 
 
 def to_png(figure: Figure) -> bytes:
-  """Returns the picture as the bytes of a PNG file."""
+  """Returns the figure as the content of a PNG file."""
   file = io.BytesIO()
   figure.savefig(file, format='png', dpi=120)
   return file.getvalue()
@@ -34,7 +34,7 @@ __all__ = [
   'kernel_grid',
   'kernels',
   'learning_curves',
+  'misclassified_images',
   'receptive_fields',
   'to_png',
-  'wrong_pictures',
 ]

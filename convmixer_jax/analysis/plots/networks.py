@@ -1,4 +1,4 @@
-"""Pictures of a network: what it has learnt."""
+"""Plots of a network: kernels, receptive fields, accuracy by image size."""
 
 import itertools
 import math
@@ -7,21 +7,22 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-_KERNEL_PIXELS, _GAP = 24, 3  # of a kernel in a grid, at least; between two
-_MOST_COLUMNS = 4  # of panels
+_KERNEL_PIXELS = 24  # minimum side of a kernel in a grid
+_GAP = 3  # pixels between two kernels
+_MAX_COLUMNS = 4  # of panels
 
 
 def kernel_grid(kernels: np.ndarray) -> np.ndarray:
-  """Lays kernels out side by side, each scaled by its largest weight.
+  """Arranges kernels in a grid, each scaled by its own largest weight.
 
-  Grey is a weight of 0, lighter is positive. The scale tells nothing of a
-  kernel's size beside its neighbours'.
+  Grey is a weight of 0, lighter is positive. So the magnitudes of different
+  kernels cannot be compared.
 
   Args:
-    kernels: `[N, k, k, C]`, of one channel or of red, green and blue.
+    kernels: `[N, k, k, C]`, with one channel, or red, green and blue.
 
   Returns:
-    uint8 `[H, W, 3]`, as near to a square as N kernels can be.
+    uint8 `[H, W, 3]`, with about as many rows as columns.
   """
   count, size = kernels.shape[:2]
   largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
@@ -36,7 +37,7 @@ def kernel_grid(kernels: np.ndarray) -> np.ndarray:
   step = size * zoom + _GAP
   grid = np.full((rows * step + _GAP, columns * step + _GAP, 3), 255, np.uint8)
   for number, kernel in enumerate(pixels):
-    top, left = (place * step + _GAP for place in divmod(number, columns))
+    top, left = (index * step + _GAP for index in divmod(number, columns))
     grid[top : top + size * zoom, left : left + size * zoom] = kernel
   return grid
 
@@ -71,13 +72,12 @@ def kernels(kernels: np.ndarray, num_channels: int, title: str) -> Figure:
 
 
 def receptive_fields(fields: np.ndarray) -> Figure:
-  """Draws the effective receptive field of each block's centre.
+  """Draws the effective receptive field of each block.
 
-  Brightness is the square root of the gradient, each panel by itself.
+  Brightness is the square root of the gradient, scaled for each panel.
 
   Args:
-    fields: `[depth, H, W]`, as `analysis.effective_receptive_fields` gives
-      them.
+    fields: `[depth, H, W]`, from `effective_receptive_fields`.
   """
   figure, panels = _panels(len(fields))
   for axes, field, number in zip(panels, fields, itertools.count(1)):
@@ -87,7 +87,7 @@ def receptive_fields(fields: np.ndarray) -> Figure:
   bar = figure.colorbar(image, ax=panels, shrink=0.8)
   ticks = (0, 0.01, 0.1, 0.25, 0.5, 1)
   bar.set_ticks([math.sqrt(tick) for tick in ticks], labels=map(str, ticks))
-  bar.set_label('gradient, of the largest')
+  bar.set_label('gradient, relative to the largest')
   figure.suptitle(
     'Effective receptive field: gradient of the centre of a '
     "block's output with respect to each pixel"
@@ -100,7 +100,7 @@ def accuracy_by_size(accuracies: Mapping[int, float], trained: int) -> Figure:
 
   Args:
     accuracies: by side of the images, in pixels.
-    trained: the side that the network was trained on.
+    trained: side of the images that the network was trained on.
   """
   figure = Figure(figsize=(6, 3.6), layout='constrained')
   axes = figure.subplots()
@@ -118,7 +118,7 @@ def accuracy_by_size(accuracies: Mapping[int, float], trained: int) -> Figure:
 
 
 def _panels(count):
-  columns = min(count, _MOST_COLUMNS)
+  columns = min(count, _MAX_COLUMNS)
   rows = -(-count // columns)
   figure = Figure(figsize=(3 * columns, 3 * rows + 0.6), layout='constrained')
   panels = figure.subplots(rows, columns, squeeze=False).ravel()

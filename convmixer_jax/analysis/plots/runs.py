@@ -1,4 +1,4 @@
-"""Pictures of runs: how they learn."""
+"""Plots of runs: learning curves and comparisons."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ def learning_curves(rows: list[dict[str, float]]) -> Figure:
   """Draws loss, accuracy and learning rate against the epoch.
 
   Args:
-    rows: of `metrics.csv`, as `metrics_table.read_table` gives them.
+    rows: rows of `metrics.csv`, from `metrics_table.read_table`.
   """
   figure = Figure(figsize=(12, 3.6), layout='constrained')
   panels = {
@@ -38,8 +38,8 @@ def compare_runs(
   """Draws one metric of several runs against the epoch.
 
   Args:
-    runs: rows of `metrics.csv` by the name of the run.
-    metric: such as 'eval_accuracy'.
+    runs: rows of `metrics.csv`, by name of the run.
+    metric: name of the metric, such as 'eval_accuracy'.
   """
   figure = Figure(figsize=(6, 3.6), layout='constrained')
   axes = figure.subplots()

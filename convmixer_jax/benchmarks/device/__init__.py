@@ -1,6 +1,6 @@
 """Checks and measures the project on an accelerator, with one command.
 
-`run.py` goes through the stages; each writes rows of `rows.jsonl` as they
-exist. All work on the device is done by processes of their own, one at a time,
-that can be killed. `report.py` makes tables and a picture of the rows.
+`run.py` runs the stages; each appends its results to `rows.jsonl` immediately.
+Separate processes, which can be killed, do all work on the device, one at a
+time. `report.py` makes tables of the rows, and `picture.py` a plot.
 """

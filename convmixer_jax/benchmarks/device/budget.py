@@ -1,18 +1,18 @@
-"""Shares the time of a run between its stages."""
+"""Divides the time of a run between its stages."""
 
 import time
 from collections.abc import Mapping
 
 
 class Budget:
-  """Seconds that are left, for a stage and in all."""
+  """The time that is left for each stage."""
 
   def __init__(self, seconds: float, shares: Mapping[str, float]):
     """Starts the clock.
 
     Args:
-      seconds: for all stages.
-      shares: of each stage, in their order; their sum counts as the whole.
+      seconds: time for all stages.
+      shares: relative time of each stage, in their order.
     """
     self._start = time.monotonic()
     self._ends: dict[str, float] = {}
@@ -26,5 +26,5 @@ class Budget:
     return time.monotonic() - self._start
 
   def left(self, stage: str) -> float:
-    """Returns the seconds that a stage has until the next one is due."""
+    """Returns the seconds that a stage has until the next one must start."""
     return max(self._ends[stage] - self.used(), 0.0)

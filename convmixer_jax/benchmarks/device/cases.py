@@ -1,4 +1,4 @@
-"""Has a program answer cases, and leaves none of them without a row."""
+"""Runs cases in programs, so that every case gets a row."""
 
 import dataclasses
 import time
@@ -7,17 +7,17 @@ from typing import Any
 
 from convmixer_jax.benchmarks.device.session import Session
 
-# A case that was begun is to end before the process is killed.
-_SECONDS_OF_A_COMPILATION = 10.0
+# A case that was started should end before the process is killed.
+_COMPILATION_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """One thing that a program measures or compares.
+  """One measurement or comparison by a program.
 
   Attributes:
-    names: what its rows have, so that one knows which it is.
-    request: what the program needs to know.
+    names: fields that identify the case in its rows.
+    request: fields that the program needs.
   """
 
   names: dict[str, Any]
@@ -33,22 +33,23 @@ def run_cases(
   seconds: float,
   environment: Mapping[str, str] | None = None,
 ) -> None:
-  """Adds rows for all cases: figures, or why a case `failed` or is `missing`.
+  """Adds rows for all cases: values, or why a case `failed` or is `missing`.
 
-  The program may stop after any case, and may crash: another process does the
-  rest. That of two that crash without an answer fails with them.
+  The program may stop after any case, and may crash: a new process runs the
+  remaining cases. If two processes in a row crash without an answer, all
+  remaining cases fail.
 
   Args:
     session: the run.
-    stage: of the rows.
-    command: the program. It is sent the request with two more fields: `cases`,
+    stage: stage of the rows.
+    command: the program. It receives the request with two more fields: `cases`,
       each with its `request` and its number as `case`; and `deadline`, the
-      `time.monotonic()` after which it is to begin no other. Its rows have the
-      number as `case`.
-    request: what can be written as JSON.
-    cases: in their order.
-    seconds: for all of them, after which the program is killed.
-    environment: variables to set besides those of this process.
+      `time.monotonic()` after which it must not start another case. Its rows
+      have the number as `case`.
+    request: fields common to all cases, for JSON.
+    cases: the cases, in their order.
+    seconds: time for all cases, after which the program is killed.
+    environment: variables to add to those of this process.
   """
   end = time.monotonic() + seconds
   left = list(range(len(cases)))
@@ -60,7 +61,7 @@ def run_cases(
 
   while left:
     remaining = end - time.monotonic()
-    if remaining < session.settings.least_seconds:
+    if remaining < session.settings.min_seconds:
       add(left, missing='no time was left')
       return
     answered = set()
@@ -70,7 +71,7 @@ def run_cases(
       answered.add(number)
       add([number], **row)
 
-    allowance = min(_SECONDS_OF_A_COMPILATION, remaining / 4)
+    allowance = min(_COMPILATION_SECONDS, remaining / 4)
     numbered = [cases[number].request | {'case': number} for number in left]
     limits = {'cases': numbered, 'deadline': end - allowance}
     error = None

@@ -1,8 +1,8 @@
-"""Reports the device and measures its ceilings: copying, and products.
+"""Reports the device and measures its peak rates of copies and products.
 
-A program: it answers one request, a line of JSON with `copy_mib`,
-`product_size`, and `on_cpu`, whether they are measured where there is no
-accelerator too; with null it only reports the device.
+A program that answers one request, a line of JSON with `copy_mib`,
+`product_size` and `on_cpu`, whether to measure without an accelerator too. For
+the request null it only reports the device.
 """
 
 import platform
@@ -38,7 +38,7 @@ def _work(request: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
   rng = jax.random.key(0)
   count = request['copy_mib'] * 2**19
   array = jax.random.normal(rng, (count,), jnp.bfloat16)
-  # The larger of a plain copy and of one that goes through the cores.
+  # The faster of a plain copy and of one that passes through the cores.
   rate = max(
     2 * array.nbytes / _seconds(jax.jit(function), array)
     for function in (jnp.copy, jnp.negative)
@@ -52,7 +52,7 @@ def _work(request: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
 
 
 def _seconds(function: Callable[..., jax.Array], *arrays: jax.Array) -> float:
-  """Returns the seconds of a call, the median of several turns."""
+  """Returns the seconds of a call, as the median of several turns."""
   turns = []
   jax.block_until_ready(function(*arrays))
   for _ in range(_TURNS):

@@ -1,4 +1,4 @@
-"""The stage that trains on CIFAR-10 with `train.py`, everything included."""
+"""The stage that trains on CIFAR-10 by `train.py`, from data to accuracy."""
 
 import io
 import pathlib
@@ -14,19 +14,19 @@ from convmixer_jax.benchmarks.machine import count_usable_cores
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.data.prepare.image_tar import prepare_image_tar
 
-_NAME = 'cifar10_jpeg'  # a name that TFDS does not know
+_NAME = 'cifar10_jpeg'  # unknown to TFDS
 _ALL_IMAGES = {'train: 50,000 images', 'test: 10,000 images'}
 _NETWORK = '256/8'
-_MOST_WORKERS, _OTHER_CORES = 12, 4
-# Of start, compilation, evaluations and end, in a guess of what fits.
+_MAX_WORKERS, _OTHER_CORES = 12, 4
+# Estimate for start, compilation, evaluations and end.
 _OTHER_SECONDS = 45.0
-_SECONDS_OF_INPUT, _SECONDS_FOR_INPUT = 3.0, 40.0
+_INPUT_SECONDS, _INPUT_TIME_LIMIT = 3.0, 40.0
 _TRAIN_IMAGES = 50_000
-_RESERVE = 0.1  # of the time, for a rate that is lower than was measured
+_RESERVE = 0.1  # share of the time, in case training is slower than measured
 
 
 def train_cifar10(session: Session) -> None:
-  """Prepares the data, measures the input alone, and trains."""
+  """Prepares the data, measures the input pipeline alone, and trains."""
   rows = session.rows
   changes = dict(session.settings.cifar10)
   data = _prepare(session)
@@ -38,20 +38,20 @@ def train_cifar10(session: Session) -> None:
   rows.add('cifar10', part='data', **data)
   cores = count_usable_cores()
   if session.platform != 'cpu' and cores > _OTHER_CORES:
-    # Threads would share Python's lock; the device takes all they can make.
-    workers = min(cores - _OTHER_CORES, _MOST_WORKERS)
+    # Threads share Python's lock and cannot make batches fast enough.
+    workers = min(cores - _OTHER_CORES, _MAX_WORKERS)
     changes['input.num_workers'] = workers
   on_cpu = session.environment(JAX_PLATFORMS='cpu')
   request = {
     'config': changes | {'dataset.train_split': session.settings.cifar10_input},
-    'seconds': _SECONDS_OF_INPUT,
+    'seconds': _INPUT_SECONDS,
   }
   command = session.jax_command('input_pass')
   try:
     session.stream(
       command,
       request,
-      min(_SECONDS_FOR_INPUT, session.budget.left('cifar10') / 2),
+      min(_INPUT_TIME_LIMIT, session.budget.left('cifar10') / 2),
       lambda row: rows.add('cifar10', **row),
       on_cpu,
     )
@@ -63,7 +63,10 @@ def train_cifar10(session: Session) -> None:
 
 
 def _prepare(session: Session) -> dict[str, Any] | None:
-  """Returns the config's `config.dataset`, and what the data are."""
+  """Returns changes of the `config`, a description `about` the data, and more.
+
+  None if no data were given.
+  """
   if session.data_dir:
     about = 'CIFAR-10 as prepared in --data_dir'
     return {'config': {'dataset.data_dir': session.data_dir}, 'about': about}
@@ -71,7 +74,8 @@ def _prepare(session: Session) -> dict[str, Any] | None:
   if session.cifar10:
     path, about = session.cifar10, 'CIFAR-10 (JPEG re-encode)'
   elif session.settings.cifar10_images:
-    path, about = str(session.scratch / 'made.tar'), 'made images, no CIFAR-10'
+    path = str(session.scratch / 'made.tar')
+    about = 'synthetic images, not CIFAR-10'
     _make_tar(path, session.settings.cifar10_images)
   else:
     return None
@@ -90,7 +94,7 @@ def _prepare(session: Session) -> dict[str, Any] | None:
 
 
 def _make_tar(path, count):
-  """Writes images of ten classes, each of a colour of its own, with noise."""
+  """Writes images of ten classes, each with its own colour and noise."""
   rng = np.random.default_rng(0)
   with tarfile.open(path, 'w') as tar:
     for label in range(10):
@@ -110,7 +114,7 @@ def _make_tar(path, count):
 def fitting_epochs(
   epochs: int, images: int, images_per_sec: float, seconds: float
 ) -> int:
-  """Returns how many epochs fit, one at least and `epochs` at most."""
+  """Returns the number of epochs that fit, from 1 to `epochs`."""
   steps = max((1 - _RESERVE) * seconds - _OTHER_SECONDS, 0.0)
   return min(max(int(steps * images_per_sec / images), 1), epochs)
 
@@ -118,14 +122,14 @@ def fitting_epochs(
 def _train(session, changes, about):
   rows, epochs = session.rows, session.settings.cifar10_epochs
   seconds = session.budget.left('cifar10')
-  if seconds < session.settings.least_seconds:
+  if seconds < session.settings.min_seconds:
     rows.add('cifar10', part='training', missing='no time was left')
     return
-  passes = rows.of('cifar10', 'images', 'images_per_sec')
+  passes = rows.select('cifar10', 'images', 'images_per_sec')
   steps = [
     row['images_per_sec']
-    for row in rows.of('models', 'images_per_sec')
-    if (row['network'], row['contender'], row['kind'])
+    for row in rows.select('models', 'images_per_sec')
+    if (row['network'], row['framework'], row['kind'])
     == (_NETWORK, 'this project', 'train')
   ]
   notes = []
@@ -134,14 +138,14 @@ def _train(session, changes, about):
     fitting = fitting_epochs(epochs, _TRAIN_IMAGES, rate, seconds)
     if fitting < epochs:
       notes.append(
-        f'{fitting} of {epochs} epochs, for {seconds:.0f} s were left, at '
+        f'{fitting} of {epochs} epochs, because {seconds:.0f} s were left, at '
         f'{rate:.0f} images/s'
       )
       epochs = fitting
   changes = changes | {'num_epochs': epochs}
   if session.platform != 'cpu':
-    # Each starts the processes of the input again. The one at half is what is
-    # left if the time for all of the epochs was estimated wrongly.
+    # Each evaluation starts the processes of the input again. The one after
+    # half of the epochs remains if the time was estimated wrongly.
     changes['eval_every_epochs'] = -(-epochs // 2)
   workdir = session.scratch / 'cifar10'
   command = session.python(
@@ -152,7 +156,7 @@ def _train(session, changes, about):
   )
   environment = session.environment(
     PYTHONUNBUFFERED='1',
-    # As a user has it, but empty at first: compiling is to count.
+    # As for a user, but empty at the start, so that compilation counts.
     JAX_ENABLE_COMPILATION_CACHE='true',
     JAX_COMPILATION_CACHE_DIR=str(session.scratch / 'compiled'),
   )
@@ -179,7 +183,7 @@ def _train(session, changes, about):
 
 
 def _figures(path: pathlib.Path, output: Output) -> dict[str, Any]:
-  """Returns the accuracy, and where the seconds went."""
+  """Returns the accuracy, and the seconds by part of the run."""
   table = list(read_table(path).values()) if path.exists() else []
   reports = [row for row in table if 'steps_per_sec' in row]
   evaluations = [row for row in table if 'eval_accuracy' in row]
@@ -197,10 +201,10 @@ def _figures(path: pathlib.Path, output: Output) -> dict[str, Any]:
     (end - start) / row['steps_per_sec']
     for start, end, row in zip([0, *ends], ends, reports, strict=False)
   ]
-  shown = [at for at, text in output.lines if text.startswith('step ')]
-  # The first thing that it prints is the table of parameters.
+  times = [time for time, text in output.lines if text.startswith('step ')]
+  # The first output is the table of parameters.
   start_up = output.lines[0][0]
-  until_first_report = shown[0] if shown else start_up
+  until_first_report = times[0] if times else start_up
   parts = {
     'start-up': start_up,
     'compiling': max(until_first_report - start_up - seconds[0], 0.0),

@@ -1,11 +1,12 @@
 """Compares implementations with references in higher precision.
 
-A program: it answers one request of `cases.run_cases`, which also has `checks`
-and `depthwise`, lists of the fields of `DepthwiseShape`. Each output of an
-operation is a row, with its relative error ||y - reference|| / ||reference||.
-Inputs are drawn from fresh random numbers. Outputs go into buffers full of NaN:
-one that is not written in whole has an error of NaN, and does not pass. It ends
-after a check that raises an error, for one of CUDA stays with the process.
+A program that answers one request of `cases.run_cases`, which also has `checks`
+and `depthwise`, lists of fields of `DepthwiseShape`. Each output of an
+operation has a row, with its relative error ||y - reference|| / ||reference||.
+Inputs are random, with a new seed each time. Outputs are written to buffers
+full of NaN: an incompletely written output has the error NaN, and fails. The
+program ends after a check that raises an error, because a CUDA error persists
+in its process.
 """
 
 import itertools
@@ -24,8 +25,8 @@ from convmixer_jax.benchmarks.device import cases, operations, streaming
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
 from convmixer_jax.benchmarks.error_line import describe
 
-_REFERENCE = 'reference'  # failed, not what is compared with it
-# By dtype. bfloat16 rounds to 2^-9; products in float32 are asked to be exact.
+_REFERENCE = 'reference'  # marks errors of the reference itself
+# By dtype. bfloat16 rounds to 2^-9; float32 products use full precision.
 LIMITS = {'float32': 5e-5, 'bfloat16': 1e-2}
 
 
@@ -35,23 +36,23 @@ def run_over_nan(
   """Computes named outputs into buffers that are filled with NaN.
 
   Args:
-    function: of the arrays, not jitted.
+    function: a function of the arrays that is not jitted.
     *arrays: its arguments.
   """
   shapes = jax.eval_shape(function, *arrays)
-  # From the host, for nothing is to be compiled for it.
+  # From the host, so that nothing has to be compiled.
   buffers = jax.device_put(
     jax.tree.map(
       lambda shape: np.full(shape.shape, np.nan, shape.dtype), shapes
     )
   )
-  return into_donated(function)(buffers, *arrays)
+  return jit_with_output_buffers(function)(buffers, *arrays)
 
 
-def into_donated(function: Callable[..., Any]) -> Callable[..., Any]:
-  """Jits a function, which gets its outputs' buffers as the first argument.
+def jit_with_output_buffers(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Jits a function with one more first argument: buffers for its outputs.
 
-  XLA puts an output where a donated argument of its shape and dtype was.
+  XLA writes an output to a donated argument of the same shape and dtype.
   """
   return jax.jit(
     lambda buffers, *arrays: function(*arrays),
@@ -82,7 +83,7 @@ def relative_errors(
 ) -> dict[str, float]:
   """Returns the relative errors by name.
 
-  They are computed on the device, in float32, where the references are there.
+  They are computed on the device in float32 if the references are there.
   """
   if all(isinstance(array, jax.Array) for array in references.values()):
     errors = jax.device_get(_relative_errors_on_device(results, references))
@@ -105,10 +106,10 @@ def compare(
   `failed`.
 
   Args:
-    check: the operation, and its reference.
-    dtype: of the images.
+    check: the operation and its reference.
+    dtype: dtype of the images.
     rng: draws the inputs.
-    implementations: those to compare; None: all of the check.
+    implementations: implementations to compare; None: all of the check.
   """
   implementations = implementations or check.implementations
   rows = [
@@ -118,14 +119,14 @@ def compare(
   try:
     arrays = operations.draw(check, jnp.dtype(dtype), rng)
     references = _compute_references(check, arrays)
-  except Exception as error:  # of the compiler or the device
+  except Exception as error:  # from the compiler or the device
     for row in rows:
       reason = f'{_REFERENCE}: {describe(error)}'
       yield row | {'output': 'all', 'failed': reason}
     return
   for row, implementation in zip(rows, implementations, strict=True):
     try:
-      # Else float32 is multiplied as tf32 on a GPU, as bfloat16 on a TPU.
+      # Otherwise float32 is multiplied as tf32 on a GPU, as bfloat16 on a TPU.
       precision = 'highest' if dtype == 'float32' else None
       with jax.default_matmul_precision(precision):
         outputs = run_over_nan(partial(check.run, implementation), *arrays)
@@ -135,8 +136,8 @@ def compare(
       yield row | {'output': 'all', 'failed': describe(error)}
       continue
     for name, error in errors.items():
-      passed = error <= LIMITS[dtype]  # NaN does not
-      # NaN is not JSON.
+      passed = error <= LIMITS[dtype]  # False for NaN
+      # JSON has no NaN.
       shown = error if math.isfinite(error) else None
       yield row | {'output': name, 'relative_error': shown, 'passed': passed}
 
@@ -161,10 +162,10 @@ def _compute_references(check, arrays):
 
 
 def create_cases(checks: Sequence[operations.Check]) -> list[cases.Case]:
-  """Returns the cases of checks, in the order in which they are compared.
+  """Returns the cases of checks, in the order of their comparison.
 
-  First what training computes, on the large shapes too: they are those that are
-  timed. Last what takes seconds to compile.
+  First the operations of training, on the large shapes too, since these are
+  timed; last those that take seconds to compile.
   """
   return [
     cases.Case(
@@ -187,7 +188,7 @@ def _work(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     [DepthwiseShape(**fields) for fields in request['depthwise']],
   )
   rng = np.random.default_rng(secrets.randbits(64))
-  # The reference is computed once for all implementations that follow.
+  # The reference is computed once for all implementations in a group.
   for (number, dtype), group in itertools.groupby(
     request['cases'], lambda case: (case['number'], case['dtype'])
   ):
@@ -201,7 +202,7 @@ def _work(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
       name = row['implementation']
       yield row | {'case': numbers[None if name == 'default' else name]}
       failed = row.get('failed')
-      # Without the reference nothing was tried that comes after.
+      # If the reference failed, no implementation was tried.
       if failed and not failed.startswith(_REFERENCE):
         return
     if failed:

@@ -1,4 +1,4 @@
-"""What the programs that time depthwise convolutions share.
+"""Timing of depthwise convolutions, shared by the programs for JAX and PyTorch.
 
 Needs only the standard library, so that another Python can import it.
 """
@@ -10,16 +10,16 @@ from typing import Any
 from convmixer_jax.benchmarks.error_line import describe
 
 PRODUCTS = ('forward', 'kernel gradient', 'input gradient')
-# Inputs that are gone through in turn. The smallest measured on GPUs are of 33
-# MB, each with an output as large: together several times a cache of 50 MB.
+# Number of inputs, used in turn. The smallest measured on GPUs has 33 MB, and
+# so has its output: together several times a cache of 50 MB.
 BUFFERS = 4
 TURNS = 3
-_MOST_CALLS = 100
+_MAX_CALLS = 100
 
 
 def count_calls(seconds: float, turn_seconds: float) -> int:
-  """Returns how many calls, of `seconds` each, make a turn."""
-  return min(max(round(turn_seconds / max(seconds, 1e-9)), 1), _MOST_CALLS)
+  """Returns the number of calls in a turn, if each takes `seconds`."""
+  return min(max(round(turn_seconds / max(seconds, 1e-9)), 1), _MAX_CALLS)
 
 
 def time_all(
@@ -29,8 +29,8 @@ def time_all(
 
   Args:
     request: has the `cases`, and the `deadline`, the `time.monotonic()` after
-      which no other case is begun.
-    measure: returns the figures of a case, such as its `microseconds`.
+      which no other case is started.
+    measure: returns the values of a case, such as its `microseconds`.
   """
   for case in request['cases']:
     row = {'case': case['case']}
@@ -38,9 +38,9 @@ def time_all(
       yield row | {'missing': 'no time was left'}
       continue
     try:
-      figures = measure(case)
-    except Exception as error:  # of any library: the others still count
+      values = measure(case)
+    except Exception as error:  # from any library; the other cases continue
       yield row | {'failed': describe(error)}
       continue
-    rate = case['least_bytes'] / figures['microseconds'] / 1e3
-    yield row | figures | {'gb_per_sec': rate}
+    rate = case['min_bytes'] / values['microseconds'] / 1e3
+    yield row | values | {'gb_per_sec': rate}

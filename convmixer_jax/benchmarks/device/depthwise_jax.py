@@ -1,9 +1,9 @@
-"""Times depthwise convolutions of JAX: this project's and XLA's.
+"""Times depthwise convolutions in JAX: this project's and XLA's.
 
-A program: it answers one request of `cases.run_cases`. Each case has the
-`shape`, the fields of a `DepthwiseShape`, its `least_bytes`, a `variant`, which
-is 'default', the name of an implementation, or 'lax', and a `product`. It is
-answered by a row, in bfloat16. `turn_seconds` is about how long a timing takes.
+A program that answers one request of `cases.run_cases` with the approximate
+duration of one timing, `turn_seconds`. Each case has a `shape` (the fields of a
+`DepthwiseShape`), its `min_bytes`, a `variant` ('default', the name of an
+implementation, or 'lax') and a `product`. Its row is measured in bfloat16.
 """
 
 import math
@@ -28,9 +28,10 @@ from convmixer_jax.benchmarks.device import (
 def calls_together(
   variant: str, platform: str, kernel_size: int, count: int
 ) -> int:
-  """Returns how many of `count` images a compiled call takes.
+  """Returns how many of `count` images one compiled call processes.
 
-  'shift' takes seconds to compile, and longer to run than to be called: one.
+  One for 'shift', which takes seconds to compile and much longer to run than
+  the overhead of a call.
   """
   if variant == 'default' and platform != 'cpu':
     variant = operations.best_on_accelerator(platform, kernel_size)
@@ -42,16 +43,16 @@ def create_product(
 ) -> Callable[[list[jax.Array], list[jax.Array], jax.Array], list[jax.Array]]:
   """Returns a function of images, gradients and a kernel, to be jitted.
 
-  It computes the product for each of several images `[B, H, W, C]`, so that one
-  call keeps the device busy for longer than the call itself takes, and what is
-  read is not in a cache. The kernel `[k, k, C]` is float32, as parameters are.
+  It computes the product for each of several images `[B, H, W, C]`, so that the
+  work of one call takes longer than its overhead, and its inputs are not in a
+  cache. The kernel `[k, k, C]` is float32, like parameters.
   """
   convolve = lax_depthwise.convolve
   if variant != 'lax':
     name = None if variant == 'default' else variant
-    convolve = partial(kernels.depthwise_conv, implementation=name)
+    convolve = partial(kernels.depthwise_conv, backend=name)
 
-  def one(x, dy, kernel):
+  def compute(x, dy, kernel):
     if product == 'forward':
       return convolve(x, kernel)
     if product == 'kernel gradient':
@@ -61,7 +62,7 @@ def create_product(
     return pull(dy)[0]
 
   return lambda xs, dys, kernel: [
-    one(x, dy, kernel) for x, dy in zip(xs, dys, strict=True)
+    compute(x, dy, kernel) for x, dy in zip(xs, dys, strict=True)
   ]
 
 
@@ -76,26 +77,26 @@ def _time(case, turn_seconds, buffers):
     for i in range(0, len(xs), together)
   ]
 
-  def go_through(count):
+  def run_turns(count):
     for _ in range(count):
       for group in groups:
         results = function(*group)
     return jax.block_until_ready(results)
 
   start = time.perf_counter()
-  results = go_through(1)
+  results = run_turns(1)
   first = time.perf_counter()
-  # A single value: whether all are right is what correctness.py finds out.
+  # Only one value, since correctness.py checks all of them.
   finite = math.isfinite(float(results[0][(0,) * results[0].ndim]))
   del results
   second = time.perf_counter()
-  go_through(1)
+  run_turns(1)
   seconds = time.perf_counter() - second
   calls = depthwise_cases.count_calls(seconds, turn_seconds)
   turns = []
   for _ in range(depthwise_cases.TURNS):
     start_of_turn = time.perf_counter()
-    go_through(calls)
+    run_turns(calls)
     turns.append((time.perf_counter() - start_of_turn) / calls / len(xs))
   return {
     'microseconds': 1e6 * statistics.median(turns),
@@ -105,8 +106,8 @@ def _time(case, turn_seconds, buffers):
 
 
 def _create_buffers() -> Callable[[dict[str, int]], Any]:
-  """Returns what draws the arrays of a shape, and keeps them for the next."""
-  kept: dict[str, Any] = {}
+  """Returns a function that draws the arrays of a shape, with a cache."""
+  cached: dict[str, Any] = {}
 
   @partial(jax.jit, static_argnums=(1, 2))
   def draw(rng, size, dtype):
@@ -114,16 +115,16 @@ def _create_buffers() -> Callable[[dict[str, int]], Any]:
 
   def buffers(shape):
     key = str(shape)
-    if key not in kept:
-      kept.clear()
+    if key not in cached:
+      cached.clear()
       size = (shape['batch'], *[shape['side']] * 2, shape['channels'])
       count = depthwise_cases.BUFFERS
       rngs = jax.random.split(jax.random.key(0), 2 * count + 1)
       images = [draw(rng, size, jnp.bfloat16) for rng in rngs[:-1]]
       kernel_size = (*[shape['kernel_size']] * 2, shape['channels'])
       kernel = draw(rngs[-1], kernel_size, jnp.float32)
-      kept[key] = images[:count], images[count:], kernel
-    return kept[key]
+      cached[key] = images[:count], images[count:], kernel
+    return cached[key]
 
   return buffers
 

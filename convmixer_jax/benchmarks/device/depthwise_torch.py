@@ -1,9 +1,8 @@
-"""Times depthwise convolutions of PyTorch, in channels_last and in NCHW.
+"""Times depthwise convolutions in PyTorch, in channels_last and in NCHW.
 
-A program for another Python; needs only PyTorch, and this package on the
-PYTHONPATH. Request and answers
-are those of `depthwise_jax.py`; the variants are 'PyTorch NHWC' and 'PyTorch
-NCHW'.
+A program for another Python; it needs only PyTorch, and this package on the
+PYTHONPATH. Request and answers are those of `depthwise_jax.py`; the variants
+are 'PyTorch NHWC' and 'PyTorch NCHW'.
 """
 
 import statistics
@@ -22,7 +21,7 @@ def _time(case, turn_seconds, buffers):
   images, gradients, kernel = buffers(shape, nhwc)
   call = _create_call(case['product'], shape, kernel)
 
-  def go_through(turns):
+  def run_turns(turns):
     for _ in range(turns):
       for x, dy in zip(images, gradients, strict=True):
         result = call(x, dy)
@@ -30,10 +29,10 @@ def _time(case, turn_seconds, buffers):
 
   wait = _wait if images[0].is_cuda else lambda: None
   start = time.perf_counter()
-  result = go_through(1)
+  result = run_turns(1)
   wait()
   first = time.perf_counter()
-  go_through(1)
+  run_turns(1)
   wait()
   seconds = time.perf_counter() - first
   count = depthwise_cases.count_calls(seconds, turn_seconds)
@@ -42,13 +41,13 @@ def _time(case, turn_seconds, buffers):
     if images[0].is_cuda:
       begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
       begin.record()
-      go_through(count)
+      run_turns(count)
       end.record()
       end.synchronize()
       elapsed = begin.elapsed_time(end) / 1e3
     else:
       start_of_turn = time.perf_counter()
-      go_through(count)
+      run_turns(count)
       elapsed = time.perf_counter() - start_of_turn
     turns.append(elapsed / count / len(images))
   return {
@@ -100,13 +99,13 @@ def _create_call(
 
 
 def _create_buffers() -> Callable[[dict[str, int], bool], Any]:
-  """Returns what draws the arrays of a shape, and keeps them for the next."""
+  """Returns a function that draws the arrays of a shape, with a cache."""
   import torch
 
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  torch.backends.cudnn.benchmark = True  # of several algorithms, the fastest
+  torch.backends.cudnn.benchmark = True  # choose the fastest algorithm
   torch.manual_seed(0)
-  kept: dict[str, Any] = {}
+  cached: dict[str, Any] = {}
 
   def draw(size, layout):
     array = torch.randn(size, device=device, dtype=torch.bfloat16)
@@ -114,16 +113,16 @@ def _create_buffers() -> Callable[[dict[str, int], bool], Any]:
 
   def buffers(shape, nhwc):
     key = f'{shape} {nhwc}'
-    if key not in kept:
-      kept.clear()
+    if key not in cached:
+      cached.clear()
       layout = torch.channels_last if nhwc else torch.contiguous_format
       size = (shape['batch'], shape['channels'], *[shape['side']] * 2)
       count = depthwise_cases.BUFFERS
       arrays = [draw(size, layout) for _ in range(2 * count)]
       kernel_size = (shape['channels'], 1, *[shape['kernel_size']] * 2)
       kernel = draw(kernel_size, layout)
-      kept[key] = arrays[:count], arrays[count:], kernel
-    return kept[key]
+      cached[key] = arrays[:count], arrays[count:], kernel
+    return cached[key]
 
   return buffers
 

@@ -1,4 +1,4 @@
-"""The stages that look at the device and at single operations."""
+"""The stages that measure the device and single operations, and run tests."""
 
 import dataclasses
 import importlib.util
@@ -56,7 +56,7 @@ def measure_machine(session: Session) -> None:
     'product_size': settings.product_size,
     'on_cpu': settings.on_cpu,
   }
-  # The rest depends on what it says: it may use more than its share.
+  # The other stages depend on the result: this one may exceed its share.
   seconds = max(session.budget.left('machine'), 60.0)
   command = session.jax_command('ceilings')
 
@@ -68,7 +68,7 @@ def measure_machine(session: Session) -> None:
 
 
 def read_nvidia_smi(session: Session) -> list[dict[str, str]]:
-  """Returns what nvidia-smi says of each GPU; [] where it is not there."""
+  """Returns the properties of each GPU by nvidia-smi; [] if not installed."""
   if not shutil.which('nvidia-smi'):
     return []
   command = [
@@ -89,7 +89,7 @@ def read_nvidia_smi(session: Session) -> list[dict[str, str]]:
 
 
 def check_correctness(session: Session) -> None:
-  """Compares every implementation with its reference."""
+  """Compares each implementation with its reference."""
   settings, seconds = session.settings, session.budget.left('correctness')
   request = {
     'checks': [dataclasses.asdict(shape) for shape in settings.checks],
@@ -104,7 +104,7 @@ def check_correctness(session: Session) -> None:
 
 
 def _run_sanitizer(session):
-  """Looks for races in the kernels of this project, on a tiny shape."""
+  """Searches for data races in this project's kernels, on a tiny shape."""
   row = {'check': 'compute-sanitizer', 'output': 'races'}
   if not shutil.which('compute-sanitizer'):
     reason = 'there is no compute-sanitizer on the PATH'
@@ -129,12 +129,13 @@ def _run_sanitizer(session):
 def time_depthwise(session: Session) -> None:
   """Times the depthwise convolutions, this project's default first."""
 
-  def others(shape):
+  def other_implementations(shape):
     return implementations(session.platform, shape.kernel_size)[1:]
 
   command = session.jax_command('depthwise_jax')
   torch = session.torch_command('depthwise_torch')
-  _time_variants(session, command, [lambda _: ['default', 'lax'], others], 0.5)
+  groups = [lambda _: ['default', 'lax'], other_implementations]
+  _time_variants(session, command, groups, 0.5)
   layouts = ['PyTorch NHWC', 'PyTorch NCHW']
   if session.torch_missing:
     for name in layouts:
@@ -154,9 +155,9 @@ def time_depthwise(session: Session) -> None:
 def _time_variants(
   session, command, groups, share, renamed=None, **environment
 ):
-  """Times groups of variants on all shapes, within a share of what is left.
+  """Times groups of variants on all shapes, within a share of the time left.
 
-  A group is a function of a shape, and returns names.
+  A group is a function that returns the names of variants for a shape.
   """
   shapes = session.settings.depthwise
   pairs = [
@@ -167,7 +168,7 @@ def _time_variants(
   ]
   name = renamed or ', '.join(dict.fromkeys(variant for _, variant in pairs))
   seconds = share * session.budget.left('depthwise')
-  if seconds < session.settings.least_seconds:
+  if seconds < session.settings.min_seconds:
     session.rows.add('depthwise', variant=name, missing='no time was left')
     return
   cases = [
@@ -179,7 +180,7 @@ def _time_variants(
       },
       {
         'shape': dataclasses.asdict(shape),
-        'least_bytes': shape.least_bytes,
+        'min_bytes': shape.min_bytes,
         'variant': variant,
         'product': product,
       },
@@ -222,15 +223,15 @@ def judge_tests(output: Output) -> dict[str, Any]:
   """Returns whether the tests `passed`, or why that is not known.
 
   Args:
-    output: of pytest with `-v`.
+    output: output of pytest with `-v`.
   """
   note = f'pytest {output.outcome}: {output.last_line}'
-  # A test that failed before pytest was killed counts.
+  # A test that failed before pytest was killed counts as failed.
   failed = any(
     re.search(r'::.* (FAILED|ERROR)\b', text) for _, text in output.lines
   )
   crashed = output.status is not None and output.status < 0
-  # With status 2 a module cannot be imported.
+  # Status 2: a module cannot be imported.
   if failed or crashed or output.status in (1, 2):
     return {'passed': False, 'note': note}
   if output.status == 0 and re.search(r'\b\d+ passed', output.last_line):

@@ -1,8 +1,8 @@
 """Makes batches of CIFAR-10 without a device, to time the input alone.
 
-A program: it answers one request, a line of JSON with `config`, what is other
-than in configs/cifar10.py by dotted key, and `seconds`, about how long batches
-are counted.
+A program that answers one request, a line of JSON with `config`, the changes of
+configs/cifar10.py by dotted key, and `seconds`, the approximate time in which
+batches are counted.
 """
 
 import itertools
@@ -24,7 +24,7 @@ def _work(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
   batches = pipeline.train_batches(source, config)
   next(batches)
   first = time.perf_counter()
-  # What was made ahead does not count.
+  # Prefetched batches do not count.
   for _ in itertools.islice(batches, config.input.prefetch):
     pass
   count, begin = 0, time.perf_counter()

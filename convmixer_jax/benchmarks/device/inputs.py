@@ -1,4 +1,4 @@
-"""Checks what a run is given, before anything is measured or written."""
+"""Checks the arguments of a run, before anything is measured or written."""
 
 import os
 import pathlib
@@ -16,13 +16,13 @@ def check_inputs(
   """Checks the paths of a run.
 
   Args:
-    directory: where the results are to go.
-    cifar10: a tar of images as split/label/name.jpg, or None.
-    data_dir: where TFDS has CIFAR-10 prepared, or None.
+    directory: directory for the results.
+    cifar10: a tar of images named split/label/name.jpg, or None.
+    data_dir: a directory of TFDS with a prepared CIFAR-10, or None.
 
   Raises:
     UserError: the directory cannot be written to, or has the results of another
-      run; the tar or the data set is not there, or not as it should be.
+      run; the tar or the data set does not exist or is not valid.
   """
   if (directory / 'rows.jsonl').exists():
     raise UserError(

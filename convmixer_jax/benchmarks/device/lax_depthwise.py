@@ -1,4 +1,4 @@
-"""A depthwise convolution by XLA's convolution: reference and contender."""
+"""Depthwise convolution by `lax.conv_general_dilated`, for comparison."""
 
 import jax
 from jax import lax
@@ -7,9 +7,9 @@ from jax import lax
 def convolve(
   x: jax.Array, kernel: jax.Array, precision: lax.Precision | None = None
 ) -> jax.Array:
-  """Convolves x `[B, H, W, C]` with kernel `[k, k, C]`, padded to "same".
+  """Convolves x `[B, H, W, C]` with kernel `[k, k, C]` and "same" padding.
 
-  The kernel is cast to x's dtype, which the result has too.
+  The kernel is cast to the dtype of x, which is also that of the result.
   """
   size, _, channels = kernel.shape
   return lax.conv_general_dilated(

@@ -1,7 +1,7 @@
 """The operations whose implementations are compared with references.
 
-A new implementation appears here by its name in `kernels.IMPLEMENTATIONS`: all
-but those in `PLAIN` count as kernels for GPUs, which also run under NVIDIA's
+New names in `kernels.BACKENDS` are compared automatically: all but those in
+`PLAIN` count as kernels for GPUs, which also run under NVIDIA's
 compute-sanitizer.
 """
 
@@ -17,9 +17,9 @@ from jax import lax
 from convmixer_jax import kernels
 from convmixer_jax.benchmarks.device import lax_depthwise, references
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
-from convmixer_jax.kernels.depthwise import best_on_gpu
+from convmixer_jax.kernels.backends import best_xla_form_on_gpu
 
-PLAIN = ('native', 'shift', 'xla')
+PLAIN = ('cpu', 'shift', 'xla')
 _GROUP_SIZE, _EPSILON = 2, 1e-5
 
 Named = dict[str, jax.Array]
@@ -30,16 +30,16 @@ class Check:
   """An operation on arrays of one shape.
 
   Attributes:
-    operation: its name.
-    shape: of the images, as text.
-    implementations: names, or None for the default.
-    sizes: of the arrays it takes; those with four axes and `kernels` have the
-      dtype of the images' values.
-    rounded: numbers of the arrays that are rounded to the images' dtype.
+    operation: name of the operation.
+    shape: shape of the images, as text.
+    implementations: names of implementations, or None for the default.
+    sizes: shapes of the arrays; those with four axes have the dtype of the
+      images, the others are float32.
+    rounded: indices of the arrays whose values are rounded to that dtype.
     run: computes named outputs, given the implementation and the arrays.
     reference: computes the same outputs in higher precision.
-    on_host: whether the reference takes NumPy's float64, else the device's
-      float32.
+    on_host: whether the reference is computed in float64 by NumPy, else in
+      float32 on the device.
   """
 
   operation: str
@@ -53,29 +53,29 @@ class Check:
 
 
 def implementations(platform: str, kernel_size: int) -> list[str | None]:
-  """Returns the default, as None, and the names of all others of a platform.
+  """Returns None for the default, and the names of the other implementations.
 
   Args:
     platform: 'cpu', 'gpu' or 'tpu'.
-    kernel_size: side of the depthwise kernels, which the default depends on.
+    kernel_size: side of the depthwise kernels; it decides the default.
   """
-  if platform == 'cpu':  # here all of them are cheap to check
-    return [None, *(name for name in kernels.IMPLEMENTATIONS if name in PLAIN)]
+  if platform == 'cpu':  # checking all of them takes little time here
+    return [None, *(name for name in kernels.BACKENDS if name in PLAIN)]
   names = {'shift', 'xla', *custom_kernels(platform)}
   names -= {best_on_accelerator(platform, kernel_size)}
-  return [None, *(name for name in kernels.IMPLEMENTATIONS if name in names)]
+  return [None, *(name for name in kernels.BACKENDS if name in names)]
 
 
 def best_on_accelerator(platform: str, kernel_size: int) -> str:
   """Returns the implementation that is the default on 'gpu' or 'tpu'."""
-  return best_on_gpu(kernel_size) if platform == 'gpu' else 'xla'
+  return best_xla_form_on_gpu(kernel_size) if platform == 'gpu' else 'xla'
 
 
 def custom_kernels(platform: str) -> list[str]:
-  """Returns the implementations that are kernels for an accelerator."""
+  """Returns the names of implementations that are kernels for a GPU."""
   if platform != 'gpu':
     return []
-  return [name for name in kernels.IMPLEMENTATIONS if name not in PLAIN]
+  return [name for name in kernels.BACKENDS if name not in PLAIN]
 
 
 def create_checks(
@@ -83,16 +83,16 @@ def create_checks(
   on_host: Sequence[DepthwiseShape],
   on_device: Sequence[DepthwiseShape],
 ) -> list[Check]:
-  """Returns what is to be compared.
+  """Returns the checks of all operations.
 
   Args:
     platform: 'cpu', 'gpu' or 'tpu'.
-    on_host: shapes of the depthwise convolution whose reference is computed in
-      float64 on the host; the other operations are compared on the first.
-    on_device: shapes whose reference is a convolution of XLA's in float32 on
-      the device; the depthwise convolution only, in bfloat16.
+    on_host: shapes of the depthwise convolution with a reference in float64 on
+      the host; the other operations are checked with the first shape.
+    on_device: shapes of the depthwise convolution with a reference on the
+      device, XLA's convolution in float32; checked in bfloat16 only.
   """
-  # Only a CPU has two implementations of the others.
+  # Only CPUs have two implementations of the other operations.
   others = [None, 'xla'] if platform == 'cpu' else [None]
   checks = [
     _depthwise(shape, implementations(platform, shape.kernel_size), is_on_host)
@@ -117,7 +117,7 @@ def _kernel(shape: DepthwiseShape) -> tuple[int, int, int]:
 
 def _depthwise(shape, names, on_host):
   def run(implementation, x, kernel, bias, dy):
-    convolve = partial(kernels.depthwise_conv, implementation=implementation)
+    convolve = partial(kernels.depthwise_conv, backend=implementation)
     return _with_gradients(
       convolve, (x, kernel, bias), dy, ('input', 'kernel', 'bias')
     )
@@ -136,7 +136,7 @@ def _depthwise(shape, names, on_host):
 
 
 def _depthwise_by_xla(x, kernel, bias, dy):
-  """The reference on the device: all operands are float32."""
+  """Computes the reference on the device, from float32 arrays."""
 
   def convolve(x, kernel, bias):
     y = lax_depthwise.convolve(x, kernel, lax.Precision.HIGHEST)
@@ -148,7 +148,7 @@ def _depthwise_by_xla(x, kernel, bias, dy):
 
 
 def _batch_norm(shape, activation, names):
-  how = {
+  options = {
     'activation': activation,
     'group_size': _GROUP_SIZE if shape.batch % _GROUP_SIZE == 0 else 1,
     'epsilon': _EPSILON,
@@ -157,7 +157,9 @@ def _batch_norm(shape, activation, names):
   def run(implementation, x, bias, scale, offset, residual, dy):
     def normalise(x, bias, scale, offset):
       return kernels.activation_batch_norm(
-        x, bias, scale, offset, residual, implementation=implementation, **how
+        *(x, bias, scale, offset, residual),
+        backend=implementation,
+        **options,
       )[0]
 
     inputs = x, bias, scale, offset
@@ -172,14 +174,14 @@ def _batch_norm(shape, activation, names):
     (images, vector, vector, vector, images, images),
     (0, 4, 5),
     run,
-    partial(references.batch_norm, **how),
+    partial(references.batch_norm, **options),
   )
 
 
 def _mixer(shape, activation, names):
   def run(implementation, *arrays):
-    y = kernels.mix(
-      *arrays, activation=activation, implementation=implementation
+    y = kernels.fused_mixer(
+      *arrays, activation=activation, backend=implementation
     )
     return {'forward': y}
 
@@ -197,7 +199,7 @@ def _mixer(shape, activation, names):
 
 def _linear(shape, names):
   def run(implementation, x, kernel, dy):
-    multiply = partial(kernels.linear, implementation=implementation)
+    multiply = partial(kernels.linear, backend=implementation)
     return _with_gradients(multiply, (x, kernel), dy, ('input', 'kernel'))
 
   images, columns = _images(shape), shape.channels // 2
@@ -225,26 +227,26 @@ def _with_gradients(function, inputs, dy, names) -> Named:
 def draw(
   check: Check, dtype: jnp.dtype, rng: np.random.Generator
 ) -> list[jax.Array]:
-  """Draws the arrays that a check takes, from the normal distribution.
+  """Draws the arrays of a check from the normal distribution.
 
-  Those that are images have the dtype; the others are float32, as parameters
-  are, but have values that the dtype holds where the operation rounds them.
+  Images have the given dtype. The others are float32, like parameters, but
+  their values are rounded to that dtype where the operation rounds them.
   """
 
-  def give_dtype(arrays):
+  def convert(arrays):
     for number, array in enumerate(arrays):
       if number in check.rounded:
         array = array.astype(dtype)
       yield array if array.ndim == 4 else array.astype(np.float32)
 
-  if check.on_host:  # small: nothing is to be compiled for it
+  if check.on_host:  # small arrays are not worth a compilation
     arrays = [rng.standard_normal(size, np.float32) for size in check.sizes]
-    return jax.device_put(list(give_dtype(arrays)))
+    return jax.device_put(list(convert(arrays)))
 
   @jax.jit
   def draw_all(key):
     keys = jax.random.split(key, len(check.sizes))
     arrays = map(jax.random.normal, keys, check.sizes)
-    return list(give_dtype(arrays))
+    return list(convert(arrays))
 
   return draw_all(jax.random.key(rng.integers(2**32)))

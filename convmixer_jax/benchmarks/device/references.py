@@ -1,4 +1,4 @@
-"""The operations in float64 on the host, written as the textbooks have them."""
+"""Reference implementations in float64 on the host, as in textbooks."""
 
 import numpy as np
 from scipy import special
@@ -9,15 +9,15 @@ Arrays = tuple[np.ndarray, ...]
 def depthwise(
   x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, dy: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """Correlates x `[B, H, W, C]` with kernel `[k, k, C]`; and the gradients.
+  """Correlates x `[B, H, W, C]` with kernel `[k, k, C]`, with gradients.
 
   Returns:
-    `forward`, and given dy the `input gradient`, `kernel gradient` and `bias
-    gradient`.
+    `forward`, and for the gradient dy of the output the `input gradient`,
+    `kernel gradient` and `bias gradient`.
   """
   size, (_, height, width, _) = kernel.shape[0], x.shape
-  low = (size - 1) // 2
-  pad = (low, size - 1 - low)
+  pad_before = (size - 1) // 2
+  pad = (pad_before, size - 1 - pad_before)
   padded = np.pad(x, ((0, 0), pad, pad, (0, 0)))
   y = np.zeros_like(x) + bias
   dpadded, dkernel = np.zeros_like(padded), np.zeros_like(kernel)
@@ -27,10 +27,11 @@ def depthwise(
       y += padded[window] * kernel[i, j]
       dpadded[window] += dy * kernel[i, j]
       dkernel[i, j] = np.sum(padded[window] * dy, (0, 1, 2))
-  inside = (slice(None), slice(low, low + height), slice(low, low + width))
+  rows = slice(pad_before, pad_before + height)
+  columns = slice(pad_before, pad_before + width)
   return {
     'forward': y,
-    'input gradient': dpadded[inside],
+    'input gradient': dpadded[:, rows, columns],
     'kernel gradient': dkernel,
     'bias gradient': dy.sum((0, 1, 2)),
   }
@@ -48,24 +49,25 @@ def batch_norm(
   group_size: int,
   epsilon: float,
 ) -> dict[str, np.ndarray]:
-  """Computes `BatchNorm(activation(x + bias)) + residual`, and the gradients.
+  """Computes `BatchNorm(activation(x + bias)) + residual`, with gradients.
 
   Returns:
-    `forward`, and given dy the gradients of x, bias, scale and offset.
+    `forward`, and for the gradient dy of the output the gradients of x, bias,
+    scale and offset.
   """
   groups = (-1, group_size, *x.shape[1:])
-  over = (1, 2, 3)
+  axes = (1, 2, 3)
   a, slope = _activate(x + bias, activation)
   a = a.reshape(groups)
   dy_groups = dy.reshape(groups)
-  deviation = np.sqrt(a.var(over, keepdims=True) + epsilon)
-  normal = (a - a.mean(over, keepdims=True)) / deviation
+  deviation = np.sqrt(a.var(axes, keepdims=True) + epsilon)
+  normal = (a - a.mean(axes, keepdims=True)) / deviation
   y = (normal * scale + offset).reshape(x.shape) + residual
   dnormal = dy_groups * scale
   da = (
     dnormal
-    - dnormal.mean(over, keepdims=True)
-    - normal * (dnormal * normal).mean(over, keepdims=True)
+    - dnormal.mean(axes, keepdims=True)
+    - normal * (dnormal * normal).mean(axes, keepdims=True)
   ) / deviation
   dx = da.reshape(x.shape) * slope
   return {
@@ -88,7 +90,7 @@ def mixer(
   *,
   activation: str,
 ) -> dict[str, np.ndarray]:
-  """Computes what `kernels.mix` does, as `forward`."""
+  """Computes what `kernels.fused_mixer` does, as `forward`."""
   x = _activate(p + p_bias, activation)[0] * p_factor + p_shift
   y = depthwise(x, kernel, bias, np.zeros_like(x))['forward']
   return {'forward': x + _activate(y, activation)[0] * factor}
@@ -97,7 +99,7 @@ def mixer(
 def linear(
   x: np.ndarray, kernel: np.ndarray, dy: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """Computes `x @ kernel` of x `[..., I]`, and the gradients given dy."""
+  """Computes `x @ kernel` for x `[..., I]`, with gradients for dy."""
   rows, dy_rows = (array.reshape(-1, array.shape[-1]) for array in (x, dy))
   return {
     'forward': x @ kernel,
@@ -107,7 +109,7 @@ def linear(
 
 
 def _activate(x, activation):
-  """Returns activation and slope."""
+  """Returns the activation and its derivative."""
   if activation == 'relu':
     return np.maximum(x, 0.0), (x > 0).astype(x.dtype)
   normal = special.ndtr(x)

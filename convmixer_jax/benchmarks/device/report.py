@@ -1,4 +1,4 @@
-"""Tables of the rows that a run has so far, as Markdown."""
+"""Formats the rows of a run as Markdown tables."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,8 +10,8 @@ from convmixer_jax.benchmarks.device.settings import STAGES
 _KINDS = {'train': 'Training step', 'forward': 'Inference'}
 
 
-def results(rows: Sequence[Row]) -> str:
-  """Returns all tables; a part of which there are no rows is left out."""
+def format_results(rows: Sequence[Row]) -> str:
+  """Returns all tables; parts without rows are omitted."""
   parts = [
     '# Benchmark of a device',
     _machine(_of(rows, 'machine')),
@@ -20,8 +20,8 @@ def results(rows: Sequence[Row]) -> str:
     *(_models(_of(rows, 'models'), kind) for kind in _KINDS),
     _cifar10(_of(rows, 'cifar10')),
     _tests(_of(rows, 'tests')),
-    _named(rows, 'failed', 'Failed'),
-    _named(rows, 'missing', 'Left out'),
+    _reasons(rows, 'failed', 'Failed'),
+    _reasons(rows, 'missing', 'Not measured'),
   ]
   return '\n\n'.join(part for part in parts if part) + '\n'
 
@@ -38,7 +38,7 @@ def _copy_rate(rows):
 def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
   """Returns a table in Markdown."""
   rows = [header, ['---'] * len(header), *lines]
-  # What a library says may have a bar in it.
+  # Messages of libraries may contain a bar.
   cells = [[str(cell).replace('|', '\\|') for cell in row] for row in rows]
   return '\n'.join(f'| {" | ".join(row)} |' for row in cells)
 
@@ -80,8 +80,8 @@ def _correctness(rows):
   if not checked and not failed:
     return ''
   wrong = [row for row in checked if not row['passed']]
-  said = (
-    f'{len(checked) - len(wrong)} right, {len(wrong)} wrong, '
+  summary = (
+    f'{len(checked) - len(wrong)} correct, {len(wrong)} wrong, '
     f'{len(failed)} failed.'
   )
   worst: dict[tuple[str, ...], Row] = {}
@@ -90,7 +90,7 @@ def _correctness(rows):
       continue
     keys = ('check', 'implementation', 'dtype', 'output')
     key = tuple(row[name] for name in keys)
-    if key not in worst or _size(row) > _size(worst[key]):
+    if key not in worst or _error(row) > _error(worst[key]):
       worst[key] = row
   groups: dict[tuple[str, ...], list[Row]] = {}
   for key, row in worst.items():
@@ -98,7 +98,7 @@ def _correctness(rows):
   lines = [
     (
       *key,
-      ', '.join(f'{row["output"]} {_size(row):.1e}' for row in group),
+      ', '.join(f'{row["output"]} {_error(row):.1e}' for row in group),
       f'{group[0]["limit"]:.0e}',
       'yes' if all(row['passed'] for row in group) else '**no**',
     )
@@ -114,12 +114,12 @@ def _correctness(rows):
   )
   notes = [f'{row["check"]}: {row["note"]}' for row in checked if 'note' in row]
   return '\n\n'.join(
-    ['## Correctness', said, table(header, lines), '\n'.join(notes)]
+    ['## Correctness', summary, table(header, lines), '\n'.join(notes)]
   ).strip()
 
 
-def _size(row):
-  """Returns the error; None stands for one that is not finite."""
+def _error(row):
+  """Returns the relative error; None in a row means that it is not finite."""
   error = row['relative_error']
   return math.inf if error is None else error
 
@@ -133,8 +133,8 @@ def _depthwise(rows, gb_per_sec):
   parts = ['## Depthwise convolutions, bfloat16']
   if gb_per_sec:
     parts.append(
-      'Microseconds; in brackets GB/s, and the share of the memory floor: what '
-      f'is read and written once, at {gb_per_sec:,.1f} GB/s.'
+      'Microseconds; in brackets GB/s, and the share of the peak rate of a '
+      f'copy, {gb_per_sec:,.1f} GB/s; each array is counted once.'
     )
   for shape in shapes:
     own = [row for row in timed if row['depthwise'] == shape]
@@ -166,12 +166,12 @@ def _models(rows, kind):
   timed = [row for row in rows if row.get('kind') == kind and 'seconds' in row]
   if not timed:
     return ''
-  ours = {}  # the loop over blocks where nothing else was measured
-  for contender in ('this project, scan', 'this project'):
+  ours = {}  # with scan only where the network was not measured without
+  for framework in ('this project, scan', 'this project'):
     ours |= {
       row['network']: row['seconds']
       for row in timed
-      if row['contender'] == contender
+      if row['framework'] == framework
     }
   networks = list(dict.fromkeys(row['network'] for row in timed))
   lines = []
@@ -180,7 +180,7 @@ def _models(rows, kind):
     lines.append(
       (
         row['network'],
-        row['contender'],
+        row['framework'],
         f'{row["images_per_sec"]:,.1f}',
         f'{1e3 * row["seconds"]:,.2f}',
         f'{row["seconds"] / own:.2f}' if own else '',
@@ -193,7 +193,7 @@ def _models(rows, kind):
     )
   header = (
     'network',
-    'contender',
+    'framework',
     'images/s',
     'ms',
     'time/ours',
@@ -226,8 +226,8 @@ def _cifar10(rows):
 def _training_lines(row):
   lines = [
     ('epochs', row['epochs']),
-    ('other than configs/cifar10.py', row['changes'] or 'nothing'),
-    ('seconds in all', f'{row["total_seconds"]:.1f}'),
+    ('changes of configs/cifar10.py', row['changes'] or 'none'),
+    ('total seconds', f'{row["total_seconds"]:.1f}'),
   ]
   for name, seconds in row.get('seconds', {}).items():
     lines.append((f'seconds of {name}', f'{seconds:.1f}'))
@@ -252,11 +252,11 @@ def _tests(rows):
   return '\n\n'.join(['## Tests marked `gpu`', *notes]) if notes else ''
 
 
-def _named(rows, key, title):
-  """Names what failed or was left out, and why."""
+def _reasons(rows, key, title):
+  """Lists what failed or was not measured, and why."""
   names = (
     'network',
-    'contender',
+    'framework',
     'kind',
     'check',
     'shape',
@@ -279,4 +279,4 @@ def _named(rows, key, title):
   ]
   if not lines:
     return ''
-  return f'## {title}\n\n{table(("stage", "what", "why"), lines)}'
+  return f'## {title}\n\n{table(("stage", "case", "reason"), lines)}'

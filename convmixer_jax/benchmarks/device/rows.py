@@ -1,4 +1,4 @@
-"""What a run has measured so far: in memory, and on disk at once."""
+"""The results of a run as rows, in memory and in a file."""
 
 import contextlib
 import json
@@ -12,26 +12,26 @@ Row = dict[str, Any]
 
 
 class Rows:
-  """A list of rows, each of which is on disk when `add` returns.
+  """A list of rows; each is on disk when `add` returns.
 
   Attributes:
-    all: the rows, oldest first. Each has its `stage`, and `at`, the seconds
-      from the start of the run.
+    all: the rows, oldest first. Each has its `stage`, and as `at` the seconds
+      since the start of the run.
   """
 
   def __init__(self, path: pathlib.Path, clock: Callable[[], float]):
-    """Creates the file, which must not be there.
+    """Creates the file, which must not exist.
 
     Args:
-      path: of a file with a line of JSON for each row.
-      clock: returns the seconds from the start of the run.
+      path: path of the file, which gets a line of JSON for each row.
+      clock: returns the seconds since the start of the run.
     """
     self.all: list[Row] = []
     self._clock = clock
     self._file = path.open('x')
 
   def add(self, stage: str, **values: Any) -> None:
-    """Adds a row, and prints it; a number that is not finite becomes None."""
+    """Adds and prints a row; numbers that are not finite become None."""
     at = round(self._clock(), 1)
     row = _without_nan({'stage': stage, 'at': at, **values})
     self.all.append(row)
@@ -39,11 +39,11 @@ class Rows:
     self._file.write(text + '\n')
     self._file.flush()
     os.fsync(self._file.fileno())
-    with contextlib.suppress(OSError):  # who reads it may be gone
+    with contextlib.suppress(OSError):  # the reader may have closed the pipe
       print(text, flush=True)
 
-  def of(self, stage: str, *keys: str) -> list[Row]:
-    """Returns the rows of a stage that have all these keys."""
+  def select(self, stage: str, *keys: str) -> list[Row]:
+    """Returns the rows of a stage that have all given keys."""
     return [
       row
       for row in self.all
@@ -56,11 +56,11 @@ class Rows:
 
 
 def _without_nan(value):
-  """Replaces numbers that are not finite, which JSON does not have, by None."""
+  """Replaces numbers that are not finite by None, since JSON has none."""
   if isinstance(value, dict):
-    return {key: _without_nan(one) for key, one in value.items()}
+    return {key: _without_nan(item) for key, item in value.items()}
   if isinstance(value, list | tuple):
-    return [_without_nan(one) for one in value]
+    return [_without_nan(item) for item in value]
   if isinstance(value, float) and not math.isfinite(value):
     return None
   return value

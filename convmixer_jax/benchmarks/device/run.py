@@ -1,4 +1,4 @@
-"""Goes through the stages, and leaves what there is at any moment."""
+"""Runs the stages, and writes the results after each."""
 
 import contextlib
 import os
@@ -38,20 +38,19 @@ def choose_stages(only: Sequence[str], skip: Sequence[str]) -> list[str]:
   """Returns the stages to run, in their order.
 
   Raises:
-    UserError: a name is unknown, or none is left.
+    UserError: a name is unknown, or no stage remains.
   """
   for name in [*only, *skip]:
     if name not in STAGES:
       raise UserError(
-        f'there is no stage {name!r}; there are {", ".join(STAGES)}'
+        f'there is no stage {name!r}; the stages are {", ".join(STAGES)}'
       )
   chosen = [
     name for name in STAGES if name not in skip and (name in only or not only)
   ]
   if not chosen:
     raise UserError(
-      f'no stage is left; there are {", ".join(STAGES)}, and --only and --skip '
-      'leave out all'
+      f'no stage remains; --only and --skip exclude all of {", ".join(STAGES)}'
     )
   return chosen
 
@@ -64,10 +63,10 @@ _NO_ACCELERATOR = (
 
 
 class Terminated(BaseException):
-  """SIGTERM or SIGHUP came.
+  """The process received SIGTERM or SIGHUP.
 
   Attributes:
-    status: the exit status that a shell gives to the signal.
+    status: the exit status that a shell reports for the signal.
   """
 
   def __init__(self, number: int):
@@ -88,30 +87,30 @@ def run(
   """Runs stages, in their order, and writes the results.
 
   Args:
-    settings: what is measured.
-    directory: where the results go, new or without `rows.jsonl`. Each row is
-      in `rows.jsonl` when it exists, and after each stage there are
-      `results.md`, `throughput.png` and `log.txt`.
-    stages: names of those to run.
-    budget_seconds: after which nothing more is begun.
-    torch_python: an interpreter that has PyTorch and timm.
+    settings: sizes, counts and limits.
+    directory: directory for the results, new or without `rows.jsonl`. Each row
+      is appended to `rows.jsonl` immediately; `results.md`, `throughput.png`
+      and `log.txt` are written after each stage.
+    stages: names of the stages to run.
+    budget_seconds: time after which nothing new is started.
+    torch_python: a Python interpreter that has PyTorch and timm.
     cifar10: a tar of CIFAR-10's images as split/label/name.jpg, or None.
-    data_dir: where TFDS has CIFAR-10 prepared, or None.
+    data_dir: a directory of TFDS with a prepared CIFAR-10, or None.
 
   Returns:
-    What of this project is wrong or failed, a line each: outputs, losses,
-    tests, exceptions.
+    The faults of this project (wrong outputs, losses or tests, and exceptions),
+    one line each.
 
   Raises:
-    UserError: a path is not as it should be; nothing was written then.
-    Terminated: SIGTERM or SIGHUP came; the results that there are were written.
-    KeyboardInterrupt: Ctrl-C came; the same holds.
+    UserError: a path is not valid; nothing was written.
+    Terminated: on SIGTERM or SIGHUP, after writing the results so far.
+    KeyboardInterrupt: on Ctrl-C, after writing the results so far.
   """
   cifar10, data_dir = (
     path and os.path.abspath(os.path.expanduser(path))
     for path in (cifar10, data_dir)
   )
-  if os.sep in torch_python:  # programs may start in another directory
+  if os.sep in torch_python:  # programs may run in another directory
     torch_python = os.path.abspath(os.path.expanduser(torch_python))
   inputs.check_inputs(directory, cifar10, data_dir)
   directory.mkdir(parents=True, exist_ok=True)
@@ -140,7 +139,7 @@ def run(
       for stage in shares:
         _run_stage(session, stage)
         reason = None
-        if not session.platform:  # each stage would wait for it again
+        if not session.platform:  # each stage would wait for a device again
           reason = _NO_DEVICE
         elif session.platform == 'cpu' and not settings.on_cpu:
           reason = _NO_ACCELERATOR
@@ -151,7 +150,7 @@ def run(
           break
     except (KeyboardInterrupt, Terminated) as error:
       reason = type(error).__name__ + f' {error}'.rstrip()
-      rows.add('run', missing=f'the rest: {reason}')
+      rows.add('run', missing=f'the remaining stages: {reason}')
       write_results(session)
       raise
     rows.add('run', seconds=budget.used())
@@ -159,12 +158,12 @@ def run(
 
 
 def _run_stage(session, stage):
-  """Runs a stage; what goes wrong in it must not cost the others."""
+  """Runs a stage; its errors do not stop the other stages."""
   try:
     if stage != 'machine' and not session.platform:
       device_stages.find_platform(session)
     left = session.budget.left(stage)
-    if stage != 'machine' and left < session.settings.least_seconds:
+    if stage != 'machine' and left < session.settings.min_seconds:
       session.rows.add(stage, missing='no time was left')
       return
     _FUNCTIONS[stage](session)
@@ -174,32 +173,32 @@ def _run_stage(session, stage):
 
 
 def write_results(session: Session) -> None:
-  """Writes tables and picture of the rows there are."""
+  """Writes the tables and the plot of the rows so far."""
   try:
     _write_results(session)
-  except Exception as error:  # must not cost the stages that are left
+  except Exception as error:  # must not stop the remaining stages
     session.rows.add('run', failed=f'results: {describe(error)}')
 
 
 def _write_results(session):
   rows = session.rows.all
-  (session.directory / 'results.md').write_text(report.results(rows))
+  (session.directory / 'results.md').write_text(report.format_results(rows))
   devices = [row['device'] for row in rows if 'device' in row]
   title = devices[-1] if devices else 'unknown device'
-  figure = picture.throughput(rows, title)
+  figure = picture.plot_throughput(rows, title)
   if figure:
     content = plots.to_png(figure)
     (session.directory / 'throughput.png').write_bytes(content)
 
 
 def find_faults(rows: Rows) -> list[str]:
-  """Returns what of this project is wrong or failed, a line each.
+  """Returns the faults of this project in the rows, one line each.
 
-  What is missing because a process was killed, or not started, is not a fault.
+  Missing results of a process that was killed or not started are not faults.
   """
   faults = []
   for row in rows.all:
-    name = row.get('contender') or row.get('variant') or 'this project'
+    name = row.get('framework') or row.get('variant') or 'this project'
     if name.startswith(('PyTorch', 'plain Flax', 'lax')):
       continue
     names = (
@@ -208,13 +207,13 @@ def find_faults(rows: Rows) -> list[str]:
     )
     details = ', '.join(str(row[name]) for name in names if name in row)
     details = f' ({details})' if details else ''
-    what = row.get('check') or f'{row["stage"]}: {name}'
+    subject = row.get('check') or f'{row["stage"]}: {name}'
     if row.get('passed') is False:
-      faults.append(f'{what} is wrong{details}')
+      faults.append(f'{subject} is wrong{details}')
     if row.get('finite') is False:
-      faults.append(f'{what} is not finite{details}')
+      faults.append(f'{subject} is not finite{details}')
     if 'failed' in row:
-      faults.append(f'{what} failed{details}: {row["failed"]}')
+      faults.append(f'{subject} failed{details}: {row["failed"]}')
   return faults
 
 
@@ -223,14 +222,14 @@ def _terminated_by_signals() -> Iterator[None]:
   numbers = signal.SIGTERM, signal.SIGHUP
 
   def terminate(number, _):
-    # Another would interrupt the writing of the results.
+    # A second signal would interrupt the writing of the results.
     for ignored in numbers:
       signal.signal(ignored, signal.SIG_IGN)
     raise Terminated(number)
 
   before = {number: signal.getsignal(number) for number in numbers}
   for number in numbers:
-    if before[number] is not signal.SIG_IGN:  # as nohup has it for SIGHUP
+    if before[number] is not signal.SIG_IGN:  # nohup ignores SIGHUP
       signal.signal(number, terminate)
   try:
     yield

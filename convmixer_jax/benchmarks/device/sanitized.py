@@ -1,7 +1,6 @@
-"""Runs each of this project's kernels for accelerators once, on tiny arrays.
+"""Runs each of this project's kernels for GPUs once, on tiny arrays.
 
-A program, to be run under NVIDIA's compute-sanitizer, which slows it down by
-much.
+A program to run under NVIDIA's compute-sanitizer, which makes it much slower.
 """
 
 from functools import partial
@@ -17,7 +16,7 @@ _SHAPES = (DepthwiseShape(16, 16, 16, 5), DepthwiseShape(16, 16, 16, 9))
 
 
 def main() -> None:
-  """Runs them, in bfloat16."""
+  """Runs the kernels in bfloat16."""
   rng = np.random.default_rng(0)
   platform = jax.default_backend()
   for check in operations.create_checks(platform, _SHAPES, ()):

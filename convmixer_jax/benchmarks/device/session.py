@@ -1,4 +1,4 @@
-"""A run of the benchmark: what it measures, and how it starts programs."""
+"""A run of the benchmark: its state, and how it starts programs."""
 
 import dataclasses
 import json
@@ -21,19 +21,19 @@ ROOT = pathlib.Path(__file__).parents[3]  # of the checkout
 
 @dataclasses.dataclass
 class Session:
-  """What all stages share.
+  """The state that all stages share.
 
   Attributes:
-    settings: what is measured.
-    rows: what was measured.
+    settings: sizes, counts and limits.
+    rows: the results so far.
     budget: the time that is left.
-    directory: where the results go.
+    directory: directory for the results.
     scratch: a directory that is deleted at the end.
-    log: what the programs write besides their rows.
-    torch_python: an interpreter that has PyTorch and timm.
+    log: file for the output of programs, except their rows.
+    torch_python: a Python interpreter that has PyTorch and timm.
     cifar10: a tar of CIFAR-10's images, or None.
-    data_dir: where TFDS has CIFAR-10 prepared, or None.
-    platform: of the device, 'gpu', 'tpu' or 'cpu'; '' until it is known.
+    data_dir: a directory of TFDS with a prepared CIFAR-10, or None.
+    platform: platform of the device, 'gpu', 'tpu' or 'cpu'; '' until known.
     torch_missing: why PyTorch is not measured, or None.
   """
 
@@ -50,28 +50,28 @@ class Session:
   torch_missing: str | None = None
 
   def environment(self, **variables: str) -> dict[str, str]:
-    """Returns variables that let a program import this project."""
+    """Returns environment variables with which programs import this project."""
     path = [str(ROOT), os.environ.get('PYTHONPATH', '')]
     values = {
       'PYTHONPATH': os.pathsep.join(filter(None, path)),
       'TMPDIR': str(self.scratch),
-      # The seconds of compiling are measured.
+      # The time of compilation is measured.
       'JAX_ENABLE_COMPILATION_CACHE': 'false',
     }
-    if self.platform == 'cpu':  # nor is PyTorch to take another device
+    if self.platform == 'cpu':  # PyTorch must use the CPU too
       values['CUDA_VISIBLE_DEVICES'] = ''
     return values | variables
 
   def python(self, *arguments: str) -> list[str]:
-    """Returns what runs this interpreter."""
+    """Returns a command of this Python interpreter."""
     return [sys.executable, *arguments]
 
   def jax_command(self, program: str) -> list[str]:
-    """Returns what runs a program of this package, such as 'ceilings'."""
+    """Returns the command of a program of this package, such as 'ceilings'."""
     return self.python('-m', f'{__package__}.{program}')
 
   def torch_command(self, program: str) -> list[str]:
-    """Returns what runs a program of this package under PyTorch's Python."""
+    """Returns the command of a program of this package for `torch_python`."""
     return [self.torch_python, '-m', f'{__package__}.{program}']
 
   def stream(
@@ -86,15 +86,15 @@ class Session:
 
     Args:
       command: program and arguments.
-      request: what can be written as JSON.
-      seconds: after which it is killed.
-      receive: is given each row when it comes.
-      environment: variables to set besides those of this process.
+      request: request, for JSON.
+      seconds: time after which the program is killed.
+      receive: called with each row immediately.
+      environment: variables to add to those of this process.
 
     Raises:
-      OSError: it failed.
-      TimeoutError: it was killed.
-      ValueError: it did not answer in JSON.
+      OSError: the program failed.
+      TimeoutError: the program was killed.
+      ValueError: an answer was not JSON.
     """
     environment = environment or self.environment()
     with WorkerProcess(
@@ -113,15 +113,15 @@ class Session:
     seconds: float,
     environment: Mapping[str, str] | None = None,
   ) -> 'Output':
-    """Runs a program whose output goes into the log.
+    """Runs a program, and copies its output to the log.
 
     Args:
       command: program and arguments.
-      seconds: after which it is killed.
-      environment: variables to set besides those of this process.
+      seconds: time after which the program is killed.
+      environment: variables to add to those of this process.
 
     Raises:
-      OSError: it cannot be started.
+      OSError: the program cannot be started.
     """
     output, start = Output(), time.monotonic()
     process = subprocess.Popen(
@@ -151,7 +151,7 @@ class Session:
       if not isinstance(error, subprocess.TimeoutExpired):
         raise
     reader.join(1.0)
-    if not reader.is_alive():  # else a descendant holds the pipe
+    if not reader.is_alive():  # else a descendant has the pipe open
       process.stdout.close()
     output.seconds = time.monotonic() - start
     return output
@@ -159,12 +159,12 @@ class Session:
 
 @dataclasses.dataclass
 class Output:
-  """What a program did.
+  """The result of a program.
 
   Attributes:
-    status: its exit status; None if it was killed.
-    seconds: that it took.
-    lines: of its output, each after how many seconds.
+    status: exit status; None if the program was killed.
+    seconds: time that it took.
+    lines: lines of its output, each with the seconds since the start.
   """
 
   status: int | None = None
@@ -179,7 +179,7 @@ class Output:
 
   @property
   def outcome(self) -> str:
-    """How it ended, in words."""
+    """How the program ended, in words."""
     if self.status is None:
       return f'killed after {self.seconds:.0f} s'
     return f'ended with status {self.status}'

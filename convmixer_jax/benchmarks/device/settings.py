@@ -1,12 +1,12 @@
-"""What the benchmark of an accelerator measures, in full and in small."""
+"""Settings of the benchmark of an accelerator: full, and quick for a test."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from convmixer_jax.benchmarks.model_shapes import SHAPES, Shape
+from convmixer_jax.benchmarks.benchmark_cases import CASES, BenchmarkCase
 
-# Stages in their order, and the share of the budget that each may use; what one
-# leaves, the next may use.
+# Stages in their order, and their shares of the budget; the next stage may use
+# the time that a stage leaves.
 STAGES = {
   'machine': 0.08,
   'correctness': 0.09,
@@ -19,12 +19,12 @@ STAGES = {
 
 @dataclasses.dataclass(frozen=True)
 class DepthwiseShape:
-  """A depthwise convolution.
+  """The shape of a depthwise convolution.
 
   Attributes:
-    batch: images.
-    side: height and width.
-    channels: of the images.
+    batch: number of images.
+    side: height and width of the images.
+    channels: channels of the images.
     kernel_size: side of the kernel.
   """
 
@@ -34,10 +34,10 @@ class DepthwiseShape:
   kernel_size: int
 
   @property
-  def least_bytes(self) -> int:
-    """Bytes that forward, and either gradient, has to move in bfloat16.
+  def min_bytes(self) -> int:
+    """Bytes that forward, or one gradient, must read and write in bfloat16.
 
-    It reads one array of the images' size and reads or writes another.
+    It reads one array of the size of the images, and reads or writes another.
     """
     return 2 * 2 * self.batch * self.side**2 * self.channels
 
@@ -51,25 +51,24 @@ class Settings:
   """Sizes, counts and limits.
 
   Attributes:
-    on_cpu: whether it may run where there is no accelerator.
-    copy_mib: of the array that is copied.
-    product_size: of the square matrices that are multiplied.
+    on_cpu: whether to run without an accelerator.
+    copy_mib: size of the array that is copied.
+    product_size: side of the square matrices that are multiplied.
     checks: depthwise shapes that are compared with float64 on the host.
     depthwise: depthwise shapes that are timed, and compared with float32 on
       the device.
-    turn_seconds: about how long one timing of a depthwise convolution takes.
-    networks: by name, each with its batch.
-    compiled: names of those that `torch.compile` is measured on.
-    steps: of a network in each of three timings.
-    limits: seconds after which a process of a contender is killed, by the name
-      of the contender.
-    least_seconds: no stage, and no program of one, is started with less.
-    least_contender_seconds: nor is a contender on a network.
-    cifar10: what is other than in configs/cifar10.py, by dotted key.
-    cifar10_input: the split whose input is timed alone.
-    cifar10_epochs: of the run.
-    cifar10_images: images of each class in a data set made up for the run, of
-      which a fifth are held out; 0: only real images will do.
+    turn_seconds: approximate duration of one timing of a depthwise convolution.
+    networks: networks and batches by name.
+    compiled: names of the networks that `torch.compile` is measured on.
+    steps: number of steps in each of the three timings of a network.
+    limits: seconds after which a process is killed, by name of the framework.
+    min_seconds: remaining time without which no stage or program is started.
+    min_process_seconds: the same for the process of a framework.
+    cifar10: changes of configs/cifar10.py, by dotted key.
+    cifar10_input: the split with which the input alone is timed.
+    cifar10_epochs: number of epochs.
+    cifar10_images: images per class of a synthetic data set, a fifth of which
+      are for test; 0: use real images only.
   """
 
   on_cpu: bool
@@ -78,12 +77,12 @@ class Settings:
   checks: Sequence[DepthwiseShape]
   depthwise: Sequence[DepthwiseShape]
   turn_seconds: float
-  networks: Mapping[str, Shape]
+  networks: Mapping[str, BenchmarkCase]
   compiled: Sequence[str]
   steps: int
   limits: Mapping[str, float]
-  least_seconds: float
-  least_contender_seconds: float
+  min_seconds: float
+  min_process_seconds: float
   cifar10: Mapping[str, int | str]
   cifar10_input: str
   cifar10_epochs: int
@@ -92,13 +91,13 @@ class Settings:
 
 def _in_bfloat16(name, batch_size):
   return dataclasses.replace(
-    SHAPES[name], batch_size=batch_size, dtype='bfloat16'
+    CASES[name], batch_size=batch_size, dtype='bfloat16'
   )
 
 
-# What a process may take in all. XLA needs half a minute to compile a training
-# step of 32 blocks, torch.compile about as long, and cuDNN's choice between its
-# algorithms takes long where all are slow.
+# Total time of a process. XLA takes half a minute to compile a training step of
+# 32 blocks, torch.compile about as long, and cuDNN takes long to choose between
+# its algorithms where all are slow.
 _LIMITS = {
   'this project': 90.0,
   'this project, scan': 90.0,
@@ -134,8 +133,8 @@ FULL = Settings(
   compiled=('768/32', '256/8'),
   steps=10,
   limits=_LIMITS,
-  least_seconds=12.0,
-  least_contender_seconds=20.0,
+  min_seconds=12.0,
+  min_process_seconds=20.0,
   cifar10={},
   cifar10_input='train[:16%]',
   cifar10_epochs=25,
@@ -150,14 +149,14 @@ QUICK = Settings(
   depthwise=(DepthwiseShape(2, 8, 64, 5),),
   turn_seconds=0.01,
   networks={
-    '16/1, kernel 9': Shape(16, 1, 7, 9, 'relu', 10, 28, 4, 'bfloat16'),
-    '16/1, kernel 5': Shape(16, 1, 2, 5, 'gelu', 10, 16, 8, 'bfloat16'),
+    '16/1, kernel 9': BenchmarkCase(16, 1, 7, 9, 'relu', 10, 28, 4, 'bfloat16'),
+    '16/1, kernel 5': BenchmarkCase(16, 1, 2, 5, 'gelu', 10, 16, 8, 'bfloat16'),
   },
   compiled=('16/1, kernel 5',),
   steps=2,
-  limits=dict.fromkeys(_LIMITS, 600.0),  # for machines however slow
-  least_seconds=3.0,
-  least_contender_seconds=3.0,
+  limits=dict.fromkeys(_LIMITS, 600.0),  # for slow machines
+  min_seconds=3.0,
+  min_process_seconds=3.0,
   cifar10={
     'model.width': 16,
     'model.depth': 2,

@@ -1,4 +1,4 @@
-"""The side of a process that answers one request with rows.
+"""The main loop of a program that answers one request with rows.
 
 Needs only the standard library, so that another Python can import it.
 """
@@ -15,12 +15,12 @@ from convmixer_jax.benchmarks.error_line import describe
 def serve(
   work: Callable[[dict[str, Any]], Iterator[dict[str, Any]]],
 ) -> None:
-  """Reads a line of JSON from standard input, and prints what `work` yields.
+  """Reads a request from standard input, and prints the rows of `work`.
 
-  Each row is a line of JSON, printed when it exists; the last is `done`. What
-  fails is an `error`.
+  The request and each row are a line of JSON. A row is printed immediately; the
+  last one is `done`, or `error` after a failure.
   """
-  # What a library prints must not be mistaken for a row.
+  # Output of libraries must not be mistaken for a row.
   answers = os.fdopen(os.dup(sys.stdout.fileno()), 'w')
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
@@ -31,5 +31,5 @@ def serve(
     for row in work(json.loads(sys.stdin.readline())):
       answer(row)
     answer({'done': True})
-  except Exception as error:  # of whatever library
+  except Exception as error:  # from any library
     answer({'error': describe(error)})

@@ -1,7 +1,7 @@
-"""Collects the wheels that another machine lacks, which has no network.
+"""Downloads the wheels that another machine, without a network, lacks.
 
-What the project needs is read from requirements.txt and from the metadata of
-the packages installed here, in the versions that are installed here.
+The required packages are found by requirements.txt and the metadata of the
+packages installed here, in the versions that are installed here.
 """
 
 import importlib.metadata
@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from convmixer_jax.benchmarks.device.session import ROOT
 from convmixer_jax.errors import UserError
 
-# pip does not treat one as implying another.
+# pip needs all of them: no platform implies another.
 _PLATFORMS = (
   'manylinux_2_28_x86_64',
   'manylinux_2_27_x86_64',
@@ -30,16 +30,16 @@ _PLATFORMS = (
 def collect(
   directory: pathlib.Path, installed: str | None, python_version: str
 ) -> str:
-  """Downloads what a machine lacks to run `train.py` and the tests for GPUs.
+  """Downloads the packages a machine lacks for `train.py` and the GPU tests.
 
   Args:
-    directory: of the wheels, new or empty.
-    installed: a file with what that machine has, a line a package, as in
-      `numpy==2.3.1` or `numpy`; None: what this machine has.
-    python_version: of that machine, such as '3.12'; it is an x86-64 Linux.
+    directory: directory for the wheels, new or empty.
+    installed: a file that lists the packages of that machine, one per line, as
+      `numpy==2.3.1` or `numpy`; None: the packages of this machine.
+    python_version: Python version of that machine (x86-64 Linux), as '3.12'.
 
   Returns:
-    What to print: the packages, their sizes, how to install them there.
+    Text to print: the packages, their sizes, and how to install them there.
 
   Raises:
     UserError: the directory has files in it, the list cannot be read, or a
@@ -56,22 +56,22 @@ def collect(
   except OSError as error:
     raise UserError(
       f'--wheels={directory} is not a directory that can be written to '
-      f'({error.strerror}); name another'
+      f'({error.strerror}); give another'
     ) from error
   if not is_empty:
-    raise UserError(f'--wheels={directory} has files in it; name another')
+    raise UserError(f'--wheels={directory} has files in it; give another')
   needed = find_needed(python_version)
-  lacking = {name: v for name, v in needed.items() if name not in there}
+  missing = {name: v for name, v in needed.items() if name not in there}
   lines = [
-    f'{len(needed)} packages are needed, {len(lacking)} of them are not there'
+    f'{len(needed)} packages are needed, {len(missing)} of them are missing'
   ]
-  for name, version in sorted(lacking.items()):
+  for name, version in sorted(missing.items()):
     path = _download(directory, name, version, python_version)
     lines.append(f'{path.stat().st_size / 2**20:8.2f} MiB  {path.name}')
   total = sum(path.stat().st_size for path in directory.iterdir())
-  lines += [f'{total / 2**20:8.2f} MiB  in all', *_conflicts(there)]
+  lines += [f'{total / 2**20:8.2f} MiB  in total', *_conflicts(there)]
   lines += [
-    'there, in a directory with these wheels and the project:',
+    'on that machine, in a directory with these wheels and the project:',
     '  python3 -m pip install --quiet --no-index --no-deps --no-compile \\',
     f'    --target=SITE {directory.name}/*.whl && export PYTHONPATH=SITE',
   ]
@@ -79,10 +79,10 @@ def collect(
 
 
 def read_installed(path: str | None) -> dict[str, str]:
-  """Returns versions by canonical name; '' where the list has none.
+  """Returns versions by canonical name; '' where the list has no version.
 
   Raises:
-    UserError: the file cannot be read, or has other lines.
+    UserError: the file cannot be read, or has invalid lines.
   """
   if path is None:
     return {
@@ -98,23 +98,24 @@ def read_installed(path: str | None) -> dict[str, str]:
     ) from error
   versions = {}
   for line in filter(None, map(str.strip, lines)):
-    # Of `name @ file:///...` the version is not known.
+    # The version in `name @ file:///...` is unknown.
     match = re.fullmatch(r'([\w.-]+)(?:\s*==\s*(\S+)|\s*@.*)?', line)
     if match is None:
       raise UserError(
-        f'--installed={path} has a line {line!r}; needed are name==version or '
+        f'--installed={path} has a line {line!r}; valid are name==version and '
         'name'
       )
     versions[canonicalize_name(match[1])] = match[2] or ''
   if not versions:
-    raise UserError(f'--installed={path} names no package')
+    raise UserError(f'--installed={path} lists no packages; list at least one')
   return versions
 
 
 def find_needed(python_version: str) -> dict[str, str]:
-  """Returns versions by name of all that requirements.txt leads to, and pytest.
+  """Returns versions by name of all packages required, directly or indirectly.
 
-  The version is that installed here, '' if it is not.
+  The roots are requirements.txt and pytest. A version is that installed here,
+  or '' if the package is not installed.
   """
   environment = {
     'python_version': python_version,
@@ -124,9 +125,9 @@ def find_needed(python_version: str) -> dict[str, str]:
     'platform_machine': 'x86_64',
   }
   needed: dict[str, str] = {}
-  seen, rest = set(), list(_requirements())
-  while rest:
-    requirement = rest.pop()
+  seen, unvisited = set(), list(_requirements())
+  while unvisited:
+    requirement = unvisited.pop()
     for extra in ('', *sorted(requirement.extras)):
       name = canonicalize_name(requirement.name)
       if (name, extra) in seen:
@@ -138,7 +139,7 @@ def find_needed(python_version: str) -> dict[str, str]:
         needed[name] = ''
         continue
       needed[name] = found.version
-      rest += _applicable(found.requires or [], environment, extra)
+      unvisited += _applicable(found.requires or [], environment, extra)
   return needed
 
 
@@ -168,17 +169,17 @@ def _applicable(
 
 
 def _conflicts(there: Mapping[str, str]) -> list[str]:
-  """Names packages that are there in a version that was not tried."""
+  """Lists packages that are installed there in an untested version."""
   lines = []
   for requirement in _requirements():
     version = there.get(canonicalize_name(requirement.name))
     if version and not requirement.specifier.contains(version, True):
-      lines.append(f'not tried: {requirement.name} {version}, {requirement}')
+      lines.append(f'not tested: {requirement.name} {version}, {requirement}')
   return lines
 
 
 def _download(directory, name, version, python_version):
-  """Returns the wheel of a package, which may have to be built."""
+  """Downloads or builds the wheel of a package, and returns its path."""
   wanted = f'{name}=={version}' if version else name
   before = set(directory.iterdir())
   pip = [sys.executable, '-m', 'pip']
@@ -190,7 +191,7 @@ def _download(directory, name, version, python_version):
       *(f'--platform={platform}' for platform in _PLATFORMS),
       *('--dest', str(directory), wanted),
     ],
-    # A package without a wheel, whose own is for any machine.
+    # Builds a package without a wheel, if the result is for any machine.
     [*pip, 'wheel', *options, '--wheel-dir', str(directory), wanted],
   ]
   for command in attempts:

@@ -1,1 +1,1 @@
-"""Transforms of one image on the host, in uint8."""
+"""Transforms of single images on the host, in uint8."""

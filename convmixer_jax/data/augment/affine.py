@@ -1,10 +1,11 @@
 """Rotation, shears and translations, bit for bit as Pillow computes them.
 
-A shear or a translation moves each row (or column) by an amount of its own,
-so it interpolates along one axis only: a few passes over float32 arrays. The
-few results whose float32 error could cut them to another integer are computed
-again in Pillow's order of double-precision operations. Rotation, which moves
-pixels along both axes, small images and the nearest pixel are left to Pillow.
+A shear or a translation shifts each row (or column) by its own amount, so it
+interpolates along one axis only: a few passes over float32 arrays. The few
+results whose float32 error could truncate them to another integer are computed
+again in Pillow's order of double-precision operations. Rotations, which
+interpolate along both axes, small images and nearest-neighbour interpolation
+are left to Pillow.
 """
 
 import functools
@@ -25,7 +26,7 @@ _RESAMPLE = {
 }
 # Above the float32 error of four products and their sum, which is below 512.
 _ERROR = 2.0**-12
-# Up to so many pixels Pillow's loop takes less time than the calls of arrays.
+# Up to this many pixels Pillow's loop is faster than operations on arrays.
 _SMALL = 48 * 48
 
 
@@ -38,7 +39,7 @@ def rotate(
     image: uint8 `[H, W, 3]`.
     degrees: the angle.
     resample: 'nearest', 'bilinear' or 'bicubic'.
-    fill: the colour of what comes in from outside the image.
+    fill: colour of the pixels that come from outside the image.
 
   Returns:
     uint8 `[H, W, 3]`.
@@ -52,18 +53,22 @@ def rotate(
 def shear_x(
   image: np.ndarray, factor: float, resample: str, fill: Colour
 ) -> np.ndarray:
-  """Takes the value at (x, y) from (x + factor y, y); see `rotate`."""
-  if _suits_pillow(image, resample):
-    return _by_pillow(image, (1, factor, 0, 0, 1, 0), resample, fill)
+  """Shears: the value at (x, y) comes from (x + factor y, y); see `rotate`."""
+  if _uses_pillow(image, resample):
+    return _transform_with_pillow(
+      image, (1, factor, 0, 0, 1, 0), resample, fill
+    )
   return _shear_rows(image, factor, resample, fill)
 
 
 def shear_y(
   image: np.ndarray, factor: float, resample: str, fill: Colour
 ) -> np.ndarray:
-  """Takes the value at (x, y) from (x, y + factor x); see `rotate`."""
-  if _suits_pillow(image, resample):
-    return _by_pillow(image, (1, 0, 0, factor, 1, 0), resample, fill)
+  """Shears: the value at (x, y) comes from (x, y + factor x); see `rotate`."""
+  if _uses_pillow(image, resample):
+    return _transform_with_pillow(
+      image, (1, 0, 0, factor, 1, 0), resample, fill
+    )
   columns = cv2.transpose(image)
   return cv2.transpose(_shear_rows(columns, factor, resample, fill))
 
@@ -71,29 +76,33 @@ def shear_y(
 def translate_x(
   image: np.ndarray, fraction: float, resample: str, fill: Colour
 ) -> np.ndarray:
-  """Takes the value at (x, y) from (x + fraction W, y); see `rotate`."""
+  """Shifts: the value at (x, y) comes from (x + fraction W, y)."""
   offset = fraction * image.shape[1]
-  if _suits_pillow(image, resample):
-    return _by_pillow(image, (1, 0, offset, 0, 1, 0), resample, fill)
+  if _uses_pillow(image, resample):
+    return _transform_with_pillow(
+      image, (1, 0, offset, 0, 1, 0), resample, fill
+    )
   return _translate_rows(image, offset, resample, fill)
 
 
 def translate_y(
   image: np.ndarray, fraction: float, resample: str, fill: Colour
 ) -> np.ndarray:
-  """Takes the value at (x, y) from (x, y + fraction H); see `rotate`."""
+  """Shifts: the value at (x, y) comes from (x, y + fraction H)."""
   offset = fraction * image.shape[0]
-  if _suits_pillow(image, resample):
-    return _by_pillow(image, (1, 0, 0, 0, 1, offset), resample, fill)
+  if _uses_pillow(image, resample):
+    return _transform_with_pillow(
+      image, (1, 0, 0, 0, 1, offset), resample, fill
+    )
   columns = cv2.transpose(image)
   return cv2.transpose(_translate_rows(columns, offset, resample, fill))
 
 
-def _suits_pillow(image, resample):
+def _uses_pillow(image, resample):
   return resample == 'nearest' or image.shape[0] * image.shape[1] <= _SMALL
 
 
-def _by_pillow(image, matrix, resample, fill):
+def _transform_with_pillow(image, matrix, resample, fill):
   picture = Image.fromarray(image)
   moved = picture.transform(
     picture.size,
@@ -108,21 +117,21 @@ def _by_pillow(image, matrix, resample, fill):
 def _shear_rows(image, factor, resample, fill):
   height, width, _ = image.shape
   offsets = factor * (np.arange(height) + 0.5)
-  whole = np.floor(offsets)
-  weights = _weights(offsets - whole, resample)
-  taps = _shifted_rows(image, whole.astype(np.int64), len(weights))
+  floor = np.floor(offsets)
+  weights = _weights(offsets - floor, resample)
+  taps = _shifted_rows(image, floor.astype(np.int64), len(weights))
   sums = taps[0].astype(np.float32)
   sums *= weights[0][:, None]
   for tap, weight in zip(taps[1:], weights[1:], strict=True):
     values = tap.astype(np.float32)
     values *= weight[:, None]
     sums += values
-  # Saturates; the absolute value is only that of what becomes 0.
+  # Saturates; its absolute value only changes values that become 0.
   np.clip(sums, _ERROR, 255, out=sums)
   result = cv2.convertScaleAbs(sums, alpha=1.0, beta=_ERROR - 0.5)
   below = cv2.convertScaleAbs(sums, alpha=1.0, beta=-_ERROR - 0.5)
   result, below = result.reshape(image.shape), below.reshape(image.shape)
-  y, x, channel = _unsure_places(result, below, taps)
+  y, x, channel = _uncertain_positions(result, below, taps)
   result[y, x, channel] = _interpolate(
     image, x, y, channel, offsets[y], resample
   )
@@ -140,9 +149,9 @@ def _translate_rows(image, offset, resample, fill):
   if not inside.size:
     return moved
   start, size = int(inside[0]), inside.size
-  whole = math.floor(offset)
-  weights = _weights(np.array([offset - whole]), resample)
-  left = start + whole + 3 - (len(weights) > 2)
+  floor = math.floor(offset)
+  weights = _weights(np.array([offset - floor]), resample)
+  left = start + floor + 3 - (len(weights) > 2)
   padded = cv2.copyMakeBorder(image, 0, 0, 3, 3, cv2.BORDER_REPLICATE)
   part = padded[:, left : left + size + len(weights) - 1]
   result, below = (
@@ -152,7 +161,7 @@ def _translate_rows(image, offset, resample, fill):
     for error in (_ERROR, -_ERROR)
   )
   taps = [part[:, tap : tap + size] for tap in range(len(weights))]
-  y, x, channel = _unsure_places(result, below, taps)
+  y, x, channel = _uncertain_positions(result, below, taps)
   result[y, x, channel] = _interpolate(
     image, x + start, y, channel, offset, resample
   )
@@ -161,10 +170,10 @@ def _translate_rows(image, offset, resample, fill):
 
 
 def _weights(d: np.ndarray, resample: str) -> list[np.ndarray]:
-  """Returns the float32 weights, shaped as `d`, of each tap.
+  """Returns the float32 weights of each tap, with the shape of `d`.
 
-  The first tap is at the whole position before the value wanted, by `d`; for
-  the cubic, Keys' with a = -1, one earlier.
+  The sample lies `d` after an integer position, which is the first tap; for
+  'bicubic' (Keys' kernel with a = -1) the first tap is one position earlier.
   """
   if resample == 'bilinear':
     weights = [1 - d, d]
@@ -177,11 +186,11 @@ def _weights(d: np.ndarray, resample: str) -> list[np.ndarray]:
 def _shifted_rows(
   image: np.ndarray, offsets: np.ndarray, count: int
 ) -> list[np.ndarray]:
-  """Takes every row y from pixel offsets[y] on.
+  """Returns each row y from pixel offsets[y] on.
 
   Returns:
-    The `count` (2 or 4) taps of `_weights`, uint8 `[H, 3 W]`. Beyond the
-    sides the outermost pixel is repeated; what comes after that is of no use.
+    The `count` (2 or 4) taps of `_weights`, uint8 `[H, 3 W]`. Outside the image
+    the edge pixel is repeated, and further outside values are not meaningful.
   """
   height, width, _ = image.shape
   padded = cv2.copyMakeBorder(image, 1, 1, 3, 3, cv2.BORDER_REPLICATE)
@@ -193,20 +202,20 @@ def _shifted_rows(
   return [every[starts + 3 * tap] for tap in range(count)]
 
 
-def _unsure_places(
+def _uncertain_positions(
   result: np.ndarray, below: np.ndarray, taps: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Finds the values that the float32 error may have cut to another integer.
+  """Finds values that the float32 error may have truncated to another integer.
 
-  Where all taps are equal, the result is that integer, surely.
+  Where all taps are equal, the result is certain: it is their value.
   """
-  unsure = result != below
+  uncertain = result != below
   taps = [tap.reshape(result.shape) for tap in taps]
   varies = taps[0] != taps[1]
   for left, right in itertools.pairwise(taps[1:]):
     varies |= left != right
-  unsure &= varies
-  row, channel = np.divmod(np.flatnonzero(unsure), 3)
+  uncertain &= varies
+  row, channel = np.divmod(np.flatnonzero(uncertain), 3)
   y, x = np.divmod(row, result.shape[1])
   return y, x, channel
 
@@ -219,13 +228,13 @@ def _background(height: int, width: int, fill: Colour) -> np.ndarray:
 
 
 def _interpolate(image, x, y, channel, offset, resample):
-  """Computes single values as Pillow's Geometry.c does, in its order."""
+  """Computes single values as Pillow's Geometry.c does, in the same order."""
   source = ((x + 0.5) + offset) - 0.5
-  whole = np.floor(source).astype(np.int64)
-  d = source - whole
+  floor = np.floor(source).astype(np.int64)
+  d = source - floor
 
   def tap(distance):
-    column = np.clip(whole + distance, 0, image.shape[1] - 1)
+    column = np.clip(floor + distance, 0, image.shape[1] - 1)
     return image[y, column, channel].astype(np.float64)
 
   if resample == 'bilinear':

@@ -1,9 +1,9 @@
-"""RandAugment's operations on values, bit for bit as Pillow computes them.
+"""RandAugment's pointwise operations, bit for bit as Pillow computes them.
 
 Each takes a uint8 `[H, W, 3]` RGB image and returns a new one. timm 1.0.31
 calls Pillow's `ImageOps` and `ImageEnhance`; the same arithmetic on arrays
-saves the conversions and does not depend on the version of Pillow. Those that
-move pixels are in `affine`.
+saves the conversions and does not depend on the version of Pillow. Operations
+that move pixels are in `affine`.
 """
 
 import cv2
@@ -73,7 +73,7 @@ def solarize_add(image: np.ndarray, addend: int) -> np.ndarray:
 
 
 def color(image: np.ndarray, factor: float) -> np.ndarray:
-  """Blends with the grey image: 0 gives that, 1 the image, 2 more colour."""
+  """Blends with the grey image: 0 gives grey, 1 the image, 2 more colour."""
   return _blend(cv2.cvtColor(_grey(image), cv2.COLOR_GRAY2RGB), image, factor)
 
 
@@ -85,14 +85,14 @@ def contrast(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
-  """Blends with black: 0 gives that, 1 the image, 2 a brighter one."""
+  """Blends with black: 0 gives black, 1 the image, 2 a brighter one."""
   return cv2.LUT(image, _blend(np.zeros_like(_IDENTITY), _IDENTITY, factor))
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
-  """Blends with the smoothed image: 0 gives that, 1 the image, 2 sharper.
+  """Blends with the smoothed image: 0 gives smooth, 1 the image, 2 sharper.
 
-  Pillow smooths no pixel of the border.
+  As in Pillow, the pixels of the border are not smoothed.
   """
   smooth = image.copy()
   # The kernel's sums are multiples of 1/13, never half-way: no ties to round.
@@ -114,7 +114,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def _blend(start: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
-  """Returns start + factor (image - start), cut off, as `Image.blend`."""
+  """Returns start + factor (image - start), clipped, as `Image.blend`."""
   origin = start.astype(np.float32)  # Pillow computes in single precision
   values = image.astype(np.float32)
   values -= origin

@@ -1,7 +1,7 @@
-"""What RandAugment draws from, and how strong: timm's way and torchvision's.
+"""Operations and strengths of RandAugment, as in timm and in torchvision.
 
-Cubuk et al. (arXiv 1909.13719) left room, and the two differ in operations,
-strengths, interpolation and fill. `timm` is timm 1.0.31's
+Cubuk et al. (arXiv 1909.13719) leave details open, and the two libraries differ
+in operations, strengths, interpolation and fill. `timm` is timm 1.0.31's
 (`timm/data/auto_augment.py`), which the released ConvMixers were trained with;
 `torchvision` is torchvision's (`transforms/autoaugment.py`, 31 magnitudes),
 which the authors' script for CIFAR-10 uses.
@@ -17,7 +17,7 @@ from convmixer_jax.data.augment import affine, image_ops
 
 
 class Draw(NamedTuple):
-  """One operation to apply, with all that chance has to say in it."""
+  """One operation to apply, with all random draws resolved."""
 
   operation: str
   magnitude: float  # 0 to the policy's `max_magnitude`
@@ -26,13 +26,14 @@ class Draw(NamedTuple):
 
 
 class Operation(NamedTuple):
-  """A function of an image.
+  """A function of an image, and its strength.
 
   Attributes:
-    function: takes the image, then the strength if there is one, then, if it
-      moves pixels, how to interpolate and the fill.
-    strength: from a draw, and whether the effect grows with the magnitude.
-    moves_pixels: whether it takes an interpolation and a fill.
+    function: takes the image, the strength if there is one and, if it moves
+      pixels, the interpolation and the fill colour.
+    strength: computes the strength from a draw and from whether the effect
+      grows with the magnitude; None if the function takes no strength.
+    moves_pixels: whether `function` takes an interpolation and a fill colour.
   """
 
   function: Callable[..., np.ndarray]
@@ -44,9 +45,9 @@ class Policy(NamedTuple):
   """One library's RandAugment.
 
   Attributes:
-    operations: drawn from evenly.
-    max_magnitude: the end of the scale of magnitudes.
-    resample: the interpolation, or None where it is the config's.
+    operations: by name; each is drawn with the same probability.
+    max_magnitude: the largest magnitude.
+    resample: the interpolation, or None to use that of the config.
   """
 
   operations: Mapping[str, Operation]
@@ -83,7 +84,7 @@ def _timm_factor(draw: Draw, increasing: bool) -> float:
 
 
 def _torchvision_value(draw: Draw, top: float) -> float:
-  """Returns the draw's place from 0 to `top`, rounded as torch.linspace's."""
+  """Returns the draw's value from 0 to `top`, rounded as by torch.linspace."""
   step = float(np.float32(top) / np.float32(30))
   if draw.magnitude < 15:
     value = step * draw.magnitude
@@ -109,13 +110,13 @@ def _torchvision_threshold(draw: Draw, _) -> int:
 
 
 def _translate_x(image, fraction, resample, fill):
-  """Moves to the right by whole pixels, rounded towards none."""
+  """Shifts to the right by whole pixels, rounded towards zero."""
   fraction = -math.trunc(fraction * image.shape[1]) / image.shape[1]
   return affine.translate_x(image, fraction, resample, fill)
 
 
 def _translate_y(image, fraction, resample, fill):
-  """Moves down by whole pixels, rounded towards none."""
+  """Shifts down by whole pixels, rounded towards zero."""
   fraction = -math.trunc(fraction * image.shape[0]) / image.shape[0]
   return affine.translate_y(image, fraction, resample, fill)
 

@@ -1,6 +1,6 @@
 """RandAugment (Cubuk et al., arXiv 1909.13719): draws operations, applies them.
 
-Which operations there are, and how strong, is in `policies`.
+The operations and their strengths are in `policies`.
 """
 
 import ml_collections
@@ -22,7 +22,7 @@ def rand_augment(
     image: uint8 `[H, W, 3]`.
     config: `augment.rand_augment`.
     interpolation: 'bilinear' or 'bicubic' for the operations that move
-      pixels, or 'random' to draw it for each.
+      pixels, or 'random' to draw one for each operation.
     rng: see `draw_operations`.
 
   Returns:
@@ -40,21 +40,21 @@ def draw_operations(
   interpolation: str,
   rng: np.random.Generator,
 ) -> list[Draw]:
-  """Draws which operations to apply, and how.
+  """Draws the operations to apply, with their magnitudes.
 
   Each of `num_ops` operations is drawn from all of the policy's, with
   replacement, and dropped with probability 1 - `probability`. The magnitude is
   normal around `magnitude` and clipped to the policy's scale; the sign is
-  fair. Every place draws the
-  same count of numbers, applied or not, so what a later place draws does not
-  depend on an earlier one.
+  positive or negative with equal probability. All operations draw the same
+  count of random numbers, applied or not, so that no draw depends on an earlier
+  operation.
 
   Args:
     config: `augment.rand_augment`.
-    interpolation: 'bilinear', 'bicubic' or 'random' (a fair choice of both),
-      where the policy has not one of its own.
-    rng: gives 4 uniform numbers a place (operation, application, sign,
-      interpolation), then one normal number a place (magnitude).
+    interpolation: 'bilinear', 'bicubic' or 'random' (one of both with equal
+      probability), unless the policy prescribes one.
+    rng: draws 4 uniform numbers for each operation (operation, application,
+      sign, interpolation), then one normal number for each (magnitude).
 
   Returns:
     The operations to apply, in order; from none to `num_ops`.
@@ -95,11 +95,11 @@ def apply_operation(
 
   Args:
     image: uint8 `[H, W, 3]`.
-    draw: what to do.
+    draw: the operation.
     increasing: whether the effect of posterize, solarize, color, contrast,
       brightness and sharpness grows with the magnitude (timm's `inc1`; in
       torchvision's policy it always does).
-    fill: the colour of what comes in from outside the image.
+    fill: colour of the pixels that come from outside the image.
     policy: of `POLICIES`.
 
   Returns:

@@ -2,12 +2,12 @@
 
 Pillow resizes along x, rounds to uint8, then along y; each pass is a sparse
 matrix of 22-bit fixed-point weights. Here a pass is a float32 product of that
-matrix, cut into blocks along its band; the few results whose float32 error
+matrix, split into blocks along its band; the few results whose float32 error
 could round them the other way are computed again with integers.
 
 This is the order of the passes up to Pillow 12. Pillow 13 shrinks many tall
-boxes along y first, which changes some values by one or two; the accuracies
-to compare with were taken with the older order.
+boxes along y first, which changes some values by one or two; the published
+accuracies were measured with the older order.
 """
 
 import functools
@@ -21,7 +21,7 @@ cv2.setNumThreads(0)
 _FRACTION_BITS = 22
 _ONE = 1 << _FRACTION_BITS
 _SUPPORT = {'bilinear': 1.0, 'bicubic': 2.0}
-# Up to this many multiply-adds OpenBLAS starts no threads of its own.
+# Up to this many multiply-adds OpenBLAS does not start threads.
 _MAX_BLOCK = 2**18
 # Rounding to float32 is off by this at most below 512, where all sums are.
 _ROUNDING = 2.0**-16
@@ -39,8 +39,8 @@ def resize(
     image: uint8 `[H, W, 3]`, need not be contiguous.
     height: of the result, in pixels.
     width: of the result, in pixels.
-    resample: 'bilinear' or 'bicubic' (Keys' with a = -0.5); when shrinking,
-      widened by the scale.
+    resample: 'bilinear' or 'bicubic' (Keys' kernel with a = -0.5); when
+      shrinking, the kernel is widened by the scale.
 
   Returns:
     uint8 `[height, width, 3]`.
@@ -65,19 +65,19 @@ def _resize_first_axis(image, size, resample):
   sums = np.matmul(matrices, values).reshape(-1, num_values)[:size]
   if resample == 'bicubic':  # its weights, and so its sums, can be negative
     cv2.threshold(sums, 0, 0, cv2.THRESH_TOZERO, sums)
-  # Rounds and saturates; its absolute value only meets what becomes 0.
+  # Rounds and saturates; its absolute value only changes values that become 0.
   error = _error(fixed)
   result = cv2.convertScaleAbs(sums, alpha=1.0, beta=-error)
   above = cv2.convertScaleAbs(sums, alpha=1.0, beta=error)
   result[exact] = above[exact]  # Pillow rounds a half up
-  unsure = np.flatnonzero(result != above)
-  if unsure.size:
-    row, column = np.divmod(unsure, num_values)
+  uncertain = np.flatnonzero(result != above)
+  if uncertain.size:
+    row, column = np.divmod(uncertain, num_values)
     # Zero weights pad the last terms, which may lie beyond the last row.
     terms = np.arange(fixed.shape[1]) + first[row, None]
     terms = rows[np.minimum(terms, len(rows) - 1), column[:, None]]
     total = (terms * fixed[row]).sum(axis=1) + _ONE // 2
-    result.flat[unsure] = (total >> _FRACTION_BITS).clip(0, 255)
+    result.flat[uncertain] = (total >> _FRACTION_BITS).clip(0, 255)
   return result.reshape(size, -1, 3)
 
 
@@ -85,13 +85,13 @@ def _resize_first_axis(image, size, resample):
 def _fixed_weights(
   size_in: int, size: int, resample: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Returns one axis' weights in Pillow's fixed-point numbers.
+  """Returns the weights of one axis as Pillow's fixed-point numbers.
 
   Returns:
     `first` int64 `[size]` and `fixed` int64 `[size, terms]`: result i is the
-    sum over k of `fixed[i, k]` times input `first[i] + k`. Then the results
-    with weights so coarse that float32 sums are exact: half of them can lie
-    half-way between two integers.
+    sum over k of `fixed[i, k]` times input `first[i] + k`. Then the indices of
+    results whose weights are so coarse that float32 sums are exact: these
+    results can lie half-way between two integers.
   """
   scale = size_in / size
   widening = max(scale, 1.0)
@@ -112,8 +112,8 @@ def _fixed_weights(
 
 
 def _error(fixed: np.ndarray) -> float:
-  """Bounds the float32 error of a sum of these terms, and of comparing it."""
-  # One rounding a sum, one for all the products, one for what is added after.
+  """Returns a bound of the float32 error of a sum of these terms."""
+  # One rounding for each sum, one for all products, one for the value added.
   return (fixed.shape[1] + 2) * _ROUNDING
 
 
@@ -130,23 +130,24 @@ def _filter(x: np.ndarray, resample: str) -> np.ndarray:
 def _blocks(
   size_in: int, size: int, resample: str, block_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Cuts one axis' matrix along its band, `block_size` results at a time.
+  """Splits the matrix of one axis into blocks of `block_size` results.
 
   Returns:
     `sources` int64 `[blocks, depth]`, the inputs of each block, and float32
-    `[blocks, block_size, depth]`, by which they are to be multiplied. The
-    results of all blocks follow each other; the last may have some to spare.
+    `[blocks, block_size, depth]`, the matrices to multiply them by. The results
+    of the blocks are consecutive; the last block may have unused ones.
   """
   first, fixed, _ = _fixed_weights(size_in, size, resample)
   result = np.arange(size)
   block = result // block_size
-  place = (
+  column = (
     np.arange(fixed.shape[1]) + (first - first[block * block_size])[:, None]
   )
-  depth = place.max() + 1
+  depth = column.max() + 1
   matrices = np.zeros((block[-1] + 1, block_size, depth), np.float32)
   # 22 bits and a sign: exact in float32.
-  matrices[block[:, None], (result % block_size)[:, None], place] = fixed / _ONE
+  row = (result % block_size)[:, None]
+  matrices[block[:, None], row, column] = fixed / _ONE
   sources = first[::block_size, None] + np.arange(depth)
   return np.minimum(sources, size_in - 1), matrices
 

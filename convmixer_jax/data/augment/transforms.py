@@ -1,8 +1,8 @@
-"""From a decoded image to the pixels of one example, as timm does on ImageNet.
+"""Transforms of a decoded image for training and evaluation, as in timm.
 
 Training: random resized crop, horizontal flip, RandAugment. Evaluation: resize
-of the short side, central crop. Normalisation, mixup and erasing come later,
-on the device.
+of the short side, central crop. Normalisation, mixup and erasing follow on the
+device.
 """
 
 import math
@@ -20,10 +20,10 @@ from convmixer_jax.errors import UserError
 Box = tuple[int, int, int, int]
 _CROP_ATTEMPTS = 10
 
-# glibc returns freed arrays of an image's size to the system at once, and the
-# first touch of new pages is a tenth of an example's time. Once an array has
-# been freed that is larger (this one, of which nothing is touched), it keeps
-# that much.
+# glibc returns freed arrays of an image's size to the system immediately, and
+# the page faults of new ones take a tenth of the time of an example. After a
+# larger array has been freed (this one, whose pages are never touched), glibc
+# keeps that much memory.
 np.empty(2**24, np.uint8)
 
 
@@ -33,17 +33,17 @@ def train_transform(
   size: int,
   rng: np.random.Generator,
 ) -> np.ndarray:
-  """Crops, flips and augments at random.
+  """Applies the random transforms of training: crop, flip and RandAugment.
 
-  As timm 1.0.31's `create_transform(is_training=True)` with
+  The same as timm 1.0.31's `create_transform(is_training=True)` with
   `auto_augment='rand-m9-mstd0.5-inc1'`.
 
   Args:
     image: uint8 `[H, W, 3]`.
     config: `augment`.
     size: height and width of the result, in pixels.
-    rng: asked in this order: the crop's box, its interpolation, the flip,
-      RandAugment's draws.
+    rng: draws, in this order, the box of the crop, its interpolation, the flip
+      and the operations of RandAugment.
 
   Returns:
     uint8 `[size, size, 3]`; may share the memory of `image`.
@@ -71,9 +71,9 @@ def eval_transform(
 ) -> np.ndarray:
   """Resizes the short side to size / `eval_crop_fraction`, crops the centre.
 
-  As timm 1.0.31's `create_transform(interpolation='bicubic')`, whose rounding
-  this follows: floor for both resized sides (224 / 0.96 gives 233), half to
-  even for the crop's corner.
+  The same as timm 1.0.31's `create_transform(interpolation='bicubic')`,
+  including the rounding: floor for both resized sides (224 / 0.96 gives 233),
+  half to even for the corner of the crop.
 
   Args:
     image: uint8 `[H, W, 3]`.
@@ -104,18 +104,18 @@ def draw_box(
 ) -> Box:
   """Draws the box of a random resized crop.
 
-  Szegedy et al., arXiv 1409.4842, section 6, as timm and torchvision do it:
-  the area is uniform in `scale`, the logarithm of the aspect in that of
-  `ratio`; a box that does not fit is drawn anew. After ten of these: the
-  largest central box whose aspect is within `ratio`.
+  Szegedy et al., arXiv 1409.4842, section 6, as in timm and torchvision: the
+  area is uniform in `scale`, the logarithm of the aspect ratio is uniform in
+  that of `ratio`; a box that does not fit is drawn again. After ten attempts:
+  the largest central box whose aspect ratio is within `ratio`.
 
   Args:
-    height: of the image, in pixels.
-    width: of the image, in pixels.
-    scale: least and greatest area, as fractions of the image's.
-    ratio: least and greatest aspect, width / height.
-    rng: gives two uniform numbers an attempt (area, aspect), then two for
-      the place (top, left).
+    height: height of the image, in pixels.
+    width: width of the image, in pixels.
+    scale: smallest and largest area, as fractions of the area of the image.
+    ratio: smallest and largest aspect ratio, width / height.
+    rng: draws two uniform numbers for each attempt (area, aspect ratio), then
+      two for the position (top, left).
 
   Returns:
     (top, left, height, width) in pixels.

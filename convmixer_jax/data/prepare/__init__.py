@@ -1,1 +1,1 @@
-"""Makes, converts and verifies data sets before a run."""
+"""Prepares, converts and verifies data sets before a run."""

@@ -1,6 +1,6 @@
-"""Writes a data set as TFDS lays it out, as array_record, without TensorFlow.
+"""Writes a data set in TFDS's layout, as array_record, without TensorFlow.
 
-TFDS opens it by its name and directory, like a set that it prepared itself.
+TFDS opens it by name and directory, like a data set that it prepared itself.
 """
 
 import json
@@ -12,7 +12,7 @@ _FEATURES = 'tensorflow_datasets.core.features.'
 
 
 def image_feature(dtype: str = 'uint8', channels: int = 3) -> dict[str, Any]:
-  """Returns TFDS's description of images of any size."""
+  """Returns TFDS's description of a feature that holds images of any size."""
   shape = {'dimensions': ['-1', '-1', str(channels)]}
   return {
     'pythonClassName': f'{_FEATURES}image_feature.Image',
@@ -21,7 +21,7 @@ def image_feature(dtype: str = 'uint8', channels: int = 3) -> dict[str, Any]:
 
 
 def label_feature(num_classes: int) -> dict[str, Any]:
-  """Returns TFDS's description of the label of a class."""
+  """Returns TFDS's description of a feature that holds class labels."""
   return {
     'pythonClassName': f'{_FEATURES}class_label_feature.ClassLabel',
     'classLabel': {'numClasses': str(num_classes)},
@@ -29,7 +29,7 @@ def label_feature(num_classes: int) -> dict[str, Any]:
 
 
 def tensor_feature(dtype: str, *shape: int) -> dict[str, Any]:
-  """Returns TFDS's description of an array."""
+  """Returns TFDS's description of a feature that holds arrays."""
   return {
     'pythonClassName': f'{_FEATURES}tensor_feature.Tensor',
     'tensor': {
@@ -41,7 +41,7 @@ def tensor_feature(dtype: str, *shape: int) -> dict[str, Any]:
 
 
 def shard_name(name: str, split: str) -> str:
-  """Returns the name of the only file of a split."""
+  """Returns the name of the file of a split, which has one shard."""
   return f'{name}-{split}.array_record-00000-of-00001'
 
 
@@ -51,13 +51,13 @@ def write_split(
   split: str,
   examples: Iterable[tuple[bytes, int]],
 ) -> int:
-  """Writes encoded images with labels; returns how many there were.
+  """Writes the file of a split; returns the number of examples.
 
   Args:
-    directory: of this version of the set, which exists.
-    name: of the set.
-    split: such as 'train'.
-    examples: files in a format that images have, such as JPEG; and labels.
+    directory: existing directory of this version of the data set.
+    name: name of the data set.
+    split: name of the split, such as 'train'.
+    examples: pairs of an encoded image, such as a JPEG file, and its label.
   """
   from array_record.python import array_record_module
   from tensorflow_datasets.proto import tf_example_generated_pb2
@@ -84,20 +84,20 @@ def write_info(
   lengths: Mapping[str, int],
   class_names: Sequence[str] = (),
 ) -> None:
-  """Writes what makes files of `write_split` a data set.
+  """Writes TFDS's metadata of the splits that `write_split` wrote.
 
   Args:
-    directory: of this version of the set; its name is the version.
-    name: of the set.
-    features: TFDS's descriptions, of `image`, `label` and perhaps others.
-    lengths: how many examples each split has.
-    class_names: of the labels from 0 on, if they have names.
+    directory: directory of this version of the data set, named after it.
+    name: name of the data set.
+    features: TFDS's descriptions of `image`, `label` and any other features.
+    lengths: number of examples of each split.
+    class_names: names of the labels 0, 1, ..., if they have names.
   """
-  described = {
+  description = {
     'pythonClassName': f'{_FEATURES}features_dict.FeaturesDict',
     'featuresDict': {'features': dict(features)},
   }
-  (directory / 'features.json').write_text(json.dumps(described))
+  (directory / 'features.json').write_text(json.dumps(description))
   if class_names:
     names = '\n'.join(class_names) + '\n'
     (directory / 'label.labels.txt').write_text(names)

@@ -1,4 +1,4 @@
-"""Adds array_record files to a TFDS set that is stored as tfrecord."""
+"""Converts TFDS data sets: adds array_record files to those in tfrecord."""
 
 import json
 import os
@@ -9,11 +9,11 @@ import tqdm
 from convmixer_jax.data.prepare.verify import shard_paths
 from convmixer_jax.errors import UserError
 
-_PARTIAL = 'incomplete.'  # what TFDS, too, calls a file being written
+_PARTIAL = 'incomplete.'  # TFDS's own prefix of a file that is being written
 
 
 def bytes_to_convert(builder) -> int:
-  """Returns the bytes of the tfrecord files that have no copy yet.
+  """Returns the size in bytes of the tfrecord files still to convert.
 
   Raises:
     UserError: a tfrecord file is missing.
@@ -22,7 +22,7 @@ def bytes_to_convert(builder) -> int:
   for source, target, _ in _shards(builder):
     if not os.path.exists(source):
       raise UserError(
-        f'{source} is missing: the tfrecord copy is not whole, and cannot be '
+        f'{source} is missing: the tfrecord copy is incomplete, and cannot be '
         'converted'
       )
     if not os.path.exists(target):
@@ -31,24 +31,24 @@ def bytes_to_convert(builder) -> int:
 
 
 def convert_to_array_record(builder) -> None:
-  """Writes array_record files beside the tfrecord ones, which stay.
+  """Writes array_record files next to the tfrecord ones, which are kept.
 
-  The result is what `tfds convert_format` makes, which needs Apache Beam:
-  the same records in the same order, and array_record as an alternative
-  format in dataset_info.json. `tfds.load` goes on reading the tfrecord files.
-  Were array_record the main format, TFDS could no longer read those.
+  The result equals that of `tfds convert_format`, which needs Apache Beam: the
+  same records in the same order, and array_record as an alternative format in
+  dataset_info.json. `tfds.load` continues to read the tfrecord files. If
+  array_record were the main format, TFDS could no longer read those.
 
   TFDS 4.9.10 finds the new files if it builds from the directory
   (`tfds.builder_from_directory`, or a name with a version), not if it builds
-  from the set's code: `tfds.builder(name)` drops alternative formats.
+  from the code of the data set: `tfds.builder(name)` drops alternative formats.
 
-  Files appear under their names when they are whole, and in dataset_info.json
-  when all are there; a file that is there is not written again. So this may be
-  stopped at any moment and called again.
+  A file gets its final name when it is complete, and dataset_info.json lists
+  the format when all files are complete; existing files are not written again.
+  So this may be stopped at any time and called again.
 
   Raises:
-    UserError: a tfrecord file is damaged, or holds another number of examples
-      than dataset_info.json says.
+    UserError: a tfrecord file is damaged, or its number of examples is not that
+      of dataset_info.json.
   """
   from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
 
@@ -78,7 +78,7 @@ def convert_to_array_record(builder) -> None:
 
 
 def _shards(builder) -> Iterator[tuple[str, str, int]]:
-  """Yields the tfrecord path, the array_record path and the examples."""
+  """Yields the tfrecord path, array_record path and length of each shard."""
   for info in builder.info.splits.values():
     yield from zip(
       shard_paths(info, 'tfrecord'),
@@ -105,7 +105,7 @@ def _records(path: str, length: int, bar) -> Iterator[tuple[int, bytes]]:
   if count != length:
     raise UserError(
       f'{path} holds {count:,} of the {length:,} examples that '
-      'dataset_info.json counts'
+      'dataset_info.json lists'
     )
 
 
@@ -115,9 +115,12 @@ def _remove_partial_files(builder) -> None:
 
 
 def forget_deleted_tfrecord(builder) -> bool:
-  """Makes array_record a set's only format, if its tfrecord files are gone.
+  """Makes array_record the only format if the tfrecord files were deleted.
 
-  Then `tfds.builder(name)`, too, finds what is left. Returns whether it did.
+  Then `tfds.builder(name)` finds the array_record files too.
+
+  Returns:
+    Whether the formats were changed.
   """
   if builder.info.file_format.value != 'tfrecord' or any(
     os.path.exists(source) for source, _, _ in _shards(builder)
@@ -128,7 +131,7 @@ def forget_deleted_tfrecord(builder) -> bool:
 
 
 def _change_dataset_info(builder, main: str, alternatives: list[str]) -> None:
-  """Names the formats in one step: the file is replaced, not rewritten."""
+  """Writes the formats to dataset_info.json, which is replaced atomically."""
   path = builder.data_path / 'dataset_info.json'
   info = json.loads(path.read_text())
   info |= {'fileFormat': main, 'alternativeFileFormats': alternatives}

@@ -1,4 +1,4 @@
-"""Room, locks and left-overs in the directory where TFDS makes a set."""
+"""Disk space, locks and incomplete files of data sets that TFDS prepares."""
 
 import contextlib
 import fcntl
@@ -11,19 +11,19 @@ from absl import logging
 
 from convmixer_jax.errors import UserError
 
-# Bytes of array_record files to those of tars or tfrecord files: measured 0.995
+# Size of array_record files relative to tars or tfrecord files: measured 0.995
 # to 1.005 for files of 120 MB; each is rounded up to 64 KiB.
 _SPACE_FACTOR = 1.02
 
 
 @contextlib.contextmanager
 def locked(directory: str | os.PathLike) -> Iterator[None]:
-  """Creates a directory and lets only one process work in it at a time.
+  """Creates a directory and locks it against other processes.
 
-  A killed process leaves no lock behind.
+  The lock of a killed process is released.
 
   Raises:
-    UserError: another process is at work, or the directory is not writable.
+    UserError: another process holds the lock, or the directory is not writable.
   """
   try:
     os.makedirs(directory, exist_ok=True)
@@ -39,7 +39,7 @@ def locked(directory: str | os.PathLike) -> Iterator[None]:
       fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
       raise UserError(
-        f'another process is at work in {directory}; wait for it to end'
+        f'another process uses {directory}; wait until it has finished'
       ) from error
     except OSError:  # some network file systems have no such locks
       logging.warning('%s cannot be locked', directory)
@@ -49,33 +49,38 @@ def locked(directory: str | os.PathLike) -> Iterator[None]:
 
 
 def remove_incomplete(directory: pathlib.Path) -> None:
-  """Deletes what killed runs have left of a set; prints what it deletes.
+  """Deletes the incomplete directories of killed runs, and prints their names.
 
-  TFDS makes DIR/5.1.0 as DIR/incomplete.RANDOM_5.1.0 and renames it at the end.
-  Call it within `locked`, or it could delete what another process is making.
+  TFDS writes DIR/incomplete.RANDOM_5.1.0 and finally renames it to DIR/5.1.0.
+  Call this within `locked`: another process could be writing such a directory.
   """
-  for left in directory.parent.glob(f'incomplete.*_{directory.name}'):
-    size = sum(entry.stat().st_size for entry in os.scandir(left))
-    print(f'Deleting {left} ({gigabytes(size)}), left by a run that was cut')
-    shutil.rmtree(left)
+  for path in directory.parent.glob(f'incomplete.*_{directory.name}'):
+    size = sum(entry.stat().st_size for entry in os.scandir(path))
+    print(f'Deleting {path} ({gigabytes(size)}), left by an interrupted run')
+    shutil.rmtree(path)
 
 
-def check_space(directory: str | os.PathLike, records: int) -> None:
-  """Checks that a set of so many bytes of records fits; prints the figures.
+def check_space(directory: str | os.PathLike, num_bytes: int) -> None:
+  """Checks that a data set fits on the disk; prints the sizes.
+
+  Args:
+    directory: any directory on the disk.
+    num_bytes: size of the tars or tfrecord files that it is made from.
 
   Raises:
-    UserError: it does not fit.
+    UserError: there is not enough space.
   """
-  needed = int(records * _SPACE_FACTOR)
+  needed = int(num_bytes * _SPACE_FACTOR)
   free = shutil.disk_usage(directory).free
   if free < needed:
     raise UserError(
       f'the disk of {directory} has {gigabytes(free)} free, but '
-      f'{gigabytes(needed)} are needed; make room or choose another --data_dir'
+      f'{gigabytes(needed)} are needed; free some space or choose another '
+      '--data_dir'
     )
   print(f'At least {gigabytes(needed)} are needed, {gigabytes(free)} are free')
 
 
 def gigabytes(size: int) -> str:
-  """Returns a size in bytes as text, in MB below a GB (of 1e9 bytes)."""
+  """Formats a size in bytes in GB (1e9 bytes), or in MB below one GB."""
   return f'{size / 1e9:,.1f} GB' if size >= 1e9 else f'{size / 1e6:,.1f} MB'

@@ -1,4 +1,4 @@
-"""Makes a data set of a tar of images, laid out as split/label/name.jpg."""
+"""Makes a data set from a tar of images named split/label/name.jpg."""
 
 import lzma
 import os
@@ -10,21 +10,21 @@ from collections.abc import Iterator
 from convmixer_jax.data.prepare import array_record_set
 from convmixer_jax.errors import UserError
 
-_ENDINGS = ('.jpg', '.jpeg', '.png')
+_EXTENSIONS = ('.jpg', '.jpeg', '.png')
 
 
 def prepare_image_tar(path: str, data_dir: pathlib.Path, name: str) -> str:
-  """Writes the data set `name`, with the splits and labels that the tar has.
+  """Writes the data set `name` with the splits and labels of the tar.
 
-  The files go in as they are. Labels are numbered in the order of their names.
+  Image files are copied unchanged. Labels are numbered in alphabetical order.
 
   Args:
-    path: of the tar, compressed or not.
-    data_dir: where the set is put, as TFDS keeps its sets.
-    name: of the set.
+    path: path of the tar, compressed or not.
+    data_dir: directory of TFDS's data sets, to which the data set is added.
+    name: name of the data set.
 
   Returns:
-    What is in it, such as 'train: 50,000 images'.
+    The contents, such as 'train: 50,000 images'.
 
   Raises:
     UserError: the tar cannot be read, or has another layout.
@@ -51,19 +51,19 @@ def prepare_image_tar(path: str, data_dir: pathlib.Path, name: str) -> str:
 
 
 def check_image_tar(path: str) -> None:
-  """Checks the first image, which takes no time.
+  """Checks that the first file of the tar is an image with the right name.
 
   Args:
-    path: of the tar, compressed or not.
+    path: path of the tar, compressed or not.
 
   Raises:
-    UserError: the tar cannot be read, or its first file is not such an image.
+    UserError: the tar cannot be read, or its first file has another name.
   """
   next(_read_images(path))
 
 
 def _read_images(path: str) -> Iterator[tuple[str, str, bytes]]:
-  """Yields split, label and content; one image at least."""
+  """Yields split, label and content of each image; there is at least one."""
   is_empty = True
   try:
     with tarfile.open(path) as tar:
@@ -71,24 +71,26 @@ def _read_images(path: str) -> Iterator[tuple[str, str, bytes]]:
         if not member.isfile():
           continue
         parts = pathlib.PurePosixPath(member.name).parts
-        if len(parts) != 3 or not member.name.lower().endswith(_ENDINGS):
+        if len(parts) != 3 or not member.name.lower().endswith(_EXTENSIONS):
           raise UserError(
-            f'{path} has a file {member.name!r}; needed are images named '
-            'split/label/name.jpg and nothing else'
+            f'{path} has a file {member.name!r}; it must contain only images '
+            'named split/label/name.jpg'
           )
         split, label, _ = parts
         yield split, label, tar.extractfile(member).read()
         is_empty = False
-      # A damaged header ends the loop as the end does, which is zeros. Read to
-      # its end, a compressed file checks its checksum too.
+      # tarfile takes a damaged header for the end, which must be zeros. Reading
+      # to the end also verifies the checksum of a compressed file.
       tar.fileobj.seek(tar.offset)
       end = tar.fileobj.read()
       if len(end) < tarfile.BLOCKSIZE or any(end):
-        raise tarfile.ReadError('it is cut or damaged')
+        raise tarfile.ReadError('it is truncated or damaged')
   except (
     *(OSError, EOFError, tarfile.TarError),
-    *(lzma.LZMAError, zlib.error),  # of damaged files
+    *(lzma.LZMAError, zlib.error),  # raised for damaged files
   ) as error:
     raise UserError(f'{path} cannot be read as a tar ({error})') from error
   if is_empty:
-    raise UserError(f'{path} has no images; needed are split/label/name.jpg')
+    raise UserError(
+      f'{path} has no images; it must contain images named split/label/name.jpg'
+    )

@@ -1,4 +1,4 @@
-"""Has TFDS make a data set as array_record, from archives or by downloading."""
+"""Prepares a data set with TFDS as array_record, from archives or downloads."""
 
 import contextlib
 import io
@@ -14,32 +14,32 @@ _TARS_NEEDED = {
   'imagenet2012': (tars.TRAIN, tars.VALIDATION),
   'imagenet2012_real': (tars.VALIDATION,),
 }
-_BYTES_PER_SECOND = 40e6  # of tar; measured on two shared cores and an SSD
-_DOWNLOAD_TRIES = 4  # TFDS's own 10 take minutes to find that there is no net
+_BYTES_PER_SECOND = 40e6  # of tars; measured on two shared cores and an SSD
+_DOWNLOAD_TRIES = 4  # TFDS's default of 10 takes minutes without a network
 _DOWNLOAD_ERRORS = ('DownloadError', 'NonMatchingChecksumError')  # of TFDS
-_LONGEST_REASON = 400  # characters
+_MAX_REASON_LENGTH = 400  # characters
 
 
 def require_tensorflow() -> None:
-  """Raises UserError unless TensorFlow, by which TFDS makes sets, is there."""
+  """Raises UserError unless TensorFlow, which TFDS needs here, is installed."""
   try:
     import tensorflow  # noqa: F401
   except ImportError as error:
     raise UserError(
-      'making or converting a data set needs TensorFlow, which reading one '
-      'does not; install it with: pip install -r requirements-prepare.txt'
+      'preparing or converting a data set needs TensorFlow, reading one does '
+      'not; install it with: pip install -r requirements-prepare.txt'
     ) from error
 
 
 def make(builder, manual_dir: str) -> None:
-  """Makes the set of a TFDS builder; prints what it does.
+  """Prepares the data set of a TFDS builder, and prints the progress.
 
-  ImageNet's tars are looked through first, as TFDS would find most faults after
-  hours or not at all, and the disk must have room for what is in them.
+  ImageNet's tars are checked first, because TFDS would find most faults after
+  hours or not at all. The disk must have enough space for their contents.
 
   Raises:
     UserError: an archive is missing or damaged, the disk is full, or the
-      download failed. Nothing half-made is left then.
+      download failed. No incomplete files are left in these cases.
   """
   import tensorflow_datasets as tfds
   from tensorflow_datasets.core.download import downloader
@@ -56,13 +56,13 @@ def make(builder, manual_dir: str) -> None:
   else:
     minutes = ''
     sizes = [info.size for info in (builder.url_infos or {}).values()]
-    size = min(sizes, default=0)  # which ones it downloads is not told
+    size = min(sizes, default=0)  # TFDS does not say which ones it downloads
   disk.check_space(builder.data_path.parent, size)
   print(
     f'Making {builder.info.full_name} in {builder.data_path}{minutes}',
     flush=True,
   )
-  # With the counts known, TFDS's progress bars tell the time that is left.
+  # With known counts, TFDS's progress bars show the remaining time.
   builder.info.set_splits(
     tfds.core.splits.SplitDict(
       tfds.core.SplitInfo(name=split, shard_lengths=[count], num_bytes=0)
@@ -79,52 +79,52 @@ def make(builder, manual_dir: str) -> None:
       )
     except Exception as error:
       traceback.clear_frames(error.__traceback__)  # ends TFDS's progress bars
-      raise explained(error, builder, manual_dir) from error
+      raise to_user_error(error, builder, manual_dir) from error
 
 
-def explained(error: Exception, builder, manual_dir: str = '') -> UserError:
-  """Returns what went wrong while a set was made or converted, in one line."""
+def to_user_error(error: Exception, builder, manual_dir: str = '') -> UserError:
+  """Converts an error of TFDS's preparation or conversion to a UserError."""
   text = ' '.join(str(error).split())
   kind = type(error)
   if 'No space left on device' in text:
     root = builder.data_dir_root
     return UserError(
-      f'the disk of {root} is full; make room, or choose another --data_dir, '
-      'and call this again'
+      f'the disk of {root} is full; free some space or choose another '
+      '--data_dir, and run this command again'
     )
-  request = getattr(error, 'request', None)  # of an error of `requests`
+  request = getattr(error, 'request', None)  # in errors of `requests`
   if request is not None:
     text = f'{kind.__name__} at {request.url}'
   if request is not None or kind.__name__ in _DOWNLOAD_ERRORS:
     text = text.partition(': * Expected')[0]  # both checksums follow
     names = {info.filename for info in (builder.url_infos or {}).values()}
     return UserError(
-      f'{builder.name} could not be downloaded ({_shortened(text)}); try '
-      'again, or fetch it elsewhere and put it into '
+      f'{builder.name} could not be downloaded ({_shorten(text)}); try '
+      'again, or download it elsewhere and put it into '
       f'--manual_dir={manual_dir}, under the name TFDS expects: '
       f'{", ".join(sorted(filter(None, names)))}'
     )
   return UserError(
     f'{builder.info.full_name} could not be prepared: {kind.__name__}: '
-    f'{_shortened(text)} (--debug shows where)'
+    f'{_shorten(text)} (--debug shows where)'
   )
 
 
 def _check_tars(builder, manual_dir):
-  """Looks through the tars that a set of ImageNet is made from.
+  """Checks the tars that an ImageNet data set is made from.
 
   Returns:
-    Their bytes, and the examples of each split as far as they are known; for
-    other sets 0, and the counts of the full set.
+    Their size in bytes, and the number of examples of each split as far as it
+    is known; for other data sets 0, and the counts of the full data set.
   """
   counts = dict(verify.full_counts(builder))
   names = _TARS_NEEDED.get(builder.name, ())
   paths = tars.find_tars(manual_dir, names)
   test = os.path.join(manual_dir, tars.TEST)
   if tars.TRAIN in names and os.path.exists(test):
-    paths.append(test)  # TFDS makes a split of it, if it is there
+    paths.append(test)  # TFDS makes a split from it if it exists
   for path in paths:
-    print(f'Looking through {path}', flush=True)
+    print(f'Checking {path}', flush=True)
     if path.endswith(tars.TRAIN):
       synsets = builder.info.features['label'].names
       found = tars.check_train_tar(path, synsets)
@@ -144,14 +144,14 @@ def _mention_other_versions(builder):
   for path in builder.data_path.parent.glob('*/dataset_info.json'):
     name = os.path.relpath(path.parent.parent, builder.data_dir_root)
     print(
-      f'There is another version, {path.parent}; to use that one, say '
-      f'{name}:{path.parent.name}'
+      f'There is another version, {path.parent}; to use that one, give the '
+      f'name {name}:{path.parent.name}'
     )
 
 
 @contextlib.contextmanager
 def _short_progress_bars() -> Iterator[None]:
-  """Has TFDS's bars name the split only: a whole path leaves them no room."""
+  """Shortens TFDS's progress bars: a full path leaves no space for the bar."""
   from tensorflow_datasets.core import utils
 
   original = utils.tqdm
@@ -167,9 +167,9 @@ def _short_progress_bars() -> Iterator[None]:
     utils.tqdm = original
 
 
-def _shortened(text):
-  """Cuts the middle out: TFDS puts a whole example before the reason."""
-  if len(text) <= _LONGEST_REASON:
+def _shorten(text):
+  """Removes the middle of a text: TFDS puts an example before the reason."""
+  if len(text) <= _MAX_REASON_LENGTH:
     return text
-  half = _LONGEST_REASON // 2
+  half = _MAX_REASON_LENGTH // 2
   return f'{text[:half]} ... {text[-half:]}'

@@ -1,4 +1,4 @@
-"""Checks ImageNet's tars by their headers, before hours are spent on them."""
+"""Checks the headers of ImageNet's tars, before hours are spent on them."""
 
 import os
 import re
@@ -11,7 +11,7 @@ TRAIN = 'ILSVRC2012_img_train.tar'
 VALIDATION = 'ILSVRC2012_img_val.tar'
 TEST = 'ILSVRC2012_img_test.tar'
 
-# Bytes of the archives that image-net.org hands out, as TFDS records them.
+# Sizes in bytes of the archives of image-net.org, as listed in TFDS.
 _ORIGINAL_BYTES = {TRAIN: 147_897_477_120, VALIDATION: 6_744_924_160}
 _VALIDATION_NAME = re.compile(r'ILSVRC2012_val_(\d{8})\.JPEG')
 _BLOCK = 512  # bytes: tar's unit; an archive ends with two blocks of zeros
@@ -21,30 +21,29 @@ def find_tars(directory: str, names: Collection[str]) -> list[str]:
   """Returns the paths of the named tars in a directory.
 
   Raises:
-    UserError: one of them is not there or cannot be read; all that are missing
-      are named at once.
+    UserError: some do not exist; the message names all of them.
   """
   missing = [
     name for name in names if not os.path.exists(os.path.join(directory, name))
   ]
   if missing:
     raise UserError(
-      f'--manual_dir={directory} has no {" and no ".join(missing)}; needed '
-      f'there: {" and ".join(names)}, from https://image-net.org/download-images'
+      f'--manual_dir={directory} has no {" and no ".join(missing)}; it must '
+      f'have {" and ".join(names)}, from https://image-net.org/download-images'
     )
   return [os.path.join(directory, name) for name in names]
 
 
 def check_train_tar(path: str, synsets: Collection[str]) -> int:
-  """Checks the tar of one inner tar for each synset; returns their number.
+  """Checks the tar that has one tar for each synset; returns their number.
 
   Args:
-    path: of ILSVRC2012_img_train.tar.
+    path: path of ILSVRC2012_img_train.tar.
     synsets: the WordNet ids that TFDS has labels for, such as n01440764.
 
   Raises:
-    UserError: the tar is cut short, or a member is no tar of a known synset
-      that is there once.
+    UserError: the tar is truncated, or a member is not the tar of a known
+      synset, or appears twice.
   """
   seen = set()
   for tar, member in _members(path):
@@ -56,7 +55,7 @@ def check_train_tar(path: str, synsets: Collection[str]) -> int:
       )
     if synset not in synsets:
       raise UserError(
-        f'{path} holds {member.name!r}, but {synset!r} is none of the '
+        f'{path} holds {member.name!r}, but {synset!r} is not one of the '
         f'{len(synsets):,} synsets of ImageNet-1k'
       )
     if synset in seen:
@@ -72,40 +71,40 @@ def check_validation_tar(path: str) -> int:
   """Checks the tar of validation images; returns their number.
 
   TFDS gives the n-th label of its list to the n-th *entry* of the tar, by name
-  (`imagenet_common.get_validation_labels`). So a directory, a gap or a stray
-  file gives each entry behind it another image's label, and nothing says so.
+  (`imagenet_common.get_validation_labels`). So after a directory, a missing or
+  an additional file, each entry silently gets the label of another image.
 
   Raises:
-    UserError: the tar is cut short, or it holds anything but the images
+    UserError: the tar is truncated, or contains anything but the images
       ILSVRC2012_val_00000001.JPEG and so on, each once.
   """
   repack = (
-    'TFDS labels the images by their place among all entries, so every label '
-    'behind it would be shifted; pack the images alone: cd DIR_OF_IMAGES && '
-    f'ls | tar -cf ../{VALIDATION} -T -'
+    'TFDS labels the images by their position among all entries, so every '
+    'label after it would be shifted; pack the images alone: cd DIR_OF_IMAGES '
+    f'&& ls | tar -cf ../{VALIDATION} -T -'
   )
-  places = set()
+  numbers = set()
   for _, member in _members(path):
     match = _VALIDATION_NAME.fullmatch(member.name)
     if not match or not member.isfile():
       kind = 'the directory ' if member.isdir() else ''
       raise UserError(f'{path} holds {kind}{member.name!r}; {repack}')
-    if int(match[1]) in places:
+    if int(match[1]) in numbers:
       raise UserError(f'{path} holds {member.name!r} twice; {repack}')
-    places.add(int(match[1]))
-  if not places:
+    numbers.add(int(match[1]))
+  if not numbers:
     raise UserError(f'{path} is an empty tar')
-  gap = next((i for i in range(1, len(places) + 1) if i not in places), None)
+  gap = next((i for i in range(1, len(numbers) + 1) if i not in numbers), None)
   if gap is not None:
     raise UserError(
-      f'{path} holds {len(places):,} images up to number {max(places):,}, but '
-      f'not ILSVRC2012_val_{gap:08d}.JPEG; {repack}'
+      f'{path} holds {len(numbers):,} images up to number {max(numbers):,}, '
+      f'but not ILSVRC2012_val_{gap:08d}.JPEG; {repack}'
     )
-  return len(places)
+  return len(numbers)
 
 
 def check_test_tar(path: str) -> int:
-  """Checks that the tar of test images is whole; returns their number."""
+  """Checks that the tar of test images is complete; returns their number."""
   return sum(member.isfile() for _, member in _members(path))
 
 
@@ -113,39 +112,41 @@ def _members(path: str) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
   """Yields a tar's members, skipping over their data.
 
   Raises:
-    UserError: the file cannot be read, is no tar, or is cut short.
+    UserError: the file cannot be read, is not a tar, or is truncated.
   """
   try:
     size = os.path.getsize(path)
     with tarfile.open(path, 'r:') as tar:
       for member in tar:
         if member.offset_data + member.size > size:
-          raise _cut_short(path, size, f'within {member.name!r}')
+          raise _truncation_error(path, size, f'within {member.name!r}')
         yield tar, member
-      # tarfile takes a header it cannot read, or none, for the end.
+      # tarfile takes an unreadable or missing header for the end.
       tar.fileobj.seek(tar.offset)
       if tar.fileobj.read(_BLOCK) != bytes(_BLOCK):
-        raise _cut_short(path, size, 'without an end mark')
+        raise _truncation_error(path, size, 'without an end mark')
   except tarfile.ReadError as error:
     if size == 0:
-      raise _cut_short(path, size, 'before it begins') from error
+      raise _truncation_error(path, size, 'before it begins') from error
     raise UserError(f'{path} is not a tar: {error}') from error
   except OSError as error:
     raise UserError(f'{path} cannot be read: {error.strerror}') from error
 
 
-def _cut_short(path: str, size: int, where: str) -> UserError:
+def _truncation_error(path: str, size: int, where: str) -> UserError:
   message = f'{path} ends {where}, after {size:,} bytes'
   original = _ORIGINAL_BYTES.get(os.path.basename(path))
   if original:
     message += f' (the original has {original:,})'
-  return UserError(f'{message}: a broken download or copy? Fetch it again')
+  return UserError(
+    f'{message}: the download or copy is incomplete; download it again'
+  )
 
 
 def _check_inner_tar(
   path: str, tar: tarfile.TarFile, member: tarfile.TarInfo, synset: str
 ) -> None:
-  """Looks at the first image of a synset; the rest would take too long."""
+  """Checks the first image of a synset; checking all would take too long."""
   try:
     with tarfile.open(fileobj=tar.extractfile(member), mode='r:') as inner:
       first = next((m.name for m in inner if m.isfile()), 'nothing')

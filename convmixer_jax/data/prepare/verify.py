@@ -1,4 +1,4 @@
-"""Whether a prepared TFDS set is whole, and its labels are the true ones."""
+"""Verifies that a prepared data set is complete and its labels are correct."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from array_record.python import array_record_module
 
 from convmixer_jax.errors import UserError
 
-# Examples of the full sets, from TFDS's catalog.
+# Numbers of examples of the full data sets, from TFDS's catalog.
 FULL_COUNTS = {
   'imagenet2012': {'train': 1_281_167, 'validation': 50_000},
   'imagenet2012_real': {'validation': 50_000},
@@ -33,13 +33,13 @@ _LABEL_FEATURE = {
 
 
 def full_counts(builder) -> dict[str, int]:
-  """Returns the examples of each split of the full set; {} if not known."""
+  """Returns the number of examples of each full split; {} if unknown."""
   with_config = builder.info.full_name.rpartition('/')[0]
   return FULL_COUNTS.get(with_config, FULL_COUNTS.get(builder.name, {}))
 
 
 def shard_paths(split_info, file_format: str) -> list[str]:
-  """Returns where TFDS looks for a split's files of a format, in order."""
+  """Returns the paths of a split's files in a format, in TFDS's order."""
   template = split_info.filename_template.replace(filetype_suffix=file_format)
   return [
     os.fspath(path)
@@ -48,17 +48,17 @@ def shard_paths(split_info, file_format: str) -> list[str]:
 
 
 def check_records(builder) -> tuple[dict[str, int], int]:
-  """Counts the records that are in the array_record files of a set.
+  """Counts the records in the array_record files of a data set.
 
   Args:
-    builder: TFDS's builder of a set that is prepared as array_record.
+    builder: TFDS's builder of a data set prepared as array_record.
 
   Returns:
-    The number of examples of each split, and the bytes of all files.
+    The number of examples of each split, and the size of all files in bytes.
 
   Raises:
-    UserError: a file is missing, damaged at its end, or holds another number
-      of examples than dataset_info.json says.
+    UserError: a file is missing, is damaged at its end, or its number of
+      examples is not that of dataset_info.json.
   """
   counts, size = {}, 0
   for split, info in builder.info.splits.items():
@@ -68,38 +68,40 @@ def check_records(builder) -> tuple[dict[str, int], int]:
       if found != expected:
         raise UserError(
           f'{path} holds {found:,} of the {expected:,} examples that '
-          f'dataset_info.json counts; {start_again(builder)}'
+          f'dataset_info.json lists; {_how_to_restart(builder)}'
         )
       size += os.path.getsize(path)
     counts[split] = sum(info.shard_lengths)
   if not counts:
-    raise UserError(f'{builder.data_path} has no split; {start_again(builder)}')
+    raise UserError(
+      f'{builder.data_path} has no split; {_how_to_restart(builder)}'
+    )
   return counts, size
 
 
 def check_validation_labels(builder) -> str:
-  """Compares the labels of ImageNet's validation images with the true ones.
+  """Compares the labels of ImageNet's validation images with the correct ones.
 
   Args:
-    builder: of imagenet2012 or imagenet2012_real; of another set, nothing is
-      checked.
+    builder: builder of imagenet2012 or imagenet2012_real; nothing is checked
+      for other data sets.
 
   Returns:
-    What was found, in a sentence; '' if there was nothing to check.
+    The result, as a sentence; '' if there was nothing to check.
 
   Raises:
-    UserError: a label is not the image's own.
+    UserError: an image has the wrong label.
   """
   feature = _LABEL_FEATURE.get(builder.name)
   if feature is None or 'validation' not in builder.info.splits:
     return ''
-  found = _labels_by_place(builder, feature)
-  for place, label in enumerate(FIRST_LABELS, 1):
-    _compare(builder, place, found.get(place, label), label)
+  found = _labels_by_number(builder, feature)
+  for number, label in enumerate(FIRST_LABELS, 1):
+    _compare(builder, number, found.get(number, label), label)
   names = builder.info.features[feature]
   listed = [names.str2int(synset) for synset in _validation_synsets()]
-  for place, label in found.items():
-    _compare(builder, place, label, listed[place - 1])
+  for number, label in found.items():
+    _compare(builder, number, label, listed[number - 1])
   first = [str(found[i]) for i in range(1, len(FIRST_LABELS) + 1) if i in found]
   return (
     f'Each of the {len(found):,} validation images has the label of its number '
@@ -107,16 +109,16 @@ def check_validation_labels(builder) -> str:
   )
 
 
-def start_again(builder) -> str:
-  """Returns the advice to make a set anew; nothing is deleted unasked."""
+def _how_to_restart(builder) -> str:
+  """Returns the advice to prepare again; nothing is deleted automatically."""
   return f'delete {builder.data_path} and prepare {builder.name} again'
 
 
 def _num_records(path: str) -> int:
-  """Returns the records of a file; a cut one counts 0."""
+  """Returns the number of records of a file; a truncated file may have 0."""
   if not os.path.exists(path):
     raise UserError(
-      f'{path} is missing; bring it back or prepare the set again'
+      f'{path} is missing; restore it or prepare the data set again'
     )
   try:
     reader = array_record_module.ArrayRecordReader(path)
@@ -128,8 +130,8 @@ def _num_records(path: str) -> int:
   return count
 
 
-def _labels_by_place(builder, feature: str) -> dict[int, int]:
-  """Returns {n: label} of every ILSVRC2012_val_n.JPEG, images not decoded."""
+def _labels_by_number(builder, feature: str) -> dict[int, int]:
+  """Returns {n: label} of all ILSVRC2012_val_n.JPEG; decodes no images."""
   import tensorflow_datasets as tfds
 
   skip = {'image': tfds.decode.SkipDecoding()}
@@ -148,18 +150,18 @@ def _labels_by_place(builder, feature: str) -> dict[int, int]:
 
 
 def _validation_synsets() -> list[str]:
-  """Returns TFDS's own list: the n-th line is of ILSVRC2012_val_n.JPEG."""
+  """Returns TFDS's list: the n-th synset is that of ILSVRC2012_val_n.JPEG."""
   import tensorflow_datasets as tfds
 
   path = 'datasets/imagenet2012/validation_labels.txt'
   return tfds.core.tfds_path(path).read_text().split()
 
 
-def _compare(builder, place: int, found: int, true: int) -> None:
-  if found != true:
+def _compare(builder, number: int, found: int, correct: int) -> None:
+  if found != correct:
     raise UserError(
-      f'{builder.data_path}: validation image {place} is labelled {found}, but '
-      f'its label is {true}; was the validation tar packed with its directory '
-      'or with a file missing? That shifts the labels: pack the 50,000 images '
-      f'alone, then {start_again(builder)}'
+      f'{builder.data_path}: validation image {number} is labelled {found}, '
+      f'but its label is {correct}; labels are shifted if the validation tar '
+      'was packed with its directory or with a file missing: pack the 50,000 '
+      f'images alone, then {_how_to_restart(builder)}'
     )

@@ -1,8 +1,9 @@
 """Compiles the CPU kernels in csrc/ when they are first needed.
 
-Libraries are kept in the cache directory (`cache.py`). The name of one holds a
-hash of all that went into it, so that another compiler, CPU, JAX or source
-makes another file, and a shared home directory serves several machines.
+Libraries are kept in the cache directory (`cache.py`). The name of a library
+contains a hash of everything that it was compiled from, so that another
+compiler, CPU, JAX or source makes another file, and several machines can share
+a home directory.
 The compiler is $CXX, else the first of c++, g++ and clang++.
 """
 
@@ -24,9 +25,9 @@ _SOURCE_DIR = pathlib.Path(__file__).parent / 'csrc'
 
 
 def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
-  """Returns the library of `csrc/<source>.cc`, compiling it if need be.
+  """Returns the library of `csrc/<source>.cc`, after compiling it if needed.
 
-  Safe when several processes do it at once: each writes a file of its own and
+  Several processes may do so at the same time: each writes its own file and
   renames it.
 
   Raises:
@@ -37,7 +38,7 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
   flags = [
     '-std=c++17',
     '-O3',
-    _native_flag(),
+    _machine_flag(),
     '-ffp-contract=fast',
     '-fPIC',
     '-shared',
@@ -47,8 +48,8 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
   if kernel_size is not None:
     flags.append(f'-DKERNEL_SIZE={kernel_size}')
     name += f'_k{kernel_size}'
-  # What the compiler predefines tells its version and the CPU's extensions.
-  macros = _run([*compiler, _native_flag(), '-dM', '-E', '-xc++', os.devnull])
+  # The compiler's predefined macros show its version and the CPU's extensions.
+  macros = _run([*compiler, _machine_flag(), '-dM', '-E', '-xc++', os.devnull])
   sources = [_SOURCE_DIR / f'{source}.cc', *sorted(_SOURCE_DIR.glob('*.h'))]
   digest = hashlib.sha256()
   for part in (
@@ -69,8 +70,8 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
   return library
 
 
-def _native_flag() -> str:
-  # On x86 -mcpu is another word for -mtune; elsewhere -march may be unknown.
+def _machine_flag() -> str:
+  # On x86, -mcpu only means -mtune; elsewhere -march may be unknown.
   x86 = platform.machine().lower() in ('x86_64', 'amd64')
   return '-march=native' if x86 else '-mcpu=native'
 
@@ -82,7 +83,7 @@ def _compiler() -> list[str]:
     if shutil.which(command[0]):
       return command
   raise RuntimeError(
-    f'$CXX is {given!r}, which is no program; correct or unset it'
+    f'$CXX is {given!r}, which is not a program; correct or unset it'
     if given
     else 'no C++ compiler was found; install g++ or clang++, or set $CXX'
   )

@@ -1,10 +1,11 @@
-"""Depthwise convolution by the C++ kernels in csrc/: for CPUs.
+"""Depthwise convolution by the C++ kernels in csrc/.
 
-Both functions have the interface every implementation has (`depthwise.py`).
+The functions have the interface that every backend's have
+(`xla/depthwise.py`). They have to be available (`library.unavailable`).
 
-XLA cannot look into a foreign call. Left to itself it would gather a sharded
-batch for it; so each call says how it is partitioned: images and channels are
-independent, and the sums over images are added over the devices, in float32.
+XLA knows nothing about a foreign call, and would gather a sharded batch for it.
+So each call declares how it is partitioned: images and channels are
+independent, and sums over images are added over the devices, in float32.
 """
 
 import functools
@@ -18,45 +19,37 @@ from jax.sharding import PartitionSpec as P
 
 from convmixer_jax.kernels.cpu import library
 
-# The channels a thread works on together: kBlock in rows.h.
+# The channels that a thread processes together: kBlock in rows.h.
 _BLOCK = 64
-# As many tasks keep the threads of a large CPU busy; as many groups still have
-# few sums beside their images.
+# So many tasks keep the threads of a large CPU busy, and the sums of so many
+# groups are still small compared with the images.
 _MOST_TASKS, _MOST_GROUPS = 64, 16
 
 
 def correlate(
-  x: jax.Array, kernel: jax.Array, bias: jax.Array | None, low: int
+  x: jax.Array, kernel: jax.Array, bias: jax.Array | None, pad_before: int
 ) -> jax.Array:
-  """Correlates x `[B, H, W, C]` with kernel `[k, k, C]`, `low` zeros before.
+  """Correlates x `[B, H, W, C]` with kernel `[k, k, C]`, plus bias `[C]`.
 
-  kernel and bias have x's dtype, as has the result; sums are in float32.
-
-  Raises:
-    RuntimeError: the kernels cannot be compiled.
+  kernel, bias and result have x's dtype; sums are in float32.
   """
-  library.load('depthwise', kernel.shape[0])
   if bias is None:
     bias = jnp.zeros(x.shape[-1:], x.dtype)
-  return _correlate(x, kernel, bias, low)
+  return _correlate(x, kernel, bias, pad_before)
 
 
-def correlate_kernel(
-  x: jax.Array, dy: jax.Array, size: int, low: int
+def kernel_gradient(
+  x: jax.Array, dy: jax.Array, size: int, pad_before: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Gradients `[k, k, C]`, `[C]` of `correlate`'s kernel and bias given dy.
+  """Returns gradients `[k, k, C]`, `[C]` of `correlate`'s kernel and bias.
 
   In float32, the same bits for any number of threads.
-
-  Raises:
-    RuntimeError: the kernels cannot be compiled.
   """
-  library.load('depthwise', size)
-  sums = _correlate_kernel(x, dy, size, low)
+  sums = _kernel_gradient(x, dy, size, pad_before)
   return sums[:-1].reshape(size, size, -1), sums[-1]
 
 
-def mix(
+def fused_mixer(
   p: jax.Array,
   p_bias: jax.Array,
   p_factor: jax.Array,
@@ -65,79 +58,75 @@ def mix(
   bias: jax.Array,
   factor: jax.Array,
   activation: str,
-  low: int,
+  pad_before: int,
 ) -> jax.Array:
-  """All that lies between two products, in one pass; see `kernels.mix`.
+  """Computes `kernels.fused_mixer` in one pass over memory.
 
   kernel and bias have p's dtype.
-
-  Raises:
-    RuntimeError: the kernels cannot be compiled.
   """
-  library.load('depthwise', kernel.shape[0])
-  return _mix(
-    p, p_bias, p_factor, p_shift, kernel, bias, factor, activation, low
+  return _fused_mixer(
+    p, p_bias, p_factor, p_shift, kernel, bias, factor, activation, pad_before
   )
 
 
-def _correlate_here(x, kernel, bias, low):
+def _correlate_here(x, kernel, bias, pad_before):
   return jax.ffi.ffi_call(
     library.target('correlate', kernel.shape[0]),
     jax.ShapeDtypeStruct(x.shape, x.dtype),
-  )(x, kernel, bias, low=np.int64(low))
+  )(x, kernel, bias, pad_before=np.int64(pad_before))
 
 
-def _mix_here(p, p_bias, p_factor, p_shift, kernel, bias, factor, *how):
-  activation, low = how
+def _fused_mixer_here(p, p_bias, p_factor, p_shift, kernel, bias, factor, *how):
+  activation, pad_before = how
   return jax.ffi.ffi_call(
-    library.target('mix', kernel.shape[0]),
+    library.target('fused_mixer', kernel.shape[0]),
     jax.ShapeDtypeStruct(p.shape, p.dtype),
   )(
     *(p, p_bias, p_factor, p_shift, kernel, bias, factor),
-    low=np.int64(low),
+    pad_before=np.int64(pad_before),
     activation=np.int64(library.ACTIVATION_NUMBERS[activation]),
   )
 
 
-def _correlate_kernel_here(x, dy, size, low):
+def _kernel_gradient_here(x, dy, size, pad_before):
   batch, channels = x.shape[0], x.shape[3]
   blocks = -(-channels // _BLOCK)
   groups = max(1, min(batch, _MOST_GROUPS, _MOST_TASKS // blocks))
   sums = jax.ffi.ffi_call(
-    library.target('correlate_kernel', size),
+    library.target('kernel_gradient', size),
     jax.ShapeDtypeStruct((groups, size**2 + 1, channels), jnp.float32),
-  )(x, dy, low=np.int64(low))
-  # XLA:CPU fuses the additions; its reduction takes longer than the kernel.
+  )(x, dy, pad_before=np.int64(pad_before))
+  # XLA:CPU fuses these additions; its reduction takes longer than the kernel.
   return functools.reduce(jnp.add, sums)
 
 
-def _partition_correlate(low, mesh, arguments, result):
+def _partition_correlate(pad_before, mesh, arguments, result):
   batch, channels = _batch_and_channels(arguments[0])
   images = NamedSharding(mesh, P(batch, None, None, channels))
   kernel = NamedSharding(mesh, P(None, None, channels))
   bias = NamedSharding(mesh, P(channels))
-  run = functools.partial(_correlate_here, low=low)
+  run = functools.partial(_correlate_here, pad_before=pad_before)
   return mesh, run, images, (images, kernel, bias)
 
 
-def _partition_mix(activation, low, mesh, arguments, result):
+def _partition_fused_mixer(activation, pad_before, mesh, arguments, result):
   batch, channels = _batch_and_channels(arguments[0])
   images = NamedSharding(mesh, P(batch, None, None, channels))
   kernel = NamedSharding(mesh, P(None, None, channels))
   vector = NamedSharding(mesh, P(channels))
 
   def run(*arrays):
-    return _mix_here(*arrays, activation, low)
+    return _fused_mixer_here(*arrays, activation, pad_before)
 
   operands = (images, vector, vector, vector, kernel, vector, vector)
   return mesh, run, images, operands
 
 
-def _partition_correlate_kernel(size, low, mesh, arguments, result):
+def _partition_kernel_gradient(size, pad_before, mesh, arguments, result):
   batch, channels = _batch_and_channels(arguments[0])
 
   def run(x, dy):
-    sums = _correlate_kernel_here(x, dy, size, low)
+    sums = _kernel_gradient_here(x, dy, size, pad_before)
     return sums if batch is None else jax.lax.psum(sums, batch)
 
   images = NamedSharding(mesh, P(batch, None, None, channels))
@@ -146,7 +135,7 @@ def _partition_correlate_kernel(size, low, mesh, arguments, result):
 
 
 def _batch_and_channels(x):
-  """Mesh axes of a `[B, H, W, C]`; rows and columns a device needs whole."""
+  """Returns the mesh axes of B and C; a device needs all rows and columns."""
   batch, _, _, channels = x.sharding.spec
   return batch, channels
 
@@ -157,17 +146,17 @@ _correlate.def_partition(
   sharding_rule='b h w c, i j c, c -> b h w c',
   need_replication_factors=('h', 'w', 'i', 'j'),
 )
-_mix = custom_partitioning(_mix_here, static_argnums=(7, 8))
-_mix.def_partition(
-  _partition_mix,
+_fused_mixer = custom_partitioning(_fused_mixer_here, static_argnums=(7, 8))
+_fused_mixer.def_partition(
+  _partition_fused_mixer,
   sharding_rule='b h w c, c, c, c, i j c, c, c -> b h w c',
   need_replication_factors=('h', 'w', 'i', 'j'),
 )
-_correlate_kernel = custom_partitioning(
-  _correlate_kernel_here, static_argnums=(2, 3)
+_kernel_gradient = custom_partitioning(
+  _kernel_gradient_here, static_argnums=(2, 3)
 )
-_correlate_kernel.def_partition(
-  _partition_correlate_kernel,
+_kernel_gradient.def_partition(
+  _partition_kernel_gradient,
   sharding_rule='b h w c, b h w c -> s c',
   reduction_factors=('b',),
   need_replication_factors=('h', 'w', 's'),

@@ -1,19 +1,17 @@
-"""Makes the C++ kernels in csrc/ known to XLA, once they are compiled."""
+"""Compiles the C++ kernels in csrc/ and registers them with XLA."""
 
 import ctypes
 import functools
 
 import jax
-from absl import logging
 
 from convmixer_jax.kernels.cpu.build import build
 
 _FUNCTIONS = {
-  'depthwise': ('correlate', 'correlate_kernel', 'mix'),
+  'depthwise': ('correlate', 'kernel_gradient', 'fused_mixer'),
   'linear': ('pack', 'multiply'),
   'norm': ('moments', 'products', 'affine', 'affine_residual', 'gradient'),
 }
-
 
 ACTIVATION_NUMBERS = {'gelu': 0, 'relu': 1}
 
@@ -26,11 +24,11 @@ def target(function: str, kernel_size: int | None = None) -> str:
 
 @functools.cache
 def load(source: str, kernel_size: int | None = None) -> None:
-  """Makes the functions of a source known to XLA, compiling it if need be.
+  """Registers the functions of a source with XLA, after compiling it if needed.
 
   Args:
     source: 'depthwise', 'linear' or 'norm'.
-    kernel_size: of 'depthwise', which is compiled for each.
+    kernel_size: for 'depthwise', which is compiled for each; else None.
 
   Raises:
     RuntimeError: it cannot be compiled or loaded; says why.
@@ -48,16 +46,10 @@ def load(source: str, kernel_size: int | None = None) -> None:
 
 
 @functools.cache
-def is_available(source: str, kernel_size: int | None = None) -> bool:
-  """Whether `load` works; the first time it does not, a warning says why."""
+def unavailable(source: str, kernel_size: int | None = None) -> str | None:
+  """Returns why `load` fails, or None if it does not; it is tried once."""
   try:
     load(source, kernel_size)
   except RuntimeError as error:
-    logging.log_first_n(
-      logging.WARNING,
-      'the kernels for CPUs: %s. Until then it runs several times slower.',
-      1,
-      error,
-    )
-    return False
-  return True
+    return str(error)
+  return None

@@ -1,6 +1,7 @@
-"""The pointwise product by the C++ kernels in csrc/linear.h: for CPUs.
+"""The pointwise product by the C++ kernels in csrc/linear.h, in float32.
 
-In float32. Sharded images stay where they are; the kernel is needed whole.
+The functions have to be available (`library.unavailable`). Sharded images are
+not moved; each device needs the whole kernel.
 """
 
 import jax
@@ -11,51 +12,33 @@ from jax.sharding import PartitionSpec as P
 
 from convmixer_jax.kernels.cpu import library
 
-# The most floats that a vector of any CPU holds.
+# The most floats in a vector of any CPU.
 _LANES = 16
 
 
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Computes `x @ kernel` of x `[B, H, W, I]` and kernel `[I, O]`.
-
-  Raises:
-    RuntimeError: the kernels cannot be compiled.
-  """
+  """Computes `x @ kernel` of x `[B, H, W, I]` and kernel `[I, O]`."""
   return multiply(x, pack(kernel), kernel.shape[1])
 
 
 def transposed_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Computes `x @ kernel.T` of x `[B, H, W, I]` and kernel `[O, I]`.
-
-  Raises:
-    RuntimeError: the kernels cannot be compiled.
-  """
-  library.load('linear')
+  """Computes `x @ kernel.T` of x `[B, H, W, O]` and kernel `[I, O]`."""
   return _multiply(x, _pack(kernel, True), kernel.shape[0])
 
 
 def pack(kernel: jax.Array) -> jax.Array:
-  """Returns the kernel `[I, O]` in the order of its use, as one row.
-
-  Raises:
-    RuntimeError: the kernels cannot be compiled.
-  """
-  library.load('linear')
+  """Returns the kernel `[I, O]` in the order of its use, as a `[P]`."""
   return _pack(kernel, False)
 
 
 def multiply(x: jax.Array, packed: jax.Array, columns: int) -> jax.Array:
-  """Computes `x @ kernel` of x `[B, H, W, I]` and what `pack` made.
+  """Computes `x @ kernel` of x `[B, H, W, I]` and the result of `pack`.
 
   Args:
     x: the images.
     packed: the kernel.
     columns: O, of the kernel.
-
-  Raises:
-    RuntimeError: the kernels cannot be compiled.
   """
-  library.load('linear')
   return _multiply(x, packed, columns)
 
 

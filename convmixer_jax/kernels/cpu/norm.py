@@ -1,8 +1,8 @@
-"""What surrounds a convolution, by the C++ kernels in csrc/norm.h: for CPUs.
+"""Bias, activation, BatchNorm and residual by the C++ kernels in csrc/norm.h.
 
-The functions have the interface every implementation has (`norm.py`), and
-`norm_xla.py` tells their arguments. Images and channels are independent, so
-that sharded ones stay where they are.
+The functions have the interface that every backend's have (`xla/norm.py`). They
+have to be available (`library.unavailable`). Images and channels are
+independent, so that sharded ones are not moved.
 """
 
 import jax
@@ -18,8 +18,7 @@ from convmixer_jax.kernels.cpu import library
 def sums(
   x: jax.Array, bias: jax.Array, g: jax.Array | None, activation: str
 ) -> jax.Array:
-  """Sums over each image: of (a, a^2), or given `g` of (g, g a)."""
-  library.load('norm')
+  """Sums (a, a^2) over each image, or if `g` is given, (g, g a)."""
   if g is None:
     return _moments(x, bias, activation)
   return _products(x, bias, g, activation)
@@ -34,7 +33,6 @@ def affine(
   activation: str,
 ) -> jax.Array:
   """Computes `a * factor + shift (+ residual)`."""
-  library.load('norm')
   if residual is None:
     return _affine(x, bias, factor, shift, activation)
   return _affine_residual(x, bias, factor, shift, residual, activation)
@@ -50,7 +48,6 @@ def gradient(
   activation: str,
 ) -> tuple[jax.Array, jax.Array]:
   """Computes `dx = activation'(x + bias) * (p g + q a + r)` and its sums."""
-  library.load('norm')
   return _gradient(x, bias, g, p, q, r, activation)
 
 
@@ -72,8 +69,9 @@ def _foreign(function, operands, results, rule):
   Args:
     function: its name.
     operands: the layout of each: 'images', 'channels' or 'rows'.
-    results: likewise, each with what gives its shape from x.
-    rule: of Shardy, for operands and results.
+    results: the layout of each ('images', 'rows' or 'pairs'), and a function
+      that returns its shape and dtype, given x.
+    rule: Shardy's, for operands and results.
   """
 
   def only(values):

@@ -1,6 +1,7 @@
-"""What surrounds a convolution, in plain JAX: XLA fuses it on TPU and GPU.
+"""Bias, activation, BatchNorm and residual in plain JAX, which XLA fuses.
 
-The functions have the interface every implementation has (`norm.py`).
+The functions have the interface that every backend's have; it is documented
+here.
 """
 
 import jax
@@ -15,7 +16,7 @@ _ACTIVATIONS = {'gelu': gelu, 'relu': jax.nn.relu}
 def sums(
   x: jax.Array, bias: jax.Array, g: jax.Array | None, activation: str
 ) -> jax.Array:
-  """Sums over each image: of (a, a^2), or given `g` of (g, g a).
+  """Sums (a, a^2) over each image, or if `g` is given, (g, g a).
 
   a is activation(x + bias), here and below.
 
@@ -42,7 +43,7 @@ def _sum_each(first, second):
 def sum_together(first: jax.Array, second: jax.Array) -> jax.Array:
   """Sums two `[B, H, W, C]` over space, to `[B, 2, C]`, in one reduction.
 
-  XLA:GPU does not always fuse two reductions that read the same.
+  XLA:GPU does not always fuse two reductions of the same arrays.
   """
   zero = jnp.float32(0)
   sums = lax.reduce(
@@ -79,8 +80,8 @@ def affine(
   y = a * factor[:, None, None] + shift[:, None, None]
   if residual is not None:
     y += residual.astype(jnp.float32)
-  # XLA:GPU else also writes y in float32, for the block after the next
-  # convolution to read as its residual.
+  # Otherwise XLA:GPU writes y in float32 too, to read it as a residual after
+  # the next convolution.
   return lax.platform_dependent(
     y.astype(x.dtype), cuda=lax.optimization_barrier, default=lambda y: y
   )

@@ -1,9 +1,11 @@
 """Depthwise convolution as shifted multiply-adds that XLA fuses.
 
 XLA:CPU's own grouped convolution is a scalar loop. A sum of shifted products
-is one elementwise fusion instead, vectorised over the channels. A GPU wants
-the sum in another form (`shift_gpu.py`).
-Both functions have the interface every implementation has (`depthwise.py`).
+is one elementwise fusion instead, vectorised over the channels. On GPUs
+another form of the sum is faster (`shift_gpu.py`).
+
+Both functions have the interface that every backend's have
+(`xla/depthwise.py`).
 """
 
 import functools
@@ -15,29 +17,29 @@ from jax import lax
 from convmixer_jax.kernels.xla import shift_gpu
 
 
-def _pad(x: jax.Array, size: int, low: int) -> jax.Array:
-  pad = (low, size - 1 - low)
+def _pad(x: jax.Array, size: int, pad_before: int) -> jax.Array:
+  pad = (pad_before, size - 1 - pad_before)
   return jnp.pad(x, ((0, 0), pad, pad, (0, 0)))
 
 
 def correlate(
-  x: jax.Array, kernel: jax.Array, bias: jax.Array | None, low: int
+  x: jax.Array, kernel: jax.Array, bias: jax.Array | None, pad_before: int
 ) -> jax.Array:
-  """Correlates x `[B, H, W, C]` with kernel `[k, k, C]`, `low` zeros before.
+  """Correlates x `[B, H, W, C]` with kernel `[k, k, C]`, plus bias `[C]`.
 
   Sums in float32; the result has x's dtype.
   """
   return lax.platform_dependent(
     *(x, kernel, bias),
-    cuda=functools.partial(shift_gpu.correlate, low=low),
-    default=functools.partial(_correlate, low=low),
+    cuda=functools.partial(shift_gpu.correlate, pad_before=pad_before),
+    default=functools.partial(_correlate, pad_before=pad_before),
   )
 
 
-def _correlate(x, kernel, bias, low):
+def _correlate(x, kernel, bias, pad_before):
   _, height, width, _ = x.shape
   size = kernel.shape[0]
-  padded = _pad(x, size, low).astype(jnp.float32)
+  padded = _pad(x, size, pad_before).astype(jnp.float32)
   kernel = kernel.astype(jnp.float32)
   y = 0.0 if bias is None else bias.astype(jnp.float32)
   for i in range(size):
@@ -46,28 +48,28 @@ def _correlate(x, kernel, bias, low):
   return y.astype(x.dtype)
 
 
-def correlate_kernel(
-  x: jax.Array, dy: jax.Array, size: int, low: int
+def kernel_gradient(
+  x: jax.Array, dy: jax.Array, size: int, pad_before: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Gradients `[k, k, C]`, `[C]` of `correlate`'s kernel and bias given dy.
+  """Returns gradients `[k, k, C]`, `[C]` of `correlate`'s kernel and bias.
 
   In float32.
   """
-  how = {'size': size, 'low': low}
+  how = {'size': size, 'pad_before': pad_before}
   return lax.platform_dependent(
     *(x, dy),
-    cuda=functools.partial(shift_gpu.correlate_kernel, **how),
-    default=functools.partial(_correlate_kernel, **how),
+    cuda=functools.partial(shift_gpu.kernel_gradient, **how),
+    default=functools.partial(_kernel_gradient, **how),
   )
 
 
-def _correlate_kernel(x, dy, size, low):
-  # A reduction for each of the k*k elements reads everything k*k times. A row
-  # of the image at a time, the sum over its columns is one fusion again, whose
-  # result is a kernel. The batch stays a dimension, so that a sharded one stays
-  # where it is.
+def _kernel_gradient(x, dy, size, pad_before):
+  # One reduction for each of the k * k elements would read everything k * k
+  # times. For one row of the image, the sum over its columns is a single
+  # fusion, whose result is a kernel. The batch remains a dimension, so that a
+  # sharded one is not moved.
   batch, height, width, channels = x.shape
-  padded = _pad(x, size, low)
+  padded = _pad(x, size, pad_before)
 
   def add_row(h, total):
     rows = lax.dynamic_slice_in_dim(padded, h, size, axis=1)

@@ -1,32 +1,35 @@
 """Depthwise convolution as shifted multiply-adds, in a form fast on GPUs.
 
 Each thread of a fusion computes the same position of every output. With several
-outputs, of neighbouring rows or columns, it uses each value that it has loaded
-several times. The padded images are stored first: within a fusion each element
-would be loaded by itself, under a condition.
+outputs, of neighbouring rows or columns, it uses each loaded value several
+times. The padded images are stored first: if padding were part of the fusion,
+each element would be loaded separately, under a condition.
 
-Both functions have the interface every implementation has (`depthwise.py`).
+Both functions have the interface that every backend's have
+(`xla/depthwise.py`).
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-_ROWS = 4  # of the output, by a thread
-_PRODUCTS = 32  # of a row of x and dy, unrolled
+_ROWS = 4  # of the output, computed by a thread
+_PRODUCTS = 32  # of x and dy, unrolled in a turn of the loop
 
 
 def correlate(
-  x: jax.Array, kernel: jax.Array, bias: jax.Array | None, low: int
+  x: jax.Array, kernel: jax.Array, bias: jax.Array | None, pad_before: int
 ) -> jax.Array:
-  """Correlates x `[B, H, W, C]` with kernel `[k, k, C]`, `low` zeros before.
+  """Correlates x `[B, H, W, C]` with kernel `[k, k, C]`, plus bias `[C]`.
 
   Sums in float32; the result has x's dtype.
   """
   batch, height, width, channels = x.shape
   size = kernel.shape[0]
   groups = -(-height // _ROWS)
-  padded = _pad(x, size, low, groups * _ROWS - height).astype(jnp.float32)
+  padded = _pad(x, size, pad_before, groups * _ROWS - height).astype(
+    jnp.float32
+  )
   factors = lax.optimization_barrier(kernel.astype(jnp.float32))
   shape = batch, groups, width, channels
   factors = [
@@ -50,20 +53,20 @@ def correlate(
   return y.reshape(batch, groups * _ROWS, width, channels)[:, :height]
 
 
-def correlate_kernel(
-  x: jax.Array, dy: jax.Array, size: int, low: int
+def kernel_gradient(
+  x: jax.Array, dy: jax.Array, size: int, pad_before: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Gradients `[k, k, C]`, `[C]` of `correlate`'s kernel and bias given dy.
+  """Returns gradients `[k, k, C]`, `[C]` of `correlate`'s kernel and bias.
 
-  In float32. The batch stays a dimension until the end, so that a sharded one
-  stays where it is.
+  In float32. The batch remains a dimension until the end, so that a sharded one
+  is not moved.
   """
   batch, height, width, channels = x.shape
-  # Where the same was padded before, XLA would keep it until now.
+  # Otherwise XLA would keep the padded images of the forward pass until now.
   x, dy = lax.optimization_barrier((x, dy))
-  padded = _pad(x, size, low)
-  # Few, since the program grows with them; the totals are read and written
-  # once for all.
+  padded = _pad(x, size, pad_before)
+  # Rows of a turn of the loop: few, since the program grows with them, but the
+  # totals are read and written only once for all of them.
   count = max(
     count
     for count in range(1, height + 1)
@@ -91,7 +94,9 @@ def correlate_kernel(
   return dkernel, dy.astype(jnp.float32).sum((0, 1, 2))
 
 
-def _pad(x, size, low, below=0):
-  high = size - 1 - low
-  padded = jnp.pad(x, ((0, 0), (low, high + below), (low, high), (0, 0)))
+def _pad(x, size, pad_before, below=0):
+  high = size - 1 - pad_before
+  padded = jnp.pad(
+    x, ((0, 0), (pad_before, high + below), (pad_before, high), (0, 0))
+  )
   return lax.optimization_barrier(padded)

@@ -15,10 +15,10 @@ FIELDS = {
   ),
   'depthwise': Field(
     None,
-    "how to compute the depthwise convolutions; None: the platform's default",
-    choices=kernels.IMPLEMENTATIONS,
+    "backend of the depthwise convolutions; None: the platform's default",
+    choices=kernels.BACKENDS,
     role='compute',
-    cpu_only=('native',),
+    cpu_only=('cpu',),
   ),
   'bn_group_size': Field(
     0,

@@ -1,12 +1,12 @@
-"""A trained ConvMixer for inference, its BatchNorms folded where they can be.
+"""A trained ConvMixer for inference, with BatchNorms folded where possible.
 
-- The scaling of the pixels goes into the patch embedding.
+- The scaling of the pixels is folded into the patch embedding.
 - A depthwise convolution's BatchNorm is `factor * a + shift`, to which the
-  residual is added. The pointwise product that follows takes the shift into its
-  bias. The factor stays: it scales only one part of the sum.
-- A pointwise convolution's BatchNorm stays: what follows pads with zeros, and
-  adds the very thing.
-- The last BatchNorm goes into the head, for a mean over space is linear.
+  residual is added. The shift is folded into the bias of the pointwise product
+  that follows. The factor is not: it scales only one term of the sum.
+- A pointwise convolution's BatchNorm is not folded: the next convolution pads
+  its result with zeros, and the residual adds it.
+- The last BatchNorm is folded into the head, since a mean over space is linear.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from convmixer_jax import kernels
 from convmixer_jax.models.batch_norm import running_affine
 from convmixer_jax.models.convmixer.module import (
   ConvMixer,
-  implementation_around,
+  norm_and_linear_backend,
 )
 from convmixer_jax.models.layers import to_patches
 
@@ -37,17 +37,18 @@ def fold(
 
   Args:
     variables: with `params` and `batch_stats`.
-    mean: of the images that the folded network is given: it takes them through
+    mean: of the pixels. The folded network includes the normalisation
       `(images - mean) / std`.
-    std: likewise.
+    std: standard deviation of the pixels.
 
   Returns:
-    What `apply_folded` wants, in float32: `patch` with `kernel` `[p, p, 3, h]`,
-    `bias`, `factor` and `shift` `[h]`; `blocks` with `depthwise_kernel`
-    `[d, k, k, h]`, `pointwise_kernel` `[d, h, h]`, and `depthwise_bias`,
-    `depthwise_factor`, `pointwise_bias`, `pointwise_factor` and
-    `pointwise_shift` `[d, h]`, the last two being 1 and 0 in the last block;
-    `head` with `kernel` `[h, classes]` and `bias` `[classes]`.
+    The weights that `apply_folded` takes, in float32:
+    `patch`: `kernel` `[p, p, 3, h]`; `bias`, `factor` and `shift` `[h]`.
+    `blocks`: `depthwise_kernel` `[d, k, k, h]`; `pointwise_kernel`
+      `[d, h, h]`; and `[d, h]` each: `depthwise_bias`, `depthwise_factor`,
+      `pointwise_bias`, `pointwise_factor`, `pointwise_shift`. The last two are
+      1 and 0 in the last block.
+    `head`: `kernel` `[h, classes]`; `bias` `[classes]`.
   """
   params, stats = variables['params'], variables['batch_stats']
   embedding, blocks, head = (
@@ -86,21 +87,24 @@ def fold(
   }
 
 
-def prepare(model: ConvMixer, folded: dict[str, Any]) -> dict[str, Any]:
-  """Returns what `fold` did, laid out for many batches.
+def pack_folded_weights(
+  model: ConvMixer, folded: dict[str, Any]
+) -> dict[str, Any]:
+  """Returns the result of `fold` in a layout for many batches.
 
-  `blocks` becomes a list of one dict a block: to take one out of a stack copies
-  its weights. The pointwise kernels are packed, on a CPU.
+  `blocks` becomes a list with a dict for each block, because taking a block out
+  of the stack would copy its weights each time. On a CPU, the pointwise kernels
+  are packed.
   """
-  around = implementation_around(model.depthwise)
+  backend = norm_and_linear_backend(model.depthwise)
   depth = len(folded['blocks']['pointwise_bias'])
   blocks = [
     {name: stack[number] for name, stack in folded['blocks'].items()}
     for number in range(depth)
   ]
   for block in blocks:
-    block['pointwise_kernel'] = kernels.pack(
-      block['pointwise_kernel'], model.dtype, around
+    block['pointwise_kernel'] = kernels.pack_kernel(
+      block['pointwise_kernel'], model.dtype, backend
     )
   return folded | {'blocks': blocks}
 
@@ -111,24 +115,26 @@ def apply_folded(
   """Classifies images as `model.apply(variables, images, train=False)` does.
 
   Args:
-    model: tells patch size, activation, dtype, and how to compute.
-    folded: of `fold`, or of `prepare`, whose blocks are never a loop.
-    images: `[B, H, W, 3]`, any dtype, as `fold` was told.
+    model: has patch size, activation, dtype, and the backend.
+    folded: from `fold`, or from `pack_folded_weights`; with the latter the
+      blocks are not compiled as a loop.
+    images: `[B, H, W, 3]`, any dtype, with the mean and standard deviation
+      that `fold` was given.
 
   Returns:
     Logits `[B, classes]`, float32.
   """
-  around = implementation_around(model.depthwise)
-  linear = partial(kernels.linear, implementation=around)
+  backend = norm_and_linear_backend(model.depthwise)
+  linear = partial(kernels.linear, backend=backend)
 
   def mix_and_multiply(product, block):
-    y = kernels.mix(
+    y = kernels.fused_mixer(
       *product,
       block['depthwise_kernel'],
       block['depthwise_bias'],
       block['depthwise_factor'],
       activation=model.activation,
-      implementation=model.depthwise,
+      backend=model.depthwise,
     )
     norm = tuple(block[f'pointwise_{name}'] for name in _NORM)
     return (linear(y, block['pointwise_kernel']), *norm), None
@@ -152,7 +158,7 @@ def apply_folded(
     last,
     bias,
     activation=model.activation,
-    implementation=around,
+    backend=backend,
   )
   return linear(pooled, head['kernel']) + head['bias']
 
@@ -165,19 +171,19 @@ def make_inference(
   *,
   pack_weights: bool = False,
 ) -> jax.tree_util.Partial:
-  """Returns `apply_folded` of what is folded; see `Architecture.inference`.
+  """Returns `apply_folded` of folded variables; see `Architecture.inference`.
 
-  A loop over blocks takes its weights from a stack, which is not packed.
+  The weights of a loop over blocks are a stack, which cannot be packed.
   """
   folded = fold(variables, mean, std)
   if pack_weights and not model.scan:
-    folded = prepare(model, folded)
+    folded = pack_folded_weights(model, folded)
   return jax.tree_util.Partial(_ApplyFolded(model), folded)
 
 
 @dataclasses.dataclass(frozen=True)
 class _ApplyFolded:
-  """`apply_folded` of a model; equal ones are compiled once."""
+  """`apply_folded` of a model. Equal objects share one compilation."""
 
   model: ConvMixer
 

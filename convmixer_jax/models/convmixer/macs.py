@@ -1,4 +1,7 @@
-"""Parameters and multiplications of a ConvMixer, layer by layer."""
+"""Counts parameters and MACs of a ConvMixer by layer.
+
+A MAC is a multiplication with its addition (multiply-accumulate).
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +9,7 @@ from typing import Protocol
 
 
 class Sizes(Protocol):
-  """What decides them: a `ConvMixer`, or anything with these attributes."""
+  """The sizes of a network: a `ConvMixer`, or an object with its attributes."""
 
   width: int
   depth: int
@@ -21,16 +24,16 @@ class Layer:
 
   Attributes:
     name: 'patch embedding', 'depthwise 1', 'pointwise 1', ... or 'head'.
-    output: height, width and channels of what it gives for an image.
-    parameters: of the layer, and scale and bias of its BatchNorm.
-    multiply_adds: for an image. Only convolutions and products count, with the
-      zeros around the image; activations and BatchNorm do not.
+    output: height, width and channels of the output.
+    parameters: parameters of the layer, and scale and bias of its BatchNorm.
+    macs: MACs for one image. Only convolutions and products count, including
+      the padding of the image; activations and BatchNorm do not.
   """
 
   name: str
   output: tuple[int, int, int]
   parameters: int
-  multiply_adds: int
+  macs: int
 
 
 def count_layers(sizes: Sizes, image_size: int) -> list[Layer]:
@@ -41,11 +44,11 @@ def count_layers(sizes: Sizes, image_size: int) -> list[Layer]:
     image_size: side of the images, in pixels.
   """
   width, side = sizes.width, image_size // sizes.patch_size
-  output, places = (side, side, width), side**2
+  output, positions = (side, side, width), side**2
 
   def convolution(name, fan_in):
     weights = fan_in * width
-    return Layer(name, output, weights + 3 * width, places * weights)
+    return Layer(name, output, weights + 3 * width, positions * weights)
 
   layers = [convolution('patch embedding', 3 * sizes.patch_size**2)]
   for block in range(1, sizes.depth + 1):
@@ -58,15 +61,15 @@ def count_layers(sizes: Sizes, image_size: int) -> list[Layer]:
 
 
 def layer_table(layers: Sequence[Layer]) -> str:
-  """Lays the layers out as text, with their sums and shares."""
+  """Formats the layers as a table, with totals and shares."""
   parameters = sum(layer.parameters for layer in layers)
-  multiply_adds = sum(layer.multiply_adds for layer in layers)
+  macs = sum(layer.macs for layer in layers)
 
-  def line(name, output, own_parameters, own_multiply_adds):
+  def line(name, output, own_parameters, own_macs):
     return (
       f'{name:<16}{output:>17}'
       f'{own_parameters:>13,}{own_parameters / parameters:>8.1%}'
-      f'{own_multiply_adds:>16,}{own_multiply_adds / multiply_adds:>8.1%}'
+      f'{own_macs:>16,}{own_macs / macs:>8.1%}'
     )
 
   lines = [
@@ -75,7 +78,5 @@ def layer_table(layers: Sequence[Layer]) -> str:
   ]
   for layer in layers:
     output = ' x '.join(map(str, layer.output))
-    lines.append(
-      line(layer.name, output, layer.parameters, layer.multiply_adds)
-    )
-  return '\n'.join([*lines, line('all', '', parameters, multiply_adds)])
+    lines.append(line(layer.name, output, layer.parameters, layer.macs))
+  return '\n'.join([*lines, line('all', '', parameters, macs)])

@@ -30,14 +30,14 @@ class PatchEmbedding(nn.Module):
 
   width: int
   patch_size: int
-  implementation: str | None = None
+  backend: str | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Maps `[B, H, W, C]` to `[B, H // patch_size, W // patch_size, width]`.
 
     Returns:
-      The product, and the bias `[width]` that is yet to be added.
+      The product, and the bias `[width]`, which the caller has to add.
     """
     p, channels = self.patch_size, x.shape[-1]
     init = uniform_init(p * p * channels)
@@ -46,7 +46,7 @@ class PatchEmbedding(nn.Module):
     y = kernels.linear(
       to_patches(x, p),
       kernel.reshape(-1, self.width),
-      implementation=self.implementation,
+      backend=self.backend,
     )
     return y, bias
 
@@ -55,7 +55,7 @@ class DepthwiseConv(nn.Module):
   """A depthwise convolution, "same" padding, with bias."""
 
   kernel_size: int
-  implementation: str | None = None
+  backend: str | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -64,25 +64,23 @@ class DepthwiseConv(nn.Module):
     init = uniform_init(k * k)
     kernel = self.param('kernel', init, (k, k, channels))
     bias = self.param('bias', init, (channels,))
-    return kernels.depthwise_conv(
-      x, kernel, bias, implementation=self.implementation
-    )
+    return kernels.depthwise_conv(x, kernel, bias, backend=self.backend)
 
 
 class PointwiseConv(nn.Module):
   """A 1 x 1 convolution that keeps the number of channels."""
 
-  implementation: str | None = None
+  backend: str | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Maps `[B, H, W, C]` to the same shape.
 
     Returns:
-      The product, and the bias `[C]` that is yet to be added.
+      The product, and the bias `[C]`, which the caller has to add.
     """
     kernel, bias = _dense_params(self, x.shape[-1], x.shape[-1])
-    return kernels.linear(x, kernel, implementation=self.implementation), bias
+    return kernels.linear(x, kernel, backend=self.backend), bias
 
 
 class Dense(nn.Module):
@@ -116,16 +114,16 @@ class MixerBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
-    """Maps `[B, H, W, C]` to the same shape; the pair is what `scan` wants."""
-    around = implementation_around(self.depthwise)
+    """Maps `[B, H, W, C]` to the same shape; `nn.scan` needs the pair."""
+    backend = norm_and_linear_backend(self.depthwise)
     norm = partial(
-      ActivationBatchNorm, self.activation, self.bn_group_size, around
+      ActivationBatchNorm, self.activation, self.bn_group_size, backend
     )
     y = DepthwiseConv(self.kernel_size, self.depthwise, name='depthwise')(x)
-    y = checkpoint_name(y, kernels.KEPT)
+    y = checkpoint_name(y, kernels.SAVED_ACTIVATION)
     x = norm(name='depthwise_bn')(y, residual=x, train=self.train)
-    y, bias = PointwiseConv(around, name='pointwise')(x)
-    y = checkpoint_name(y, kernels.KEPT)
+    y, bias = PointwiseConv(backend, name='pointwise')(x)
+    y = checkpoint_name(y, kernels.SAVED_ACTIVATION)
     x = norm(name='pointwise_bn')(y, bias, train=self.train)
     self.sow('intermediates', 'output', x)
     return x, None
@@ -147,12 +145,13 @@ class ConvMixer(nn.Module):
     activation: 'gelu' (exact) or 'relu'.
     num_classes: outputs of the head.
     dtype: compute dtype; parameters and statistics are float32.
-    depthwise: implementation of the depthwise convolution, or None for the
-      platform's default (see `kernels.depthwise_conv`). Only with 'native' or
-      None is the normalisation done by native kernels too.
+    depthwise: backend of the depthwise convolution, or None for the platform's
+      default (see `kernels.depthwise_conv`). Only with 'cpu' or None are norms
+      and products computed by our own kernels too.
     bn_group_size: images that share BatchNorm statistics, 0 for all.
     scan: compile one block and loop over it, instead of `depth` copies.
-    remat: recompute the blocks' insides in the backward pass, for memory.
+    remat: recompute the blocks' activations in the backward pass, to save
+      memory.
 
   Raises:
     UserError: a field is out of range (on construction), or an image is smaller
@@ -186,7 +185,7 @@ class ConvMixer(nn.Module):
 
     Returns:
       Logits `[B, num_classes]`, float32. With `mutable='intermediates'` also
-      what the head sees, `['intermediates']['features'][0]`: `[B, width]`.
+      the input of the head, `['intermediates']['features'][0]`: `[B, width]`.
     """
     if min(images.shape[1:3]) < self.patch_size:
       raise UserError(
@@ -195,23 +194,23 @@ class ConvMixer(nn.Module):
         'larger image'
       )
     x = images.astype(self.dtype)
-    around = implementation_around(self.depthwise)
+    backend = norm_and_linear_backend(self.depthwise)
     x, bias = PatchEmbedding(
-      self.width, self.patch_size, around, name='patch_embedding'
+      self.width, self.patch_size, backend, name='patch_embedding'
     )(x)
     x = ActivationBatchNorm(
       self.activation,
       self.bn_group_size,
-      around,
+      backend,
       name='patch_bn',
     )(x, bias, train=train)
 
     block = MixerBlock
     if self.remat or self.scan:
-      # Unrolled, XLA itself finds what is cheap to compute again; a loop keeps
-      # what autodiff says.
+      # If unrolled, XLA finds what is cheap to compute again; a loop saves what
+      # autodiff decides.
       policy = jax.checkpoint_policies.save_only_these_names(
-        *([] if self.remat else [kernels.KEPT])
+        *([] if self.remat else [kernels.SAVED_ACTIVATION])
       )
       block = nn.remat(MixerBlock, prevent_cse=False, policy=policy)
     blocks = nn.scan(
@@ -235,6 +234,7 @@ class ConvMixer(nn.Module):
     return Dense(self.num_classes, name='head')(pooled)
 
 
-def implementation_around(depthwise: str | None) -> str | None:
-  """Returns the implementation of all else that goes with a convolution's."""
-  return 'xla' if depthwise in ('shift', 'xla') else depthwise
+def norm_and_linear_backend(depthwise: str | None) -> str | None:
+  """Returns the backend of norms and products, given the convolutions'."""
+  names = None, *kernels.NORM_AND_LINEAR_BACKENDS
+  return depthwise if depthwise in names else 'xla'

@@ -1,7 +1,7 @@
-// The activations, with their slopes.
+// The activations and their derivatives.
 
-#ifndef CONVMIXER_JAX_OPS_CSRC_ACTIVATIONS_H_
-#define CONVMIXER_JAX_OPS_CSRC_ACTIVATIONS_H_
+#ifndef CONVMIXER_JAX_KERNELS_CPU_ACTIVATIONS_H_
+#define CONVMIXER_JAX_KERNELS_CPU_ACTIVATIONS_H_
 
 #include "vectors.h"
 
@@ -9,11 +9,11 @@ namespace {
 
 INLINE inline Vec Splat(float value) { return Vec{} + value; }
 
-// e^z for z <= 0; below -87 it is that of -87, which is next to nothing.
+// e^z for z <= 0; below -87 it is e^-87, which is almost 0.
 INLINE inline Vec Exp(Vec z) {
-  z = z < -87.0f ? Splat(-87.0f) : z;  // a NaN stays one
-  // e^z = 2^n e^r with |r| <= ln(2) / 2. Adding 1.5 * 2^23 rounds to a whole
-  // number, which the low bits of the sum hold.
+  z = z < -87.0f ? Splat(-87.0f) : z;  // a NaN remains NaN
+  // e^z = 2^n e^r with |r| <= ln(2) / 2. Adding 1.5 * 2^23 rounds to an
+  // integer, which is then in the low bits of the sum.
   const Vec shifted = z * 1.44269504f + 12582912.0f;
   const Vec n = shifted - 12582912.0f;
   const Vec r = (z - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -28,10 +28,10 @@ INLINE inline Vec Exp(Vec z) {
 
 // x Phi(x), Phi being the normal distribution.
 struct Gelu {
-  // Phi(x) = 1/2 + x P(x^2), P being a polynomial of least maximal error up to
-  // kEnd, where Phi has come within 1e-7 of 0 and 1. It is written in
-  // t = 2 x^2 / kEnd^2 - 1, for in powers of x^2 its terms would cancel. With
-  // all roundings the error is below 1.2e-7.
+  // Phi(x) = 1/2 + x P(x^2), where P is the polynomial with the smallest
+  // maximal error up to kEnd; there, Phi is within 1e-7 of 0 and 1. It is a
+  // polynomial in t = 2 x^2 / kEnd^2 - 1, because in powers of x^2 its terms
+  // would cancel. With all roundings the error is below 1.2e-7.
   static constexpr float kEnd = 5.2f;
   static constexpr float kCoefficients[] = {
       0.135949984f,     -0.067743808f,    0.0500261113f,   -0.0399253964f,
@@ -41,7 +41,7 @@ struct Gelu {
   static constexpr int kDegree = 14;
 
   static INLINE inline Vec Distribution(Vec x) {
-    Vec clamped = x < -kEnd ? Splat(-kEnd) : x;  // a NaN stays one
+    Vec clamped = x < -kEnd ? Splat(-kEnd) : x;  // a NaN remains NaN
     clamped = clamped > kEnd ? Splat(kEnd) : clamped;
     const Vec t = clamped * clamped * (2 / (kEnd * kEnd)) - 1.0f;
     Vec p = Splat(kCoefficients[kDegree]);
@@ -63,7 +63,7 @@ struct Gelu {
 
 struct Relu {
   static INLINE inline Vec Value(Vec x) {
-    return x < 0.0f ? Vec{} : x;  // a NaN stays one
+    return x < 0.0f ? Vec{} : x;  // a NaN remains NaN
   }
 
   static INLINE inline Vec Value(Vec x, Vec* slope) {
@@ -74,4 +74,4 @@ struct Relu {
 
 }  // namespace
 
-#endif  // CONVMIXER_JAX_OPS_CSRC_ACTIVATIONS_H_
+#endif  // CONVMIXER_JAX_KERNELS_CPU_ACTIVATIONS_H_

@@ -1,7 +1,7 @@
-// Checks of the buffers that XLA hands over, and calls by their dtype.
+// Checks the buffers that XLA passes, and calls a kernel for their dtype.
 
-#ifndef CONVMIXER_JAX_OPS_CSRC_BUFFERS_H_
-#define CONVMIXER_JAX_OPS_CSRC_BUFFERS_H_
+#ifndef CONVMIXER_JAX_KERNELS_CPU_BUFFERS_H_
+#define CONVMIXER_JAX_KERNELS_CPU_BUFFERS_H_
 
 #include <algorithm>
 #include <vector>
@@ -30,7 +30,7 @@ const T* Data(const ffi::AnyBuffer& buffer) {
   return static_cast<const T*>(buffer.untyped_data());
 }
 
-// Calls run with a value of the dtype: what it is does not matter.
+// Calls run with a value of the dtype, of which only the type matters.
 template <typename F>
 ffi::Error WithDtype(ffi::DataType dtype, F run) {
   if (dtype == ffi::F32) {
@@ -43,14 +43,14 @@ ffi::Error WithDtype(ffi::DataType dtype, F run) {
   return ffi::Error::Success();
 }
 
-// Calls run with the activation of a number: 0 is GELU, 1 is ReLU.
+// Calls run with the activation that has this number: 0 is GELU, 1 is ReLU.
 template <typename F>
 ffi::Error WithActivation(int64_t activation, F run) {
   if (activation == 0) return run(Gelu());
   if (activation == 1) return run(Relu());
-  return Invalid("there is no such activation");
+  return Invalid("the activation is unknown");
 }
 
 }  // namespace
 
-#endif  // CONVMIXER_JAX_OPS_CSRC_BUFFERS_H_
+#endif  // CONVMIXER_JAX_KERNELS_CPU_BUFFERS_H_

@@ -1,17 +1,18 @@
-// The convolution's output, and with a turned kernel the input's gradient:
+// The convolution's output, and with a rotated kernel the input's gradient,
+// where z is pad_before, the number of zeros before the image:
 //
-//   y[b,h,w,c] = bias[c] + sum_ij x[b,h+i-low,w+j-low,c] kernel[i,j,c]
+//   y[b,h,w,c] = bias[c] + sum_ij x[b,h+i-z,w+j-z,c] kernel[i,j,c]
 //
-// and for inference, with all that lies between two products of matrices:
+// and for inference, fused with everything between two matrix products:
 //
 //   x = activation(p + p_bias) p_factor + p_shift
 //   y[b,h,w,c] = x[b,h,w,c] + factor[c] activation(bias[c] + sum_ij ...)
 //
-// kColumns sums stay in registers, as does a row of the kernel; each Vec of x
-// is loaded once for all of them. Rows outside the image are left out.
+// kColumns sums and a row of the kernel stay in registers; each Vec of x is
+// loaded once for all of them. Rows outside the image are skipped.
 
-#ifndef CONVMIXER_JAX_OPS_CSRC_CORRELATE_H_
-#define CONVMIXER_JAX_OPS_CSRC_CORRELATE_H_
+#ifndef CONVMIXER_JAX_KERNELS_CPU_CORRELATE_H_
+#define CONVMIXER_JAX_KERNELS_CPU_CORRELATE_H_
 
 #include "activations.h"
 #include "rows.h"
@@ -20,7 +21,7 @@ namespace {
 
 constexpr int kColumns = kRegisters / 2;
 
-// Adds the products with a row of the kernel, from its column `first` on.
+// Adds the products with a row of the kernel, starting at its column `first`.
 template <int first = 0>
 INLINE inline void AddRow(const Vec* x, const Vec* kernel,
                           Vec (&sums)[kColumns]) {
@@ -37,18 +38,19 @@ INLINE inline void AddRow(const Vec* x, const Vec* kernel,
   if constexpr (first + taps < kSize) AddRow<first + taps>(x, kernel, sums);
 }
 
-// What a CorrelateWorker does besides: nothing.
-struct Alone {
+// A CorrelateWorker applies a fusion to each x before the convolution, and to
+// each sum after it. This one does nothing.
+struct NoFusion {
   struct Arguments {};
 
   void Start(const Arguments&, int64_t, const Block&) {}
-  INLINE Vec operator()(int, Vec x) const { return x; }  // before
+  INLINE Vec operator()(int, Vec x) const { return x; }
   INLINE Vec After(int, Vec sum, const Vec&) const { return sum; }
 };
 
-// Or all that lies between two products.
+// The fused mixer: x is computed from the product p.
 template <typename Activation>
-class Mixing {
+class MixerFusion {
  public:
   struct Arguments {
     const float *p_bias, *p_factor, *p_shift, *factor;
@@ -77,27 +79,28 @@ class Mixing {
   Vec factor_[kVectors];
 };
 
-template <typename T, typename Besides>
+template <typename T, typename Fusion>
 struct CorrelateArguments {
   Shape shape;
-  int64_t low;
+  int64_t pad_before;
   const T *x, *kernel, *bias;
   T* y;
-  typename Besides::Arguments besides;
+  typename Fusion::Arguments fusion;
 
   // A task is a block of channels of an image.
   int64_t blocks() const { return CeilDiv(shape.channels, kBlock); }
   int64_t tasks() const { return shape.batch * blocks(); }
 };
 
-template <typename T, typename Besides = Alone>
+template <typename T, typename Fusion = NoFusion>
 class CorrelateWorker {
  public:
-  using Arguments = CorrelateArguments<T, Besides>;
+  using Arguments = CorrelateArguments<T, Fusion>;
 
   explicit CorrelateWorker(const Arguments& a)
       : a_(a),
-        ring_(a.shape, a.low, CeilDiv(a.shape.width, kColumns) * kColumns),
+        ring_(a.shape, a.pad_before,
+              CeilDiv(a.shape.width, kColumns) * kColumns),
         kernel_(new Vec[kVectors * kSize * kSize]) {}
 
   void Run(int64_t task) {
@@ -106,12 +109,12 @@ class CorrelateWorker {
     const int64_t at = task / a_.blocks() * shape.image() + c;
     const Block block(std::min<int64_t>(kBlock, shape.channels - c));
     LoadKernel(c, block);
-    besides_.Start(a_.besides, c, block);
+    fusion_.Start(a_.fusion, c, block);
     ring_.Start(a_.x + at, &block);
     for (int64_t h = 0; h < shape.height; ++h) {
       T* y = a_.y + at + h * shape.row();
       PrefetchRow<true>(y, shape, block);
-      ring_.Advance(h + kSize - 1 - a_.low, besides_);
+      ring_.Advance(h + kSize - 1 - a_.pad_before, fusion_);
       for (int v = 0; v < block.vectors; ++v) {
         for (int64_t w = 0; w < shape.width; w += kColumns) {
           WriteColumns(h, w, v, block.lanes(v), y + v * kLanes);
@@ -134,15 +137,15 @@ class CorrelateWorker {
   void WriteColumns(int64_t h, int64_t w, int v, int lanes, T* y) {
     Vec sums[kColumns];
     Unroll<kColumns>([&](auto column) INLINE { sums[column] = bias_[v]; });
-    const KernelRows rows(h, a_.shape.height, a_.low);
+    const KernelRows rows(h, a_.shape.height, a_.pad_before);
     for (int64_t i = rows.begin; i < rows.end; ++i) {
-      AddRow(ring_.Row(v, h + i - a_.low) + w,
+      AddRow(ring_.Row(v, h + i - a_.pad_before) + w,
              kernel_.get() + (v * kSize + i) * kSize, sums);
     }
-    const Vec* x = ring_.Row(v, h) + a_.low + w;
+    const Vec* x = ring_.Row(v, h) + a_.pad_before + w;
     Unroll<kColumns>([&](auto column) INLINE {
       if (w + column < a_.shape.width) {
-        Store(besides_.After(v, sums[column], x[column]),
+        Store(fusion_.After(v, sums[column], x[column]),
               y + (w + column) * a_.shape.channels, lanes);
       }
     });
@@ -150,11 +153,11 @@ class CorrelateWorker {
 
   const Arguments a_;
   Ring<T> ring_;
-  Besides besides_;
+  Fusion fusion_;
   std::unique_ptr<Vec[]> kernel_;
   Vec bias_[kVectors];
 };
 
 }  // namespace
 
-#endif  // CONVMIXER_JAX_OPS_CSRC_CORRELATE_H_
+#endif  // CONVMIXER_JAX_KERNELS_CPU_CORRELATE_H_

@@ -1,4 +1,4 @@
-// The kernels of linear.h as XLA calls them.
+// The kernels of linear.h, as handlers that XLA calls.
 
 #include "linear.h"
 
@@ -7,7 +7,7 @@
 
 namespace {
 
-// Whether a buffer has room for a packed kernel.
+// Returns whether a buffer is large enough for a packed kernel.
 bool HasRoom(const ffi::AnyBuffer& packed, const Matrices& shape) {
   return packed.element_type() == ffi::F32 &&
          static_cast<int64_t>(packed.element_count()) >=
@@ -18,7 +18,7 @@ bool HasRoom(const ffi::AnyBuffer& packed, const Matrices& shape) {
 ffi::Error Pack(ffi::ThreadPool pool, ffi::AnyBuffer kernel,
                 ffi::Result<ffi::AnyBuffer> packed, bool transposed) {
   const auto d = kernel.dimensions();
-  if (d.size() != 2) return Invalid("pack: the kernel is no matrix");
+  if (d.size() != 2) return Invalid("pack: the kernel is not a matrix");
   const Matrices shape{0, d[transposed ? 1 : 0], d[transposed ? 0 : 1]};
   if (kernel.element_type() != ffi::F32 || !HasRoom(*packed, shape)) {
     return Invalid("pack: the operands do not fit");

@@ -2,13 +2,13 @@
 //
 //   y[row, column] = sum_i x[row, i] kernel[i, column]
 //
-// The kernel is packed first, into panels of a few Vecs of columns that lie in
-// the order of their use. Then kTileRows rows of a panel stay in registers
-// while i runs over all of x, which is read as it lies. So each sum has one
-// order, whatever the number of threads or devices.
+// The kernel is packed first, into panels of a few Vecs of columns, in the
+// order in which they are read. Then the sums of kTileRows rows of a panel stay
+// in registers while i runs over all of x, which is not packed. So the order of
+// each sum does not depend on the number of threads or devices.
 
-#ifndef CONVMIXER_JAX_OPS_CSRC_LINEAR_H_
-#define CONVMIXER_JAX_OPS_CSRC_LINEAR_H_
+#ifndef CONVMIXER_JAX_KERNELS_CPU_LINEAR_H_
+#define CONVMIXER_JAX_KERNELS_CPU_LINEAR_H_
 
 #include <algorithm>
 
@@ -16,13 +16,13 @@
 
 namespace {
 
-// With the Vecs of a panel and a value of x, the sums fill the registers.
+// The sums, the Vecs of a panel and a value of x fill the registers.
 constexpr int kPanelVectors = 3;
 constexpr int kPanel = kPanelVectors * kLanes;
 constexpr int kTileRows = kRegisters / 4;
-// A thread's rows of x stay in its level 2 cache, beside a panel.
+// A thread's rows of x stay in its level 2 cache, together with a panel.
 constexpr int64_t kBlockBytes = 352 << 10;
-constexpr int64_t kTasksPerThread = 8;  // at least, to end together
+constexpr int64_t kTasksPerThread = 8;  // at least, for balance
 
 struct Matrices {
   int64_t rows, inner, columns;
@@ -30,16 +30,16 @@ struct Matrices {
   int64_t panels() const { return CeilDiv(columns, kPanel); }
   int64_t vectors() const { return CeilDiv(columns, kLanes); }
 
-  // The Vecs of a panel: fewer in the last.
+  // The number of Vecs of a panel: fewer in the last.
   int VectorsOf(int64_t panel) const {
     return std::min<int64_t>(kPanelVectors,
                              vectors() - panel * kPanelVectors);
   }
-  // The channels of Vec v of a panel: fewer in the last.
+  // The number of channels of Vec v of a panel: fewer in the last.
   int Lanes(int64_t panel, int v) const {
     return std::min<int64_t>(kLanes, columns - panel * kPanel - v * kLanes);
   }
-  // Where a panel begins among the packed ones.
+  // The offset of a panel in the packed kernel.
   int64_t Packed(int64_t panel) const { return panel * kPanel * inner; }
 };
 
@@ -158,4 +158,4 @@ class MultiplyWorker {
 
 }  // namespace
 
-#endif  // CONVMIXER_JAX_OPS_CSRC_LINEAR_H_
+#endif  // CONVMIXER_JAX_KERNELS_CPU_LINEAR_H_

@@ -1,4 +1,4 @@
-// The kernels of norm.h as XLA calls them.
+// The kernels of norm.h, as handlers that XLA calls.
 
 #include "norm.h"
 
@@ -15,7 +15,7 @@ std::vector<int64_t> Dimensions(const ffi::AnyBuffer& x) {
   return {d.begin(), d.end()};
 }
 
-// Checks x [B, H, W, C], what is like it, bias [C], and what is [B, ..., C].
+// Checks x [B, H, W, C], arrays like x, bias [C], and rows [B, C].
 bool Fit(const ffi::AnyBuffer& x, const ffi::AnyBuffer& bias,
          std::initializer_list<ffi::AnyBuffer> like_x,
          std::initializer_list<ffi::AnyBuffer> rows) {

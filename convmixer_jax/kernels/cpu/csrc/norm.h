@@ -1,5 +1,5 @@
-// What surrounds a convolution, in as few passes over memory as can be: bias,
-// activation, an affine map of each channel (BatchNorm's), a residual.
+// Bias, activation, an affine map of each channel (BatchNorm's) and a residual,
+// in as few passes over memory as possible.
 //
 //   a = activation(x + bias)
 //   Moments:   sums[b] = (sum a, sum a^2) over the positions of image b
@@ -8,12 +8,12 @@
 //   Gradient:  dx = activation'(x + bias) (p[b] g + q[b] a + r[b]), and
 //              sums[b] = sum dx
 //
-// Per image, so that neither the number of threads nor that of devices changes
-// a bit. An activation is computed where it is needed: that costs less than
-// writing it down and reading it again.
+// Sums are for each image, so that their bits depend neither on the number of
+// threads nor on that of devices. An activation is computed where it is needed,
+// which costs less than storing it and loading it again.
 
-#ifndef CONVMIXER_JAX_OPS_CSRC_NORM_H_
-#define CONVMIXER_JAX_OPS_CSRC_NORM_H_
+#ifndef CONVMIXER_JAX_KERNELS_CPU_NORM_H_
+#define CONVMIXER_JAX_KERNELS_CPU_NORM_H_
 
 #include <algorithm>
 
@@ -21,8 +21,8 @@
 
 namespace {
 
-// A strip of channels is worked on together, kTile positions at a time: 1 KiB
-// of each.
+// A strip of channels, 1 KiB of each position, is processed together, kTile
+// positions at a time.
 constexpr int kTile = 8;
 constexpr int kStripVectors = 1024 / kVectorBytes;
 constexpr int kStrip = kStripVectors * kLanes;
@@ -35,7 +35,7 @@ struct Images {
   int64_t tasks() const { return batch * strips(); }
 };
 
-// The part of the arrays that a task works on.
+// The part of the arrays that a task processes.
 struct Strip {
   Strip(const Images& images, int64_t task)
       : stride(images.channels), positions(images.positions),
@@ -48,7 +48,8 @@ struct Strip {
     return std::min<int64_t>(kLanes, channels - v * kLanes);
   }
 
-  // Where Vec v of the strip begins: of [B, positions, C] and of [B, rows, C].
+  // The offset of Vec v of the strip in [B, positions, C], in [B, rows, C] and
+  // in [C].
   int64_t At(int64_t position, int v) const {
     return (image * positions + position) * stride + channel + v * kLanes;
   }
@@ -61,8 +62,8 @@ struct Strip {
   int vectors;
 };
 
-// Calls f(position, v, count), `count` positions being a compile-time constant,
-// until all are done.
+// Calls f(position, v, count) for all positions, `count` of them at a time,
+// which is a compile-time constant.
 template <typename F>
 INLINE inline void ForTiles(const Strip& strip, F f) {
   int64_t position = 0;
@@ -82,7 +83,7 @@ template <typename T>
 struct SumsArguments : Images {
   const T* x;
   const float* bias;
-  const T* g;  // of Products
+  const T* g;  // for Products, else nullptr
   float* sums;  // [B, 2, C]
 };
 
@@ -149,7 +150,7 @@ class AffineWorker {
       const Vec bias = Load(a_.bias + strip.Channel(v), lanes);
       const Vec factor = Load(a_.factor + strip.Row(v), lanes);
       const Vec shift = Load(a_.shift + strip.Row(v), lanes);
-      Vec y[count];  // stored last: a store hinders loads 4 KiB further on
+      Vec y[count];  // stored last: a store delays loads 4 KiB after it
       Unroll<count>([&](auto i) INLINE {
         const int64_t here = at + i * strip.stride;
         const Vec a = Activation::Value(Load(a_.x + here, lanes) + bias);
@@ -219,4 +220,4 @@ class GradientWorker {
 
 }  // namespace
 
-#endif  // CONVMIXER_JAX_OPS_CSRC_NORM_H_
+#endif  // CONVMIXER_JAX_KERNELS_CPU_NORM_H_

@@ -1,13 +1,13 @@
-// What the convolution's kernels stand on: packed rows of images.
+// Packed rows of images, from which the convolution's kernels read.
 //
-// Neighbouring columns of an image lie C * 4 bytes apart, often a multiple of
-// 1 KiB, so that a row of one Vec's channels would share a handful of cache
-// sets. Rows are therefore copied into a ring of KERNEL_SIZE rows, in which
-// columns are neighbours, with zeros left and right. 256 bytes of channels are
-// copied together, for the sake of the memory's rows and the TLB.
+// Neighbouring columns of an image are C * 4 bytes apart, often a multiple of 1
+// KiB, so that the Vecs of a row would compete for a few cache sets. Rows are
+// therefore copied into a ring of KERNEL_SIZE rows, in which columns are
+// adjacent, with zeros left and right. 256 bytes of channels are copied
+// together, which needs fewer DRAM rows and TLB entries.
 
-#ifndef CONVMIXER_JAX_OPS_CSRC_ROWS_H_
-#define CONVMIXER_JAX_OPS_CSRC_ROWS_H_
+#ifndef CONVMIXER_JAX_KERNELS_CPU_ROWS_H_
+#define CONVMIXER_JAX_KERNELS_CPU_ROWS_H_
 
 #include <algorithm>
 #include <memory>
@@ -15,14 +15,14 @@
 #include "vectors.h"
 
 #ifndef KERNEL_SIZE
-#error "give the size of the kernel: -DKERNEL_SIZE=7"
+#error "define the size of the kernel: -DKERNEL_SIZE=7"
 #endif
 
 namespace {
 
 constexpr int kSize = KERNEL_SIZE;
 constexpr int kVectors = 256 / kVectorBytes;
-constexpr int kBlock = kVectors * kLanes;  // channels worked on together
+constexpr int kBlock = kVectors * kLanes;  // channels processed together
 
 struct Shape {
   int64_t batch, height, width, channels;
@@ -31,7 +31,7 @@ struct Shape {
   int64_t image() const { return height * row(); }
 };
 
-// The channels of a block: `vectors` Vecs, the last perhaps not full.
+// The channels of a block: `vectors` Vecs, of which the last may be partial.
 struct Block {
   explicit Block(int64_t channels)
       : channels(channels), vectors(CeilDiv(channels, kLanes)) {}
@@ -44,12 +44,12 @@ struct Block {
   int vectors;
 };
 
-// Leaves the values of a row as they are.
-struct AsTheyAre {
+// Does not change the values of a row.
+struct Identity {
   INLINE Vec operator()(int, Vec x) const { return x; }
 };
 
-// Copies a row of a block: map(v, column w of Vec v) to to[v * plane + w].
+// Copies a row of a block: to[v * plane + w] = map(v, column w of Vec v).
 template <typename T, typename Map>
 void PackRow(const T* from, const Shape& shape, const Block& block,
              int64_t plane, const Map& map, Vec* to) {
@@ -68,8 +68,8 @@ void PackRow(const T* from, const Shape& shape, const Block& block,
   }
 }
 
-// Asks for a row of a block ahead of its use: it lies on as many pages as it
-// has columns, which no hardware foresees.
+// Prefetches a row of a block: each of its columns is on another page, which no
+// hardware prefetcher predicts.
 template <bool write, typename T>
 void PrefetchRow(const T* from, const Shape& shape, const Block& block) {
   for (int64_t w = 0; w < shape.width; ++w, from += shape.channels) {
@@ -83,10 +83,10 @@ void PrefetchRow(const T* from, const Shape& shape, const Block& block) {
 template <typename T>
 class Ring {
  public:
-  // Rows have `low` zeros before, and after them enough for kSize more columns
-  // than `columns`.
-  Ring(const Shape& shape, int64_t low, int64_t columns)
-      : shape_(shape), low_(low), length_(columns + kSize - 1),
+  // Rows begin with `pad_before` zeros, and end with enough zeros for
+  // kSize - 1 more columns than `columns`.
+  Ring(const Shape& shape, int64_t pad_before, int64_t columns)
+      : shape_(shape), pad_before_(pad_before), length_(columns + kSize - 1),
         rows_(new Vec[kVectors * kSize * length_]()) {}
 
   void Start(const T* image, const Block* block) {
@@ -95,20 +95,20 @@ class Ring {
     next_ = 0;
   }
 
-  // Makes the image's rows up to `last` available, mapped as PackRow says.
-  template <typename Map = AsTheyAre>
+  // Copies the image's rows up to `last` into the ring; see PackRow for `map`.
+  template <typename Map = Identity>
   void Advance(int64_t last, const Map& map = Map()) {
     for (; next_ <= std::min(last, shape_.height - 1); ++next_) {
       const T* from = image_ + next_ * shape_.row();
       PackRow(from, shape_, *block_, kSize * length_, map,
-              At(0, next_) + low_);
+              At(0, next_) + pad_before_);
       if (next_ + 1 < shape_.height) {
         PrefetchRow<false>(from + shape_.row(), shape_, *block_);
       }
     }
   }
 
-  // Row h of Vec v from column -low on.
+  // Row h of Vec v, starting at column -pad_before.
   const Vec* Row(int v, int64_t h) const { return At(v, h); }
 
  private:
@@ -117,26 +117,26 @@ class Ring {
   }
 
   Shape shape_;
-  int64_t low_, length_;
+  int64_t pad_before_, length_;
   std::unique_ptr<Vec[]> rows_;
   const T* image_ = nullptr;
   const Block* block_ = nullptr;
   int64_t next_ = 0;
 };
 
-// The kernel rows [begin, end) that meet the image around its row h.
+// The kernel rows [begin, end) that are inside the image, for its row h.
 struct KernelRows {
-  KernelRows(int64_t h, int64_t height, int64_t low)
-      : begin(std::max<int64_t>(0, low - h)),
-        end(std::min<int64_t>(kSize, height + low - h)) {}
+  KernelRows(int64_t h, int64_t height, int64_t pad_before)
+      : begin(std::max<int64_t>(0, pad_before - h)),
+        end(std::min<int64_t>(kSize, height + pad_before - h)) {}
 
   int64_t begin, end;
 };
 
-// As many kernel columns as are worked on together, in equal parts.
+// At most kTapsMost kernel columns are processed together: equal parts of them.
 constexpr int kTapsMost = kRegisters / 2 - 4;
 constexpr int kTaps = CeilDiv(kSize, CeilDiv(kSize, kTapsMost));
 
 }  // namespace
 
-#endif  // CONVMIXER_JAX_OPS_CSRC_ROWS_H_
+#endif  // CONVMIXER_JAX_KERNELS_CPU_ROWS_H_

@@ -1,7 +1,7 @@
-// Shares a worker's tasks among threads.
+// Distributes a worker's tasks over threads.
 
-#ifndef CONVMIXER_JAX_OPS_CSRC_TASKS_H_
-#define CONVMIXER_JAX_OPS_CSRC_TASKS_H_
+#ifndef CONVMIXER_JAX_KERNELS_CPU_TASKS_H_
+#define CONVMIXER_JAX_KERNELS_CPU_TASKS_H_
 
 #include <algorithm>
 #include <atomic>
@@ -12,15 +12,15 @@
 
 namespace {
 
-// A worker's tasks, taken one by one by whichever thread is free.
+// A worker's tasks, which free threads take one by one.
 template <typename Worker>
 class Tasks {
  public:
   explicit Tasks(const typename Worker::Arguments& arguments)
       : arguments_(arguments), count_(arguments.tasks()) {}
 
-  // Works until no task is left to take. Called too late it does nothing: the
-  // arrays may be gone by then.
+  // Runs tasks until none is left. If all are taken it does nothing, not even
+  // create a worker: the arrays may have been freed.
   void Work() {
     std::unique_ptr<Worker> worker;
     for (int64_t task; (task = next_++) < count_;) {
@@ -46,9 +46,9 @@ class Tasks {
   std::condition_variable all_done_;
 };
 
-// Runs all tasks, on the pool's threads as far as they are free. It waits only
-// for tasks some thread has begun, never for a thread to become free: all of
-// them may be waiting here, when one host plays several devices.
+// Runs all tasks, on those of the pool's threads that are free. It waits only
+// for tasks that a thread has started, never for a thread to become free: if a
+// host simulates several devices, all threads may be waiting here.
 template <typename Worker, typename Pool>
 void RunAll(Pool& pool, const typename Worker::Arguments& arguments) {
   const auto tasks = std::make_shared<Tasks<Worker>>(arguments);
@@ -62,4 +62,4 @@ void RunAll(Pool& pool, const typename Worker::Arguments& arguments) {
 
 }  // namespace
 
-#endif  // CONVMIXER_JAX_OPS_CSRC_TASKS_H_
+#endif  // CONVMIXER_JAX_KERNELS_CPU_TASKS_H_

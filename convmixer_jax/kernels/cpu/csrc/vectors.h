@@ -1,10 +1,10 @@
-// Vectors of channels, as all kernels use them.
+// Vectors of channels, which all kernels use.
 //
-// A Vec holds neighbouring channels of one position, as float32. Only the
-// compiler's vector extensions are used, so that any CPU will do.
+// A Vec contains neighbouring channels of one position, as float32. It needs
+// only the compiler's vector extensions, so that the kernels run on any CPU.
 
-#ifndef CONVMIXER_JAX_OPS_CSRC_VECTORS_H_
-#define CONVMIXER_JAX_OPS_CSRC_VECTORS_H_
+#ifndef CONVMIXER_JAX_KERNELS_CPU_VECTORS_H_
+#define CONVMIXER_JAX_KERNELS_CPU_VECTORS_H_
 
 #include <cstdint>
 #include <cstring>
@@ -37,8 +37,8 @@ struct BFloat16 {
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Calls f with 0, 1, ..., n - 1 as compile-time constants: what it indexes
-// with them can live in registers.
+// Calls f with 0, 1, ..., n - 1 as compile-time constants, so that arrays that
+// it indexes with them can be in registers.
 template <typename F, int... i>
 INLINE inline void Unroll(F f, std::integer_sequence<int, i...>) {
   (f(std::integral_constant<int, i>()), ...);
@@ -63,7 +63,7 @@ inline Vec Widen(const BFloat16* from) {
 inline void Narrow(Vec v, float* to) { std::memcpy(to, &v, sizeof v); }
 
 inline void Narrow(Vec v, BFloat16* to) {
-  // To nearest, ties to even; a NaN must not be rounded into an infinity.
+  // To nearest, ties to even; a NaN must not be rounded to infinity.
   const Bits bits = (Bits)v;
   const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   const Bits nan = (bits >> 16) | 0x40;
@@ -73,7 +73,7 @@ inline void Narrow(Vec v, BFloat16* to) {
   std::memcpy(to, &half, sizeof half);
 }
 
-// The first `lanes` channels at `from`, zeros after them.
+// Returns the first `lanes` channels at `from`, followed by zeros.
 template <typename T>
 inline Vec Load(const T* from, int lanes) {
   if (lanes == kLanes) return Widen(from);
@@ -92,4 +92,4 @@ inline void Store(Vec v, T* to, int lanes) {
 
 }  // namespace
 
-#endif  // CONVMIXER_JAX_OPS_CSRC_VECTORS_H_
+#endif  // CONVMIXER_JAX_KERNELS_CPU_VECTORS_H_

@@ -1,4 +1,4 @@
-"""A process of its own for each of those that are compared."""
+"""Runs a network of one framework in its own process."""
 
 import dataclasses
 import json
@@ -6,28 +6,28 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from convmixer_jax.benchmarks.model_shapes import Shape
+from convmixer_jax.benchmarks.benchmark_cases import BenchmarkCase
 from convmixer_jax.benchmarks.worker_process import WorkerProcess
 
 
-class Contender:
-  """A process that holds one network and does steps of it on request.
+class BenchmarkProcess:
+  """A process that has one network and runs steps of it on request.
 
-  Use it in a `with`. It starts on construction, and compiles the kinds of steps
-  that are asked for then, so that this is timed while the others rest.
+  Use it in a `with`. The constructor starts the process and compiles the given
+  kinds of steps, so that compilation is timed while no other process works.
 
   Attributes:
     missing: why it cannot run, or None.
-    killed: whether that is because it took too long.
-    about: versions, and what else it reports of itself.
-    costs: for each kind of step that was prepared, seconds to `compile` it and
-      of a `step`, and the `peak` of the process's memory in MiB.
+    killed: whether it was killed because it took too long.
+    about: versions and other properties that the process reports.
+    costs: for each compiled kind of step, the seconds to `compile` it and of
+      one `step`, and the `peak` memory of the process in MiB.
   """
 
   def __init__(
     self,
     command: Sequence[str],
-    shape: Shape,
+    case: BenchmarkCase,
     kinds: Sequence[str] = ('matmul', 'forward', 'train'),
     *,
     seconds: float | None = None,
@@ -38,11 +38,11 @@ class Contender:
 
     Args:
       command: program and arguments.
-      shape: the network and its batch.
-      kinds: of steps to prepare.
-      seconds: after which it is killed, whatever it does; None: never.
-      environment: variables to set besides those of this process.
-      log: where its standard error goes; None: to this process's.
+      case: the network and its batch.
+      kinds: kinds of steps to compile.
+      seconds: time after which the process is killed; None: never.
+      environment: variables to add to those of this process.
+      log: file for its standard error; None: that of this process.
     """
     self.missing: str | None = None
     self.killed = False
@@ -52,16 +52,16 @@ class Contender:
     self._deadline = None if seconds is None else time.monotonic() + seconds
     try:
       self._process = WorkerProcess(command, environment=environment, log=log)
-      self.about = self._ask(json.dumps(dataclasses.asdict(shape)))['about']
+      self.about = self._ask(json.dumps(dataclasses.asdict(case)))['about']
       for kind in kinds:
         self.prepare(kind)
     except TimeoutError:
-      self.missing = f'killed after {seconds:.0f} s, while it started'
+      self.missing = f'killed after {seconds:.0f} s, while starting'
       self.killed = True
     except (OSError, ValueError) as error:
       self.missing = f'{command[0]} cannot run it ({error})'
     except BaseException:
-      if self._process:  # nobody will enter the `with`
+      if self._process:  # the `with` will not be entered
         self._process.kill()
         self._process.close()
       raise
@@ -74,12 +74,12 @@ class Contender:
       self._process.__exit__(*error)
 
   def kill(self) -> None:
-    """Kills the process, which has nothing more to do."""
+    """Kills the process."""
     self._process.kill()
 
   @property
   def seconds_left(self) -> float:
-    """Seconds until it is killed."""
+    """Seconds until the process is killed."""
     if self._deadline is None:
       return float('inf')
     return max(self._deadline - time.monotonic(), 0.0)
@@ -91,7 +91,7 @@ class Contender:
       Its `costs`.
 
     Raises:
-      OSError: it cannot be done.
+      OSError: the step raised an error.
       TimeoutError: it took too long, and the process was killed.
       ValueError: the process died.
     """
@@ -99,14 +99,14 @@ class Contender:
     return self.costs[kind]
 
   def measure(self, kind: str, count: int) -> dict[str, float]:
-    """Does `count` steps.
+    """Runs `count` steps.
 
     Returns:
-      `wall` and `cpu`, in seconds for one step; and what else the process
-      reports of them, such as `loss` and `device_peak` in MiB.
+      `wall` and `cpu`, in seconds for one step; and other values that the
+      process reports, such as `loss` and `device_peak` in MiB.
 
     Raises:
-      OSError: it cannot be done.
+      OSError: a step raised an error.
       TimeoutError: it took too long, and the process was killed.
       ValueError: the process died.
     """

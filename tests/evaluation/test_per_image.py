@@ -1,4 +1,4 @@
-"""Evaluation: figures of every image, classes and confusions, against NumPy."""
+"""Per-image results, metrics of classes, and confusions, against NumPy."""
 
 import csv
 import dataclasses
@@ -16,8 +16,11 @@ from convmixer_jax.analysis import plots
 from convmixer_jax.data import sources
 from convmixer_jax.errors import UserError
 from convmixer_jax.evaluation import protocols, report
-from convmixer_jax.evaluation.per_image import Scores, score_images
-from convmixer_jax.pretrained import trained
+from convmixer_jax.evaluation.per_image import (
+  PerImageResults,
+  evaluate_per_image,
+)
+from convmixer_jax.pretrained.load import load
 from convmixer_jax.pretrained.runs import load_run
 
 
@@ -27,11 +30,11 @@ def evaluate(network, batch_size, image_size=None, split='test'):
   source, classes = protocols.open_test_set(
     config.dataset, split, network.class_names, 10
   )
-  return score_images(network.model, network.variables, source, config, classes)
+  return evaluate_per_image(network, source, config, classes)
 
 
 def test_figures_are_those_of_the_run_for_any_batch_size(trained_run):
-  network = trained.from_run(str(trained_run))
+  network = load(f'{trained_run}@newest')
   expected = {
     name: value
     for name, value in load_run(trained_run).metrics[-1].items()
@@ -50,9 +53,9 @@ def test_figures_are_those_of_the_run_for_any_batch_size(trained_run):
 
 
 def test_another_size_keeps_the_crop_fraction(trained_run):
-  network = trained.from_run(str(trained_run))
+  network = load(f'{trained_run}@newest')
   network = dataclasses.replace(network, eval_crop_fraction=0.75)
-  scores = evaluate(network, 355, image_size=12)
+  results = evaluate(network, 355, image_size=12)
 
   dataset = load_run(trained_run).config.dataset
   source = sources.create_source(dataset, 'test')
@@ -67,17 +70,17 @@ def test_another_size_keeps_the_crop_fraction(trained_run):
   logits = np.asarray(logits, np.float64)
   labels = np.array([source[i]['label'] for i in range(355)])
   losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(355), labels]
-  np.testing.assert_allclose(scores.loss, losses, rtol=1e-3, atol=1e-5)
-  np.testing.assert_array_equal(scores.label, labels)
-  np.testing.assert_array_equal(scores.best[:, 0], logits.argmax(-1))
+  np.testing.assert_allclose(results.loss, losses, rtol=1e-3, atol=1e-5)
+  np.testing.assert_array_equal(results.label, labels)
+  np.testing.assert_array_equal(results.best[:, 0], logits.argmax(-1))
 
   with pytest.raises(UserError, match='images of 8 x 8 are smaller than a pa'):
-    wide = network.model.clone(patch_size=9)
-    dataclasses.replace(network, model=wide).eval_config(1, 8)
+    wide = network.fields | {'patch_size': 9}
+    dataclasses.replace(network, fields=wide).eval_config(1, 8)
 
 
 @pytest.fixture
-def scores():
+def results():
   """A hundred images of five classes, of which nobody saw the last."""
   rng = np.random.default_rng(0)
   label = rng.integers(0, 4, 100)
@@ -85,7 +88,7 @@ def scores():
     :, :3
   ]
   best[label == 2] = [2, 0, 1]  # always right
-  return Scores(
+  return PerImageResults(
     number=np.arange(100),
     label=label,
     best=best,
@@ -98,40 +101,42 @@ def scores():
   )
 
 
-def test_classes_and_confusions(scores):
-  confusion = scores.confusion()
+def test_classes_and_confusions(results):
+  confusion = results.confusion()
   for i in range(5):
     for k in range(5):
-      both = (scores.label == i) & (scores.best[:, 0] == k)
+      both = (results.label == i) & (results.best[:, 0] == k)
       assert confusion[i, k] == both.sum()
 
-  rows = scores.per_class()
+  rows = results.per_class()
   assert rows[4] == {
     'images': 0,
     'accuracy': None,
     'accuracy_top5': None,
-    'taken_for': None,
-    'mistaken': 0,
+    'most_confused_with': None,
+    'num_confused': 0,
   }
-  assert rows[2]['accuracy'] == 1.0 and rows[2]['taken_for'] is None
+  assert rows[2]['accuracy'] == 1.0 and rows[2]['most_confused_with'] is None
   for k in (0, 1, 3):
-    of_class = scores.label == k
+    of_class = results.label == k
     row = rows[k]
     assert row['images'] == of_class.sum()
-    assert row['accuracy'] == pytest.approx(scores.correct[of_class].mean())
+    assert row['accuracy'] == pytest.approx(results.correct[of_class].mean())
     assert row['accuracy_top5'] == pytest.approx(
-      scores.correct_top5[of_class].mean()
+      results.correct_top5[of_class].mean()
     )
-    counts = np.bincount(scores.best[of_class & ~scores.correct, 0])
-    assert row['mistaken'] == counts.max() == counts[row['taken_for']]
+    counts = np.bincount(results.best[of_class & ~results.correct, 0])
+    assert (
+      row['num_confused'] == counts.max() == counts[row['most_confused_with']]
+    )
 
 
-def test_the_table_shows_the_worst_of_many_classes(scores):
+def test_the_table_shows_the_worst_of_many_classes(results):
   names = ['ant', 'bee', 'cat', 'dog', 'elk']
-  rows = report.class_rows(scores, names)
+  rows = report.class_rows(results, names)
   few = report.table(rows).splitlines()
   assert [line.split()[0] for line in few[1:]] == names[:4]  # no elk to show
-  assert rows[0]['taken_for'] in names
+  assert rows[0]['most_confused_with'] in names
   many = report.table(rows * 10).splitlines()
   assert many[0].startswith('the 20 worst classes')
   shares = [float(line.split()[2]) for line in many[1:]]
@@ -165,9 +170,12 @@ def run_tool(*arguments):
 
 
 def test_the_command_line(trained_run, tmp_path):
-  done = run_tool(f'--workdir={trained_run}', f'--output={tmp_path / "a/b"}')
+  source = f'--source={trained_run}@newest'
+  done = run_tool(source, f'--output={tmp_path / "a/b"}')
   assert done.returncode == 0, done.stderr
-  assert 'ConvMixer-16/2 of' in done.stdout and 'step 40' in done.stdout
+  assert done.stdout.splitlines()[0] == (
+    f'Loaded {trained_run}, step 40 (newest): ConvMixer-16/2'
+  )
   run = load_run(trained_run)
   result = json.loads((tmp_path / 'a/b/result.json').read_text())
   for name, value in run.metrics[-1].items():
@@ -193,7 +201,7 @@ def test_the_command_line(trained_run, tmp_path):
 
 
 def test_wrong_input(tmp_path):
-  done = run_tool('--workdir=a', 'cifar10', f'--output={tmp_path / "out"}')
+  done = run_tool('--source=a', 'cifar10', f'--output={tmp_path / "out"}')
   assert (done.returncode, done.stdout) == (1, '')
   (line,) = done.stderr.splitlines()
   assert (

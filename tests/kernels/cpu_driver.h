@@ -1,8 +1,8 @@
-// What the programs that check the CPU kernels against plain loops have in
-// common. tests/test_native.py compiles them with sanitizers.
+// Shared by the programs that check the CPU kernels against plain loops.
+// test_cpu_kernels.py compiles them with sanitizers.
 
-#ifndef CONVMIXER_JAX_TESTS_NATIVE_DRIVER_H_
-#define CONVMIXER_JAX_TESTS_NATIVE_DRIVER_H_
+#ifndef CONVMIXER_JAX_TESTS_KERNELS_CPU_DRIVER_H_
+#define CONVMIXER_JAX_TESTS_KERNELS_CPU_DRIVER_H_
 
 #include <cmath>
 #include <cstdio>
@@ -14,7 +14,7 @@
 
 namespace {
 
-// Starts a thread for each task it is given.
+// Starts a thread for each scheduled task.
 class Threads {
  public:
   ~Threads() {
@@ -42,8 +42,9 @@ void Set(float value, BFloat16* x) {
   x->bits = bits >> 16;
 }
 
-// Multiples of 1/8 no larger than 1: exact in bfloat16, and so are their sums
-// in float32. No room to spare, so that an access beside the array shows.
+// Multiples of 1/8, at most 1: they are exact in bfloat16, and their sums in
+// float32. The array has no spare capacity, so that sanitizers find an access
+// outside of it.
 template <typename T>
 std::vector<T> Make(int64_t size, uint32_t seed) {
   std::vector<T> values(size);
@@ -67,4 +68,4 @@ void Compare(const char* what, const std::vector<int64_t>& sizes, float found,
 
 }  // namespace
 
-#endif  // CONVMIXER_JAX_TESTS_NATIVE_DRIVER_H_
+#endif  // CONVMIXER_JAX_TESTS_KERNELS_CPU_DRIVER_H_

@@ -1,16 +1,17 @@
-// The gradient of the kernel and, one row below it, of the bias:
+// The gradient of the kernel and, in one more row, of the bias:
 //
-//   sums[g,i*k+j,c] = sum_bhw x[b,h+i-low,w+j-low,c] dy[b,h,w,c]
+//   sums[g,i*k+j,c] = sum_bhw x[b,h+i-z,w+j-z,c] dy[b,h,w,c]
 //   sums[g,k*k,c]   = sum_bhw dy[b,h,w,c]
 //
-// for the images b of group g. The shape alone decides the groups, so that
-// neither the number of threads nor their timing changes a bit.
+// for the images b of group g, where z is pad_before, the number of zeros
+// before the image. The groups depend on the shape only, so that the bits of
+// the result depend neither on the number of threads nor on their timing.
 //
-// kRows rows of the kernel's sums stay in registers while they go over a row
-// of the image, with a window of kWindow columns of dy.
+// The sums of kRows rows of the kernel stay in registers while a window of
+// kWindow columns of dy moves over a row of the image.
 
-#ifndef CONVMIXER_JAX_OPS_CSRC_CORRELATE_KERNEL_H_
-#define CONVMIXER_JAX_OPS_CSRC_CORRELATE_KERNEL_H_
+#ifndef CONVMIXER_JAX_KERNELS_CPU_KERNEL_GRADIENT_H_
+#define CONVMIXER_JAX_KERNELS_CPU_KERNEL_GRADIENT_H_
 
 #include "rows.h"
 
@@ -19,7 +20,8 @@ namespace {
 constexpr int kWindow = 4;
 constexpr int kRows = std::min(kSize, (kRegisters - kWindow - 2) / kTaps);
 
-// Adds a row's products to `rows` rows of sums, from kernel column `first` on.
+// Adds a row's products to `rows` rows of sums, starting at kernel column
+// `first`.
 template <int rows, int first = 0>
 void AddRows(const Vec* const (&x)[kRows], const Vec* dy, int64_t columns,
              Vec* sums) {
@@ -54,9 +56,9 @@ void AddRows(const Vec* const (&x)[kRows], const Vec* dy, int64_t columns,
 }
 
 template <typename T>
-struct CorrelateKernelArguments {
+struct KernelGradientArguments {
   Shape shape;
-  int64_t low, groups;
+  int64_t pad_before, groups;
   const T *x, *dy;
   float* sums;
 
@@ -66,13 +68,13 @@ struct CorrelateKernelArguments {
 };
 
 template <typename T>
-class CorrelateKernelWorker {
+class KernelGradientWorker {
  public:
-  using Arguments = CorrelateKernelArguments<T>;
+  using Arguments = KernelGradientArguments<T>;
 
-  explicit CorrelateKernelWorker(const Arguments& a)
+  explicit KernelGradientWorker(const Arguments& a)
       : a_(a), columns_(CeilDiv(a.shape.width, kWindow) * kWindow),
-        ring_(a.shape, a.low, columns_),
+        ring_(a.shape, a.pad_before, columns_),
         dy_(new Vec[kVectors * columns_]()),
         sums_(new Vec[kVectors * kSums]) {}
 
@@ -100,9 +102,9 @@ class CorrelateKernelWorker {
   void AddImage(int64_t at, const Block& block) {
     ring_.Start(a_.x + at, &block);
     for (int64_t h = 0; h < a_.shape.height; ++h) {
-      ring_.Advance(h + kSize - 1 - a_.low);
+      ring_.Advance(h + kSize - 1 - a_.pad_before);
       const T* dy = a_.dy + at + h * a_.shape.row();
-      PackRow(dy, a_.shape, block, columns_, AsTheyAre(), dy_.get());
+      PackRow(dy, a_.shape, block, columns_, Identity(), dy_.get());
       if (h + 1 < a_.shape.height) {
         PrefetchRow<false>(dy + a_.shape.row(), a_.shape, block);
       }
@@ -114,12 +116,12 @@ class CorrelateKernelWorker {
   }
 
   void AddImageRow(int64_t h, int v, const Vec* dy, Vec* sums) {
-    const KernelRows rows(h, a_.shape.height, a_.low);
+    const KernelRows rows(h, a_.shape.height, a_.pad_before);
     for (int64_t i = rows.begin; i < rows.end; i += kRows) {
       const Vec* x[kRows] = {};
       const int64_t count = std::min<int64_t>(kRows, rows.end - i);
       for (int64_t r = 0; r < count; ++r) {
-        x[r] = ring_.Row(v, h + i + r - a_.low);
+        x[r] = ring_.Row(v, h + i + r - a_.pad_before);
       }
       Unroll<kRows>([&](auto r) {
         if (count == r + 1) AddRows<r + 1>(x, dy, columns_, sums + i * kSize);
@@ -138,4 +140,4 @@ class CorrelateKernelWorker {
 
 }  // namespace
 
-#endif  // CONVMIXER_JAX_OPS_CSRC_CORRELATE_KERNEL_H_
+#endif  // CONVMIXER_JAX_KERNELS_CPU_KERNEL_GRADIENT_H_

@@ -15,7 +15,7 @@ from PIL import Image
 from convmixer_jax.cli import predict
 from convmixer_jax.errors import UserError
 from convmixer_jax.evaluation import predictions
-from convmixer_jax.pretrained import trained
+from convmixer_jax.pretrained.load import load
 
 flags.FLAGS.mark_as_parsed()
 
@@ -85,7 +85,7 @@ def test_a_folder_without_images(tmp_path):
 def test_the_probabilities_are_those_of_the_network(
   trained_run, folder, monkeypatch
 ):
-  network = trained.from_run(str(trained_run))
+  network = load(str(trained_run))
   paths = predictions.find_images([str(folder)])
   traces = []
   compiled = predictions._predict
@@ -113,19 +113,22 @@ def test_the_probabilities_are_those_of_the_network(
 def test_the_command_line(trained_run, folder, capsys):
   arguments = ['predict', str(folder)]
   with (
-    flagsaver.flagsaver(workdir=str(trained_run), format='csv'),
+    flagsaver.flagsaver(source=str(trained_run), format='csv'),
     pytest.raises(UserError, match='1 of 7 files could not be read'),
   ):
     predict.main(arguments)
   printed = capsys.readouterr()
-  (line,) = printed.err.splitlines()
+  first, line = printed.err.splitlines()
+  step = load(str(trained_run)).step
+  loaded = f'Loaded {trained_run}, step {step} (best): ConvMixer-16/2'
+  assert first == loaded
   assert line.startswith('error: cannot decode image')
   assert str(folder / 'deep/broken.png') in line
   rows = list(csv.DictReader(io.StringIO(printed.out)))
   names = [name for name in SORTED if 'broken' not in name for _ in range(5)]
   assert [row['file'] for row in rows] == [str(folder / name) for name in names]
   assert [row['rank'] for row in rows] == list('12345') * 6
-  shares = expected(trained.from_run(str(trained_run)), folder / 'a.JPEG')
+  shares = expected(load(str(trained_run)), folder / 'a.JPEG')
   best = np.argsort(-shares)[:5]
   assert [int(row['class']) for row in rows[:5]] == list(best)
   assert [row['name'] for row in rows[:5]] == [str(k) for k in best]
@@ -133,10 +136,11 @@ def test_the_command_line(trained_run, folder, capsys):
     [float(row['probability']) for row in rows[:5]], shares[best], atol=1e-5
   )
 
-  with flagsaver.flagsaver(workdir=str(trained_run)):
+  with flagsaver.flagsaver(source=str(trained_run)):
     predict.main(['predict', str(folder / 'a.JPEG')])
   lines = capsys.readouterr().out.splitlines()
   assert lines == [
+    loaded,
     str(folder / 'a.JPEG'),
     *(f'  {100 * shares[k]:5.1f} %  {k}' for k in best),
   ]
@@ -146,7 +150,7 @@ def test_no_picture_is_named(trained_run):
   done = subprocess.run(
     [
       *(sys.executable, '-m', 'convmixer_jax', 'predict'),
-      f'--workdir={trained_run}',
+      f'--source={trained_run}',
     ],
     env=os.environ | {'GLIBC_TUNABLES': ''},  # start once
     capture_output=True,

@@ -1,33 +1,34 @@
-"""The network that a command line names."""
-
-import dataclasses
+"""What is known of a trained network, from runs and from weights."""
 
 import jax
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from trained_models import trained_model
 
-from convmixer_jax.cli import source_flags as trained_flags
+from convmixer_jax.cli import source_flags
 from convmixer_jax.data.class_names import (
-  are_imagenets,
+  are_imagenet_classes,
   imagenet_synsets,
   readable,
 )
 from convmixer_jax.errors import UserError
-from convmixer_jax.pretrained import trained
+from convmixer_jax.pretrained import trained_model as trained_model_lib
+from convmixer_jax.pretrained import weight_files
+from convmixer_jax.pretrained.load import load
 from convmixer_jax.pretrained.runs import load_run
 
 flags.FLAGS.mark_as_parsed()
 
 
 def test_a_run(trained_run):
-  with flagsaver.flagsaver(workdir=str(trained_run), step='32'):
-    network = trained_flags.from_flags()
+  with flagsaver.flagsaver(source=f'{trained_run}@32'):
+    network = source_flags.load_source()
   run = load_run(trained_run)
-  model, variables = run.restore(32)
-  assert network.model == model
-  head = variables['params']['head']['kernel']
+  other = run.load(32)
+  assert network.model == other.model
+  head = other.variables['params']['head']['kernel']
   np.testing.assert_array_equal(
     network.variables['params']['head']['kernel'], head
   )
@@ -35,31 +36,28 @@ def test_a_run(trained_run):
   assert (network.image_size, network.eval_crop_fraction) == (8, 1.0)
   assert (network.mean, network.std) == ((0.5,) * 3, (0.25,) * 3)
   assert network.labels() == list('0123456789')
-  assert network.dataset == run.config.dataset
+  assert network.config.dataset == run.config.dataset
 
 
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
-    ({}, 'says what network to take; neither is given'),
-    ({'workdir': 'a', 'weights': 'b'}, 'says .* to take; both are given'),
-    ({'workdir': 'a', 'model': '768_32'}, '--model=768_32 is for --weights'),
-    ({'weights': 'a', 'step': 'best'}, '--step=best is for --workdir'),
-    ({'workdir': 'a', 'step': 'last'}, "--step=last is neither .* nor 'best'"),
-    ({'workdir': '/nowhere'}, '/nowhere is not a run directory'),
+    ({}, '--source is missing; give the network to load: --source=RUN'),
+    ({'model': '768_32'}, '--source is missing'),
+    ({'source': '/nowhere'}, 'there is no file or directory /nowhere; give'),
   ],
 )
 def test_wrong_flags(values, message):
   with flagsaver.flagsaver(**values), pytest.raises(UserError, match=message):
-    trained_flags.from_flags()
+    source_flags.load_source()
 
 
 def test_a_batch_is_rounded_up_to_what_the_devices_divide(
   trained_run, monkeypatch
 ):
-  network = trained.from_run(str(trained_run))
+  network = load(str(trained_run))
   assert network.eval_config(10).batch_size == 10
-  monkeypatch.setattr(trained.jax, 'device_count', lambda: 4)
+  monkeypatch.setattr(trained_model_lib.jax, 'device_count', lambda: 4)
   assert network.eval_config(10).batch_size == 12
 
 
@@ -84,41 +82,30 @@ def test_imagenets_classes_are_known_as_ids_and_in_words():
   words = readable(imagenet_synsets())
   words[134] = words[517] = 'crane'
   words[0] = 'tench, Tinca tinca'
-  assert are_imagenets(words) and are_imagenets(imagenet_synsets())
-  assert not are_imagenets(words[::-1])
-  assert not are_imagenets(words[:10])
+  assert are_imagenet_classes(words)
+  assert are_imagenet_classes(imagenet_synsets())
+  assert not are_imagenet_classes(words[::-1])
+  assert not are_imagenet_classes(words[:10])
 
 
-def save_weights(path, network, **known):
-  weights = pytest.importorskip('convmixer_jax.pretrained.weights')
-  model = network.model
-  fields = {
-    name: getattr(model, name)
-    for name in ('width', 'depth', 'patch_size', 'kernel_size', 'activation')
-  }
-  weights.save(
-    weights.Weights(
-      fields, model.num_classes, jax.device_get(network.variables), **known
-    ),
-    path,
-  )
-
-
-def test_weights_that_tell_of_their_images(trained_run, tmp_path):
-  run = trained.from_run(str(trained_run))
+def test_a_file_contains_what_is_known_of_images_and_classes(
+  trained_run, tmp_path
+):
+  run = load(str(trained_run))
   path = str(tmp_path / 'digits.safetensors')
   known = {
     'mean': (0.5,) * 3,
     'std': (0.25,) * 3,
     'image_size': 8,
     'eval_crop_fraction': 0.9,
-    'labels': tuple('abcdefghij'),
+    'class_names': tuple('abcdefghij'),
   }
-  save_weights(path, run, **known)
-  with flagsaver.flagsaver(weights=path):
-    network = trained_flags.from_flags()
+  weight_files.save(trained_model(run.model, run.variables, **known), path)
+  with flagsaver.flagsaver(source=path):
+    network = source_flags.load_source()
   assert network.labels() == list('abcdefghij')
-  assert network.dataset is None and network.name.endswith(path)
+  assert network.config is None and network.name.endswith(path)
+  assert network.assumed == frozenset()
   for name in ('mean', 'std', 'image_size', 'eval_crop_fraction'):
     assert getattr(network, name) == known[name]
   images = np.zeros((1, 8, 8, 3))
@@ -128,21 +115,27 @@ def test_weights_that_tell_of_their_images(trained_run, tmp_path):
   )
 
 
-def test_weights_that_tell_nothing(trained_run, tmp_path):
-  run = trained.from_run(str(trained_run))
+def test_published_values_are_assumed_where_a_file_has_none(
+  trained_run, tmp_path
+):
+  run = load(str(trained_run))
   path = str(tmp_path / 'bare.safetensors')
-  save_weights(path, run)
-  network = trained.from_weights(path)
+  weight_files.save(trained_model(run.model, run.variables), path)
+  network = load(path)
   assert network.class_names is None
   assert network.labels() == [str(k) for k in range(10)]
   assert (network.image_size, network.eval_crop_fraction) == (224, 0.96)
   assert network.mean == (0.485, 0.456, 0.406)
+  assert network.assumed == {
+    'image_size',
+    'eval_crop_fraction',
+    'mean',
+    'std',
+  }
 
   model = run.model.clone(num_classes=1000)
   head = {'kernel': np.zeros((16, 1000)), 'bias': np.zeros(1000)}
   params = run.variables['params'] | {'head': jax.tree.map(np.float32, head)}
-  wide = dataclasses.replace(
-    run, model=model, variables=run.variables | {'params': params}
-  )
-  save_weights(path, wide)
-  assert trained.from_weights(path).class_names == imagenet_synsets()
+  variables = run.variables | {'params': params}
+  weight_files.save(trained_model(model, variables), path)
+  assert load(path).class_names == imagenet_synsets()

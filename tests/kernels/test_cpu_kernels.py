@@ -1,12 +1,13 @@
-"""The CPU kernels: how they are built, repeatable, and clean.
+"""The CPU kernels: how they are built, the same bits each time, no bad access.
 
-Their numbers are checked with the other implementations' in
+Their results are checked with those of the other backends in
 test_depthwise.py, their sharding in test_depthwise_sharded.py.
 """
 
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 import sys
 
@@ -16,14 +17,14 @@ import numpy as np
 import pytest
 from absl import logging
 
-from convmixer_jax.kernels import depthwise_conv
+from convmixer_jax.kernels import depthwise_conv, dispatch
 from convmixer_jax.kernels.cpu import build, library
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 needs_compiler = pytest.mark.skipif(
-  not library.is_available('depthwise', 3),
-  reason='the native kernels need a C++ compiler',
+  library.unavailable('depthwise', 3) is not None,
+  reason='the CPU kernels need a C++ compiler',
 )
 
 PRINT_DIGEST = """
@@ -35,7 +36,7 @@ from convmixer_jax.kernels import depthwise_conv, linear
 rng = np.random.default_rng(0)
 draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
 x, dy = draw(9, 16, 16, 160), draw(9, 16, 16, 160)
-w, how = draw(160, 160), {'implementation': 'native'}
+w, how = draw(160, 160), {'backend': 'cpu'}
 layer = lambda *a: linear(depthwise_conv(*a, **how), w, **how)
 def run(*a):
   y, pull = jax.vjp(layer, *a)
@@ -80,7 +81,8 @@ def test_results_are_the_same_bits_for_any_number_of_threads():
 @pytest.mark.slow
 def test_processes_may_build_at_once(tmp_path):
   script = (
-    'from convmixer_jax.kernels import library; library.load("depthwise", 2)'
+    'from convmixer_jax.kernels.cpu import library\n'
+    'library.load("depthwise", 2)'
   )
   processes = [
     start(script, CONVMIXER_JAX_CACHE=str(tmp_path / 'new')) for _ in range(3)
@@ -89,6 +91,18 @@ def test_processes_may_build_at_once(tmp_path):
     output(process)
   (library,) = (tmp_path / 'new').iterdir()
   assert library.name.startswith('depthwise_k2_')
+
+
+@needs_compiler
+def test_library_has_another_name_after_a_source_changed(tmp_path, monkeypatch):
+  monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path / 'cache'))
+  sources = tmp_path / 'csrc'
+  shutil.copytree(build._SOURCE_DIR, sources)
+  monkeypatch.setattr(build, '_SOURCE_DIR', sources)
+  before = build.build('depthwise', 1)
+  with open(sources / 'kernel_gradient.h', 'a') as header:
+    header.write('// changed\n')
+  assert build.build('depthwise', 1) != before
 
 
 @needs_compiler
@@ -103,7 +117,7 @@ def test_a_library_is_built_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   'compiler, reason',
   [
-    ('/no/such/compiler', 'which is no program'),
+    ('/no/such/compiler', 'which is not a program'),
     (sys.executable, r'failed \('),
   ],
 )
@@ -114,20 +128,22 @@ def test_without_a_compiler_it_shifts_and_warns_once(
   monkeypatch.setenv('CXX', compiler)
   monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path))
   monkeypatch.setattr(
-    logging, 'log_first_n', lambda *a: messages.append(a[1] % a[3:])
+    logging, 'warning', lambda text, *args: messages.append(text % args)
   )
   x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((11, 11, 2))
-  library.is_available.cache_clear()
+  library.unavailable.cache_clear()
+  dispatch._warn.cache_clear()
   try:
     y = jax.jit(depthwise_conv)(x, kernel)
     jax.grad(lambda kernel: depthwise_conv(x, kernel).sum())(kernel)
+    with pytest.raises(RuntimeError, match=reason):
+      depthwise_conv(x, kernel, backend='cpu')
   finally:
-    library.is_available.cache_clear()
+    library.unavailable.cache_clear()
+    dispatch._warn.cache_clear()
   np.testing.assert_array_equal(y, 16)
   (message,) = messages
   assert 'several times slower' in message
-  with pytest.raises(RuntimeError, match=reason):
-    depthwise_conv(x, kernel, implementation='native')
 
 
 @needs_compiler
@@ -136,11 +152,9 @@ def test_a_kernel_with_more_columns_than_registers():
   x = rng.standard_normal((2, 9, 11, 20), np.float32)
   kernel = rng.standard_normal((13, 13, 20), np.float32)
   results = {}
-  for name in ('native', 'xla'):
+  for name in ('cpu', 'xla'):
     y, pull = jax.vjp(
-      lambda x, kernel, name=name: depthwise_conv(
-        x, kernel, implementation=name
-      ),
+      lambda x, kernel, name=name: depthwise_conv(x, kernel, backend=name),
       jnp.asarray(x),
       jnp.asarray(kernel),
     )
@@ -155,7 +169,7 @@ def test_bfloat16_keeps_what_is_not_a_number():
   x = jnp.asarray(special, jnp.float32).reshape(1, 1, 1, 6)
   x = x.astype(jnp.bfloat16)
   kernel = jnp.ones((1, 1, 6), jnp.bfloat16)
-  y = depthwise_conv(x, kernel, implementation='native')
+  y = depthwise_conv(x, kernel, backend='cpu')
   np.testing.assert_array_equal(
     y.astype(jnp.float32), x.astype(jnp.float32), strict=True
   )

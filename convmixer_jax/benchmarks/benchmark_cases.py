@@ -1,0 +1,59 @@
+"""The networks and batches to measure, and their FLOPs."""
+
+import dataclasses
+
+from convmixer_jax.models.convmixer.macs import count_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkCase:
+  """A ConvMixer and its batch.
+
+  Attributes:
+    width: channels of every layer.
+    depth: number of mixer blocks.
+    patch_size: side of a patch, in pixels.
+    kernel_size: side of the depthwise kernels.
+    activation: 'gelu' or 'relu'.
+    num_classes: outputs of the head.
+    image_size: side of an image, in pixels.
+    batch_size: number of images of a step.
+    dtype: compute dtype, 'float32' or 'bfloat16'.
+  """
+
+  width: int
+  depth: int
+  patch_size: int
+  kernel_size: int
+  activation: str = 'gelu'
+  num_classes: int = 1000
+  image_size: int = 224
+  batch_size: int = 4
+  dtype: str = 'float32'
+
+
+CASES = {
+  '256/8': BenchmarkCase(
+    256, 8, 2, 5, num_classes=10, image_size=32, batch_size=64
+  ),
+  '768/32': BenchmarkCase(768, 32, 7, 7, activation='relu'),
+  '1536/20': BenchmarkCase(1536, 20, 7, 9),
+  '1024/20': BenchmarkCase(1024, 20, 14, 9),
+}
+
+
+def count_flops(case: BenchmarkCase) -> dict[str, float]:
+  """Counts the floating point operations (FLOPs) of a step.
+
+  A multiplication with its addition counts as two. Only convolutions and matrix
+  products count, including the padding of the image; activations, BatchNorm and
+  AdamW do not. The backward pass has two products for each of the forward pass,
+  but one for the patch embedding: the gradient of the image is not needed.
+
+  Returns:
+    The FLOPs of `forward` and `train`, for a batch.
+  """
+  layers = count_layers(case, case.image_size)
+  flops = [2 * case.batch_size * layer.macs for layer in layers]
+  forward = sum(flops)
+  return {'forward': forward, 'train': 3 * forward - flops[0]}

@@ -1,0 +1,128 @@
+"""The backends of this package: C++ kernels for CPUs, and two forms for XLA.
+
+A backend for another platform is registered here too, and that is all: no
+operation and no network names one.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from convmixer_jax.kernels import dispatch
+from convmixer_jax.kernels.cpu import depthwise as cpu_depthwise
+from convmixer_jax.kernels.cpu import library
+from convmixer_jax.kernels.cpu import linear as cpu_linear
+from convmixer_jax.kernels.cpu import norm as cpu_norm
+from convmixer_jax.kernels.xla import depthwise as xla_depthwise
+from convmixer_jax.kernels.xla import linear as xla_linear
+from convmixer_jax.kernels.xla import norm as xla_norm
+from convmixer_jax.kernels.xla import shift
+from convmixer_jax.kernels.xla.fused_mixer import fused_mixer
+
+# The largest kernel for which cuDNN is expected to have fast depthwise kernels
+# in NHWC, the only layout XLA uses on Hopper. Beyond, it is expected to take 20
+# times as long. Not measured yet on a GPU with this code.
+_LARGEST_OF_CUDNN = 7
+
+
+def best_xla_form_on_gpu(kernel_size: int) -> str:
+  """Returns which of 'shift' and 'xla' is faster on NVIDIA GPUs.
+
+  It only computes: no platform of JAX is started.
+
+  Args:
+    kernel_size: side of the depthwise kernels.
+  """
+  return 'xla' if kernel_size <= _LARGEST_OF_CUDNN else 'shift'
+
+
+def _kernel_size(
+  operation: str, operands: dispatch.Operands, static: Mapping[str, Any]
+) -> int | None:
+  """Returns the side of an operation's depthwise kernel; None: it has none."""
+  if operation == 'depthwise_conv':
+    return operands[1].shape[0]
+  if operation == 'depthwise_kernel_gradient':
+    return static['size']
+  if operation == 'fused_mixer':
+    return operands[4].shape[0]
+  return None
+
+
+def _shift_is_preferred(platform, operation, operands, static):
+  if platform == 'cuda':
+    size = _kernel_size(operation, operands, static)
+    return best_xla_form_on_gpu(size) == 'shift'
+  return platform == 'cpu'
+
+
+_CPU_SOURCES = {
+  'depthwise_conv': 'depthwise',
+  'depthwise_kernel_gradient': 'depthwise',
+  'fused_mixer': 'depthwise',
+  'linear': 'linear',
+  'linear_transposed': 'linear',
+  'linear_pack': 'linear',
+  'linear_packed': 'linear',
+  'norm_sums': 'norm',
+  'norm_affine': 'norm',
+  'norm_gradient': 'norm',
+}
+
+
+def _cpu_unavailable(operation, operands, static):
+  return library.unavailable(
+    _CPU_SOURCES[operation], _kernel_size(operation, operands, static)
+  )
+
+
+dispatch.register(
+  dispatch.Backend(
+    name='cpu',
+    platform='cpu',
+    unavailable=_cpu_unavailable,
+    functions={
+      'depthwise_conv': cpu_depthwise.correlate,
+      'depthwise_kernel_gradient': cpu_depthwise.kernel_gradient,
+      'fused_mixer': cpu_depthwise.fused_mixer,
+      'linear': cpu_linear.product,
+      'linear_transposed': cpu_linear.transposed_product,
+      'linear_pack': cpu_linear.pack,
+      'linear_packed': cpu_linear.multiply,
+      'norm_sums': cpu_norm.sums,
+      'norm_affine': cpu_norm.affine,
+      'norm_gradient': cpu_norm.gradient,
+    },
+  )
+)
+dispatch.register(
+  dispatch.Backend(
+    name='shift',
+    preferred=_shift_is_preferred,
+    functions={
+      'depthwise_conv': shift.correlate,
+      'depthwise_kernel_gradient': shift.kernel_gradient,
+      'fused_mixer': functools.partial(
+        fused_mixer, convolution=shift.correlate
+      ),
+    },
+  )
+)
+dispatch.register(
+  dispatch.Backend(
+    name='xla',
+    functions={
+      'depthwise_conv': xla_depthwise.correlate,
+      'depthwise_kernel_gradient': xla_depthwise.kernel_gradient,
+      'fused_mixer': functools.partial(
+        fused_mixer, convolution=xla_depthwise.correlate
+      ),
+      'linear': xla_linear.product,
+      'linear_transposed': xla_linear.transposed_product,
+      'linear_pack': lambda kernel: kernel,
+      'norm_sums': xla_norm.sums,
+      'norm_affine': xla_norm.affine,
+      'norm_gradient': xla_norm.gradient,
+    },
+  )
+)

@@ -1,0 +1,135 @@
+"""Loads a trained network from wherever it is: `convmixer_jax.load`.
+
+trained = convmixer_jax.load('hf://timm/convmixer_768_32.in1k')
+logits = trained.model.apply(trained.variables, images, train=False)
+"""
+
+from typing import Any
+
+import ml_collections
+from absl import logging
+
+from convmixer_jax.errors import UserError
+from convmixer_jax.models import DEFAULT, find_architecture
+from convmixer_jax.pretrained import claims, weight_files
+from convmixer_jax.pretrained.runs import open_run
+from convmixer_jax.pretrained.source import RunSource, parse_source
+from convmixer_jax.pretrained.trained_model import TrainedModel
+
+
+def load(source: str, model: str | None = None) -> TrainedModel:
+  """Loads a trained network.
+
+  A run and a file that `convmixer convert` wrote contain all of it. Other files
+  lack fields that do not follow from shapes, such as an activation or a number
+  of heads: these follow from timm's config.json beside the weights; else they
+  are those of `model`; else, with a warning, those of published networks of the
+  same shapes.
+
+  Args:
+    source: a run, RUN, of which the checkpoint with the best held-out accuracy
+      is taken or, where none was evaluated, the newest; one checkpoint of it,
+      RUN@STEP, RUN@best, RUN@newest or RUN/checkpoints/STEP; a file of weights,
+      .safetensors or PyTorch's .pth.tar, .pth, .pt or .bin; a directory with
+      model.safetensors; or hf://OWNER/NAME[@REVISION]. Paths are local or in a
+      bucket, gs://.
+    model: what weights do not contain: one of `models.VARIANTS`, such as
+      '768_32', a network, as in `config.model.name`, what a field may be that
+      has choices, such as 'relu', or fields with their values, such as
+      'heads=3'.
+
+  Raises:
+    UserError: there is no such source, it is damaged, it is of a network that
+      is not known, or not of `model`.
+  """
+  found = parse_source(source)
+  if isinstance(found, RunSource):
+    if model is not None:
+      raise UserError(
+        f'{source} is a run, which knows its network; leave out --model={model}'
+      )
+    return _load_run(found)
+  network, claimed = claims.parse(model)
+  contents = weight_files.read(found, source, network)
+  all_fields = set(find_architecture(contents.network).names('network'))
+  if network not in (None, contents.network) or claimed.keys() - all_fields:
+    raise UserError(
+      f'{source} has the tensors of {contents.network!r}, which {model!r} does '
+      'not describe; name the network it is of, or none'
+    )
+  fields = dict(contents.fields)
+  for name, value in claimed.items():
+    if fields.setdefault(name, value) != value:
+      raise UserError(
+        f'{source} has {name} = {fields[name]}, not {value} as {model!r} has '
+        'it; name the network it is of, or none'
+      )
+  if missing := all_fields - fields.keys():
+    fields |= _assume(contents.network, fields, missing, source)
+  return _create(contents, fields, source)
+
+
+def load_for_config(
+  source: str, config: ml_collections.ConfigDict
+) -> TrainedModel:
+  """Loads a trained network to start a run from, which need not fit the run.
+
+  Fields that a file does not contain are taken from the config.
+
+  Args:
+    source: see `load`.
+    config: `config.model` of the run.
+
+  Raises:
+    UserError: see `load`.
+  """
+  found = parse_source(source)
+  if isinstance(found, RunSource):
+    return _load_run(found)
+  ours = config.get('name', DEFAULT)
+  contents = weight_files.read(found, source, ours)
+  fields = dict(contents.fields)
+  architecture = find_architecture(contents.network)
+  for key in architecture.names('network'):
+    default = architecture.fields[key].default
+    if contents.network == ours:
+      default = config.get(key, default)
+    fields.setdefault(key, default)
+  return _create(contents, fields, source)
+
+
+def _load_run(source: RunSource) -> TrainedModel:
+  return open_run(source.workdir, source.name).load(source.checkpoint)
+
+
+def _create(
+  contents: weight_files.Contents, fields: dict[str, Any], source: str
+) -> TrainedModel:
+  return TrainedModel.create(
+    contents.network,
+    fields,
+    contents.num_classes,
+    contents.variables,
+    contents.known,
+    source=source,
+  )
+
+
+def _assume(name, fields, missing, source):
+  """Returns values for the fields that are missing, with a warning."""
+  assumed = find_architecture(name).state_dict.assume(fields)
+  if unknown := sorted(missing - assumed.keys()):
+    raise UserError(
+      f'{source} does not contain its {", ".join(unknown)}; give '
+      f'--model={",".join(f"{name}=VALUE" for name in unknown)}, or a variant '
+      'that has them, --model=NAME'
+    )
+  values = ', '.join(f'{key} {assumed[key]}' for key in sorted(missing))
+  logging.warning(
+    '%s does not contain its %s; assumed is %s, as published networks of this '
+    'shape have it; name another by --model=NAME (a variant, or gelu or relu)',
+    source,
+    ', '.join(sorted(missing)),
+    values,
+  )
+  return {key: assumed[key] for key in missing}

@@ -1,0 +1,173 @@
+"""A trained network with its weights: what `load` and `Run.load` return."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import ml_collections
+from flax import linen as nn
+
+from convmixer_jax.data.class_names import (
+  are_imagenet_classes,
+  imagenet_synsets,
+  readable,
+)
+from convmixer_jax.models import create_model, describe, find_architecture
+
+_NUM_IMAGENET_CLASSES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+  """A network with its weights, and what is known of its images and classes.
+
+  Attributes:
+    network: its name, as in `config.model.name`.
+    fields: as in `config.model`; one that is missing has its default.
+    num_classes: outputs of the head, K.
+    variables: `params` and `batch_stats` (empty without BatchNorm), trees of
+      arrays in float32: of NumPy from a file, of JAX on the first device of
+      this process from a run.
+    image_size: side of the square images in evaluation, in pixels.
+    eval_crop_fraction: side of the central crop, as a fraction of the resized
+      image's.
+    mean: per channel, of pixels in [0, 1].
+    std: per channel.
+    class_names: `[K]`, as the data set has them, such as 'n01440764'; None if
+      unknown.
+    assumed: which of the five attributes above the source does not contain, so
+      that they are those of published networks.
+    source: where it is from, as it was given; without the checkpoint of a run.
+    step: of the run; None for weights.
+    checkpoint: 'best' or 'newest', if that is why this step was chosen.
+    config: of the run, whole; None for weights.
+    metrics: what the run measured at this step on its held-out split, such as
+      `eval_accuracy`; empty if nothing.
+    dtype: name of the compute dtype.
+  """
+
+  network: str
+  fields: dict[str, Any]
+  num_classes: int
+  variables: dict[str, Any]
+  image_size: int
+  eval_crop_fraction: float
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+  class_names: tuple[str, ...] | None = None
+  assumed: frozenset[str] = frozenset()
+  source: str = ''
+  step: int | None = None
+  checkpoint: Literal['best', 'newest'] | None = None
+  config: ml_collections.ConfigDict | None = None
+  metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  dtype: str = 'float32'
+
+  @classmethod
+  def create(
+    cls,
+    network: str,
+    fields: Mapping[str, Any],
+    num_classes: int,
+    variables: dict[str, Any],
+    known: Mapping[str, Any],
+    **origin: Any,
+  ) -> 'TrainedModel':
+    """Creates one, and assumes what is not known of its images and classes.
+
+    A thousand classes without names are assumed to be ImageNet's, and images to
+    be as for the published networks of this architecture.
+
+    Args:
+      network: see above.
+      fields: see above.
+      num_classes: see above.
+      variables: see above.
+      known: some of `image_size`, `eval_crop_fraction`, `mean`, `std` and
+        `class_names`; None is the same as missing.
+      **origin: `source` and what follows it.
+    """
+    known = {key: value for key, value in known.items() if value is not None}
+    usual = dict(find_architecture(network).default_input)
+    if num_classes == _NUM_IMAGENET_CLASSES:
+      synsets = imagenet_synsets()
+      usual['class_names'] = synsets
+      if are_imagenet_classes(known.get('class_names', ())):
+        known['class_names'] = synsets
+    return cls(
+      network=network,
+      fields=dict(fields),
+      num_classes=num_classes,
+      variables=variables,
+      assumed=frozenset(usual.keys() - known.keys()),
+      **(usual | known),
+      **origin,
+    )
+
+  @functools.cached_property
+  def model(self) -> nn.Module:
+    """The network: `model.apply(variables, images, train=False)`."""
+    config = ml_collections.ConfigDict({'name': self.network, **self.fields})
+    model = create_model(config, self.num_classes, self.dtype)
+    return find_architecture(self.network).on_default_platform(model)
+
+  @property
+  def origin(self) -> str:
+    """Where it is from, for people: 'runs/digits, step 330 (best)'."""
+    if self.step is None:
+      return self.source
+    chosen = f' ({self.checkpoint})' if self.checkpoint else ''
+    return f'{self.source}, step {self.step}{chosen}'
+
+  @property
+  def name(self) -> str:
+    """What it is, for people: 'ConvMixer-256/8 of runs/digits, step 330'."""
+    step = '' if self.step is None else f', step {self.step}'
+    return f'{describe(self.model)} of {self.source}{step}'
+
+  def network_fields(self) -> dict[str, Any]:
+    """Returns the fields that decide what the trained network computes."""
+    names = find_architecture(self.network).names('network')
+    return {name: self.fields[name] for name in names}
+
+  def labels(self) -> list[str]:
+    """Returns a name for each output, for people; else its number."""
+    if self.class_names is None:
+      return [str(output) for output in range(self.num_classes)]
+    return readable(self.class_names)
+
+  def eval_config(
+    self, batch_size: int, image_size: int | None = None
+  ) -> ml_collections.ConfigDict:
+    """Returns the part of a config that evaluation reads.
+
+    Args:
+      batch_size: at least; rounded up to what the devices divide.
+      image_size: None for that of training. The crop fraction stays.
+
+    Raises:
+      UserError: the network does not take images of this size.
+    """
+    image_size = self.image_size if image_size is None else image_size
+    find_architecture(self.network).check_image_size(
+      self.model, self.variables, image_size
+    )
+    devices = jax.device_count()
+    return ml_collections.ConfigDict(
+      {
+        'batch_size': -(-batch_size // devices) * devices,
+        'dataset': {
+          'name': '',
+          'data_dir': '',
+          'image_size': image_size,
+          'mean': self.mean,
+          'std': self.std,
+          'cache_mib': 1024,
+        },
+        'augment': {'eval_crop_fraction': self.eval_crop_fraction},
+        'input': {'num_threads': 0, 'num_workers': -1, 'prefetch': 4},
+        'mesh': {'data': -1, 'fsdp': 1},
+      }
+    )

@@ -1,0 +1,180 @@
+"""Reads files of weights (timm's, the authors', our own) and writes our own."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from etils import epath
+
+from convmixer_jax import files
+from convmixer_jax.errors import UserError
+from convmixer_jax.models import MODELS, find_architecture, is_known
+from convmixer_jax.models.tensors import without_wrappers
+from convmixer_jax.pretrained import hub, metadata, torch_files
+from convmixer_jax.pretrained.source import FileSource, HubSource
+from convmixer_jax.pretrained.trained_model import TrainedModel
+
+
+class Contents(NamedTuple):
+  """What a file of weights contains.
+
+  Attributes:
+    network: name of the network that the tensors are of.
+    fields: of these, those that the file or the tensors' shapes contain.
+    num_classes: outputs of the head, K.
+    variables: `params` and `batch_stats`, trees of NumPy arrays, float32.
+    known: some of `image_size`, `eval_crop_fraction`, `mean`, `std` and
+      `class_names` (`[K]`).
+  """
+
+  network: str
+  fields: dict[str, Any]
+  num_classes: int
+  variables: dict[str, Any]
+  known: dict[str, Any]
+
+
+def read(
+  source: HubSource | FileSource, name: str, network: str | None = None
+) -> Contents:
+  """Reads a safetensors file or one of PyTorch (`.pth.tar`, `.pth`, ...).
+
+  The tensors have timm's names or the authors'. Which network they are of, and
+  most of its fields, follows from names and shapes; other fields are in the
+  header of files that `save` wrote, or follow from timm's config.json beside
+  the file.
+
+  Args:
+    source: of the file, local or in a bucket, or of a repository.
+    name: of the source, for errors.
+    network: name of a network to look for besides those of the package.
+
+  Raises:
+    UserError: the repository cannot be read, the file is damaged, or its
+      tensors are not those of a network that is known (which are missing,
+      surplus or misshapen).
+  """
+  with contextlib.ExitStack() as stack:
+    return _read_local(_fetch(source, stack), name, network)
+
+
+def save(trained: TrainedModel, path: str) -> None:
+  """Writes a safetensors file with timm's names, for timm and for `load`.
+
+  What is known besides the weights goes into its header; what was assumed does
+  not. An existing file is replaced.
+
+  Args:
+    trained: the network.
+    path: of the file, which should end with `.safetensors`.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  state_dict = find_architecture(trained.network).state_dict
+  if state_dict is None:
+    raise UserError(
+      f'{path} cannot be written: {trained.network!r} has no state_dict for '
+      "other people's files; name a directory instead"
+    )
+  known = {
+    key: value
+    for key in metadata.INPUT_KEYS
+    if key not in trained.assumed
+    and (value := getattr(trained, key)) is not None
+  }
+  header = metadata.to_header(
+    {'network': trained.network, 'fields': trained.network_fields(), **known}
+  )
+  try:
+    content = safetensors.numpy.save(
+      state_dict.to_timm(trained.variables), header
+    )
+    files.write(epath.Path(path), content)
+  except (OSError, safetensors.SafetensorError) as error:
+    raise UserError(
+      f'{path} cannot be written ({error}); choose another place'
+    ) from error
+
+
+def _fetch(source, stack):
+  """Returns the path of a local file, which may last as long as `stack`."""
+  if isinstance(source, HubSource):
+    return hub.download(source)
+  path = source.path
+  if not files.is_in_bucket(path):
+    return str(path)
+  directory = stack.enter_context(tempfile.TemporaryDirectory())
+  config = path.with_name(hub.CONFIG)
+  if config.exists():
+    files.download(config, directory)
+  return files.download(path, directory)
+
+
+def _read_local(path, name, network):
+  found = {}
+  if path.endswith('.safetensors'):
+    tensors, found = _read_safetensors(path)
+  else:
+    tensors = torch_files.read_state_dict(path)
+  beside = os.path.join(os.path.dirname(path), hub.CONFIG)
+  found = found or metadata.from_timm(beside)
+
+  network = infer_architecture(tensors, found.get('network'), network)
+  architecture = find_architecture(network)
+  fields, tensors = architecture.state_dict.infer_fields(tensors, name)
+  num_classes = fields.pop('num_classes')
+  noted = found.get('fields', {})
+  for key in architecture.names('network'):
+    if key not in fields and noted.get(key) is not None:
+      fields[key] = noted[key]
+  known = {key: found[key] for key in metadata.INPUT_KEYS if key in found}
+  if len(known.get('class_names', ())) != num_classes:
+    known.pop('class_names', None)
+  known.setdefault(
+    'image_size', architecture.state_dict.image_size(fields, tensors)
+  )
+  variables = architecture.state_dict.from_timm(tensors)
+  return Contents(network, fields, num_classes, variables, known)
+
+
+def _read_safetensors(path):
+  try:
+    with safetensors.safe_open(path, framework='np') as file:
+      tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+      header = file.metadata() or {}
+  except (OSError, safetensors.SafetensorError, TypeError) as error:
+    raise UserError(
+      f'{path} is damaged or no safetensors file ({error}); fetch it again'
+    ) from error
+  return tensors, metadata.from_header(header, path)
+
+
+def infer_architecture(
+  tensors: Mapping[str, np.ndarray], noted: str | None, asked: str | None
+) -> str:
+  """Returns the name of the network that most tensors have the names of.
+
+  Args:
+    tensors: of the file.
+    noted: the name in the file. It counts only for networks that are known:
+      reading a file must not import modules.
+    asked: a network to look for besides those of the package.
+  """
+  candidates = dict(MODELS)
+  if asked is not None:
+    candidates = {asked: find_architecture(asked)} | candidates
+  candidates = {k: v for k, v in candidates.items() if v.state_dict}
+  if noted in candidates or (noted and is_known(noted)):
+    return noted
+  names = [without_wrappers(name) for name in tensors]
+
+  def matching(name):
+    return sum(map(candidates[name].state_dict.matches, names))
+
+  return max(candidates, key=matching)
