@@ -1,9 +1,9 @@
-"""Has glibc keep memory, in huge pages: training on a CPU is twice as fast.
+"""Makes glibc keep memory, in huge pages: CPU training is twice as fast.
 
-XLA:CPU allocates its buffers anew in every step. glibc takes large ones from
-the kernel and gives them back; the kernel clears them and hands them out in
-pages of 4 KiB, one fault each: half of the time of a step. glibc takes these
-settings (`mallopt` has not all) only from a starting program's environment.
+XLA:CPU allocates its buffers again in every step. glibc gets large ones from
+the kernel and returns them; the kernel clears them and maps pages of 4 KiB,
+with a page fault each: half of the time of a step. glibc reads these settings
+(`mallopt` lacks some) only from the environment at the start of a program.
 """
 
 import glob
@@ -13,7 +13,7 @@ import sys
 
 _VARIABLE = 'GLIBC_TUNABLES'
 _HUGE_PAGES = 'glibc.malloc.hugetlb=1'
-# One heap for all threads, that keeps what is freed: 16 GiB of it.
+# One heap for all threads, which keeps up to 16 GiB of freed memory.
 _KEEP = (
   'glibc.malloc.arena_max=1:glibc.malloc.mmap_max=0'
   f':glibc.malloc.trim_threshold={2**34}'
@@ -22,11 +22,11 @@ _ACCELERATORS = ('/dev/nvidia[0-9]*', '/dev/kfd', '/dev/accel*', '/dev/vfio/*')
 
 
 def tune_allocator() -> None:
-  """Starts this program anew with the settings, if they have an effect here.
+  """Re-executes this program with the settings, if they have an effect here.
 
-  Memory is kept only on machines without an accelerator: beside one, XLA:CPU
-  has little to do. Nothing happens where `GLIBC_TUNABLES` is set, be it to
-  nothing, or where the C library is not glibc.
+  Memory is kept only on machines without an accelerator: with one, XLA:CPU has
+  little to do. Nothing happens if `GLIBC_TUNABLES` is set, even to nothing, or
+  if the C library is not glibc.
   """
   if _VARIABLE in os.environ or platform.libc_ver()[0] != 'glibc':
     return

@@ -1,16 +1,18 @@
-"""The flags that the benchmarks share; absl wants each defined once."""
+"""The flags that benchmarks share: absl defines a name once."""
 
 from absl import flags
 
 TIMM_PYTHON = flags.DEFINE_string(
-  'timm_python', None, 'the Python of an environment that has timm'
+  'timm_python', None, 'path of the Python of an environment that has timm'
 )
 ROUNDS = flags.DEFINE_integer(
   'rounds',
   None,
-  'turns of each: 10 of the input, 5 of the model',
+  'rounds to measure; default: 10 of input, 5 of model',
   lower_bound=1,
 )
 OUTPUT = flags.DEFINE_string(
-  'output', None, 'a file for the figures, JSON; of device: a new directory'
+  'output',
+  None,
+  'a JSON file to write the figures to; for device: a new directory',
 )

@@ -1,4 +1,4 @@
-"""Runs a command: reads its flags, and says what was wrong in one line."""
+"""Runs a command: parses its flags, and reports an error in one line."""
 
 import inspect
 import itertools
@@ -34,15 +34,15 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   `output`.
   """
   tune_allocator()
-  # TFDS imports TensorFlow for some sets, if it is installed. It must not log
-  # what is not an error.
+  # TFDS imports TensorFlow for some sets, if it is installed; it should log
+  # errors only.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
   def guarded(argv):
     logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)
     enable_compilation_cache()
-    if not _DEBUG.value:  # libraries log what they raise, with a traceback
+    if not _DEBUG.value:  # libraries log exceptions with a traceback
       for name in ('absl', 'asyncio'):
         getLogger(name).addFilter(lambda record: not record.exc_info)
     try:
@@ -87,7 +87,7 @@ def _parse_flags(argv):
 
 
 def _check_config_flags(arguments):
-  """Checks `--config` and its overrides, which absl would refuse at length.
+  """Checks `--config` and its overrides; errors of absl take many lines.
 
   Returns the config's leaves by dotted key.
   """
@@ -100,8 +100,8 @@ def _check_config_flags(arguments):
     return {}
   path, _, variant = given.pop('config').partition(':')
   if not os.path.isfile(path):
-    raise UserError(f'--config={path} is no file; configs/ has some')
-  from convmixer_jax import models  # with Flax; not every tool needs it
+    raise UserError(f'--config={path} is not a file; configs/ has some')
+  from convmixer_jax import models  # imports Flax; only some commands need it
 
   config = _load_config(path, variant)
   if not isinstance(config, ml_collections.ConfigDict):
@@ -132,7 +132,7 @@ def _check_config_flags(arguments):
 
 
 class _NetworkParser(flags.ArgumentParser):
-  """Reads a config file, and gives it the network of --config.model.name."""
+  """Reads a config file, and sets the network to --config.model.name."""
 
   def __init__(self, parser, network):
     self._parser, self._network = parser, network
@@ -150,7 +150,7 @@ class _NetworkParser(flags.ArgumentParser):
 
 
 def _load_config(path, variant):
-  """Runs a config file, in which anything may go wrong."""
+  """Runs a config file; any exception in it becomes one line."""
   try:
     get_config = runpy.run_path(path).get('get_config')
     if get_config is None:
@@ -181,7 +181,7 @@ def _load_config(path, variant):
 def refuse_arguments(argv: Sequence[str]) -> None:
   """Raises UserError if there is more than flags, as in `config.seed=1`."""
   if len(argv) > 1:
-    raise UserError(f'{argv[1]!r} is no flag; flags begin with --')
+    raise UserError(f'{argv[1]!r} is not a flag; flags begin with --')
 
 
 def exit_with(error: Exception | str) -> NoReturn:

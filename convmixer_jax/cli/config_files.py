@@ -12,9 +12,9 @@ _DIRECTORIES = (_PACKAGE / 'configs', _PACKAGE.parent / 'configs')
 def resolve(argv: Sequence[str]) -> list[str]:
   """Returns the arguments, with the path of a file in each `--config`.
 
-  A file that exists is taken as it is. Otherwise `digits`, `digits.py` and
-  `configs/digits.py` are all the file of that name that comes with the
-  package; a variant after a colon stays. What names none is left as it is.
+  A path that exists is not changed. Otherwise `digits`, `digits.py` and
+  `configs/digits.py` all name the file that comes with the package; a variant
+  after a colon is kept. A name of no such file is not changed.
 
   Args:
     argv: of a command, in which `--config=NAME` and `--config NAME` may be.

@@ -1,7 +1,7 @@
-"""The flag of all tools that read data sets; absl knows a name only once."""
+"""The flag of all commands that read data sets: absl defines a name once."""
 
 from absl import flags
 
 DATA_DIR = flags.DEFINE_string(
-  'data_dir', None, "where TFDS keeps its sets; default: TFDS's own"
+  'data_dir', None, "directory of TFDS data sets; default: TFDS's own"
 )

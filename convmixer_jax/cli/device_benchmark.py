@@ -1,12 +1,12 @@
-r"""Checks and measures the project on an accelerator, by one command.
+r"""Checks and measures the project on an accelerator.
 
   python -m convmixer_jax benchmark device --output=DIR \
     --cifar10=cifar10_jpeg.tar.xz
 
-Works on any device that JAX sees, without a network. `benchmarks.device.run`
-lists the files in DIR. `--quick` goes through the same in three minutes on two
-CPU cores. For a machine that lacks packages, run with `--wheels` on one that
-has them:
+Works on any device that JAX finds, without access to a network.
+`benchmarks.device.run` lists the files in DIR. `--quick` runs all stages in
+three minutes on two CPU cores. For a machine that lacks packages, run with
+`--wheels` on one that has them:
 
   python -m convmixer_jax benchmark device --wheels=wheels \
     --installed=FILE --python_version=3.12
@@ -29,7 +29,7 @@ from convmixer_jax.errors import INTERRUPTED, UserError
 from convmixer_jax.files import require_local
 
 _QUICK = flags.DEFINE_bool(
-  'quick', False, 'measure tiny networks only, to see that all of it works'
+  'quick', False, 'measure tiny networks only, as a test of all stages'
 )
 _ONLY = flags.DEFINE_list('only', [], f'stages to run: {", ".join(STAGES)}')
 _SKIP = flags.DEFINE_list('skip', [], 'stages to leave out')
@@ -42,17 +42,17 @@ _CIFAR10 = flags.DEFINE_string(
 _WHEELS = flags.DEFINE_string(
   'wheels',
   None,
-  'measure nothing; put the wheels that another machine lacks into this '
+  'do not measure; download the wheels that another machine lacks into this '
   'directory, which must be new or empty',
 )
 _INSTALLED = flags.DEFINE_string(
   'installed',
   None,
-  'a file with what that machine has: a package a line, with its version or '
-  'without, as `pip list --format=freeze` prints them',
+  'a file with the packages of that machine, one a line, with or without '
+  'version, as `pip list --format=freeze` prints them',
 )
 _PYTHON_VERSION = flags.DEFINE_string(
-  'python_version', '3.12', 'of the Python of that machine'
+  'python_version', '3.12', 'version of Python on that machine'
 )
 _SHOWN_FAULTS = 3
 
@@ -60,7 +60,7 @@ _SHOWN_FAULTS = 3
 def main(argv: Sequence[str]) -> None:
   """Runs the stages; status 1 if a part of this project is wrong or failed."""
   command.refuse_arguments(argv)
-  output.keep_going()  # hours must not be lost with a terminal
+  output.keep_going()  # a long measurement survives its terminal
   if _WHEELS.value is not None:
     print(
       wheels.collect(

@@ -31,6 +31,7 @@ from absl import flags
 
 from convmixer_jax.cli import data_flags, source_flags
 from convmixer_jax.cli import output as output_lib
+from convmixer_jax.cli.batch_size_flag import BATCH_SIZE
 from convmixer_jax.errors import UserError
 
 flags.adopt_module_key_flags(source_flags)  # so that --help shows them
@@ -48,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
   """Evaluates, prints the metrics, and writes the files."""
   if len(argv) > 1:
     raise UserError(
-      f'{argv[1]!r} is no flag; --dataset=NAME names the data set'
+      f'{argv[1]!r} is not a flag; --dataset=NAME names the data set'
     )
   network = source_flags.load_source()
 
@@ -59,9 +60,7 @@ def main(argv: Sequence[str]) -> None:
   from convmixer_jax.evaluation import protocols, report
   from convmixer_jax.evaluation.per_image import evaluate_per_image
 
-  config = network.eval_config(
-    source_flags.BATCH_SIZE.value, source_flags.SIZE.value
-  )
+  config = network.eval_config(BATCH_SIZE.value, source_flags.SIZE.value)
   dataset = config.dataset
   split = _choose_data(dataset, network.config)
   protocol = protocols.protocol_of(dataset.name)
@@ -150,6 +149,6 @@ def _make_directory(path):
     path.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(
-      f'--output={path} is no directory that can be written to '
+      f'--output={path} is not a directory that can be written to '
       f'({error.strerror or error}); give another'
     ) from error

@@ -33,7 +33,9 @@ flags.mark_flag_as_required('output')
 def main(argv: Sequence[str]) -> None:
   """Writes the files and their card."""
   if len(argv) > 1:
-    raise UserError(f'{argv[1]!r} is no flag; --output=DIR says where to')
+    raise UserError(
+      f'{argv[1]!r} is not a flag; --output=DIR names the directory'
+    )
 
   from convmixer_jax import export, files
 

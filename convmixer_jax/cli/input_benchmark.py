@@ -1,4 +1,4 @@
-r"""Measures decoding and augmentation beside timm's; see `benchmarks.input`.
+r"""Measures decoding and augmentation side by side with timm.
 
   python -m convmixer_jax benchmark input --folder=DIR \
     --timm_python=timm-env/bin/python
@@ -16,18 +16,22 @@ from convmixer_jax.cli.benchmark_flags import OUTPUT, ROUNDS, TIMM_PYTHON
 from convmixer_jax.cli.data_flags import DATA_DIR
 from convmixer_jax.errors import UserError
 
-_FOLDER = flags.DEFINE_string('folder', None, 'of JPEG files, at any depth')
+_FOLDER = flags.DEFINE_string(
+  'folder', None, 'folder of JPEG files, searched recursively'
+)
 _DATASET = flags.DEFINE_string(
   'dataset', None, 'a prepared TFDS set (array_record), in place of a folder'
 )
-_IMAGE_SIZE = flags.DEFINE_integer('image_size', 224, 'of the result, pixels')
-_CHUNK = flags.DEFINE_integer('chunk', 100, 'images a turn', lower_bound=1)
+_IMAGE_SIZE = flags.DEFINE_integer(
+  'image_size', 224, 'side of the augmented images, in pixels'
+)
+_CHUNK = flags.DEFINE_integer('chunk', 100, 'images per round', lower_bound=1)
 
 
 def main(argv: Sequence[str]) -> None:
   """Measures, prints the table, and writes the figures if asked to."""
   command.refuse_arguments(argv)
-  output.keep_going()  # hours must not be lost with a terminal
+  output.keep_going()  # a long measurement survives its terminal
   if (_FOLDER.value is None) == (_DATASET.value is None):
     raise UserError('give the images: one of --folder and --dataset')
   if _FOLDER.value is not None:

@@ -28,7 +28,7 @@ _DEPTH = flags.DEFINE_integer(
 def main(argv: Sequence[str]) -> None:
   """Measures, prints the table, and writes the figures if asked to."""
   command.refuse_arguments(argv)
-  output.keep_going()  # hours must not be lost with a terminal
+  output.keep_going()  # a long measurement survives its terminal
   cases = model.choose_cases(_SHAPES.value, _DEPTH.value)
   rounds = ROUNDS.value or model.ROUNDS
   for result in model.run(cases, timm_python=TIMM_PYTHON.value, rounds=rounds):

@@ -1,4 +1,4 @@
-"""The flag of all commands that load weights; absl knows a name only once."""
+"""The flag of commands that load weights: absl defines a name once."""
 
 from absl import flags
 

@@ -1,7 +1,7 @@
-"""Standard output and errors whose reader may end, as in `... | head -1`.
+"""Handles a standard output that is closed, as by `... | head -1`.
 
-A command that only prints ends then, with the status of SIGPIPE. One that
-writes files continues without printing: see `keep_going`.
+A command that only prints then ends with the status of SIGPIPE. One that writes
+files continues without printing: see `keep_going`.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 
 from convmixer_jax.errors import UserError
 
-CLOSED = 128 + signal.SIGPIPE  # the exit status that a shell gives to SIGPIPE
+CLOSED = 128 + signal.SIGPIPE  # exit status that a shell reports for SIGPIPE
 
 _ERRORS = 'standard error'
 _keeps_going = False
@@ -25,13 +25,13 @@ def guard() -> None:
 
 
 def keep_going() -> None:
-  """From now on, printing fails silently after one note on stderr."""
+  """Makes errors of printing silent from now on, after one line on stderr."""
   global _keeps_going
   _keeps_going = True
 
 
 def finish() -> None:
-  """Writes what is left; failures no longer change the exit status."""
+  """Flushes both streams; errors no longer change the exit status."""
   keep_going()
   for stream in (sys.stdout, sys.stderr):
     stream.flush()
@@ -71,14 +71,14 @@ class _Guarded:
         sys.exit(CLOSED)
       raise UserError(
         f'{self._name} cannot be written to ({error.strerror}); make room, or '
-        'print to another place'
+        'redirect it to another place'
       ) from error
 
   def _discard(self):
-    """Sends what is still in the buffer, and all that follows, nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, self._stream.fileno())
-    os.close(nowhere)
+    """Discards what is in the buffer, and all that is written later."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, self._stream.fileno())
+    os.close(devnull)
 
   def __getattr__(self, name):
     return getattr(self._stream, name)

@@ -1,11 +1,11 @@
-"""Says what a run needs before you pay for it: memory, time, communication.
+r"""Estimates what a run needs: memory, time, communication.
 
   python -m convmixer_jax plan --config=configs/imagenet.py:768_32 \
     --topology=v5e:4x4
 
-Compiles the very train step for TPUs or GPUs that are not there, on any Linux
-machine. --config.model.scan=True compiles in a minute what takes several
-without; --nosearch leaves the largest batch unknown.
+Compiles the training step for TPUs or GPUs that are not present, on any Linux
+machine. --config.model.scan=True compiles in one minute instead of several;
+--nosearch does not search for the largest batch that fits.
 """
 
 import json
@@ -24,21 +24,31 @@ from convmixer_jax.planning.chips import ENVIRONMENT, parse_topology
 from convmixer_jax.planning.data import data_size
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'one of configs/, with its variant after a colon'
+  'config', None, 'a file such as those in configs/, and :VARIANT'
 )
 _TOPOLOGY = flags.DEFINE_string(
-  'topology', None, "the devices: 'v5e:4x4', 'v5p:2x2x1', 'h100:HOSTSxGPUS'"
+  'topology',
+  None,
+  "devices, such as 'v5e:4x4', 'v5p:2x2x1' or 'h100:HOSTSxGPUS'",
 )
 _SEARCH = flags.DEFINE_bool(
-  'search', True, 'look for the largest batch that fits'
+  'search', True, 'search for the largest batch that fits'
 )
 _NUM_EXAMPLES = flags.DEFINE_integer(
-  'num_examples', None, 'training images; default: of the data set', 1
+  'num_examples',
+  None,
+  'number of training images; default: that of the data set',
+  lower_bound=1,
 )
 _NUM_CLASSES = flags.DEFINE_integer(
-  'num_classes', None, 'classes; default: of the data set', 1
+  'num_classes',
+  None,
+  'number of classes; default: that of the data set',
+  lower_bound=1,
 )
-_OUTPUT = flags.DEFINE_string('output', None, 'a file for the figures, JSON')
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'a JSON file to write the figures to'
+)
 flags.mark_flags_as_required(['config', 'topology'])
 
 
@@ -51,8 +61,7 @@ def main(argv: Sequence[str]) -> None:
   output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
   if output and (not output.parent.is_dir() or output.is_dir()):
     raise UserError(
-      f'--output={output} is no place for a file; give one in a directory that '
-      'is there'
+      f'--output={output} cannot be a file; give one in a directory that exists'
     )
   num_examples, num_classes = data_size(
     config.dataset, _NUM_EXAMPLES.value, _NUM_CLASSES.value

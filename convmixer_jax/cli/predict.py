@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from convmixer_jax.cli import source_flags
+from convmixer_jax.cli.batch_size_flag import BATCH_SIZE
 from convmixer_jax.errors import UserError
 
 flags.adopt_module_key_flags(source_flags)  # so that --help shows them
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     rows.writerow(['file', 'rank', 'class', 'name', 'probability'])
   broken = 0
   for prediction in predictions.predict_files(
-    network, paths, source_flags.BATCH_SIZE.value, source_flags.SIZE.value
+    network, paths, BATCH_SIZE.value, source_flags.SIZE.value
   ):
     if prediction.error is not None:
       broken += 1

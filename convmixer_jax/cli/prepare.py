@@ -1,25 +1,25 @@
-r"""Prepares a TFDS data set as array_record, which training reads; checks it.
+r"""Prepares and checks a TFDS data set as array_record, which training reads.
 
   python -m convmixer_jax prepare NAME[/CONFIG][:VERSION] \
     [--data_dir=DIR] [--manual_dir=DIR]
 
 NAME is imagenet2012, cifar10, cifar100, imagenette, imagenet_v2,
 imagenet2012_real, imagenet_a, imagenet_r, imagenet_sketch or any other image
-set of TFDS. What is done depends on what the data_dir holds of it:
+set of TFDS. What it does depends on what data_dir holds of the set:
 
   nothing       TFDS's own builder makes the set. ImageNet's two tars, which
-                only you may download, are looked through first; then it takes
-                an hour and more, 160 GB of disk and 2.5 GB of memory.
+                you download yourself, are checked first; then it takes more
+                than an hour, 160 GB of disk and 2.5 GB of memory.
   tfrecord      The records are copied to array_record files beside them; no
                 tars are needed. The tfrecord files stay and remain what
                 `tfds.load` reads; training reads the new ones.
-  array_record  Nothing is made.
+  array_record  Nothing needs to be made.
 
 Then the records are counted and, for ImageNet, all validation labels compared.
 
-It may be stopped at any moment. TFDS writes to a directory `incomplete.*` and
-renames it at the end; the next call deletes what a killed one has left, and
-starts anew. A conversion goes on with the file at which it stopped.
+It may be stopped at any time. TFDS writes to a directory `incomplete.*` and
+renames it at the end; the next call deletes what a killed one left, and
+starts again. A conversion resumes at the file at which it stopped.
 
 Making and converting need TensorFlow: pip install -r requirements-prepare.txt
 
@@ -47,7 +47,7 @@ from convmixer_jax.files import require_local
 _MANUAL_DIR = flags.DEFINE_string(
   'manual_dir',
   None,
-  'where the archives are that you fetched yourself; default: '
+  'directory of archives that you downloaded yourself; default: '
   'DATA_DIR/downloads/manual',
 )
 
@@ -60,12 +60,12 @@ def prepare(
   Args:
     name: of the set, with its config and version if wanted, as TFDS takes it.
     data_dir: where TFDS keeps its sets; None for TFDS's default.
-    manual_dir: where the archives are that TFDS cannot download; None for
+    manual_dir: directory of archives that TFDS cannot download; None for
       DATA_DIR/downloads/manual.
 
   Raises:
     UserError: there is no such set, an archive is missing or damaged, the disk
-      is full, the download failed, or the result is not what it should be.
+      is full, the download failed, or the result is wrong.
   """
   require_local(manual_dir, '--manual_dir')
   if data_dir and '://' in data_dir:
@@ -88,8 +88,8 @@ def prepare(
         _convert(builder)
       elif builder.data_path.exists():
         raise UserError(
-          f'{builder.data_path} has no dataset_info.json, so it is no whole '
-          'TFDS set, yet TFDS would take it for one; move it away'
+          f'{builder.data_path} has no dataset_info.json, so it is not a '
+          'complete TFDS set, although TFDS would load it; move it away'
         )
       else:
         default = os.path.join(builder.data_dir_root, 'downloads', 'manual')
@@ -117,7 +117,7 @@ def _convert(builder):
   except Exception as error:
     raise make.to_user_error(error, builder) from error
   print(
-    'The tfrecord files are as they were; if nothing else reads them, delete '
+    'The tfrecord files are unchanged; if nothing else reads them, delete '
     f'them and call this again: rm {builder.data_path}/*.tfrecord*'
   )
 
@@ -136,7 +136,7 @@ def _check(builder):
     expected = ', '.join(f'{split} {n:,}' for split, n in differing.items())
     print(
       f'WARNING: this is NOT the full {builder.info.full_name}, which has '
-      f'{expected} examples; results on it are no results on the full set'
+      f'{expected} examples; results on it are not results on the full set'
     )
   elif full:
     print(f'This is the full {builder.info.full_name}')
@@ -145,8 +145,8 @@ def _check(builder):
 
 
 def main(argv: Sequence[str]) -> None:
-  """Prepares the set that the command line names."""
-  output.keep_going()  # a long download must not be lost with its terminal
+  """Prepares the data set named on the command line."""
+  output.keep_going()  # a long download survives its terminal
   if len(argv) != 2:
     raise UserError(
       f'{len(argv) - 1} data sets are named, not one; such as: python -m '

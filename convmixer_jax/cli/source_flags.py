@@ -1,4 +1,4 @@
-"""The flags of commands that use a trained network; absl wants each only once.
+"""The flags of commands that use a trained network; absl accepts each once.
 
 --source=RUN                  its best checkpoint, else its newest
 --source=RUN@STEP             that checkpoint; also RUN@best, RUN@newest and
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from convmixer_jax.cli.model_flag import MODEL
+from convmixer_jax.cli import model_flag
 from convmixer_jax.errors import UserError
 
 if TYPE_CHECKING:
   from convmixer_jax.pretrained.trained_model import TrainedModel
 
+flags.adopt_module_key_flags(model_flag)  # so that --help shows it
 _SOURCE = flags.DEFINE_string(
   'source',
   None,
@@ -29,12 +30,6 @@ SIZE = flags.DEFINE_integer(
   None,
   'side of the images in pixels, with the crop fraction of training; default: '
   'as in training',
-  lower_bound=1,
-)
-BATCH_SIZE = flags.DEFINE_integer(
-  'batch_size',
-  64,
-  'images at a time; does not change the results',
   lower_bound=1,
 )
 
@@ -53,7 +48,7 @@ def load_source() -> 'TrainedModel':
 
   from convmixer_jax.pretrained.load import load
 
-  return load(_SOURCE.value, MODEL.value)
+  return load(_SOURCE.value, model_flag.MODEL.value)
 
 
 def loaded_line(trained: 'TrainedModel') -> str:

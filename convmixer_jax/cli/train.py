@@ -1,4 +1,13 @@
-"""Trains a network: `python train.py --config=... --workdir=...`."""
+r"""Trains a network, or resumes its training.
+
+  python train.py --config=configs/digits.py --workdir=runs/digits
+
+  convmixer train --config=imagenet:768_32 --workdir=gs://bucket/run \
+    --config.batch_size=512
+
+`--config.KEY=VALUE` sets any value of the config; docs/configuration.md lists
+them. The same command resumes a run that was stopped.
+"""
 
 import signal
 import sys
@@ -10,31 +19,39 @@ from convmixer_jax.cli import command, output
 from convmixer_jax.errors import Preempted
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'one of configs/, with its variant after a colon'
+  'config', None, 'a file such as those in configs/, and :VARIANT'
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'where checkpoints and metrics go; go on with what is there'
+  'workdir',
+  None,
+  'run directory for checkpoints and metrics; a run in it is resumed',
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
   None,
-  'train on all hosts of the Cloud TPU slice, or the Slurm, Open MPI or '
-  'Kubernetes job, that this process is part of; by itself where srun or '
-  'mpirun started several',
+  'train on all hosts of the Cloud TPU slice or of the Slurm, Open MPI or '
+  'Kubernetes job that this process belongs to; default: if srun or mpirun '
+  'started several processes',
 )
 _COORDINATOR = flags.DEFINE_string(
-  'coordinator_address', None, 'elsewhere: host:port of process 0'
+  'coordinator_address',
+  None,
+  'host:port of process 0, where the environment does not name it',
 )
-_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'of all hosts')
-_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'of this process')
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'total number of processes'
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'number of this process, from 0'
+)
 flags.mark_flags_as_required(['config', 'workdir'])
 
 
 def main(argv):
   """Trains, and prints the held-out accuracy as the last line."""
   command.refuse_arguments(argv)
-  output.keep_going()  # a run must not be lost with its terminal
-  # Until the loop looks to it, there is nothing to save.
+  output.keep_going()  # a run survives its terminal
+  # Until the loop handles the signal, there is nothing to save.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(Preempted.EXIT_STATUS))
   import jax
 

@@ -1,4 +1,4 @@
-"""How a test set is scored: which labels are right, which classes take part."""
+"""The rules of test sets: which labels are right, which classes are used."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ class EvalProtocol:
   Attributes:
     about: what is special, in words.
     label: the feature with the label, or with the sequence of right ones.
-    num_present: None, or that only the classes take part that the set has
-      images of, and how many these are; the logits of others are left out.
+    num_present: how many classes the set has images of, if only these are
+      evaluated and the logits of others are left out; None: all are.
   """
 
   about: str = ''
@@ -39,9 +39,13 @@ _PROTOCOLS = {
     label='real_label',
   ),
   # Hendrycks et al., "Natural Adversarial Examples", arXiv 1907.07174.
-  'imagenet_a': EvalProtocol('200 of 1,000 classes take part', num_present=200),
+  'imagenet_a': EvalProtocol(
+    'only 200 of 1,000 classes are evaluated', num_present=200
+  ),
   # Hendrycks et al., "The Many Faces of Robustness", arXiv 2006.16241.
-  'imagenet_r': EvalProtocol('200 of 1,000 classes take part', num_present=200),
+  'imagenet_r': EvalProtocol(
+    'only 200 of 1,000 classes are evaluated', num_present=200
+  ),
 }
 
 
@@ -57,7 +61,7 @@ def protocol_of(name: str) -> EvalProtocol:
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
-  """The classes that take part in an evaluation, K of them.
+  """The classes of an evaluation, K of them.
 
   Attributes:
     names: of the K, as the data set has them.
@@ -118,15 +122,15 @@ def match_classes(
     labels: names of the data set's classes.
 
   Raises:
-    UserError: the network does not know all classes of the set.
+    UserError: the network lacks classes of the set.
   """
   label_to_index = np.arange(len(labels))
   if known is None:
     if num_outputs != len(labels):
       raise UserError(
         f'the network has {num_outputs} classes and the data set '
-        f'{len(labels)}, and its classes were not noted; choose the set it was '
-        'trained on, or another with the same classes'
+        f'{len(labels)}, and the names of its classes are unknown; choose the '
+        'set it was trained on, or another with the same classes'
       )
     return Classes(tuple(labels), label_to_index, label_to_index)
   output_of = {name: output for output, name in enumerate(known)}
@@ -136,10 +140,10 @@ def match_classes(
       return Classes(tuple(labels), outputs, label_to_index)
   unknown = [name for name in labels if name not in output_of]
   raise UserError(
-    f'the network does not know {len(unknown)} of the {len(labels)} classes of '
-    f'the data set, such as {readable(unknown[:1])[0]!r}; it knows '
+    f'the network does not have {len(unknown)} of the {len(labels)} classes of '
+    f'the data set, such as {readable(unknown[:1])[0]!r}; it has '
     f'{", ".join(map(repr, readable(known[:3])))} and so on; choose a set of '
-    'classes that it knows'
+    'classes that it has'
   )
 
 
@@ -157,7 +161,7 @@ def labels_present(name: str, data_dir: str) -> list[int]:
     source = builder.as_data_source(split, decoders=skip)
     numbers = tqdm.tqdm(
       range(len(source)),
-      'Looking which classes take part',
+      'Finding the classes of the set',
       leave=False,
       disable=None,
       unit=' images',
@@ -178,6 +182,6 @@ def default_split(name: str, data_dir: str) -> str:
   held_out = [split for split in ('validation', 'test') if split in splits]
   if not held_out and len(splits) > 1:
     raise UserError(
-      f'{name!r} has the splits {", ".join(splits)}; name the one to look at'
+      f'{name!r} has the splits {", ".join(splits)}; name the one to evaluate'
     )
   return (held_out or splits)[0]

@@ -146,6 +146,10 @@ class Architecture(NamedTuple):
     state_dict: names and axes in other people's files; None: only our own
       checkpoints can be read.
     head: name of the module that a new data set replaces: a dense layer.
+    stacked: names of modules that are many blocks: their parameters have a
+      leading axis `[depth, ...]`. The network then has an attribute `gather`,
+      by default None, a function that the parameters of each block go through
+      before use; see `layers.create_block`.
     inference: a fast form of evaluation; None: `plain_inference`. Takes model,
       variables, and mean and standard deviation `[3]` of pixels from 0 to 255,
       and returns a `jax.tree_util.Partial`, a function of uint8 images
@@ -170,6 +174,7 @@ class Architecture(NamedTuple):
   variants: Mapping[str, Mapping[str, Any]] = {}
   state_dict: StateDictMap | None = None
   head: str = 'head'
+  stacked: tuple[str, ...] = ()
   inference: Callable[..., Any] | None = None
   pictures: Callable[[Variables], dict[str, jax.Array]] | None = None
   resize: Callable[[Variables, Variables], Variables] | None = None

@@ -1,1 +1,1 @@
-"""What a run will take on chips that are not there: `cli/plan.py`."""
+"""Estimates memory, time and communication of a run without its devices."""

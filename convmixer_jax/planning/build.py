@@ -1,4 +1,4 @@
-"""From a config and devices to a plan: compiles its batch, and the largest."""
+"""Makes a plan: compiles the step of the config and of the largest batch."""
 
 import importlib.metadata
 import sys
@@ -31,7 +31,7 @@ def make_plan(
   num_classes: int,
   search: bool = True,
 ) -> dict[str, Any]:
-  """Compiles the step of the config's batch and of the largest that fits.
+  """Compiles the steps of the config's batch and of the largest that fits.
 
   Args:
     config: the whole config. A batch that does not divide over the devices is
@@ -64,7 +64,7 @@ def make_plan(
   compiled, notes = {}, []
 
   def measure(images_per_chip):
-    """Returns whether they fit, and the bytes they need."""
+    """Returns whether this batch fits, and the bytes that it needs."""
     if images_per_chip not in compiled:
       compiled[images_per_chip] = _compile(
         _with_batch_size(config, images_per_chip * num_chips),
@@ -90,7 +90,7 @@ def make_plan(
       f'{first} images a chip do not fit: they need {needed / 2**30:.2f} GiB'
     )
   chosen = [first] if fits else []
-  largest = 'The largest batch was not looked for.'
+  largest = 'The largest batch was not searched for.'
   if search:
     most = max(num_examples // num_chips, unit)
     found, too_large = largest_that_fits(

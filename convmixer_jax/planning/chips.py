@@ -1,4 +1,4 @@
-"""What the chips that `plan.py` plans for have, from public specifications."""
+"""Specifications of the chips that a plan can be made for."""
 
 import dataclasses
 import re
@@ -7,7 +7,7 @@ from convmixer_jax.errors import UserError
 
 _GIB = 2**30
 
-# For JAX to use no chips, and libtpu to look for none; set before they start.
+# Makes JAX and libtpu use no chips; set before they start.
 ENVIRONMENT = {
   'JAX_PLATFORMS': 'cpu',
   'TPU_SKIP_MDS_QUERY': '1',
@@ -27,7 +27,7 @@ class Chip:
     bandwidth: of the main memory, bytes a second.
     memory: bytes that a program may use.
     platform: 'tpu' or 'cuda'.
-    target: for 'cuda', what XLA has to know, besides limits that all have.
+    target: for 'cuda', what XLA needs to know about this GPU.
   """
 
   name: str

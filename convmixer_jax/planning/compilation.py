@@ -1,4 +1,4 @@
-"""Compiles the train step for devices that are not there, and measures it."""
+"""Compiles the training step for devices that are absent, and measures it."""
 
 import dataclasses
 import math
@@ -19,7 +19,7 @@ _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 
 
 class OutOfMemoryError(Exception):
-  """The compiler refused: the program needs more memory than there is.
+  """The compiler refused: the program needs more memory than the chip has.
 
   Attributes:
     num_bytes: what it needs, or infinity if that is not said.
@@ -35,14 +35,14 @@ class OutOfMemoryError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class CompiledStep:
-  """What a compiled step tells of itself, per device.
+  """Figures of a compiled step, per device.
 
   Attributes:
     batch_size: images of an update, over all devices.
     memory: bytes by what they hold.
     memory_traffic: see `hlo_costs.memory_traffic`.
     collectives: see `hlo_costs.collectives`.
-    xla_flops: operations by XLA's count, which has the inside of a loop once;
+    xla_flops: operations by XLA's count, which counts a loop's body once;
       None where it does not count.
     compile_seconds: of lowering and compiling.
   """
@@ -106,7 +106,7 @@ def compile_step(
 
 
 def _memory(analysis, state):
-  """Splits what the compiler says by what it holds; see `CompiledStep`."""
+  """Splits the compiler's figures by kind of array; see `CompiledStep`."""
   parts = {
     'parameters': sharding.bytes_per_device(state.params),
     'BatchNorm statistics': sharding.bytes_per_device(state.batch_stats),

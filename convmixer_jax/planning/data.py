@@ -1,4 +1,4 @@
-"""How many images and classes there are, whether or not the data are there."""
+"""Counts images and classes, even of data sets that are not prepared here."""
 
 import ml_collections
 

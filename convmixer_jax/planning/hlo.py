@@ -1,4 +1,4 @@
-"""Reads what XLA compiled: the text of an HLO module as data.
+"""Parses the text of a compiled HLO module.
 
 Only what `hlo_costs.py` needs: which instruction works on which arrays, which
 computation calls which, and how often.
@@ -25,7 +25,7 @@ _CALLERS = ('while', 'fusion', 'call', 'conditional', 'async-start')
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-  """An array that an instruction gives.
+  """An array that an instruction returns.
 
   Attributes:
     dtype: as HLO spells it: 'bf16', 'f32', 'pred'.
@@ -39,7 +39,7 @@ class Array:
 
   @property
   def num_bytes(self) -> int:
-    """Without what a layout pads."""
+    """Bytes without the padding of the layout."""
     if self.dtype == 'pred':
       return self.size
     bits = re.search(r'\d+', self.dtype)
@@ -70,7 +70,7 @@ class Instruction:
 
   @property
   def called(self) -> list[str]:
-    """Computations that it runs as a whole, not per element as a reduction."""
+    """Computations that it runs as a whole, not for each element."""
     if self.opcode not in _CALLERS:
       return []
     branches = _BRANCHES.search(self.attributes)
@@ -114,7 +114,7 @@ class Module:
 
   @cached_property
   def fused(self) -> set[str]:
-    """Names of computations whose inner arrays never reach a memory."""
+    """Names of fused computations, whose inner arrays stay out of memory."""
     names, pending = (
       set(),
       [
@@ -132,7 +132,7 @@ class Module:
     return names
 
   def trip_count(self, loop: Instruction) -> int | None:
-    """Returns the turns of a `while`, or None where the text does not tell.
+    """Returns the iterations of a `while`, None if the text has none.
 
     XLA:CPU and XLA:GPU write them down. Elsewhere they are the one constant
     that the condition compares its counter with, from 0 as `lax.scan` counts.
@@ -193,7 +193,7 @@ def _parse_array(found):
 
 
 def _end_of_parentheses(text):
-  """Returns the place behind the parenthesis that closes the first one."""
+  """Returns the index after the parenthesis that closes the first one."""
   depth = 0
   for place, character in enumerate(text):
     depth += (character == '(') - (character == ')')

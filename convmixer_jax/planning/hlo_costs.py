@@ -1,10 +1,11 @@
-"""What a compiled program moves: through its memory, and between devices.
+"""Bytes that a compiled program moves: through memory and between devices.
 
-XLA's own count (`compiled.cost_analysis()`) has the inside of a loop once, has
+XLA's own count (`compiled.cost_analysis()`) counts a loop's body once, has
 no collectives, takes VMEM for HBM, and is missing on NVIDIA ahead of time.
 """
 
 import dataclasses
+import re
 from collections import Counter
 
 from convmixer_jax.planning.hlo import Module
@@ -53,14 +54,21 @@ class Collective:
 
 
 def collectives(module: Module) -> list[Collective]:
-  """Lists what devices tell each other, loops included, most bytes first."""
-  counts, sizes = Counter(), Counter()
+  """Lists the collectives, in loops too, those with most bytes first."""
+  counts, sizes, chains = Counter(), Counter(), set()
   for name, times in module.executions.items():
     computation = module.computations[name]
     for instruction in computation.values():
       kind = instruction.opcode.removesuffix('-start')
       if kind not in _COLLECTIVES:
         continue
+      if 'chain_id=' in instruction.attributes:
+        # So XLA:TPU marks what several fusions do step by step: each of them
+        # has the whole of it.
+        (channel,) = re.findall(r'channel_id=(\d+)', instruction.attributes)
+        if channel in chains:
+          continue
+        chains.add(channel)
       if kind == 'all-reduce' and 'all-reduce-scatter' in name:
         kind = 'reduce-scatter'  # so XLA:TPU writes it: with a slice, fused
       operands = _operand_arrays(instruction, computation)
@@ -76,7 +84,7 @@ def collectives(module: Module) -> list[Collective]:
 
 
 def _result(instruction, computation):
-  """Returns the arrays it gives in the end, also if it is only a start."""
+  """Returns the arrays of the result, also of an asynchronous start."""
   for other in computation.values():
     if other.opcode == f'{instruction.opcode.removesuffix("-start")}-done' and (
       instruction.name in other.operands
@@ -86,7 +94,7 @@ def _result(instruction, computation):
 
 
 def memory_traffic(module: Module) -> int:
-  """Returns the bytes read from and written to the main memory in a run.
+  """Returns the bytes that a run reads from and writes to main memory.
 
   Each instruction reads its operands and writes its results; within a fusion
   nothing is; of a slice, only what is sliced. What XLA placed on the chip (VMEM

@@ -1,4 +1,4 @@
-"""What follows from a compiled step: the bound, hours, and a table of it all.
+"""Derives bound and hours from a compiled step, and formats the plan.
 
 The bound is a roofline's: no step takes less time than its operations at the
 peak rate, or its bytes at the peak bandwidth. It is not a prediction. Depthwise
@@ -65,7 +65,7 @@ def count_by_unit(
 ) -> tuple[int, int]:
   """Counts operations of matrix products and of depthwise convolutions.
 
-  In the traced step (`flops.count_training`): XLA counts a loop's inside once.
+  In the traced step (`flops.count_training`): XLA counts a loop's body once.
   What `remat` computes twice is counted once. A multiplication with its
   addition is two operations.
   """
@@ -75,7 +75,7 @@ def count_by_unit(
 
 
 def table(plan: dict[str, Any]) -> str:
-  """Formats a plan (see `plan.py`) as lines to print."""
+  """Formats a plan (see `build.make_plan`) as lines to print."""
   columns = plan['steps']
   memory = plan['chip']['memory'] / _GIB
   versions = ', '.join(f'{k} {v}' for k, v in plan['versions'].items())
@@ -174,7 +174,7 @@ def _milliseconds(seconds):
 def largest_sentence(
   fits: int, too_large: int | None, unit: int, has_remat: bool
 ) -> str:
-  """Says what the search found, in images a chip.
+  """Describes the result of the search, in images a chip.
 
   Args:
     fits: the largest batch that fits, 0 for none.

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-_TOLERANCE = 16  # the answer may be short of the best by a sixteenth
+_TOLERANCE = 16  # the result may be a sixteenth below the optimum
 
 
 def largest_that_fits(

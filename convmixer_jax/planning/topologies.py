@@ -1,4 +1,4 @@
-"""The devices of a topology that is not there, good for compiling only."""
+"""Devices of an absent topology; they can only be compiled for."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from convmixer_jax.planning.chips import (
 
 
 def describe_devices(topology: str, chip: Chip, layout: str) -> Sequence[Any]:
-  """Returns the devices of a topology, good for compiling only.
+  """Returns the devices of a topology, to compile for only.
 
   Raises:
     UserError: the compiler is not installed, is in use by another process, or
@@ -28,7 +28,7 @@ def describe_devices(topology: str, chip: Chip, layout: str) -> Sequence[Any]:
         'a plan for a TPU needs its compiler, libtpu; on any Linux machine: '
         "pip install 'jax[tpu]'"
       )
-    # One device a chip, as Cloud TPU has it; only v4 knows another way.
+    # One device a chip, as on Cloud TPU; only v4 has another mode.
     arguments = {'topology_name': topology}
     if topology.startswith('v4:'):
       arguments['chip_config_name'] = 'megacore'

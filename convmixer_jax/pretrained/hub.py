@@ -1,7 +1,6 @@
-"""Fetches weights from the Hugging Face hub, through its own library.
+"""Downloads weights from the Hugging Face Hub, through its own library.
 
-So the cache, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` are as its users know
-them.
+So the cache, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` work as usual.
 """
 
 import contextlib
@@ -13,7 +12,7 @@ from huggingface_hub import errors
 from convmixer_jax.errors import UserError
 from convmixer_jax.pretrained.source import HubSource
 
-_WEIGHTS = ('model.safetensors', 'pytorch_model.bin')  # the first there is
+_WEIGHTS = ('model.safetensors', 'pytorch_model.bin')  # the first that exists
 CONFIG = 'config.json'
 
 

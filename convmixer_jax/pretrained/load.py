@@ -11,7 +11,8 @@ from absl import logging
 
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import find_architecture
-from convmixer_jax.pretrained import claims, weight_files
+from convmixer_jax.pretrained import weight_files
+from convmixer_jax.pretrained.model_argument import parse_model
 from convmixer_jax.pretrained.runs import open_run
 from convmixer_jax.pretrained.source import RunSource, parse_source
 from convmixer_jax.pretrained.trained_model import TrainedModel
@@ -46,19 +47,20 @@ def load(source: str, model: str | None = None) -> TrainedModel:
   if isinstance(found, RunSource):
     if model is not None:
       raise UserError(
-        f'{source} is a run, which knows its network; leave out --model={model}'
+        f'{source} is a run, whose config names its network; leave out '
+        f'--model={model}'
       )
     return _load_run(found)
-  network, claimed = claims.parse(model)
+  network, given = parse_model(model)
   contents = weight_files.read(found, source, network)
   all_fields = set(find_architecture(contents.network).names('network'))
-  if network not in (None, contents.network) or claimed.keys() - all_fields:
+  if network not in (None, contents.network) or given.keys() - all_fields:
     raise UserError(
       f'{source} has the tensors of {contents.network!r}, which {model!r} does '
       'not describe; name the network it is of, or none'
     )
   fields = dict(contents.fields)
-  for name, value in claimed.items():
+  for name, value in given.items():
     if fields.setdefault(name, value) != value:
       raise UserError(
         f'{source} has {name} = {fields[name]}, not {value} as {model!r} has '

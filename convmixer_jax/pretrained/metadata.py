@@ -43,7 +43,7 @@ def from_header(header: dict[str, str], path: str) -> dict[str, Any]:
     UserError: it cannot be read.
   """
   try:
-    return {  # JSON knows no tuples
+    return {  # JSON has lists only
       key: tuple(value) if isinstance(value, list) else value
       for key, value in json.loads(header.get(_HEADER, '{}')).items()
       if key in KEYS
@@ -78,8 +78,8 @@ def from_timm(path: str) -> dict[str, Any]:
     }
   except _WRONG as error:
     raise UserError(
-      f"{path} is no config.json of timm's ({type(error).__name__}: {error}); "
-      'fetch it again, or take it away'
+      f"{path} is not a config.json of timm's ({type(error).__name__}: "
+      f'{error}); fetch it again, or remove it'
     ) from error
   return {key: value for key, value in metadata.items() if value is not None}
 

@@ -80,7 +80,7 @@ _ReadNumbers = Callable[[str, np.dtype], np.ndarray]
 def read_state_dict(path: str) -> dict[str, np.ndarray]:
   """Reads the tensors of a network that `torch.save` wrote.
 
-  They may be a `state_dict` by itself, or in a training program's checkpoint
+  They may be a `state_dict` alone, or in a training program's checkpoint
   under one of timm's names; averaged weights are preferred, as timm does.
 
   Args:
@@ -106,7 +106,7 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
     raise
   except _DAMAGED as error:
     raise UserError(
-      f'{path} is cut short, damaged, or no file of PyTorch '
+      f'{path} is cut short, damaged, or not a file of PyTorch '
       f'({type(error).__name__}: {error}); fetch it again'
     ) from error
 
@@ -139,17 +139,17 @@ def _read_stream(file: BinaryIO, path: str) -> tuple[Any, _ReadNumbers]:
   saved = unpickler.load()
   keys = _Unpickler(file, path).load()
   end = os.fstat(file.fileno()).st_size
-  places = {}
+  positions = {}
   for key in keys:
     (size,) = struct.unpack('<q', file.read(8))
-    places[key] = file.tell(), size
+    positions[key] = file.tell(), size
     num_bytes = size * unpickler.dtypes[key].itemsize
     if not 0 <= num_bytes <= end - file.tell():
       raise EOFError(f'the file ends within storage {key}')
     file.seek(num_bytes, os.SEEK_CUR)
 
   def read_numbers(key, dtype):
-    start, size = places[key]
+    start, size = positions[key]
     file.seek(start)
     return np.frombuffer(
       file.read(size * dtype.itemsize), dtype.newbyteorder('<')
@@ -159,11 +159,11 @@ def _read_stream(file: BinaryIO, path: str) -> tuple[Any, _ReadNumbers]:
 
 
 class _Unpickler(pickle._Unpickler):
-  """Unpickles tensors, as places in the file, and plain containers.
+  """Unpickles tensors, as positions in the file, and plain containers.
 
-  What a pickle may name is made anew for each name, so that nothing it does to
-  them outlives it. The form of the unpickler that is written in Python, because
-  a few damaged bytes have the one written in C fill the memory.
+  Each name that a pickle uses gets an object of its own, so that nothing it
+  does to the object remains. This is the unpickler that is written in Python,
+  because a few damaged bytes make the one written in C fill the memory.
   """
 
   def __init__(self, file: BinaryIO, path: str):
@@ -192,7 +192,7 @@ class _Unpickler(pickle._Unpickler):
         return type('Namespace', (), {})
     raise UserError(
       f"{self._path} is refused: it names '{module}.{name}', and only tensors "
-      'and plain containers are read; save its state_dict by itself'
+      'and plain containers are read; save only its state_dict'
     )
 
   def persistent_load(self, saved_id: Any) -> _Storage:
@@ -220,7 +220,7 @@ def _find_state_dict(saved, path):
   others = [str(k) for k, v in found.items() if not isinstance(v, _Tensor)]
   if others:
     raise UserError(
-      f'{path} has no state_dict: {", ".join(others[:5])} are no tensors; it '
+      f'{path} has no state_dict: {", ".join(others[:5])} are not tensors; it '
       f'may be the whole file or under one of {", ".join(_WRAPPERS)}'
     )
   return {str(name): tensor for name, tensor in found.items()}
@@ -231,9 +231,9 @@ def _array(tensor, read_numbers):
   storage, offset, shape, strides = tensor
   numbers = read_numbers(storage.key, storage.dtype)
   numbers = numbers[storage.first : storage.first + storage.size]
-  places = (storage.first, storage.size, offset, *shape, *strides)
-  if any(type(n) is not int or n < 0 for n in places):
-    raise ValueError('the places of its numbers are no whole numbers')
+  positions = (storage.first, storage.size, offset, *shape, *strides)
+  if any(type(n) is not int or n < 0 for n in positions):
+    raise ValueError('the positions of its numbers are not whole numbers')
   last = offset + sum(
     (n - 1) * stride for n, stride in zip(shape, strides, strict=True)
   )

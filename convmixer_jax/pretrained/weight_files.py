@@ -129,10 +129,10 @@ def _read_local(path, name, network):
   architecture = find_architecture(network)
   fields, tensors = architecture.state_dict.infer_fields(tensors, name)
   num_classes = fields.pop('num_classes')
-  noted = found.get('fields', {})
+  recorded = found.get('fields', {})
   for key in architecture.names('network'):
-    if key not in fields and noted.get(key) is not None:
-      fields[key] = noted[key]
+    if key not in fields and recorded.get(key) is not None:
+      fields[key] = recorded[key]
   known = {key: found[key] for key in metadata.INPUT_KEYS if key in found}
   if len(known.get('class_names', ())) != num_classes:
     known.pop('class_names', None)
@@ -150,28 +150,28 @@ def _read_safetensors(path):
       header = file.metadata() or {}
   except (OSError, safetensors.SafetensorError, TypeError) as error:
     raise UserError(
-      f'{path} is damaged or no safetensors file ({error}); fetch it again'
+      f'{path} is damaged or not a safetensors file ({error}); fetch it again'
     ) from error
   return tensors, metadata.from_header(header, path)
 
 
 def infer_architecture(
-  tensors: Mapping[str, np.ndarray], noted: str | None, asked: str | None
+  tensors: Mapping[str, np.ndarray], recorded: str | None, asked: str | None
 ) -> str:
   """Returns the name of the network that most tensors have the names of.
 
   Args:
     tensors: of the file.
-    noted: the name in the file. It counts only for networks that are known:
-      reading a file must not import modules.
+    recorded: the name in the file. It counts only for networks that are
+      imported already: reading a file must not import modules.
     asked: a network to look for besides those of the package.
   """
   candidates = dict(MODELS)
   if asked is not None:
     candidates = {asked: find_architecture(asked)} | candidates
   candidates = {k: v for k, v in candidates.items() if v.state_dict}
-  if noted in candidates or (noted and is_known(noted)):
-    return noted
+  if recorded in candidates or (recorded and is_known(recorded)):
+    return recorded
   names = [without_wrappers(name) for name in tensors]
 
   def matching(name):

@@ -26,7 +26,7 @@ def test_wrong_input():
   assert (done.returncode, done.stdout) == (1, '')
   assert (
     done.stderr
-    == 'error: --config=configs/nope.py is no file; configs/ has some\n'
+    == 'error: --config=configs/nope.py is not a file; configs/ has some\n'
   )
 
 

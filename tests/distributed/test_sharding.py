@@ -168,15 +168,17 @@ def test_large_arrays_are_split_over_fsdp_along_their_largest_axis():
     'odd': jnp.zeros((129, 129)),
     'small': jnp.zeros((64, 64)),
     'step': jnp.zeros(()),
+    'blocks': {'kernel': jnp.zeros((256, 64, 32))},
   }
   specs = jax.tree.map(
-    lambda at: tuple(at.spec), sharding.state_sharding(mesh, shapes)
+    lambda at: tuple(at.spec), sharding.state_sharding(mesh, shapes, ['blocks'])
   )
   assert specs == {
     'kernel': (None, None, 'fsdp'),
     'odd': (),
     'small': (),
     'step': (),
+    'blocks': {'kernel': (None, 'fsdp')},  # never the axis of the blocks
   }
 
 
@@ -192,7 +194,8 @@ def test_fsdp_divides_the_state_of_the_largest_network(fsdp):
 
   def num_bytes(mesh):
     tree = {'params': state.params, 'opt_state': state.opt_state}
-    sharded = sharding.with_sharding(tree, sharding.state_sharding(mesh, tree))
+    at = sharding.state_sharding(mesh, tree, ['blocks'])
+    sharded = sharding.with_sharding(tree, at)
     return {
       name: sharding.bytes_per_device(part) for name, part in sharded.items()
     }

@@ -205,6 +205,6 @@ def test_wrong_input(tmp_path):
   assert (done.returncode, done.stdout) == (1, '')
   (line,) = done.stderr.splitlines()
   assert (
-    line == "error: 'cifar10' is no flag; --dataset=NAME names the data set"
+    line == "error: 'cifar10' is not a flag; --dataset=NAME names the data set"
   )
   assert not list(tmp_path.iterdir())

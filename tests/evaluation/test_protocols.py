@@ -239,9 +239,9 @@ def test_a_network_of_more_classes_is_found_by_name():
     (
       ('cat', 'dog'),
       2,
-      "not know 2 of the 2 .* 'tench'; it knows 'cat', 'dog'",
+      "not have 2 of the 2 .* 'tench'; it has 'cat', 'dog'",
     ),
-    (None, 10, 'has 10 classes and the data set 2, and its classes were not'),
+    (None, 10, 'has 10 classes and the data set 2, and the names of its cl'),
   ],
 )
 def test_a_network_of_other_classes_is_refused(known, num_outputs, message):

@@ -79,7 +79,7 @@ def test_results_are_the_same_bits_for_any_number_of_threads():
 
 @needs_compiler
 @pytest.mark.slow
-def test_processes_may_build_at_once(tmp_path):
+def test_processes_that_build_at_once_share_one_library(tmp_path):
   script = (
     'from convmixer_jax.kernels.cpu import library\n'
     'library.load("depthwise", 2)'
@@ -121,7 +121,7 @@ def test_a_library_is_built_once(tmp_path, monkeypatch):
     (sys.executable, r'failed \('),
   ],
 )
-def test_without_a_compiler_it_shifts_and_warns_once(
+def test_without_a_compiler_shift_computes_and_one_warning_says_so(
   compiler, reason, monkeypatch, tmp_path
 ):
   messages = []
@@ -147,7 +147,7 @@ def test_without_a_compiler_it_shifts_and_warns_once(
 
 
 @needs_compiler
-def test_a_kernel_with_more_columns_than_registers():
+def test_kernel_with_more_columns_than_registers_equals_xla():
   rng = np.random.default_rng(0)
   x = rng.standard_normal((2, 9, 11, 20), np.float32)
   kernel = rng.standard_normal((13, 13, 20), np.float32)
@@ -164,7 +164,7 @@ def test_a_kernel_with_more_columns_than_registers():
 
 
 @needs_compiler
-def test_bfloat16_keeps_what_is_not_a_number():
+def test_bfloat16_keeps_nan_and_infinity():
   special = [np.nan, -np.nan, np.inf, -np.inf, 0.0, 3.3e38]
   x = jnp.asarray(special, jnp.float32).reshape(1, 1, 1, 6)
   x = x.astype(jnp.bfloat16)

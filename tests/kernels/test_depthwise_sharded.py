@@ -84,7 +84,7 @@ def run(backend, mesh, shape, dtype='bfloat16', sharded_channels=None):
 @pytest.mark.parametrize(
   'num_devices, shape', [(8, (16, 8, 8, 40, 3)), (2, (6, 5, 7, 33, 4))]
 )
-def test_a_sharded_batch_stays_where_it_is(backend, num_devices, shape):
+def test_sharded_batch_is_not_moved(backend, num_devices, shape):
   found = run(backend, {'data': num_devices}, shape)
   assert found['gathers'] == []
   # The one thing that travels is the sum of the parameters' gradients.

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -18,6 +19,7 @@ from configs import default, imagenet
 from convmixer_jax.benchmarks.benchmark_cases import BenchmarkCase, count_flops
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
+from convmixer_jax.models import MODELS
 from convmixer_jax.planning import (
   build,
   compilation,
@@ -110,6 +112,22 @@ def test_a_program_of_a_tpu_is_read():
   # of the counter; the result.
   expected = 128 * 4 + 4 * (8 * 16 * 2 + 4 + 4 + 4 + 1) + 32 * 4
   assert hlo_costs.memory_traffic(module) == expected
+
+
+def test_a_gather_that_several_fusions_share_counts_once():
+  line = (
+    '  %gathered = bf16[16,16]{1,0:S(1)} all-gather(%slice), channel_id=2, '
+    'dimensions={0}, frontend_attributes={chain_id="0"}'
+  )
+  shared = re.sub(
+    '  %gathered = .*',
+    f'{line}\n{line.replace("gathered", "gathered.1")}',
+    TPU_PROGRAM,
+  )
+  assert shared.count('all-gather(') == 2
+  assert hlo_costs.collectives(hlo.parse(shared)) == hlo_costs.collectives(
+    hlo.parse(TPU_PROGRAM)
+  )
 
 
 def test_a_loop_of_unknown_length_counts_once():
@@ -426,6 +444,25 @@ def test_fsdp_gathers_parameters_and_scatters_gradients():
   assert 'all-gather bf16' in found.stdout  # as the products take them
   assert 'reduce-scatter f32' in found.stdout
   assert 'all-to-all' not in found.stdout  # activations stay where they are
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is None, reason='libtpu is not installed'
+)
+@pytest.mark.parametrize('name', MODELS)
+def test_fsdp_takes_less_memory_than_data_alone(name):
+  def needed(fsdp):
+    found = plan(
+      *('v5e:2x4', '--nosearch', f'--config.model.name={name}'),
+      *('--config.model.width=1024', '--config.model.depth=8'),
+      f'--config.mesh.fsdp={fsdp}',
+    )
+    assert found.returncode == 0, found.stderr
+    (total,) = re.findall(r'  in all +([\d.]+)', found.stdout)
+    return float(total)
+
+  assert needed(8) < needed(1) / 2
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def root(tmp_path, monkeypatch):
     ('hf://timm/x@refs/pr/1', 'timm/x', 'refs/pr/1'),
   ],
 )
-def test_a_repository(source, repository, revision):
+def test_repository_and_revision_are_read(source, repository, revision):
   found = parse_source(source)
   assert found == HubSource(repository, revision)
   assert str(found) == source
@@ -68,14 +68,16 @@ def test_a_repository(source, repository, revision):
     ('started', 'started', 'started', None),
   ],
 )
-def test_a_run(root, source, workdir, name, checkpoint):
+def test_run_and_its_checkpoint_are_read(
+  root, source, workdir, name, checkpoint
+):
   workdir = root / workdir
   for prefix in ('', f'{root}/'):
     expected = RunSource(workdir, f'{prefix}{name}', checkpoint)
     assert parse_source(f'{prefix}{source}') == expected
 
 
-def test_a_checkpoint_from_within_its_run(root, monkeypatch):
+def test_checkpoint_is_read_from_within_its_run(root, monkeypatch):
   monkeypatch.chdir(root / 'run' / 'checkpoints')
   expected = RunSource(root / 'run', str(root / 'run'), 330)
   assert parse_source('330') == expected
@@ -90,11 +92,11 @@ def test_a_checkpoint_from_within_its_run(root, monkeypatch):
     ('link.safetensors', 'link.safetensors'),
   ],
 )
-def test_weights(root, source, path):
+def test_weights_are_found(root, source, path):
   assert parse_source(source) == FileSource(root / path)
 
 
-def test_the_home_directory(root, monkeypatch):
+def test_home_directory_is_expanded(root, monkeypatch):
   monkeypatch.setenv('HOME', str(root))
   assert parse_source('~/run@330') == RunSource(root / 'run', '~/run', 330)
   assert parse_source('~/x@1.pth') == FileSource(root / 'x@1.pth')
@@ -121,7 +123,7 @@ def test_the_home_directory(root, monkeypatch):
     ('run/checkpoints/330@best', 'run/checkpoints/330 is not a run directory'),
   ],
 )
-def test_what_is_neither_is_one_line(root, source, message):
+def test_anything_else_is_refused_in_one_line(root, source, message):
   with pytest.raises(UserError, match=message) as error:
     parse_source(source)
   assert '\n' not in str(error.value)

@@ -248,7 +248,7 @@ def test_a_compressed_archive_is_refused(tmp_path):
   [
     ([1, 2], 'holds a list, not weights by name'),
     ({}, 'holds a dict, not weights by name'),
-    ({'epoch': 3, 'net': {}}, 'has no state_dict: epoch, net are no tensors'),
+    ({'epoch': 3, 'net': {}}, 'has no state_dict: epoch, net are not tensors'),
     ({'model': 'resnet'}, 'holds a str, not weights by name'),
   ],
 )

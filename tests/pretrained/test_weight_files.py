@@ -141,7 +141,7 @@ def test_the_config_that_timm_puts_beside(path):
   assert load(str(path)).class_names is None
 
   beside.write_text('{"architecture": "convmixer_768_32", "pretrained_cfg": 1}')
-  with pytest.raises(UserError, match=r'config\.json is no config.json of tim'):
+  with pytest.raises(UserError, match=r'config\.json is not a config.json of'):
     load(str(path))
   beside.write_text('{"model": {"width": 8}}')  # of a run, say
   assert 'mean' in load(str(path)).assumed
@@ -189,8 +189,8 @@ def test_half_precision(arrays, tmp_path):
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    (b'', r'is damaged or no safetensors file'),
-    (b'\x10\0\0\0\0\0\0\0{"a": [', r'is damaged or no safetensors file'),
+    (b'', r'is damaged or not a safetensors file'),
+    (b'\x10\0\0\0\0\0\0\0{"a": [', r'is damaged or not a safetensors file'),
     (None, r'there is no file or .*missing\.safetensors; give a'),
   ],
 )
@@ -204,7 +204,7 @@ def test_files_that_are_none(content, message, tmp_path):
 
 def test_a_file_that_is_cut_short(path):
   path.write_bytes(path.read_bytes()[:-1])
-  with pytest.raises(UserError, match='is damaged or no safetensors file'):
+  with pytest.raises(UserError, match='is damaged or not a safetensors file'):
     load(str(path))
 
 

@@ -18,6 +18,7 @@ from configs import digits
 from convmixer_jax.checkpoints import workdir
 from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
+from convmixer_jax.cli import convert
 from convmixer_jax.training.metrics import empty_window
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
@@ -183,7 +184,7 @@ CONFIGS = [
   Case(
     'no such config',
     train('--config=configs/nope.py'),
-    '--config=configs/nope.py is no file; configs/ has some',
+    '--config=configs/nope.py is not a file; configs/ has some',
   ),
   Case(
     'a file that is no config',
@@ -222,7 +223,7 @@ CONFIGS = [
   Case(
     'a flag without its dashes',
     on_digits('config.batch_size=8'),
-    "'config.batch_size=8' is no flag; flags begin with --",
+    "'config.batch_size=8' is not a flag; flags begin with --",
   ),
   flag(
     'batch_size',
@@ -566,33 +567,35 @@ START = [
     'truncated safetensors',
     'x.safetensors',
     b'\x10' + bytes(7) + b'{',
-    'TMP/x.safetensors is damaged or no safetensors file (...); fetch it again',
+    'TMP/x.safetensors is damaged or not a safetensors file (...); fetch it '
+    'again',
   ),
   weights(
     'a page instead of safetensors',
     'x.safetensors',
     HTML,
-    'TMP/x.safetensors is damaged or no safetensors file (...); fetch it again',
+    'TMP/x.safetensors is damaged or not a safetensors file (...); fetch it '
+    'again',
   ),
   weights(
     'a page instead of a pickle',
     'x.pth',
     HTML,
-    'TMP/x.pth is cut short, damaged, or no file of PyTorch (...); fetch '
-    'it again',
+    'TMP/x.pth is cut short, damaged, or not a file of PyTorch (...); '
+    'fetch it again',
   ),
   Case(
     'a pickle with code',
     on_digits('--config.init_from=TMP/x.pth'),
     "TMP/x.pth is refused: it names '__builtin__.exec', and only tensors "
-    'and plain containers are read; save its state_dict by itself',
+    'and plain containers are read; save only its state_dict',
     lambda tmp: (tmp / 'x.pth').write_bytes(pickle_with_code(tmp)),
   ),
   Case(
     'an archive with code',
     on_digits('--config.init_from=TMP/x.pth'),
     "TMP/x.pth is refused: it names '__builtin__.exec', and only tensors "
-    'and plain containers are read; save its state_dict by itself',
+    'and plain containers are read; save only its state_dict',
     zip_with_code,
   ),
   weights(
@@ -755,11 +758,17 @@ TOOLS = [
     '--dataset=NAME is needed: weights do not name a data set',
   ),
   Case(
+    'evaluate converted weights on nothing',
+    tool('evaluate', '--source=TMP/converted'),
+    '--dataset=NAME is needed: weights do not name a data set',
+    lambda tmp: convert.convert(WEIGHTS, f'{tmp}/converted', 'gelu'),
+  ),
+  Case(
     'evaluate on other classes',
     tool('evaluate', f'--source={WEIGHTS}', '--model=gelu', '--dataset=digits'),
-    'the network has 3 classes and the data set 10, and its classes were '
-    'not noted; choose the set it was trained on, or another with the '
-    'same classes',
+    'the network has 3 classes and the data set 10, and the names of its '
+    'classes are unknown; choose the set it was trained on, or another with '
+    'the same classes',
   ),
   Case(
     'evaluate the best of none',
@@ -789,7 +798,8 @@ TOOLS = [
   Case(
     'evaluate a run as another network',
     tool('evaluate', '--source=TMP/run', '--model=768_32'),
-    'TMP/run is a run, which knows its network; leave out --model=768_32',
+    'TMP/run is a run, whose config names its network; leave out '
+    '--model=768_32',
     add_foreign_orbax,
   ),
   Case(
@@ -863,8 +873,8 @@ TOOLS = [
       '--topology=v5e:2x2',
       '--output=TMP/a/plan.json',
     ),
-    '--output=TMP/a/plan.json is no place for a file; give one in a '
-    'directory that is there',
+    '--output=TMP/a/plan.json cannot be a file; give one in a '
+    'directory that exists',
   ),
   Case(
     'prepare nothing',
@@ -998,6 +1008,22 @@ NETWORKS = [
     'wrong_networks:COUNTS',
     "it has variables in 'cache', which a run does not keep; use params "
     'and batch_stats alone',
+  ),
+  network(
+    'wrong_networks:NO_GATHER',
+    'Base has no attribute gather, which a network with stacked blocks '
+    "needs; add 'gather: Gather | None = None' and give it to create_block; "
+    'see docs/adding_a_network.md',
+  ),
+  network(
+    'wrong_networks:NO_STACK',
+    "its parameters in 'blocks' are not stacked along a leading axis of the "
+    'same length; use nn.scan, or leave it out of Architecture(stacked=)',
+  ),
+  network(
+    'wrong_networks:UNEVEN_STACK',
+    "its parameters in 'head' are not stacked along a leading axis of the "
+    'same length; use nn.scan, or leave it out of Architecture(stacked=)',
   ),
   network(
     'wrong_networks:NO_HEAD',

@@ -25,7 +25,7 @@ def batches_of(*sizes):
     first += size
 
 
-def test_every_batch_has_one_shape_and_comes_back_in_order(mesh):
+def test_all_batches_have_one_shape_and_come_in_order(mesh):
   shapes = []
 
   @jax.jit
@@ -47,7 +47,7 @@ def test_every_batch_has_one_shape_and_comes_back_in_order(mesh):
   assert all(isinstance(outputs, np.ndarray) for _, outputs in found)
 
 
-def test_the_next_batch_is_started_before_one_is_handled(mesh):
+def test_next_batch_starts_before_one_is_handled(mesh):
   events = []
 
   def function(batch):
@@ -59,7 +59,7 @@ def test_the_next_batch_is_started_before_one_is_handled(mesh):
   assert events == ['start 0', 'start 1', 'handle', 'handle']
 
 
-def test_no_batches(mesh):
+def test_no_batch_gives_no_outputs(mesh):
   assert list(run_batches(lambda batch: batch, [], mesh, 2)) == []
 
 

@@ -64,7 +64,7 @@ def test_weights_of_a_run(run):
     for name in ('params', 'batch_stats'):
       assert_identical(loaded.variables[name], state[name])
   with pytest.raises(
-    UserError, match='which knows its network; leave out --model=g'
+    UserError, match='whose config names its network; leave out --model=g'
   ):
     load(path, 'gelu')
   with pytest.raises(UserError, match='has no checkpoint of step 2; there are'):

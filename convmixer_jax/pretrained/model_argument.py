@@ -1,4 +1,4 @@
-"""What `--model` says of weights: a network, a variant, or fields."""
+"""Parses `--model`, which completes weights: a network, variant or fields."""
 
 import difflib
 from typing import Any
@@ -8,11 +8,14 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.models import MODELS, VARIANTS
 
 
-def parse(model: str | None) -> tuple[str | None, dict[str, Any]]:
+def parse_model(model: str | None) -> tuple[str | None, dict[str, Any]]:
   """Returns the network, or None, and the fields that `model` names.
 
+  Args:
+    model: see `load`; None for no network and no fields.
+
   Raises:
-    UserError: it names none.
+    UserError: it is not a network, a variant or fields.
   """
   if model is None:
     return None, {}

@@ -1,0 +1,10 @@
+"""The flag of commands that read images; absl accepts each only once."""
+
+from absl import flags
+
+BATCH_SIZE = flags.DEFINE_integer(
+  'batch_size',
+  64,
+  'images at a time; does not change the results',
+  lower_bound=1,
+)
