@@ -1,4 +1,4 @@
-"""The short form of `torture.py`: two faults, and no difference in the end."""
+"""The short form of `torture.py`: two faults, and no difference at the end."""
 
 import pathlib
 import subprocess
@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_what_survives_is_the_same():
+def test_state_equals_undisturbed_run_after_kills():
   done = subprocess.run(
     [
       *(sys.executable, 'scripts/torture.py'),

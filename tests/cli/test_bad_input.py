@@ -54,7 +54,7 @@ STORED = (
 )
 
 
-def test_a_run_stops_at_a_bad_record_and_goes_on_when_it_is_mended(tmp_path):
+def test_run_stops_at_a_bad_record_and_resumes_after_it_is_fixed(tmp_path):
   bad = tiny_sets.encode(tiny_sets.noise()), 3
   # Read for the second batch: an epoch has two.
   tiny_sets.write_set(tmp_path / 'data', tiny_sets.examples(changed={6: bad}))
