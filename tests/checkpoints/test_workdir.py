@@ -59,5 +59,7 @@ def test_a_run_that_lacks_a_key_is_refused_by_it(config, tmp_path):
 def test_a_run_without_the_name_of_its_network_is_refused(config, tmp_path):
   del config.model.name
   workdir.describe_run(epath.Path(tmp_path), config, None, 'table')
-  with pytest.raises(UserError, match=r'config of ours \(it has no model.name'):
+  with pytest.raises(
+    UserError, match=r'config of a run \(it has no model.name'
+  ):
     workdir.read_config(epath.Path(tmp_path))
