@@ -1,4 +1,4 @@
-"""The flag of commands that read images; absl accepts each only once."""
+"""The flag of commands that read images: absl defines a name once."""
 
 from absl import flags
 
