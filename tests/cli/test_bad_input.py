@@ -9,8 +9,15 @@ import re
 import commands
 import pytest
 import tiny_sets
-from bad_input import CASES, SMALL, TINY, train
+from bad_commands import TOOLS
+from bad_configs import CONFIGS
+from bad_data import DATA
+from bad_input import SMALL, TINY, train
+from bad_networks import NETWORKS
+from bad_starts import START, WORKDIRS
 from tiny_archives import jpeg
+
+CASES = [*CONFIGS, *NETWORKS, *DATA, *START, *WORKDIRS, *TOOLS]
 
 
 def run(arguments, tmp_path):

@@ -1,8 +1,7 @@
-"""The plan of a run: what it reads from compiled programs, and what follows."""
+"""The plan of a run: batches, figures, refusals, and the command."""
 
 import importlib.util
 import json
-import math
 import pathlib
 import re
 import subprocess
@@ -11,7 +10,6 @@ import sys
 import commands
 import jax
 import numpy as np
-import plan_process
 import pytest
 from jax.experimental.pallas import tpu
 
@@ -23,7 +21,6 @@ from convmixer_jax.models import MODELS
 from convmixer_jax.planning import (
   build,
   compilation,
-  hlo,
   hlo_costs,
   report,
   topologies,
@@ -34,223 +31,12 @@ from convmixer_jax.planning.chips import (
   parse_topology,
 )
 from convmixer_jax.planning.data import data_size
-from convmixer_jax.planning.search import largest_that_fits
 from convmixer_jax.training.batch_size import (
   check_batch_size,
   least_per_device,
 )
-from convmixer_jax.training.trainer import create_trainer
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-# In XLA:TPU's manner: no trip counts, VMEM as S(1), a loop that reads slices.
-TPU_PROGRAM = """\
-HloModule jit_step, is_scheduled=true
-
-%add (a: f32[], b: f32[]) -> f32[] {
-  %a = f32[] parameter(0)
-  %b = f32[] parameter(1)
-  ROOT %sum = f32[] add(%a, %b)
-}
-
-%read_a_slice (all: bf16[4,8,16], place: s32[]) -> bf16[8,16] {
-  %all = bf16[4,8,16]{2,1,0:T(8,128)(2,1)} parameter(0)
-  %place = s32[]{:T(128)} parameter(1)
-  %zero = s32[]{:T(128)} constant(0)
-  %one = bf16[1,8,16]{2,1,0:T(8,128)} dynamic-slice(%all, %place, %zero, %zero)
-  ROOT %flat = bf16[8,16]{1,0:T(8,128)} bitcast(%one)
-}
-
-%scatter (gradient: f32[128]) -> f32[32] {
-  %gradient = f32[128]{0} parameter(0)
-  %reduced = f32[128]{0} all-reduce(%gradient), to_apply=%add
-  %start = s32[] constant(0)
-  ROOT %own = f32[32]{0} dynamic-slice(%reduced, %start)
-}
-
-%body (carry: (s32[], bf16[4,8,16])) -> (s32[], bf16[4,8,16]) {
-  %carry = (s32[]{:T(128)}, /*index=1*/bf16[4,8,16]{2,1,0}) parameter(0)
-  %turn = s32[]{:T(128)} get-tuple-element(%carry), index=0
-  %stack = bf16[4,8,16]{2,1,0} get-tuple-element(%carry), index=1
-  %slice = bf16[8,16]{1,0:S(1)} fusion(%stack, %turn), kind=kLoop, \
-calls=%read_a_slice
-  %gathered = bf16[16,16]{1,0:S(1)} all-gather(%slice), dimensions={0}
-  ROOT %next = (s32[]{:T(128)}, bf16[4,8,16]{2,1,0}) tuple(%turn, %stack)
-}
-
-%condition (carry: (s32[], bf16[4,8,16])) -> pred[] {
-  %carry = (s32[]{:T(128)}, bf16[4,8,16]{2,1,0}) parameter(0)
-  %turn = s32[]{:T(128)} get-tuple-element(%carry), index=0
-  %length = s32[]{:T(128)} constant(4)
-  ROOT %less = pred[]{:T(512)} compare(%turn, %length), direction=LT
-}
-
-ENTRY %main (stack: bf16[4,8,16], gradient: f32[128]) -> f32[32] {
-  %stack = bf16[4,8,16]{2,1,0} parameter(0)
-  %gradient = f32[128]{0} parameter(1)
-  %zero = s32[]{:T(128)} constant(0)
-  %start = (f32[128]{0:S(1)}, f32[128]{0}, u32[]{:S(2)}) copy-start(%gradient)
-  %near = f32[128]{0:S(1)} copy-done(%start)
-  %initial = (s32[], bf16[4,8,16]{2,1,0}) tuple(%zero, %stack)
-  %loop = (s32[], bf16[4,8,16]{2,1,0}) while(%initial), \
-condition=%condition, body=%body
-  ROOT %result = f32[32]{0} fusion(%near), kind=kCustom, \
-calls=%all-reduce-scatter
-}
-""".replace('%scatter', '%all-reduce-scatter')
-
-
-def test_program_for_tpu_is_parsed():
-  module = hlo.parse(TPU_PROGRAM)
-  assert module.executions['body'] == 4
-  assert module.fused == {'read_a_slice', 'all-reduce-scatter'}
-  assert hlo_costs.collectives(module) == [
-    hlo_costs.Collective('all-gather', 'bf16', 4, 4 * 16 * 16 * 2),
-    hlo_costs.Collective('reduce-scatter', 'f32', 1, 128 * 4),
-  ]
-  # The copy to VMEM; four slices in the loop, their places and the comparison
-  # of the counter; the result.
-  expected = 128 * 4 + 4 * (8 * 16 * 2 + 4 + 4 + 4 + 1) + 32 * 4
-  assert hlo_costs.memory_traffic(module) == expected
-
-
-def test_gather_shared_by_several_fusions_counts_once():
-  line = (
-    '  %gathered = bf16[16,16]{1,0:S(1)} all-gather(%slice), channel_id=2, '
-    'dimensions={0}, frontend_attributes={chain_id="0"}'
-  )
-  shared = re.sub(
-    '  %gathered = .*',
-    f'{line}\n{line.replace("gathered", "gathered.1")}',
-    TPU_PROGRAM,
-  )
-  assert shared.count('all-gather(') == 2
-  assert hlo_costs.collectives(hlo.parse(shared)) == hlo_costs.collectives(
-    hlo.parse(TPU_PROGRAM)
-  )
-
-
-def test_loop_of_unknown_length_counts_once():
-  unclear = TPU_PROGRAM.replace('direction=LT', 'direction=NE')
-  assert hlo.parse(unclear).executions['body'] == 1
-
-
-def test_traffic_of_a_program_without_loops_equals_xlas_count():
-  def step(x, kernel):
-    return (jax.nn.relu(x @ kernel) @ kernel.T).sum(0)
-
-  compiled = jax.jit(step).lower(np.ones((64, 32)), np.ones((32, 48))).compile()
-  traffic = hlo_costs.memory_traffic(hlo.parse(compiled.as_text()))
-  counted = compiled.cost_analysis()['bytes accessed']
-  np.testing.assert_allclose(traffic, counted, rtol=0.02)
-
-
-def test_scan_counts_once_per_iteration():
-  def step(x):
-    return jax.lax.scan(lambda x, _: (jax.numpy.sin(x @ x), None), x, length=7)
-
-  compiled = jax.jit(step).lower(np.ones((32, 32), np.float32)).compile()
-  module = hlo.parse(compiled.as_text())
-  assert 7 in module.executions.values()
-  assert hlo_costs.memory_traffic(module) >= 7 * 2 * 32 * 32 * 4
-
-
-@pytest.fixture(scope='module')
-def steps(tmp_path_factory):
-  """The step of a network on 8 devices, compiled for each layout."""
-  out = tmp_path_factory.mktemp('plan') / 'steps.json'
-  done = commands.run([plan_process.__file__, out], num_devices=8)
-  assert done.returncode == 0, done.stderr
-  return json.loads(out.read_text())
-
-
-def state_of(layout):
-  config = plan_process.config_of(layout)
-  mesh = sharding.create_mesh(default.get_config().mesh)
-  return create_trainer(
-    config, mesh, num_classes=plan_process.NUM_CLASSES, steps_per_epoch=10
-  ).state
-
-
-def num_bytes(tree):
-  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-@pytest.mark.slow
-def test_memory_of_the_state_is_counted_exactly(steps):
-  state = state_of('unrolled')
-  memory = steps['unrolled']['memory']
-  assert memory['parameters'] == num_bytes(state.params)
-  assert memory['BatchNorm statistics'] == num_bytes(state.batch_stats)
-  assert memory['optimizer'] == num_bytes(state.opt_state)
-  images, labels, step = 8 * 8 * 8 * 3, 8 * 4, 4
-  assert memory['batch, padding'] == images + labels + step
-  assert memory['activations, temporaries'] > 8 * 8 * 8 * 128 * 4
-
-
-@pytest.mark.slow
-def test_fsdp_halves_the_large_kernels(steps):
-  kernels = 2 * 128 * 128 * 4  # [depth, width, width], float32
-  whole, split = steps['unrolled']['memory'], steps['fsdp']['memory']
-  assert whole['parameters'] - split['parameters'] == kernels / 2
-  assert whole['optimizer'] - split['optimizer'] == 2 * kernels / 2
-  kinds = {found['kind'] for found in steps['fsdp']['collectives']}
-  assert 'all-gather' in kinds
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('layout', ['unrolled', 'scan'])
-def test_step_reduces_gradients_statistics_and_metrics_once(steps, layout):
-  state = state_of(layout)
-  (found,) = (
-    each
-    for each in steps[layout]['collectives']
-    if each['kind'] == 'all-reduce'
-  )
-  assert found['dtype'] == 'f32'
-  loss_and_accuracy = 2 * 4
-  assert found['num_bytes'] == loss_and_accuracy + num_bytes(
-    (state.params, state.batch_stats)
-  )
-
-
-def linear(capacity, per_image, fixed=0.0, told=True):
-  """A `measure` that remembers what it was asked."""
-  asked = []
-
-  def measure(batch):
-    asked.append(batch)
-    needed = fixed + per_image * batch
-    fits = needed <= capacity
-    return fits, needed if fits or told else math.inf
-
-  return measure, asked
-
-
-@pytest.mark.parametrize('told', [True, False])
-@pytest.mark.parametrize('per_image', [0.02, 0.1, 0.24, 0.9])
-@pytest.mark.parametrize('start', [64, 640])
-def test_search_finds_the_largest_batch_that_fits(per_image, start, told):
-  measure, asked = linear(100, per_image, fixed=3, told=told)
-  fits, too_large = largest_that_fits(
-    measure, start=start, unit=64, most=6400, capacity=100
-  )
-  assert fits % 64 == 0
-  assert not fits or measure(fits)[0]
-  if too_large is None:
-    assert fits == 6400 or 6400 - fits <= fits // 16
-  else:
-    assert not measure(too_large)[0]
-    assert too_large - fits <= max(64, fits // 16)
-  assert len(asked) <= (8 if told else 12)
-
-
-def test_search_reports_when_no_batch_fits():
-  measure, asked = linear(1, 1)
-  assert largest_that_fits(
-    measure, start=64, unit=64, most=6400, capacity=1
-  ) == (0, 64)
-  assert asked == [64]
 
 
 @pytest.fixture
