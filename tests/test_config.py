@@ -72,7 +72,9 @@ def test_choices_are_those_that_are_implemented(key, choices):
 
 def test_an_unknown_key_is_refused_with_the_nearest(config):
   config.lerning_rate = 0.1
-  message = r'lerning_rate is no key of .*; did you mean config.learning_rate\?'
+  message = (
+    r'lerning_rate is not a key of .*; did you mean config.learning_rate\?'
+  )
   with pytest.raises(UserError, match=message):
     config_lib.validate(config)
 

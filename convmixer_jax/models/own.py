@@ -69,7 +69,7 @@ def check_architecture(
   )
   if not is_mapping:
     raise refuse(
-      name, f'its fields are no dict of names and Field(...); {_PAGE}'
+      name, f'its fields are not a dict of names and Field(...); {_PAGE}'
     )
   for key, why in _RESERVED.items():
     if key in fields:
@@ -188,7 +188,7 @@ def _call(name, what, function):
     return function()
   except UserError:
     raise
-  except (Exception, SystemExit) as error:  # anything may go wrong there
+  except (Exception, SystemExit) as error:  # any, from the user's module
     raise refuse(name, f'{what} {describe_error(error)}') from error
 
 

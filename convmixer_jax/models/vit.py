@@ -103,7 +103,7 @@ class ViT(nn.Module):
   the class token, `['blocks']['output'][0]`: `[depth, B, H / p, W / p, width]`.
 
   Images may have another size than those of initialisation: the position
-  embedding, a square grid besides the class token's, is then resampled
+  embedding, a square grid and the class token's, is then resampled
   (bicubic, with antialias) in each forward pass.
 
   Attributes:

@@ -126,7 +126,7 @@ def test_newest_undamaged_checkpoint_is_restored(workdir, capsys, damage):
   (line,) = capsys.readouterr().out.splitlines()
   assert line.startswith('The checkpoint of step 3 is damaged (')
   assert line.endswith(f'moved to {workdir}/checkpoints/damaged-3')
-  # The run goes on, and comes by step 3 again.
+  # The run resumes, and makes step 3 again.
   save(workdir, [3])
   assert_newest(workdir, 3)
   DAMAGES[damage](workdir / 'checkpoints/3')
@@ -224,7 +224,7 @@ def test_unreachable_bucket_is_reported_in_one_line(tmp_path, monkeypatch):
   )
 
 
-# What Orbax leaves in its threads, besides the error that it raises:
+# Warnings that Orbax's threads leave, in addition to the error that it raises:
 in_threads = pytest.mark.filterwarnings(
   'ignore::pytest.PytestUnhandledThreadExceptionWarning',
   'ignore::pytest.PytestUnraisableExceptionWarning',

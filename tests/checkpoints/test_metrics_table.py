@@ -1,4 +1,4 @@
-"""`metrics.csv`: rows by step, merged, and cut where a run goes on."""
+"""`metrics.csv`: rows by step, merged, and cut where a run resumes."""
 
 import pytest
 from etils import epath

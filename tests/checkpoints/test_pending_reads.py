@@ -1,4 +1,4 @@
-"""Reads that go on when another has failed are waited for."""
+"""Reads that are still running when another fails are waited for."""
 
 import asyncio
 

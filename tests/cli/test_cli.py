@@ -1,4 +1,4 @@
-"""Programs as they are started; what they refuse is in bad_input.py."""
+"""Commands in processes of their own; refusals are in test_bad_input.py."""
 
 import os
 import pathlib

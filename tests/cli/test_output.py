@@ -1,4 +1,4 @@
-"""What commands do when nobody reads what they print."""
+"""Commands whose standard output is closed."""
 
 import os
 import sys

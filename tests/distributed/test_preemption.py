@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: saved after the step, and gone on with bit for bit."""
+"""SIGTERM and Ctrl-C: saved after the step, and resumed bit for bit."""
 
 import itertools
 import os

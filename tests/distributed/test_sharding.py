@@ -1,7 +1,7 @@
 """Several devices and several processes give what one device gives.
 
 Each run is a `train.py` of its own: how many devices a CPU pretends to be must
-be known before JAX starts. And what one layout saved, another goes on with.
+be known before JAX starts. A run resumes on another layout, too.
 """
 
 import io

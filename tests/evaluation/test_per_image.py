@@ -79,7 +79,7 @@ def test_crop_fraction_is_kept_at_another_image_size(trained_run):
 
 @pytest.fixture
 def results():
-  """A hundred images of five classes, of which nobody saw the last."""
+  """A hundred images of five classes, of which the last has no image."""
   rng = np.random.default_rng(0)
   label = rng.integers(0, 4, 100)
   best = np.argsort(rng.random((100, 5)) - 0.4 * np.eye(5)[label], axis=-1)[

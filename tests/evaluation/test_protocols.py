@@ -230,7 +230,7 @@ def test_classes_are_matched_by_name():
   words = ['cat', 'tiger shark', 'tench']  # what a network may call them
   classes = protocols.match_classes(words, 3, (synsets[0], synsets[3]))
   np.testing.assert_array_equal(classes.outputs, [2, 1])
-  # Nobody noted the names: the number must do.
+  # Without names, classes are matched by number.
   classes = protocols.match_classes(None, 2, labels)
   np.testing.assert_array_equal(classes.outputs, [0, 1])
 

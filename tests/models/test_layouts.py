@@ -86,7 +86,7 @@ def test_faults_are_listed_by_the_names_in_the_file(tensors, rename):
   with pytest.raises(UserError) as caught:
     layouts.recognise(named, 'x.pth')
   assert str(caught.value) == (
-    'x.pth is no ConvMixer as timm or its authors lay it out; missing: '
+    'x.pth is not a ConvMixer as timm or its authors lay it out; missing: '
     f'{name("stem.2.running_var")}, {name("blocks.1.1.bias")}; surplus: '
     f'fc.weight; misshapen: {name("blocks.0.0.fn.0.weight")} (4, 4, 3, 3) '
     f'instead of (4, 1, 3, 3); not of floating point: {name("head.bias")} '
@@ -111,7 +111,7 @@ def test_long_list_of_faults_is_shortened(tensors):
 )
 def test_tensors_of_another_network_are_refused(named):
   with pytest.raises(
-    UserError, match=r'x is no ConvMixer .*missing: '
+    UserError, match=r'x is not a ConvMixer .*missing: '
   ) as caught:
     layouts.recognise(named, 'x')
   assert len(str(caught.value)) < 1000

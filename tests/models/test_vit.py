@@ -184,7 +184,7 @@ def test_tensors_of_another_network_are_refused_with_a_list(tensors):
   changed['head_dist.bias'] = np.zeros(5, np.float32)
   with pytest.raises(
     UserError,
-    match=r'x is no ViT as timm lays it out; missing: norm\.bias; surplus: h',
+    match=r'x is not a ViT as timm lays .*; missing: norm\.bias; surplus: h',
   ):
     VIT.state_dict.infer_fields(changed, 'x')
 

@@ -135,7 +135,7 @@ def test_config_json_of_timm_is_read(path):
   assert (loaded.image_size, loaded.eval_crop_fraction) == (224, 0.96)
   assert loaded.class_names == ('n1', 'n2', 'n3', 'n4', 'n5')
 
-  # Names of other classes than those of the head are no names.
+  # Names are ignored if they are not as many as the head has outputs.
   config['label_names'].pop()
   beside.write_text(json.dumps(config))
   assert load(str(path)).class_names is None

@@ -14,7 +14,7 @@ CONFIGS = [
     '--config=configs/nope.py is not a file; configs/ has some',
   ),
   Case(
-    'a file that is no config',
+    'a file that is not a config',
     train('--config=convmixer_jax/errors.py'),
     '--config=convmixer_jax/errors.py defines no get_config(); see '
     'configs/default.py',
@@ -192,7 +192,7 @@ CONFIGS = [
     '--debug shows more',
   ),
   in_file(
-    'a string that nobody checked',
+    'a string that is not checked by its type',
     "with config.ignore_type(): config.batch_size = '8'",
     "config.batch_size = '8' is not a whole number, such as 128",
   ),

@@ -35,12 +35,12 @@ NETWORKS = [
   ),
   network(
     'wrong_networks:NO_MAPPING',
-    'its fields are no dict of names and Field(...); see '
+    'its fields are not a dict of names and Field(...); see '
     'docs/adding_a_network.md',
   ),
   network(
     'wrong_networks:NO_FIELDS',
-    'its fields are no dict of names and Field(...); see '
+    'its fields are not a dict of names and Field(...); see '
     'docs/adding_a_network.md',
   ),
   network(

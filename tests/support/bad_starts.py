@@ -56,7 +56,7 @@ START = [
     'weights of a residual network',
     'x.safetensors',
     {'conv1.weight': np.zeros((64, 3, 7, 7), np.float32)},
-    'TMP/x.safetensors is no ConvMixer as timm or its authors lay it '
+    'TMP/x.safetensors is not a ConvMixer as timm or its authors lay it '
     'out; missing: stem.0.weight, ... and 12 more; surplus: '
     'conv1.weight; give weights of a ConvMixer',
   ),

@@ -46,7 +46,7 @@ def context() -> BaseContext:
   cache = tempfile.mkdtemp()
   _directories.append(cache)
   environment = {
-    'GLIBC_TUNABLES': '',  # a forked process cannot be started anew
+    'GLIBC_TUNABLES': '',  # a forked process cannot be re-executed
     'JAX_COMPILATION_CACHE_DIR': cache,
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_PLATFORMS': 'cpu',

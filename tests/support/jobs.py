@@ -23,7 +23,7 @@ def train(arguments, log, num_devices, versions, environment):
     arguments: of the command.
     log: file that the output is added to.
     num_devices: that the CPU pretends to be.
-    versions: of packages, where they are not to be found as they are.
+    versions: of packages, in place of the installed ones.
     environment: variables to set.
   """
   file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

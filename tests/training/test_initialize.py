@@ -130,7 +130,7 @@ def test_run_starts_from_weights_and_resumes_from_its_checkpoint(
   now = read_state(tmp_path / 'run', 3)
   assert_identical(now['params'], state['params'])
 
-  # Once there is a checkpoint, it is what the run goes on from.
+  # Once there is a checkpoint, the run resumes from it.
   config.num_steps = 4
   with pytest.raises(UserError, match='another config: init_from'):
     config.init_from = '/gone'

@@ -13,7 +13,7 @@ from configs import default
 from convmixer_jax.training import preprocess
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures' / 'timm_mixing.npz'
-UNLIKELY = 1e-3  # the seeds are fixed, so a test that passes goes on to pass
+UNLIKELY = 1e-3  # seeds are fixed: a test that passes once always passes
 BACKGROUND = 100.0
 
 
