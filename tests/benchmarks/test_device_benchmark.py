@@ -15,6 +15,7 @@ from convmixer_jax.benchmarks.device import (
   report,
   run,
 )
+from convmixer_jax.benchmarks.device.budget import Budget
 from convmixer_jax.benchmarks.device.session import Output
 from convmixer_jax.benchmarks.worker_process import WorkerProcess
 
@@ -150,6 +151,7 @@ def test_training_has_an_evaluation_at_half_and_its_failure_is_reported(
 ):
   session.platform = 'gpu'
   rows = session.rows
+  session.budget = Budget(600.0, {'cifar10': 1})  # for some of the epochs
   rows.add('cifar10', images=8000, images_per_sec=20_000.0)
   session.settings = dataclasses.replace(session.settings, cifar10_epochs=2000)
   commands = []
