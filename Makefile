@@ -1,5 +1,5 @@
 # make demo   trains on digits and prints the held-out accuracy
-# make test   runs all tests; make quick-test, those that take a moment
+# make test   tests every module, in four minutes; make test-all, all there is
 # make lint   what CI checks first
 # make docs   builds the pages of docs/ into docs/_build
 # make notebook   runs notebooks/explore.ipynb and stores what it shows
@@ -16,16 +16,16 @@ PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --no-compile
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 \
   --dist=loadfile --durations=10
 
-.PHONY: demo test quick-test lint format docs notebook
+.PHONY: demo test test-all lint format docs notebook
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python train.py --config=configs/digits.py --workdir=$(WORKDIR)
 
 test: $(VENV)/installed-dev
-	$(PYTEST)
-
-quick-test: $(VENV)/installed-dev
 	$(PYTEST) -m 'not slow'
+
+test-all: $(VENV)/installed-dev
+	$(PYTEST)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
   config = default_config(model_config('convmixer'))
   config.num_epochs = 30
   config.augment.crop_scale = (0.6, 1.0)
-  config.augment.flip = 0.0  # a mirrored digit is no digit
+  config.augment.flip = 0.0  # a mirrored digit is not a digit
   config.eval_every_epochs = 5
   config.log_every_steps = 22
   return config

@@ -24,11 +24,12 @@ import tempfile
 import time
 
 import jax
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'tests/support'))
-import jobs
 import numpy as np
-from checkpoints import read_state
+
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'support')]
+import jobs  # noqa: E402
+from run_files import read_state  # noqa: E402
 
 NUM_STEPS = 60
 FLAGS = [
@@ -187,8 +188,12 @@ def torture(moments, rng, directory):
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rounds', type=int, default=10)
-  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument(
+    '--rounds', type=int, default=10, help='number of faults; default: 10'
+  )
+  parser.add_argument(
+    '--seed', type=int, default=0, help='seed of the faults; default: 0'
+  )
   parser.add_argument(
     '--moments',
     nargs='+',

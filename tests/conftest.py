@@ -1,6 +1,11 @@
 """What many tests start from: a config of a network that trains in seconds."""
 
+import ctypes
+import fcntl
+import gc
+import os
 import pathlib
+import platform
 from collections.abc import Iterator
 
 import forks
@@ -20,6 +25,21 @@ def compilation_cache(tmp_path_factory) -> Iterator[None]:
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   yield
   forks.clean()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def bounded_memory() -> Iterator[None]:
+  """Frees what JAX has compiled when a process has grown to 1.5 GiB."""
+  yield
+  statm = pathlib.Path('/proc/self/statm')
+  if not statm.exists():
+    return
+  resident = int(statm.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+  if resident > 1.5 * 2**30:
+    jax.clear_caches()
+    gc.collect()
+    if platform.libc_ver()[0] == 'glibc':
+      ctypes.CDLL(None).malloc_trim(0)  # which keeps what is freed
 
 
 @pytest.fixture
@@ -67,6 +87,13 @@ def trained_run(tmp_path_factory) -> pathlib.Path:
   config.checkpoint_every_steps, config.keep_checkpoints = 25, 4
   config.log_every_steps = 20
   config.input.num_threads = 2
-  directory = tmp_path_factory.mktemp('trained_run')
-  loop.train_and_evaluate(config, str(directory))
+  shared = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    shared = shared.parent  # of all workers
+  directory, done = shared / 'trained_run', shared / 'trained_run.done'
+  with (shared / 'trained_run.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not done.exists():
+      loop.train_and_evaluate(config, str(directory))
+      done.touch()
   return directory

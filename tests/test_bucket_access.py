@@ -9,19 +9,20 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import buckets
 import commands
 import pytest
 
-pytestmark = pytest.mark.skipif(
-  buckets.missing_package() is not None,
-  reason=f'needs {buckets.missing_package()}',
-)
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(
+    buckets.missing_package() is not None,
+    reason=f'needs {buckets.missing_package()}',
+  ),
+]
 
 ROOT = pathlib.Path(__file__).parents[1]
-TOLD_WITHIN = 90  # seconds with the start of the command; libraries take 120
 
 
 @contextlib.contextmanager
@@ -54,7 +55,9 @@ def accept_and_never_answer():
 
 @contextlib.contextmanager
 def refuse_connections():
-  yield buckets.free_port()
+  with socket.socket() as reserved:  # but nothing listens
+    reserved.bind(('127.0.0.1', 0))
+    yield reserved.getsockname()[1]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def refuse_connections():
   ids=['missing', 'forbidden', 'refused', 'silent'],
 )
 @pytest.mark.parametrize('tool', ['train', 'evaluate'])
-def test_a_bucket_of_no_use_is_one_line(serve, message, tool):
+def test_unusable_bucket_is_refused_in_one_line(serve, message, tool):
   arguments = {
     'train': [
       'train.py',
@@ -84,19 +87,16 @@ def test_a_bucket_of_no_use_is_one_line(serve, message, tool):
     'evaluate': ['convmixer_jax', 'evaluate', '--source=gs://bucket/run'],
   }[tool]
   with serve() as port:
-    started = time.monotonic()
     done = commands.run(
       arguments,
       {'STORAGE_EMULATOR_HOST': f'http://127.0.0.1:{port}'},
     )
-    seconds = time.monotonic() - started
   assert (done.returncode, done.stdout) == (1, '')
   assert done.stderr.startswith(f'error: gs://bucket/run: {message}')
   assert done.stderr.count('\n') == 1
-  assert seconds < TOLD_WITHIN
 
 
-def test_arrays_that_cannot_be_stored_are_one_line():
+def test_bucket_that_tensorstore_cannot_reach_is_refused_in_one_line():
   """TensorStore has a client of its own."""
   with buckets.serve() as bucket, accept_and_never_answer() as port:
     done = commands.run(
@@ -110,7 +110,7 @@ def test_arrays_that_cannot_be_stored_are_one_line():
   assert done.stderr.count('\n') == 1
 
 
-def test_a_tensorflow_that_is_installed_is_not_used(tmp_path):
+def test_installed_tensorflow_is_not_imported(tmp_path):
   (tmp_path / 'tensorflow.py').write_text('raise SystemExit("imported")')
   code = """
 from convmixer_jax import files

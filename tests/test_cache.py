@@ -21,7 +21,7 @@ def test_cache_directory_follows_xdg(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_second_start_compiles_nothing(tmp_path):
+def test_second_start_compiles_nothing(tmp_path):
   environment = os.environ | {
     'CONVMIXER_JAX_CACHE': str(tmp_path / 'cache'),
     'JAX_PLATFORMS': 'cpu',

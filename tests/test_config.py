@@ -30,7 +30,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_every_config_is_valid_and_has_the_same_keys(name):
+def test_every_config_is_valid_and_has_the_default_keys(name):
   config = CONFIGS[name]()
   config_lib.validate(config)
   transforms.validate(config.augment)
@@ -72,7 +72,9 @@ def test_choices_are_those_that_are_implemented(key, choices):
 
 def test_an_unknown_key_is_refused_with_the_nearest(config):
   config.lerning_rate = 0.1
-  message = r'lerning_rate is no key of .*; did you mean config.learning_rate\?'
+  message = (
+    r'lerning_rate is not a key of .*; did you mean config.learning_rate\?'
+  )
   with pytest.raises(UserError, match=message):
     config_lib.validate(config)
 
@@ -84,7 +86,7 @@ def test_a_missing_key_is_refused_with_its_default(config):
     config_lib.validate(config)
 
 
-def test_imagenet_is_the_recipe_of_the_paper():
+def test_imagenet_config_is_the_recipe_of_the_paper():
   config = imagenet.get_config('768_32')
   assert (config.batch_size, config.num_epochs) == (640, 300)
   assert imagenet.get_config('1536_20').num_epochs == 150
@@ -99,7 +101,7 @@ def test_imagenet_is_the_recipe_of_the_paper():
   assert config.model.activation == 'relu'
 
 
-def test_an_unknown_variant_is_refused_with_the_list():
+def test_unknown_variant_is_refused_with_the_list():
   with pytest.raises(
     UserError, match=r"no variant '768-32'; there are 1536_20"
   ):
@@ -136,25 +138,25 @@ def test_an_unknown_variant_is_refused_with_the_list():
     ('num_epochs', 0, 'num_epochs = 0 and config.num_steps = 0; set one'),
   ],
 )
-def test_a_value_out_of_range_is_refused(config, key, value, message):
+def test_value_out_of_range_is_refused(config, key, value, message):
   config.update_from_flattened_dict({key: value})
   with pytest.raises(UserError, match=message):
     config_lib.validate(config)
 
 
-def test_nearest_key():
+def test_nearest_key_corrects_a_typing_error():
   config = default.get_config()
   assert config_lib.nearest_key(config, 'model.widht') == 'model.width'
   assert config_lib.nearest_key(config, 'lerning_rate') == 'learning_rate'
 
 
-def test_changed_keys_leaves_out_what_is_free_to_change():
+def test_changed_keys_leaves_out_keys_that_may_change():
   old = {'seed': 0, 'num_epochs': 1, 'mesh.data': 1, 'model.width': 8}
   new = {'seed': 0, 'num_epochs': 2, 'mesh.data': 8, 'model.width': 9, 'x': 1}
   assert config_lib.changed_keys(old, new) == ['model.width', 'x']
 
 
-def test_changed_keys_has_the_name_alone_of_another_network():
+def test_changed_keys_has_only_the_name_for_another_network():
   old = {'seed': 0, 'model.name': 'convmixer', 'model.kernel_size': 3}
   new = {'seed': 1, 'model.name': 'vit', 'model.heads': 4, 'model.width': 9}
   assert config_lib.changed_keys(old, new) == ['model.name', 'seed']

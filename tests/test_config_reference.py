@@ -77,7 +77,7 @@ def test_a_table_has_every_key_with_its_default_values_and_text():
   ) in lines
 
 
-def test_the_reference_is_what_its_script_writes():
+def test_reference_equals_what_its_script_writes():
   script = ROOT / 'scripts' / 'write_config_reference.py'
   written = runpy.run_path(str(script))
   assert written['PATH'].read_text() == written['reference'](), (

@@ -180,7 +180,7 @@ def test_targets_of_make_exist(page):
 
 
 @each_page
-def test_imports_work(page):
+def test_imports_in_the_docs_work(page):
   pattern = r'from ((?:convmixer_jax|configs)[\w.]*) import (\w+)'
   for module, name in re.findall(pattern, page.read_text()):
     found = importlib.import_module(module)
@@ -191,11 +191,19 @@ def test_imports_work(page):
     assert hasattr(package, name)
 
 
-def test_the_output_in_the_readme_was_recorded():
+def test_output_in_the_readme_was_recorded():
   readme = (ROOT / 'README.md').read_text()
   log = (ROOT / 'results' / 'digits' / 'log.txt').read_text().splitlines()
   shown = re.findall(r'^(?:step  |eval_accuracy = ).*', readme, re.MULTILINE)
   assert shown == log[-len(shown) :] and len(shown) > 2
+
+
+@functools.cache
+def counts_of(variant):
+  """Returns parameters and GMACs for 1,000 classes at 224 x 224."""
+  model = create_model(imagenet.get_config(variant).model, 1000)
+  macs = flops.count_forward(model, 224).total
+  return flops.count_parameters(model, 224), macs / 1e9
 
 
 @pytest.mark.parametrize('path', ['README.md', 'docs/config_files.md'])
@@ -206,10 +214,7 @@ def test_parameters_and_macs_are_those_of_the_networks(path):
     cells = [cell.strip() for cell in line.strip('|').split('|')]
     if not variant or not re.match(r'\|[^|]*\| [\d,.]+( M)? \|', line):
       continue
-    name = variant[1] or variant[2]
-    model = create_model(imagenet.get_config(name).model, 1000)
-    parameters = flops.count_parameters(model, 224)
-    macs = flops.count_forward(model, 224).total / 1e9
+    parameters, macs = counts_of(variant[1] or variant[2])
     if cells[1].endswith('M'):
       assert cells[1] == f'{parameters / 1e6:.1f} M'
       assert cells[2] == f'{macs:.1f}'

@@ -57,7 +57,9 @@ def test_other_locations_are_refused(path, message, gcsfs_is_installed):
     files.absolute_path(path)
 
 
-def test_a_bucket_without_gcsfs_says_what_to_install(monkeypatch):
+def test_bucket_without_gcsfs_is_reported_with_the_command_to_install_it(
+  monkeypatch,
+):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(UserError) as error:
     files.absolute_path('gs://bucket/run')

@@ -13,13 +13,9 @@ PACKAGE = pathlib.Path(convmixer_jax.__file__).parent
 FREE = ('models', 'benchmarks', 'kernels')
 # A kind of convolution: chips compute it with another unit than products.
 OPERATION = {'depthwise'}
-# Files from before there were fields give only the activation.
-OLD_HEADERS = {'activation'}
 ALLOWED = {
   'analysis/flops.py': OPERATION,
   'planning/report.py': OPERATION,
-  'pretrained/metadata.py': OLD_HEADERS,
-  'pretrained/weights.py': OLD_HEADERS,
 }
 
 

@@ -10,6 +10,8 @@ import zipfile
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
 PIP = (sys.executable, '-m', 'pip', '--disable-pip-version-check')
 _PARTS = ('convmixer_jax', 'configs')
 _FILES = ('pyproject.toml', 'setup.py', 'requirements.txt', 'LICENSE')
@@ -81,7 +83,6 @@ def convmixer(site, *arguments, cwd, **environment):
   )
 
 
-@pytest.mark.slow
 def test_installed_command_trains_digits_from_any_directory(site, tmp_path):
   done = convmixer(
     site,
@@ -97,7 +98,6 @@ def test_installed_command_trains_digits_from_any_directory(site, tmp_path):
   assert any((tmp_path / 'cache').rglob('*.so'))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('name', ['cifar10', 'finetune:768_32', 'imagenet'])
 def test_installed_configs_are_read_by_name(site, tmp_path, name):
   done = convmixer(

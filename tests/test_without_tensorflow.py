@@ -105,7 +105,7 @@ def test_command_works(run, workdir, data_dir, tmp_path, tool, flags):
 
 
 @pytest.mark.slow
-def test_plan_needs_its_compiler_at_most(run):
+def test_plan_needs_only_its_compiler(run):
   done = run(
     '-m',
     'convmixer_jax',
@@ -121,7 +121,9 @@ def test_plan_needs_its_compiler_at_most(run):
 
 
 @pytest.mark.slow
-def test_preparing_says_what_to_install(run, tmp_path):
+def test_preparing_is_refused_with_the_command_to_install_tensorflow(
+  run, tmp_path
+):
   done = run(
     '-m', 'convmixer_jax', 'prepare', 'cifar10', f'--data_dir={tmp_path}/new'
   )

@@ -68,12 +68,13 @@ class WorkerProcess:
     """Sends a request and waits for the answer.
 
     Raises:
-      OSError: the answer is an `error`, or the request cannot be sent.
+      OSError: the answer is an `error`.
       TimeoutError: there was no answer within `seconds`.
       ValueError: the process died, or the answer is not JSON.
     """
-    self._process.stdin.write(request)
-    self._process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):  # it ended; the answer tells
+      self._process.stdin.write(request)
+      self._process.stdin.flush()
     line = self._next_line(seconds)
     if not line:
       raise ValueError('it ended without an answer')
@@ -98,8 +99,9 @@ class WorkerProcess:
       ValueError: an answer is not JSON.
     """
     deadline = time.monotonic() + seconds
-    self._process.stdin.write(request)
-    self._process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):  # it ended; its status tells
+      self._process.stdin.write(request)
+      self._process.stdin.close()
     while line := self._next_line(max(deadline - time.monotonic(), 0.0)):
       answer = json.loads(line)
       if 'error' in answer:
@@ -116,9 +118,12 @@ class WorkerProcess:
 
   def _next_line(self, seconds):
     try:
-      return self._lines.get(timeout=seconds)
+      line = self._lines.get(timeout=seconds)
     except queue.Empty:
       raise TimeoutError('no answer in time') from None
+    if not line:
+      self._lines.put(b'')  # nor is there another line
+    return line
 
   def close(self) -> None:
     """Closes the input and waits for the end; kills the process if needed."""

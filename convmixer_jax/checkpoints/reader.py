@@ -7,6 +7,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import SingleDeviceSharding
 
+from convmixer_jax.checkpoints import pending_reads
 from convmixer_jax.checkpoints.checkpointer import BEST_BY
 from convmixer_jax.checkpoints.step_directories import (
   DIRECTORY,
@@ -69,7 +70,8 @@ class CheckpointReader:
     path = self._directory / str(step)
     try:
       check_is_ours(path)
-      return self._read_variables(path, head)
+      with pending_reads.awaited():
+        return self._read_variables(path, head)
     except Exception as error:  # Orbax raises any for a damaged file
       raise UserError(
         f'{path} is damaged or not a checkpoint of train.py '

@@ -8,7 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from convmixer_jax.checkpoints import checksums
+from convmixer_jax.checkpoints import checksums, pending_reads
 from convmixer_jax.checkpoints.checkpointer import Progress
 from convmixer_jax.checkpoints.step_directories import (
   DIRECTORY,
@@ -86,7 +86,8 @@ def restore(
     progress=ocp.args.StandardRestore(progress.window),
     skipped=ocp.args.JsonRestore(),
   )
-  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+  handler = ocp.CompositeCheckpointHandler()
+  with ocp.Checkpointer(handler) as reader, pending_reads.awaited():
     found = reader.restore(path, args=items)
   skipped = found['skipped']['in_a_row']
   return found['state'], Progress(found['progress'], skipped)

@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
   names = readable(classes.names)
   output = None
   if _OUTPUT.value is not None:
-    output_lib.keep_going()  # the files are what is wanted
+    output_lib.keep_going()  # the files are the result
     output = files.absolute_path(_OUTPUT.value)
     files.check_access(output, writes=True)
     _make_directory(output)

@@ -78,9 +78,9 @@ def one_of(*choices: str) -> Range:
 def describe_kind(default: Any) -> str:
   """Returns in words what values a key takes that has this default."""
   if isinstance(default, tuple):
-    kind = f'{len(default)} values, each {_KINDS[type(default[0])]}'
+    kind = f'{len(default)} values, each {_kind(default[0])}'
   else:
-    kind = _KINDS.get(type(default), f'a {type(default).__name__}')
+    kind = _kind(default)
   return f'{kind}, such as {default!r}'
 
 
@@ -88,7 +88,11 @@ def short_kind(default: Any) -> str:
   """Returns in a few words, for a table, the type of a key's values."""
   if isinstance(default, tuple):
     return f'{len(default)} {short_kind(default[0])}s'
-  return _KINDS[type(default)].removeprefix('a ').replace('finite ', '')
+  return _kind(default).removeprefix('a ').replace('finite ', '')
+
+
+def _kind(default):
+  return _KINDS.get(type(default), f'a {type(default).__name__}')
 
 
 def is_like(value: Any, default: Any) -> bool:

@@ -102,7 +102,7 @@ def _check_names(values):
   for name in values:
     if name not in SCHEMA:
       raise UserError(
-        f'config.{name} is no key of configs/default.py; did you mean '
+        f'config.{name} is not a key of configs/default.py; did you mean '
         f'config.{_nearest(SCHEMA, name)}?'
       )
 

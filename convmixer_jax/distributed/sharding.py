@@ -1,11 +1,12 @@
 """The device mesh, `data` x `fsdp`, and how arrays are sharded over it.
 
 The batch is split over both axes; parameters and optimizer state over `fsdp`,
-and gathered where they are used.
+and gathered where they are used: those of a stack of blocks in each block.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -60,54 +61,89 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def state_sharding(mesh: Mesh, state: Any) -> Any:
+def state_sharding(
+  mesh: Mesh, state: Any, stacked: Collection[str] = ()
+) -> Any:
   """Splits each large array of `state` over `fsdp`, along its largest axis.
 
   Args:
     mesh: from `create_mesh`.
     state: a tree of arrays, or of their shapes.
+    stacked: modules whose arrays have a leading axis of blocks. It is never
+      the one that is split, so that a device holds a part of each block.
 
   Returns:
     A tree of shardings. Arrays that are small or that `fsdp` does not divide
     are replicated.
   """
+
+  def of(path, array) -> NamedSharding:
+    return _split(mesh, array.shape, int(_is_stacked(path, stacked)))
+
+  return jax.tree_util.tree_map_with_path(of, state)
+
+
+def _split(mesh, shape, first=0):
+  """Returns the sharding of an array; axes before `first` are not split."""
   fsdp = mesh.shape['fsdp']
-
-  def of(array) -> NamedSharding:
-    axes = [i for i, n in enumerate(array.shape) if n % fsdp == 0]
-    if fsdp == 1 or array.size < _REPLICATE_BELOW or not axes:
-      return replicated(mesh)
-    largest = max(axes, key=lambda i: array.shape[i])
-    spec = [None] * largest + ['fsdp']
-    return NamedSharding(mesh, PartitionSpec(*spec))
-
-  return jax.tree.map(of, state)
+  axes = [i for i in range(first, len(shape)) if shape[i] % fsdp == 0]
+  if fsdp == 1 or math.prod(shape) < _REPLICATE_BELOW or not axes:
+    return replicated(mesh)
+  largest = max(axes, key=lambda i: shape[i])
+  return NamedSharding(mesh, PartitionSpec(*[None] * largest, 'fsdp'))
 
 
-def create_gather(mesh: Mesh, split: Any) -> Callable[[Any], Any]:
-  """Returns a function that puts whole parameters on every device, for use.
+def _is_stacked(path, stacked):
+  return any(
+    isinstance(key, jax.tree_util.DictKey) and key.key in stacked
+    for key in path
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Gather:
+  """Puts whole parameters on every device, for use: maps a tree to another.
 
   The gradient goes back to where they came from: each device gets the sum of
   its own part. Without it, the partitioner may split activations by channels,
   as the parameters are, and move those between devices instead.
 
-  Args:
+  Attributes:
     mesh: from `create_mesh`.
-    split: how the parameters lie, from `state_sharding`.
+    stacked: as in `state_sharding`. Their large arrays are left as they are:
+      each block has to gather its own, by a `Gather` without `stacked`.
   """
-  if mesh.shape['fsdp'] == 1:
-    return lambda params: params
-  everywhere = replicated(mesh)
 
-  @jax.custom_vjp
-  def gather(params):
-    return jax.lax.with_sharding_constraint(params, everywhere)
+  mesh: Mesh
+  stacked: tuple[str, ...] = ()
 
-  gather.defvjp(
-    lambda params: (gather(params), None),
-    lambda _, g: (jax.lax.with_sharding_constraint(g, split),),
-  )
-  return gather
+  def __call__(self, params: Any) -> Any:
+    """Gathers what the mesh splits; other arrays are left as they are."""
+
+    def of(path, array):
+      if not _is_stacked(path, self.stacked):
+        split = _split(self.mesh, array.shape)
+      elif _split(self.mesh, array.shape[1:]).is_fully_replicated:
+        split = _split(self.mesh, array.shape, 1)
+      else:
+        return array
+      return array if split.is_fully_replicated else _gather(array, split)
+
+    return jax.tree_util.tree_map_with_path(of, params)
+
+
+def _make_whole(array, split):
+  return jax.lax.with_sharding_constraint(array, replicated(split.mesh))
+
+
+def _scatter(split, _, gradient):
+  # Whole first: a split result would have the partitioner split activations.
+  gradient = _make_whole(gradient, split)
+  return (jax.lax.with_sharding_constraint(gradient, split),)
+
+
+_gather = jax.custom_vjp(_make_whole, nondiff_argnums=(1,))
+_gather.defvjp(lambda *arguments: (_make_whole(*arguments), None), _scatter)
 
 
 def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

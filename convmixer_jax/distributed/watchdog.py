@@ -57,10 +57,11 @@ class Watchdog:
 
   def _watch(self):
     while not self._ended.wait(self._seconds / 10):
+      now = time.monotonic()  # before the deadline is read, which moves on
       if self._expected is None:
         continue
       what, seconds, deadline = self._expected
-      if time.monotonic() > deadline:
+      if now > deadline:
         _exit(
           f'waited {seconds:g} s for {what} (config.hang_timeout = '
           f'{self._seconds:g}); another process hangs'

@@ -1,4 +1,4 @@
-"""The networks, in Flax linen, and the table that all else finds them by."""
+"""The networks, in Flax linen, and the table of them by name."""
 
 import difflib
 import functools
@@ -30,7 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
   for variant, fields in architecture.variants.items()
 }
 
-_imported: dict[str, Architecture] = {}  # of other people, by name
+_imported: dict[str, Architecture] = {}  # from outside the package, by name
 
 
 def find_architecture(name: str) -> Architecture:
@@ -72,7 +72,7 @@ def _import(name):
     imported = importlib.import_module(module)
   except UserError:
     raise
-  except (Exception, SystemExit) as error:  # anything may go wrong there
+  except (Exception, SystemExit) as error:  # any, from the user's module
     missing = getattr(error, 'name', None)
     if (
       isinstance(error, ModuleNotFoundError)

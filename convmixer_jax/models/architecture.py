@@ -1,4 +1,4 @@
-"""What a network has to bring, so that all commands work for it."""
+"""The interface of a network, by which all commands work for it."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,8 +14,7 @@ from convmixer_jax.errors import UserError
 Tensors = Mapping[str, np.ndarray]
 Variables = Mapping[str, Any]
 
-# How images come to networks that were trained on ImageNet, if nothing else
-# is known.
+# The input of networks trained on ImageNet, if nothing else is known.
 IMAGENET_INPUT = {
   'image_size': 224,
   'eval_crop_fraction': 0.875,
@@ -113,11 +112,11 @@ class StateDictMap(NamedTuple):
       Raises UserError with what is missing, surplus or misshapen.
     from_timm: brings tensors by timm's names to our variables.
     to_timm: brings our variables back, bit for bit.
-    assume: returns the fields that tensors do not tell, given those that they
-      do, as published networks of these shapes have them; a field that cannot
-      be assumed is left out.
+    assume: returns the fields that do not follow from tensors, given those
+      that do, as published networks of these shapes have them; a field that
+      cannot be assumed is left out.
     image_size: returns the side in pixels of the images that tensors by timm's
-      names are for, given the fields; None if they do not show it.
+      names are for, given the fields; None if it does not follow from them.
     timm_names: the network's variants by timm's names of them.
   """
 
@@ -143,9 +142,13 @@ class Architecture(NamedTuple):
     fields: the keys of `config.model` besides `name`. They are attributes of
       the module.
     variants: fields of published networks, by name.
-    state_dict: names and axes in other people's files; None: only our own
-      checkpoints can be read.
+    state_dict: names and axes in files of weights; None: only checkpoints of
+      runs can be read.
     head: name of the module that a new data set replaces: a dense layer.
+    stacked: names of modules that are many blocks: their parameters have a
+      leading axis `[depth, ...]`. The network then has an attribute `gather`,
+      by default None, a function that the parameters of each block go through
+      before use; see `layers.create_block`.
     inference: a fast form of evaluation; None: `plain_inference`. Takes model,
       variables, and mean and standard deviation `[3]` of pixels from 0 to 255,
       and returns a `jax.tree_util.Partial`, a function of uint8 images
@@ -170,6 +173,7 @@ class Architecture(NamedTuple):
   variants: Mapping[str, Mapping[str, Any]] = {}
   state_dict: StateDictMap | None = None
   head: str = 'head'
+  stacked: tuple[str, ...] = ()
   inference: Callable[..., Any] | None = None
   pictures: Callable[[Variables], dict[str, jax.Array]] | None = None
   resize: Callable[[Variables, Variables], Variables] | None = None

@@ -1,6 +1,7 @@
 """What several networks share: initialisers, patches, dense layers, norms."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -9,6 +10,10 @@ import jax.numpy as jnp
 from convmixer_jax import kernels
 
 EPSILON = 1e-6  # of LayerNorm: timm's, not PyTorch's default
+
+# Maps the parameters of a block to those that it computes with, of the same
+# values: where devices hold parts of them, to whole ones on each device.
+Gather = Callable[[Any], Any]
 
 
 def uniform_init(fan_in: int) -> nn.initializers.Initializer:
@@ -158,6 +163,39 @@ def resample(table: jax.Array, grid: tuple[int, int]) -> jax.Array:
   patches = table[0, 1:].reshape(side, side, width)
   patches = jax.image.resize(patches, (*grid, width), 'cubic', antialias=True)
   return jnp.concatenate([table[:, :1], patches.reshape(1, -1, width)], axis=1)
+
+
+def create_block(
+  block: type[nn.Module],
+  *,
+  gather: Gather | None,
+  policy: Callable[..., bool] | None = None,
+  scan: bool,
+) -> type[nn.Module]:
+  """Returns a block for `nn.scan`, and what it keeps for the backward pass.
+
+  Args:
+    block: the module of one block.
+    gather: what the parameters of a block go through before use, or None. It
+      is repeated in the backward pass, for its result is not kept.
+    policy: of `jax.checkpoint`: what else is kept; None for all that autodiff
+      asks for.
+    scan: whether the blocks are a loop, or unrolled.
+  """
+  if gather is not None:
+    block = nn.map_variables(block, 'params', gather)
+    policy = policy or _keeps_all_but_moved
+  if policy is None:
+    return block
+  # A loop keeps the passes apart. Unrolled, XLA would find that both gather
+  # the same, and keep it.
+  prevents_cse = gather is not None and not scan
+  return nn.remat(block, prevent_cse=prevents_cse, policy=policy)
+
+
+def _keeps_all_but_moved(primitive, *_, **__) -> bool:
+  """Policy of `jax.checkpoint`: what a sharding constraint gave is not kept."""
+  return primitive.name != 'sharding_constraint'
 
 
 def divisors(number: int) -> list[int]:

@@ -69,7 +69,7 @@ def check_architecture(
   )
   if not is_mapping:
     raise refuse(
-      name, f'its fields are no dict of names and Field(...); {_PAGE}'
+      name, f'its fields are not a dict of names and Field(...); {_PAGE}'
     )
   for key, why in _RESERVED.items():
     if key in fields:
@@ -78,6 +78,13 @@ def check_architecture(
         f'its field {key!r} has a reserved name ({why}); call it otherwise',
       )
   _check_attributes(name, module, fields)
+  if found.stacked and not hasattr(module, 'gather'):
+    raise refuse(
+      name,
+      f'{module.__name__} has no attribute gather, which a network with '
+      "stacked blocks needs; add 'gather: Gather | None = None' and give it to "
+      f'create_block; {_PAGE}',
+    )
   if not any('__call__' in vars(base) for base in module.__mro__[:-1]):
     raise refuse(name, f'{module.__name__} has no __call__; {_PAGE}')
   parameters = inspect.signature(module.__call__).parameters
@@ -181,7 +188,7 @@ def _call(name, what, function):
     return function()
   except UserError:
     raise
-  except (Exception, SystemExit) as error:  # anything may go wrong there
+  except (Exception, SystemExit) as error:  # any, from the user's module
     raise refuse(name, f'{what} {describe_error(error)}') from error
 
 
@@ -200,6 +207,15 @@ def _check_variables(name, architecture, model, variables):
         name,
         f'{jax.tree_util.keystr(path, simple=True, separator="/")} is '
         f'{leaf.dtype}; make it float32',
+      )
+  for stack in architecture.stacked:
+    lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(params.get(stack))}
+    if len(lengths) != 1 or () in lengths:
+      raise refuse(
+        name,
+        f'its parameters in {stack!r} are not stacked along a leading axis of '
+        'the same length; use nn.scan, or leave it out of '
+        'Architecture(stacked=)',
       )
   head = architecture.head
   if head not in params or not isinstance(params[head], Mapping):

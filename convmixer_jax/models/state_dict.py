@@ -20,8 +20,8 @@ class Entry(NamedTuple):
 
   Attributes:
     path: of the array, from 'params' or 'batch_stats' on.
-    name: timm's, in which I is the number of a block; such arrays of ours are
-      stacked along a leading axis.
+    name: timm's, in which I is the number of a block; our arrays of such names
+      are stacked along a leading axis.
     kind: 'same'; 'dense', whose tensor is transposed; or 'patches', a dense
       kernel `[p * p * 3, C]` whose tensor is a convolution's `[C, 3, p, p]`.
   """

@@ -53,7 +53,7 @@ def compare(
   ]
   if problems:
     raise UserError(
-      f'{source} is no {layout}; {"; ".join(problems)}; give weights of a '
+      f'{source} is not a {layout}; {"; ".join(problems)}; give weights of a '
       f'{network}'
     )
 

@@ -24,8 +24,10 @@ from convmixer_jax.models.architecture import (
 from convmixer_jax.models.layers import (
   Attention,
   Dense,
+  Gather,
   Mlp,
   PatchTokens,
+  create_block,
   divisors,
   drop_path,
   layer_norm,
@@ -101,7 +103,7 @@ class ViT(nn.Module):
   the class token, `['blocks']['output'][0]`: `[depth, B, H / p, W / p, width]`.
 
   Images may have another size than those of initialisation: the position
-  embedding, a square grid besides the class token's, is then resampled
+  embedding, a square grid and the class token's, is then resampled
   (bicubic, with antialias) in each forward pass.
 
   Attributes:
@@ -116,6 +118,7 @@ class ViT(nn.Module):
       block, from 0 for the first, linear over depth. Draws from `dropout`.
     scan: compile one block and loop over it, instead of `depth` copies.
     remat: recompute the blocks' insides in the backward pass, for memory.
+    gather: what the parameters of each block go through before use, or None.
 
   Raises:
     UserError: a field is out of range (on construction), or patches do not
@@ -132,6 +135,7 @@ class ViT(nn.Module):
   drop_path: float = 0.0
   scan: bool = False
   remat: bool = False
+  gather: Gather | None = None
 
   def __post_init__(self):
     check_fields(FIELDS, self)
@@ -175,9 +179,10 @@ class ViT(nn.Module):
     x = (x + self._position_embedding(grid)).astype(self.dtype)
 
     drops = train and self.drop_path > 0
-    block = Block
-    if self.remat:
-      block = nn.remat(Block, prevent_cse=False)
+    policy = jax.checkpoint_policies.nothing_saveable if self.remat else None
+    block = create_block(
+      Block, gather=self.gather, policy=policy, scan=self.scan
+    )
     blocks = nn.scan(
       block,
       variable_axes={'params': 0, 'intermediates': 0},
@@ -267,6 +272,7 @@ _BASE = {'width': 768, 'depth': 12, 'patch_size': 16, 'heads': 12}
 VIT = Architecture(
   module=ViT,
   fields=FIELDS,
+  stacked=('blocks',),
   variants={'vit_b16': _BASE, 'deit_b': _BASE},
   state_dict=StateDictMap(
     matches=_TABLE.matches,

@@ -18,7 +18,7 @@ def data_size(
   Args:
     config: `config.dataset`.
     num_examples: overrides what is found.
-    num_classes: likewise.
+    num_classes: None to count them, too.
 
   Raises:
     UserError: the set is neither known nor prepared, and the numbers were not

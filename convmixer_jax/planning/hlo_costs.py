@@ -5,6 +5,7 @@ no collectives, takes VMEM for HBM, and is missing on NVIDIA ahead of time.
 """
 
 import dataclasses
+import re
 from collections import Counter
 
 from convmixer_jax.planning.hlo import Module
@@ -54,13 +55,20 @@ class Collective:
 
 def collectives(module: Module) -> list[Collective]:
   """Lists the collectives, in loops too, those with most bytes first."""
-  counts, sizes = Counter(), Counter()
+  counts, sizes, chains = Counter(), Counter(), set()
   for name, times in module.executions.items():
     computation = module.computations[name]
     for instruction in computation.values():
       kind = instruction.opcode.removesuffix('-start')
       if kind not in _COLLECTIVES:
         continue
+      if 'chain_id=' in instruction.attributes:
+        # So XLA:TPU marks what several fusions do step by step: each of them
+        # has the whole of it.
+        (channel,) = re.findall(r'channel_id=(\d+)', instruction.attributes)
+        if channel in chains:
+          continue
+        chains.add(channel)
       if kind == 'all-reduce' and 'all-reduce-scatter' in name:
         kind = 'reduce-scatter'  # so XLA:TPU writes it: with a slice, fused
       operands = _operand_arrays(instruction, computation)

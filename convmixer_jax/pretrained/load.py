@@ -11,7 +11,7 @@ import ml_collections
 from absl import logging
 
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import DEFAULT, find_architecture
+from convmixer_jax.models import find_architecture
 from convmixer_jax.pretrained import weight_files
 from convmixer_jax.pretrained.model_argument import parse_model
 from convmixer_jax.pretrained.runs import open_run
@@ -90,7 +90,7 @@ def load_for_config(
   found = parse_source(source)
   if isinstance(found, RunSource):
     return _load_run(found)
-  ours = config.get('name', DEFAULT)
+  ours = config.name
   contents = weight_files.read(found, source, ours)
   fields = dict(contents.fields)
   architecture = find_architecture(contents.network)

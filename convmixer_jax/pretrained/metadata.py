@@ -1,7 +1,7 @@
-"""What is known of weights besides their numbers: network, images, classes.
+"""Metadata of weights: network, images, classes.
 
-In a file of ours it is in the safetensors header, in a repository of timm's in
-a config.json beside the weights. Here it is a dict with some of `KEYS`.
+A file that we wrote has them in its safetensors header, a repository of timm's
+in a config.json beside the weights. Here they are a dict with some of `KEYS`.
 """
 
 import json
@@ -85,7 +85,7 @@ def from_timm(path: str) -> dict[str, Any]:
 
 
 def _network(timm_name):
-  """Returns the network and all its fields, if it is one of ours."""
+  """Returns the network and all its fields, if we wrote it."""
   if timm_name not in _TIMM:
     return {}
   name, variant = _TIMM[timm_name]

@@ -11,7 +11,7 @@ from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import DEFAULT, find_architecture
+from convmixer_jax.models import find_architecture
 from convmixer_jax.pretrained.source import Checkpoint
 from convmixer_jax.pretrained.trained_model import TrainedModel
 
@@ -61,7 +61,7 @@ class Run:
     """
     config = workdir_lib.read_config(self.workdir)  # ours may be changed by now
     fields = dict(config.model)
-    network = fields.pop('name', DEFAULT)
+    network = fields.pop('name')
     architecture = find_architecture(network)
     with self._reader() as reader:
       step, chosen_as = self._find_step(reader, checkpoint)

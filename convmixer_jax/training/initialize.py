@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import DEFAULT, architecture_of
+from convmixer_jax.models import architecture_of
 from convmixer_jax.pretrained.load import load_for_config
 
 
@@ -88,7 +88,7 @@ def shard_pretrained(
 
 def _check_network(loaded, config):
   """Raises UserError if the weights are not of `config.model`."""
-  ours = {'name': DEFAULT, **config.model}
+  ours = dict(config.model)
   theirs = {'name': loaded.network, **loaded.network_fields()}
   if theirs['name'] == ours['name']:
     differing = {

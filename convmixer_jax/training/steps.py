@@ -77,7 +77,7 @@ def make_train_step(
   works with its running statistics, as in evaluation, and does not update them.
 
   `gather` is what the parameters go through before use; see
-  `sharding.create_gather`.
+  `sharding.Gather`.
   """
   is_frozen = config.backbone_lr_scale == 0
 

@@ -62,20 +62,32 @@ def create_trainer(
   check_network(config.model, model, config.dataset.image_size)
   num_steps = config_lib.num_train_steps(config, steps_per_epoch)
   schedule = optimizer_lib.create_schedule(config, steps_per_epoch, num_steps)
-  head = architecture_of(model).head
-  optimizer = optimizer_lib.create_optimizer(config, schedule, head)
+  architecture = architecture_of(model)
+  optimizer = optimizer_lib.create_optimizer(
+    config, schedule, architecture.head
+  )
   create_state = partial(steps.create_state, model, optimizer, config)
   shapes = jax.eval_shape(create_state)
-  state_sharding = sharding.state_sharding(mesh, shapes)
+  stacked = architecture.stacked
   replicated = sharding.replicated(mesh)
-  gather = sharding.create_gather(mesh, state_sharding.params)
-  evaluate = steps.make_eval_step(model, config)
+  # Statistics are replicated: if they were split by channels, the partitioner
+  # would split activations in the same way.
+  state_sharding = sharding.state_sharding(mesh, shapes, stacked).replace(
+    batch_stats=jax.tree.map(lambda _: replicated, shapes.batch_stats)
+  )
+  gather = sharding.Gather(mesh, stacked)
+  gathering_model = model
+  if stacked and mesh.shape['fsdp'] > 1:
+    gathering_model = model.clone(gather=sharding.Gather(mesh))
+  evaluate = steps.make_eval_step(gathering_model, config)
   return Trainer(
     model=model,
     state=sharding.with_sharding(shapes, state_sharding),
     create_state=jax.jit(create_state, out_shardings=state_sharding),
     train_step=jax.jit(
-      steps.make_train_step(model, optimizer, schedule, config, gather),
+      steps.make_train_step(
+        gathering_model, optimizer, schedule, config, gather
+      ),
       donate_argnums=0,
       out_shardings=(state_sharding, replicated),
     ),

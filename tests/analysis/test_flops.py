@@ -9,6 +9,7 @@ from convmixer_jax.models.convmixer import CONVMIXER
 from convmixer_jax.models.convmixer.macs import count_layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('variant', CONVMIXER.variants)
 def test_counts_of_a_traced_convmixer_equal_its_formula(variant):
   fields = CONVMIXER.variants[variant]

@@ -9,7 +9,7 @@ from PIL import Image
 from convmixer_jax.analysis import plots
 
 
-def test_a_kernel_is_scaled_by_its_largest_weight_around_grey():
+def test_kernel_is_scaled_by_its_largest_weight_around_grey():
   kernels = np.zeros((3, 2, 2, 3), np.float32)
   kernels[0, 0, 1] = (2.0, -2.0, 1.0)
   kernels[1, 1, 0] = -1e-6

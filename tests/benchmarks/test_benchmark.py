@@ -35,7 +35,7 @@ def test_help_of_a_benchmark_shows_its_own_flags(name, own, of_another):
   assert not {of_another, '--debug', '--verbosity', '--help'} & set(shown)
 
 
-def test_an_unknown_benchmark_is_refused():
+def test_unknown_benchmark_is_refused():
   for arguments in ([], ['speed']):
     done = commands.run([*TOOL, *arguments])
     name = (arguments or [''])[0]

@@ -15,6 +15,7 @@ from convmixer_jax.benchmarks.device import (
   report,
   run,
 )
+from convmixer_jax.benchmarks.device.budget import Budget
 from convmixer_jax.benchmarks.device.session import Output
 from convmixer_jax.benchmarks.worker_process import WorkerProcess
 
@@ -65,7 +66,7 @@ def test_processes_that_hang_or_fail_are_reported(session, monkeypatch):
       for name, script in scripts.items()
     ],
   )
-  limits = dict.fromkeys(scripts, 60.0) | {'hangs': 2.0}
+  limits = dict.fromkeys(scripts, 6000.0) | {'hangs': 2.0}
   session.settings = dataclasses.replace(session.settings, limits=limits)
   model_stage.measure_models(session)
   rows = {}
@@ -124,6 +125,7 @@ def test_epochs_are_reduced_to_the_remaining_time():
   assert cifar10_stage.fitting_epochs(25, 50_000, 10.0, 1.0) == 1
 
 
+@pytest.mark.slow
 def test_programs_do_not_use_the_compilation_cache(session, tmp_path):
   cache = tmp_path / 'cache'
   script = 'import jax; print(jax.jit(lambda x: 2 * x)(1.0))'
@@ -149,6 +151,7 @@ def test_training_has_an_evaluation_at_half_and_its_failure_is_reported(
 ):
   session.platform = 'gpu'
   rows = session.rows
+  session.budget = Budget(600.0, {'cifar10': 1})  # for some of the epochs
   rows.add('cifar10', images=8000, images_per_sec=20_000.0)
   session.settings = dataclasses.replace(session.settings, cifar10_epochs=2000)
   commands = []

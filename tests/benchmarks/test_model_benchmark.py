@@ -120,7 +120,7 @@ def as_plain_flax(params, depth):
 
 
 @pytest.mark.parametrize('activation', ['gelu', 'relu'])
-def test_plain_flax_is_the_same_network(activation):
+def test_plain_flax_network_has_the_same_logits(activation):
   case = dataclasses.replace(TINY, activation=activation)
   images = np.random.default_rng(0).normal(size=(2, 12, 12, 3))
   images = jnp.asarray(images, jnp.float32)
@@ -147,6 +147,7 @@ def test_plain_flax_is_the_same_network(activation):
   np.testing.assert_allclose(plain, ours, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_pytorch_the_jax_workers_are_measured():
   case = dataclasses.replace(TINY, depth=1)
   (result,) = model_benchmark.run({'tiny': case}, rounds=1)

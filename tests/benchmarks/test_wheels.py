@@ -68,7 +68,7 @@ def test_only_missing_packages_are_downloaded(tmp_path, monkeypatch):
   assert '3.12' in commands[0]
 
 
-def test_package_that_cannot_be_downloaded_is_named(tmp_path, monkeypatch):
+def test_package_that_cannot_be_downloaded_is_reported(tmp_path, monkeypatch):
   monkeypatch.setattr(wheels, 'find_needed', lambda _: {'clu': '0.0.12'})
   failed = subprocess.CompletedProcess([], 1, '', 'ERROR: no network\n')
   monkeypatch.setattr(subprocess, 'run', lambda *_, **__: failed)

@@ -18,10 +18,13 @@ from run_files import read_state
 from tensorboard.backend.event_processing import event_file_loader
 from tiny_archives import jpeg
 
-pytestmark = pytest.mark.skipif(
-  buckets.missing_package() is not None,
-  reason=f'needs {buckets.missing_package()}',
-)
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(
+    buckets.missing_package() is not None,
+    reason=f'needs {buckets.missing_package()}',
+  ),
+]
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_STEPS, EVERY = 24, 6  # an epoch is 22
@@ -42,12 +45,6 @@ FLAGS = [
 SPEEDS = ('steps_per_sec', 'images_per_sec')
 
 
-def complaints(done):
-  """Returns the lines of stderr, without Orbax's that the machine is slow."""
-  lines = done.stderr.splitlines()
-  return [line for line in lines if 'Waiting for previous save' not in line]
-
-
 @pytest.fixture(scope='module')
 def bucket():
   with buckets.serve() as bucket:
@@ -60,7 +57,7 @@ def run(bucket):
 
   def run(*arguments):
     done = commands.run(list(arguments), bucket.environment)
-    assert (done.returncode, complaints(done)) == (0, []), done
+    assert (done.returncode, commands.complaints(done)) == (0, []), done
     return done.stdout
 
   return run
@@ -71,7 +68,7 @@ def local(tmp_path_factory):
   """The directory of the same run on this machine, never disturbed."""
   directory = tmp_path_factory.mktemp('local') / 'run'
   done = commands.run(['train.py', f'--workdir={directory}', *FLAGS])
-  assert (done.returncode, complaints(done)) == (0, [])
+  assert (done.returncode, commands.complaints(done)) == (0, [])
   return directory
 
 
@@ -95,7 +92,7 @@ def finished(bucket):
     text=True,
     check=False,
   )
-  assert (done.returncode, complaints(done)) == (0, []), done
+  assert (done.returncode, commands.complaints(done)) == (0, []), done
   return 'finished'
 
 
@@ -135,7 +132,9 @@ def assert_equals_local_run(bucket, name, local, directory):
   assert rows(table) == rows((local / 'metrics.csv').read_text())
 
 
-def test_a_run_writes_what_it_writes_locally(bucket, finished, local, tmp_path):
+def test_run_in_a_bucket_writes_the_same_files_as_a_local_run(
+  bucket, finished, local, tmp_path
+):
   assert_equals_local_run(bucket, finished, local, tmp_path)
   assert committed(bucket, finished) == {NUM_STEPS - EVERY, NUM_STEPS}
   there = {name.split('/')[1] for name in bucket.names(f'{finished}/')}
@@ -145,7 +144,9 @@ def test_a_run_writes_what_it_writes_locally(bucket, finished, local, tmp_path):
   }
 
 
-def test_tensorboard_events_are_there(bucket, finished, tmp_path):
+def test_tensorboard_events_are_written_to_the_bucket(
+  bucket, finished, tmp_path
+):
   (name,) = [n for n in bucket.names(f'{finished}/') if 'tfevents' in n]
   path = tmp_path / 'events.out.tfevents.1'
   path.write_bytes(bucket.read(name))
@@ -154,14 +155,14 @@ def test_tensorboard_events_are_there(bucket, finished, tmp_path):
   assert {'train_loss', 'eval_accuracy', 'config/text_summary'} <= tags
 
 
-def test_checksums_are_those_of_the_objects(bucket, finished, tmp_path):
+def test_checksums_match_the_objects_in_the_bucket(bucket, finished, tmp_path):
   prefix = f'{finished}/checkpoints/{NUM_STEPS}'
   bucket.download(prefix, tmp_path)
   command = ['sha256sum', '--check', '--quiet', 'SHA256SUMS']
   subprocess.run(command, cwd=tmp_path, check=True)
 
 
-def test_a_run_killed_while_it_saves_resumes_bit_for_bit(
+def test_run_killed_while_saving_resumes_bit_for_bit(
   bucket, run, local, tmp_path
 ):
   flags = [*FLAGS, '--workdir=gs://bucket/killed']
@@ -181,7 +182,7 @@ def test_a_run_killed_while_it_saves_resumes_bit_for_bit(
   assert_equals_local_run(bucket, 'killed', local, tmp_path)
 
 
-def test_a_damaged_checkpoint_is_set_aside(
+def test_damaged_checkpoint_is_moved_and_the_previous_one_restored(
   bucket, finished, run, local, tmp_path
 ):
   bucket.copy(finished, 'damaged')
@@ -204,7 +205,7 @@ def test_a_damaged_checkpoint_is_set_aside(
   assert_equals_local_run(bucket, 'damaged', local, tmp_path)
 
 
-def test_a_run_is_evaluated_exported_and_used_for_prediction(
+def test_run_in_a_bucket_is_evaluated_exported_and_used_for_prediction(
   bucket, finished, run, local, tmp_path
 ):
   there, here = '--source=gs://bucket/finished', f'--source={local}'
@@ -233,7 +234,9 @@ def test_a_run_is_evaluated_exported_and_used_for_prediction(
   assert lines == run(*arguments, here).splitlines()[1:]
 
 
-def test_weights_go_to_a_bucket_and_start_a_run(bucket, finished, run, local):
+def test_weights_converted_to_a_bucket_start_a_run(
+  bucket, finished, run, local
+):
   source, file = 'gs://bucket/finished', 'gs://bucket/weights/a.safetensors'
   directory = 'gs://bucket/converted'
   run('convmixer_jax', 'convert', source, file)
@@ -260,7 +263,7 @@ def test_weights_go_to_a_bucket_and_start_a_run(bucket, finished, run, local):
   assert len(losses) == 1
 
 
-def test_another_config_is_refused(bucket, finished):
+def test_resuming_with_another_config_is_refused(bucket, finished):
   arguments = ['train.py', '--workdir=gs://bucket/finished', *FLAGS]
   before = bucket.names()
   done = commands.run(
@@ -274,8 +277,7 @@ def test_another_config_is_refused(bucket, finished):
   assert bucket.names() == before
 
 
-@pytest.mark.slow
-def test_two_processes_write_and_one_resumes(bucket, run, tmp_path):
+def test_checkpoint_of_two_processes_is_resumed_by_one(bucket, run, tmp_path):
   flags = [*FLAGS, '--workdir=gs://bucket/two']
   half = f'--config.num_steps={NUM_STEPS // 2}'
   jobs.Job(

@@ -55,7 +55,7 @@ def names(workdir):
   return {path.name for path in (workdir / 'checkpoints').iterdir()}
 
 
-def test_keeps_the_last_and_the_best_over_restarts(tmp_path):
+def test_last_and_best_checkpoints_are_kept_over_restarts(tmp_path):
   accuracies = {2: 0.5, 3: 0.9, 5: 0.7}
   metrics = {n: {'eval_accuracy': value} for n, value in accuracies.items()}
   save(tmp_path, [1, 2, 3, 4], keep=2, metrics=metrics)
@@ -67,14 +67,14 @@ def test_keeps_the_last_and_the_best_over_restarts(tmp_path):
   checkpointer.close()
 
 
-def test_progress_comes_back(tmp_path):
+def test_progress_is_restored_and_defaults_without_its_file(tmp_path):
   save(tmp_path, [1], skipped=3)
   _, _, progress = newest(tmp_path)
   assert progress.skipped_in_a_row == 3
   assert progress.window.train_loss.count == 0
 
 
-def test_a_new_directory_has_none(tmp_path):
+def test_new_directory_restores_nothing(tmp_path):
   state, progress = state_of(0), Progress(empty_window())
   found = restore_newest(epath.Path(tmp_path), state, progress)
   assert found == (0, state, progress)
@@ -120,13 +120,13 @@ def kernel_file(path):
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
-def test_falls_back_to_the_newest_whole_one(workdir, capsys, damage):
+def test_newest_undamaged_checkpoint_is_restored(workdir, capsys, damage):
   DAMAGES[damage](workdir / 'checkpoints/3')
   assert_newest(workdir, 2)
   (line,) = capsys.readouterr().out.splitlines()
   assert line.startswith('The checkpoint of step 3 is damaged (')
   assert line.endswith(f'moved to {workdir}/checkpoints/damaged-3')
-  # The run goes on, and comes by step 3 again.
+  # The run resumes, and makes step 3 again.
   save(workdir, [3])
   assert_newest(workdir, 3)
   DAMAGES[damage](workdir / 'checkpoints/3')
@@ -135,7 +135,7 @@ def test_falls_back_to_the_newest_whole_one(workdir, capsys, damage):
   assert names(workdir) == {'1', 'damaged-2', 'damaged-3', 'damaged-3.1'}
 
 
-def test_orbax_itself_restores_a_flipped_bit(workdir):
+def test_without_checksums_orbax_restores_a_flipped_bit_unnoticed(workdir):
   """Why there are checksums."""
   flip(kernel_file(workdir / 'checkpoints/3'))
   state, _ = restore(
@@ -147,7 +147,7 @@ def test_orbax_itself_restores_a_flipped_bit(workdir):
   )
 
 
-def test_what_cannot_be_restored_is_damaged(workdir, capsys):
+def test_checkpoint_that_cannot_be_restored_counts_as_damaged(workdir, capsys):
   checkpointer = Checkpointer(epath.Path(workdir), keep=9)
   with contextlib.closing(checkpointer):
     state = state_of(4).replace(params={'of another network': jnp.ones(3)})
@@ -157,14 +157,14 @@ def test_what_cannot_be_restored_is_damaged(workdir, capsys):
   assert 'step 4 is damaged (ValueError: ' in line
 
 
-def test_what_has_no_checksums_is_damaged(workdir, capsys):
+def test_checkpoint_without_checksums_counts_as_damaged(workdir, capsys):
   (workdir / 'checkpoints/3/SHA256SUMS').unlink()
   assert_newest(workdir, 2)
   (line,) = capsys.readouterr().out.splitlines()
   assert 'step 3 is damaged (SHA256SUMS is missing)' in line
 
 
-def test_an_older_one_may_be_damaged_too(workdir, capsys):
+def test_older_checkpoint_with_damaged_metrics_is_moved(workdir, capsys):
   for step in (1, 2):
     (workdir / f'checkpoints/{step}/SHA256SUMS').unlink()
   (workdir / 'checkpoints/1/metrics/metrics').write_text('{"eval_acc')
@@ -174,7 +174,7 @@ def test_an_older_one_may_be_damaged_too(workdir, capsys):
   assert names(workdir) == {'2', '3', '4', 'damaged-1'}
 
 
-def test_half_deleted_ones_go_at_the_next_save(workdir, capsys):
+def test_half_deleted_checkpoints_are_removed_at_the_next_save(workdir, capsys):
   """A process can be killed while it deletes what it need not keep."""
   shutil.rmtree(workdir / 'checkpoints/1/state')
   shutil.rmtree(workdir / 'checkpoints/2/metrics')
@@ -184,7 +184,7 @@ def test_half_deleted_ones_go_at_the_next_save(workdir, capsys):
   assert names(workdir) == {'3', '4'}
 
 
-def test_all_damaged(workdir):
+def test_all_checkpoints_damaged_is_an_error_that_moves_nothing(workdir):
   before = names(workdir)
   for step in (1, 2, 3):
     flip(kernel_file(workdir / f'checkpoints/{step}'))
@@ -205,7 +205,7 @@ def mounted(path, options):
   return path
 
 
-def test_a_bucket_out_of_reach_is_said_in_one_line(tmp_path, monkeypatch):
+def test_unreachable_bucket_is_reported_in_one_line(tmp_path, monkeypatch):
   """Where neither saving nor looking for older checkpoints works."""
 
   def fail(*_, **__):
@@ -224,7 +224,7 @@ def test_a_bucket_out_of_reach_is_said_in_one_line(tmp_path, monkeypatch):
   )
 
 
-# What Orbax leaves in its threads, besides the error that it raises:
+# Warnings that Orbax's threads leave, in addition to the error that it raises:
 in_threads = pytest.mark.filterwarnings(
   'ignore::pytest.PytestUnhandledThreadExceptionWarning',
   'ignore::pytest.PytestUnraisableExceptionWarning',
@@ -238,7 +238,7 @@ def small_disk(tmp_path):
 
 
 @in_threads
-def test_a_full_disk(small_disk):
+def test_full_disk_is_reported_and_the_last_checkpoint_kept(small_disk):
   """The last good one stays, though only one is to be kept."""
   workdir = small_disk / 'run'
   save(workdir, [1], keep=1)
@@ -259,7 +259,7 @@ def test_a_full_disk(small_disk):
   assert_newest(workdir, 2)
 
 
-def test_a_read_only_disk(small_disk, config):
+def test_read_only_disk_is_reported(small_disk, config):
   def remount(option):
     command = ['mount', '-o', f'remount,{option}', str(small_disk)]
     subprocess.run(command, check=True)
@@ -278,7 +278,7 @@ def test_a_read_only_disk(small_disk, config):
 
 
 @in_threads
-def test_a_file_that_cannot_grow(tmp_path):
+def test_file_size_limit_is_reported_and_the_last_checkpoint_kept(tmp_path):
   """As a full disk, where one must not mount."""
   save(tmp_path, [1], keep=1)
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -31,13 +31,13 @@ def flip(path, bit):
   path.write_bytes(bytes(data))
 
 
-def test_whole(directory):
+def test_undamaged_checkpoint_passes(directory):
   assert find(directory) is None
   (directory / 'of_orbax').write_text('and changed')
   assert find(directory) is None
 
 
-def test_other_tools_understand_them(directory):
+def test_sha256sum_accepts_the_file(directory):
   if not shutil.which('sha256sum'):
     pytest.skip('there is no sha256sum')
   check = ['sha256sum', '--check', '--quiet', 'SHA256SUMS']
@@ -47,7 +47,7 @@ def test_other_tools_understand_them(directory):
   assert done.returncode == 1
 
 
-def test_a_flipped_bit(directory):
+def test_flipped_bit_is_found(directory):
   flip(directory / 'state/d/0', 2001)
   assert find(directory) == 'state/d/0 has changed since it was written'
   assert find(directory, 'state/') == find(directory)
@@ -56,7 +56,7 @@ def test_a_flipped_bit(directory):
   assert find(directory) is None
 
 
-def test_truncated_missing_and_added(directory):
+def test_truncated_missing_and_added_files_are_found(directory):
   (directory / 'state/d/0').write_bytes(FILES['state/d/0'][:-1])
   assert find(directory) == 'state/d/0 has changed since it was written'
   (directory / 'state/d/0').unlink()
@@ -67,7 +67,7 @@ def test_truncated_missing_and_added(directory):
   assert find(directory) == 'metrics/x is not in its SHA256SUMS'
 
 
-def test_damaged_checksums(directory):
+def test_damaged_checksum_file_is_found(directory):
   path = directory / 'SHA256SUMS'
   text = path.read_bytes()
   for bit in range(0, 8 * len(text), 97):

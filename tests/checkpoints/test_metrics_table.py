@@ -1,4 +1,4 @@
-"""`metrics.csv`: rows by step, merged, and cut where a run goes on."""
+"""`metrics.csv`: rows by step, merged, and cut where a run resumes."""
 
 import pytest
 from etils import epath
@@ -8,7 +8,7 @@ from convmixer_jax.checkpoints.metrics_table import MetricsTable, read_table
 from convmixer_jax.errors import UserError
 
 
-def test_rows_merge_and_come_back(tmp_path):
+def test_rows_of_a_step_are_merged_and_read_back(tmp_path):
   path = epath.Path(tmp_path) / 'metrics.csv'
   assert read_table(path) == {}
   table = MetricsTable(path, ['loss', 'accuracy'], last_step=0)
@@ -22,7 +22,7 @@ def test_rows_merge_and_come_back(tmp_path):
   assert path.read_text().startswith('step,loss,accuracy\n')
 
 
-def test_going_on_drops_what_was_done_after_the_checkpoint(tmp_path):
+def test_resuming_drops_rows_after_the_checkpoint(tmp_path):
   path = epath.Path(tmp_path) / 'metrics.csv'
   table = MetricsTable(path, ['loss'], last_step=0)
   for step in range(1, 6):
@@ -32,7 +32,7 @@ def test_going_on_drops_what_was_done_after_the_checkpoint(tmp_path):
   assert [row['loss'] for row in read_table(path).values()] == [1, 2, 3, 40]
 
 
-def test_rows_wait_where_files_are_not_to_be_written_often(
+def test_rows_are_kept_until_stored_where_writes_are_rare(
   tmp_path, monkeypatch
 ):
   monkeypatch.setattr(files, 'seconds_between_writes', lambda path: 1e6)
@@ -45,7 +45,7 @@ def test_rows_wait_where_files_are_not_to_be_written_often(
   assert list(read_table(path)) == [1, 2, 3]
 
 
-def test_failed_upload_is_tried_again_and_counts_before_a_checkpoint(
+def test_failed_upload_is_retried_and_is_an_error_before_a_checkpoint(
   tmp_path, monkeypatch
 ):
   path = epath.Path(tmp_path) / 'metrics.csv'

@@ -1,6 +1,7 @@
-"""The short form of `torture.py`: two faults, and no difference in the end."""
+"""The short form of `torture.py`: two faults, and no difference at the end."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_what_survives_is_the_same():
+def test_state_equals_undisturbed_run_after_kills():
   done = subprocess.run(
     [
       *(sys.executable, 'scripts/torture.py'),
@@ -24,4 +25,5 @@ def test_what_survives_is_the_same():
   assert done.returncode == 0, done.stdout + done.stderr
   assert 'SIGKILL to process' in done.stdout
   assert 'round 2: preemption' in done.stdout
-  assert done.stdout.endswith('runs compared: 1\ndifferences: 0\n')
+  # On a busy machine a run may end before its fault, and is compared as well.
+  assert re.search(r'\nruns compared: [1-9]\d*\ndifferences: 0\n$', done.stdout)

@@ -7,7 +7,7 @@ from convmixer_jax.checkpoints import workdir
 from convmixer_jax.errors import UserError
 
 
-def test_what_is_written_is_never_half_of_it(tmp_path, monkeypatch):
+def test_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
   path = epath.Path(tmp_path) / 'metrics.csv'
   workdir.write_whole(path, 'one')
   workdir.write_whole(path, b'two')
@@ -24,14 +24,16 @@ def test_what_is_written_is_never_half_of_it(tmp_path, monkeypatch):
   assert path.read_text() == 'two'
 
 
-def test_what_cannot_be_written_is_said_and_leaves_nothing(tmp_path):
+def test_failed_write_is_reported_and_leaves_nothing(tmp_path):
   (tmp_path / 'config.json').mkdir()
   with pytest.raises(UserError, match='cannot be written to'):
     workdir.write_whole(epath.Path(tmp_path) / 'config.json', '{}')
   assert [path.name for path in tmp_path.iterdir()] == ['config.json']
 
 
-def test_a_process_killed_at_its_start_leaves_a_new_directory(config, tmp_path):
+def test_directory_of_a_process_killed_at_its_start_counts_as_new(
+  config, tmp_path
+):
   """Before there is a config, there is nothing to refuse."""
   (tmp_path / 'config.json.tmp').write_text('{"seed')
   workdir.check_workdir(epath.Path(tmp_path), config)
@@ -57,5 +59,7 @@ def test_a_run_that_lacks_a_key_is_refused_by_it(config, tmp_path):
 def test_a_run_without_the_name_of_its_network_is_refused(config, tmp_path):
   del config.model.name
   workdir.describe_run(epath.Path(tmp_path), config, None, 'table')
-  with pytest.raises(UserError, match=r'config of ours \(it has no model.name'):
+  with pytest.raises(
+    UserError, match=r'config of a run \(it has no model.name'
+  ):
     workdir.read_config(epath.Path(tmp_path))

@@ -1,4 +1,4 @@
-"""Programs as they are started; what they refuse is in bad_input.py."""
+"""Commands in processes of their own; refusals are in test_bad_input.py."""
 
 import os
 import pathlib
@@ -21,7 +21,7 @@ def train(*arguments):
   )
 
 
-def test_wrong_input():
+def test_missing_config_is_refused_in_one_line():
   done = train()
   assert (done.returncode, done.stdout) == (1, '')
   assert (
@@ -30,7 +30,7 @@ def test_wrong_input():
   )
 
 
-def test_debug_shows_where():
+def test_debug_flag_prints_a_traceback():
   done = train('--debug')
   assert done.returncode == 1
   assert 'Traceback' in done.stderr and 'UserError' in done.stderr
@@ -39,7 +39,7 @@ def test_debug_shows_where():
 @pytest.mark.skipif(
   platform.libc_ver()[0] != 'glibc', reason='the C library is not glibc'
 )
-def test_a_program_is_started_anew_with_other_settings():
+def test_program_re_executes_itself_with_malloc_settings():
   code = (
     'import os, sys\n'
     'from convmixer_jax.cli.allocator import tune_allocator\n'

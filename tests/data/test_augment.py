@@ -51,7 +51,7 @@ def photo(timm):
   return decode_image(timm['file/jpeg'].tobytes(), 'fixture')
 
 
-def test_evaluation_equals_timm(timm):
+def test_eval_transform_equals_timm(timm):
   keys = [key for key in timm if key.startswith('eval/')]
   assert keys
   for key in keys:
@@ -62,7 +62,7 @@ def test_evaluation_equals_timm(timm):
     np.testing.assert_array_equal(out, timm[key], key)
 
 
-def test_evaluation_at_224_resizes_to_233(monkeypatch):
+def test_eval_transform_at_224_resizes_to_233(monkeypatch):
   sizes = []
   resize = transforms.resize
   monkeypatch.setattr(
@@ -86,7 +86,7 @@ def test_crop_of_given_box_equals_timm(timm, monkeypatch):
 
 
 @pytest.mark.parametrize('height, width', [(375, 500), (32, 32)])
-def test_boxes_are_distributed_as_timms(timm, height, width):
+def test_crop_boxes_are_distributed_as_timms(timm, height, width):
   theirs = timm[f'boxes/{height}/{width}'].astype(np.float64)
   rng = np.random.default_rng(0)
   ours = np.array(
@@ -130,7 +130,7 @@ def test_training_image_depends_only_on_the_generator(timm):
   assert not np.array_equal(images[0], images[2])
 
 
-def test_flip_has_its_probability(timm):
+def test_flip_happens_with_its_probability(timm):
   image = photo(timm)[:64, :64]
   flipped = 0
   rng = np.random.default_rng(0)
@@ -168,7 +168,7 @@ def test_image_is_resized_without_crop(timm):
     ('rand_augment.fill', (1, 2)),
   ],
 )
-def test_bad_value_is_named(field, value):
+def test_value_out_of_range_is_refused_by_name(field, value):
   settings = config()
   with settings.ignore_type():
     settings.update_from_flattened_dict({field: value})

@@ -90,7 +90,7 @@ def test_jpeg_without_its_end_is_truncated(files):
 
 
 @pytest.mark.parametrize('dtype', [np.uint16, np.int32, np.float32])
-def test_deep_grey_is_refused(dtype):
+def test_grey_images_of_more_than_8_bits_are_refused(dtype):
   """Pillow would turn all values from 255 on white."""
   deep = encode(Image.fromarray(np.full((4, 4), 1000, dtype)), 'TIFF')
   with pytest.raises(ValueError, match=r'image val 3: .* more than 8 bits'):

@@ -140,7 +140,7 @@ def test_evaluation_has_each_image_once_and_masks_the_padding(source, config):
       np.testing.assert_array_equal(image, source[label]['image'])
 
 
-def test_fewer_images_than_a_batch_are_refused(source):
+def test_batch_larger_than_the_data_set_is_refused(source):
   with pytest.raises(UserError, match='batch_size = 38 is more than the 37'):
     pipeline.steps_per_epoch(source, 38)
 

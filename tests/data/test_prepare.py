@@ -2,11 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
 import tarfile
 from types import SimpleNamespace
 
+import commands
 import pytest
 from tiny_archives import (
   SYNSETS,
@@ -55,7 +54,7 @@ class TestMaking:
     assert 'already' in out and 'It holds train 9' in out
     assert file.stat().st_mtime_ns == before
 
-  def test_plain_tfds_finds_it(self, prepared):
+  def test_tfds_alone_reads_the_set(self, prepared):
     import tensorflow_datasets as tfds
 
     builder = tfds.builder('imagenet2012', data_dir=prepared)
@@ -218,19 +217,12 @@ class TestDownloads:
 
 def run_command(*arguments, code=None):
   """Runs the command in a process, or `code` in place of the command."""
-  run = ['-m', 'convmixer_jax', 'prepare']
-  if code:
-    run = ['-c', code]
-  return subprocess.run(
-    [sys.executable, *run, *arguments],
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
+  program = ['-c', code] if code else ['convmixer_jax', 'prepare']
+  return commands.run([*program, *arguments])
 
 
 class TestCommand:
-  def test_errors_are_one_line(self, tmp_path):
+  def test_errors_of_the_command_are_one_line(self, tmp_path):
     result = run_command('imagenet2012', f'--data_dir={tmp_path}')
     assert result.returncode == 1
     assert result.stderr.startswith('error: --manual_dir=')

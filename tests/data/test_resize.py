@@ -45,7 +45,7 @@ def test_resize_equals_pillow(size, resample):
 
 
 @pytest.mark.parametrize('resample', RESAMPLE)
-def test_every_crop_of_a_32nd_equals_pillow(resample):
+def test_every_crop_of_a_multiple_of_7_equals_pillow(resample):
   # 224 = 7 * 32: sides whose weights are short binary fractions, so that
   # results lie exactly between two integers.
   rng = np.random.default_rng(0)

@@ -27,7 +27,7 @@ def find_facts(config):
   return {name: str(value) for name, value in facts.items()}
 
 
-def test_facts(config):
+def test_fingerprint_has_config_data_and_code_but_not_input_threads(config):
   facts = find_facts(config)
   assert facts['config.learning_rate'] == '0.01'
   assert facts['--workdir'] == '/run'
@@ -49,7 +49,7 @@ def test_facts(config):
   )
 
 
-def test_other_pixels_are_another_content(config):
+def test_changed_pixels_change_the_content_hash(config):
   facts = find_facts(config)
   source = sources.create_source(config.dataset, 'train')
   changed = [dict(source[i]) for i in range(len(source))]
@@ -63,7 +63,7 @@ def test_other_pixels_are_another_content(config):
   assert now['content of train_split'] != facts['content of train_split']
 
 
-def test_the_odd_one_is_named():
+def test_process_that_differs_is_named():
   usual = {'a': '1', 'b': '2'}
   assert agreement.compare([usual] * 4) == ''
   found = agreement.compare([{'a': '3', 'b': '2'}, usual, usual, {'a': '1'}])
@@ -103,7 +103,6 @@ FLAGS = [
   '--config.num_steps=1000000',
   '--config.eval_every_epochs=1000000',
   '--config.checkpoint_every_steps=1000000',
-  '--config.hang_timeout=6',
 ]
 
 
@@ -118,7 +117,7 @@ def error_lines(outputs):
 
 
 @pytest.mark.slow
-def test_what_differs_is_refused_by_all(tmp_path):
+def test_different_config_is_refused_by_all_processes(tmp_path):
   job = jobs.Job(
     tmp_path / 'run',
     FLAGS,
@@ -137,7 +136,7 @@ def test_what_differs_is_refused_by_all(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_stops_one_stops_all(tmp_path):
+def test_error_in_one_process_stops_all(tmp_path):
   job = jobs.Job(
     tmp_path / 'run',
     FLAGS,
@@ -153,27 +152,26 @@ def test_what_stops_one_stops_all(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ('number', 'message'),
+  ('number', 'hang_timeout', 'message'),
   [
-    (signal.SIGSTOP, 'waited 6 s for step '),
-    (signal.SIGKILL, 'another process seems to have died ('),
+    # More than a step takes on a busy machine.
+    (signal.SIGSTOP, 30, 'waited 30 s for step '),
+    (signal.SIGKILL, 900, 'another process seems to have died ('),
   ],
 )
-def test_a_process_that_hangs_or_dies_ends_the_others(
-  tmp_path, number, message
+def test_process_that_hangs_or_dies_ends_the_others(
+  tmp_path, number, hang_timeout, message
 ):
-  job = jobs.Job(tmp_path / 'run', FLAGS, num_processes=2)
+  flags = [*FLAGS, f'--config.hang_timeout={hang_timeout}']
+  job = jobs.Job(tmp_path / 'run', flags, num_processes=2)
   first, second = job.processes
   while len(job.rows()) < 4:
     assert first.is_alive(), job.outputs()
     time.sleep(0.1)
   os.kill(second.pid, number)
-  happened = time.monotonic()
-  first.join(60)
-  seconds = time.monotonic() - happened
+  first.join(jobs.STUCK_AFTER)
   second.kill()
   assert job.wait() == [EXIT_STATUS, -signal.SIGKILL], job.outputs()
-  assert seconds < 30
   (line,) = error_lines(job.outputs()[:1])
   assert line.startswith(f'[0/2] error: {message}')
   assert line.endswith('the same command resumes from the last checkpoint')

@@ -74,11 +74,13 @@ def join(monkeypatch):
     ({'TPU_WORKER_HOSTNAMES': 'localhost'}, (None,), None),
   ],
 )
-def test_others_are_found(join, environment, arguments, expected):
+def test_other_processes_are_found_from_flags_and_environment(
+  join, environment, arguments, expected
+):
   assert join(environment, *arguments) == expected
 
 
-def test_an_address_is_needed(join):
+def test_process_flags_without_an_address_are_refused(join):
   with pytest.raises(UserError, match='--process_id need'):
     join({}, None, None, 2, 0)
 
@@ -90,7 +92,7 @@ def test_an_address_is_needed(join):
     (RuntimeError('DEADLINE'), 'could not connect .DEADLINE.; start all'),
   ],
 )
-def test_who_is_alone_is_told_so(monkeypatch, error, message):
+def test_failed_join_is_reported_in_one_line(monkeypatch, error, message):
   def fail(*_, **__):
     raise error
 
@@ -99,7 +101,7 @@ def test_who_is_alone_is_told_so(monkeypatch, error, message):
     cluster.join(True)
 
 
-def test_lines_are_numbered(monkeypatch):
+def test_printed_lines_are_prefixed_with_the_process(monkeypatch):
   out, err = io.StringIO(), io.StringIO()
   monkeypatch.setattr(sys, 'stdout', out)
   monkeypatch.setattr(sys, 'stderr', err)

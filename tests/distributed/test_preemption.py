@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: saved after the step, and gone on with bit for bit."""
+"""SIGTERM and Ctrl-C: saved after the step, and resumed bit for bit."""
 
 import itertools
 import os
@@ -40,27 +40,43 @@ def config():
   return config
 
 
+def wait_for(signals):
+  give_up = time.monotonic() + 600
+  while not signals.stop(1):
+    assert time.monotonic() < give_up
+    time.sleep(0.01)
+
+
 @pytest.fixture
 def send_at(monkeypatch):
   """Has the process send itself a signal as it asks for some batch."""
 
   def patch(name, at, number):
     make, asked = getattr(pipeline, name), itertools.count(1)
+    entered = []
+
+    class Signals(preemption.Signals):
+      def __enter__(self):
+        entered.append(self)
+        return super().__enter__()
 
     def batches(*args, **kwargs):
       for batch in make(*args, **kwargs):
         if next(asked) == at:
           os.kill(os.getpid(), number)
-          time.sleep(0.5)  # for the thread that takes it in
+          wait_for(entered[-1])
         yield batch
 
     monkeypatch.setattr(pipeline, name, batches)
+    monkeypatch.setattr(preemption, 'Signals', Signals)
 
   return patch
 
 
 @pytest.mark.slow
-def test_stopped_and_gone_on_with(config, tmp_path, monkeypatch, send_at):
+def test_preempted_run_resumes_bit_for_bit(
+  config, tmp_path, monkeypatch, send_at
+):
   whole, pieces = str(tmp_path / 'whole'), str(tmp_path / 'pieces')
   results = loop.train_and_evaluate(config, whole)
   # While the first step is compiled, in a later step, in an evaluation.
@@ -85,7 +101,9 @@ def test_stopped_and_gone_on_with(config, tmp_path, monkeypatch, send_at):
   assert [row['step'] for row in read_rows(whole)] == [5, 10, 15, 20, 22, 25]
 
 
-def test_before_the_first_step(config, tmp_path, monkeypatch):
+def test_signal_before_the_first_step_saves_nothing(
+  config, tmp_path, monkeypatch
+):
   before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
 
   class AlreadyStopping(preemption.Signals):
@@ -102,12 +120,7 @@ def test_before_the_first_step(config, tmp_path, monkeypatch):
   assert after == before
 
 
-def wait_for(signals):
-  while not signals.stop(1):
-    pass
-
-
-def test_an_error_after_a_signal_is_its_consequence(tmp_path):
+def test_error_after_a_signal_is_reported_as_preemption(tmp_path):
   with (
     pytest.raises(Preempted, match='SIGTERM, and then by RuntimeError: gone'),
     preemption.Signals(epath.Path(tmp_path)) as signals,
@@ -124,7 +137,7 @@ def test_an_error_after_a_signal_is_its_consequence(tmp_path):
     raise UserError('wrong')
 
 
-def test_in_another_thread_signals_are_left_alone(tmp_path):
+def test_signal_handlers_are_not_installed_in_other_threads(tmp_path):
   found = []
 
   def run():
@@ -148,7 +161,7 @@ with Signals(epath.Path('.')):
 """
 
 
-def test_a_second_interrupt_leaves_at_once():
+def test_second_interrupt_exits_at_once():
   process = subprocess.Popen(
     [sys.executable, '-c', BLOCKED],
     cwd=ROOT,
@@ -163,6 +176,6 @@ def test_a_second_interrupt_leaves_at_once():
     'without saving\n'
   )
   process.send_signal(signal.SIGINT)
-  _, rest = process.communicate(timeout=60)
+  _, rest = process.communicate(timeout=600)
   assert process.returncode == 130
   assert rest == 'stopped without saving\n'

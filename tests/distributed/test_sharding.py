@@ -1,7 +1,7 @@
 """Several devices and several processes give what one device gives.
 
 Each run is a `train.py` of its own: how many devices a CPU pretends to be must
-be known before JAX starts. And what one layout saved, another goes on with.
+be known before JAX starts. A run resumes on another layout, too.
 """
 
 import io
@@ -102,7 +102,7 @@ def assert_close(metrics, expected):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('layout', [name for name in LAYOUTS if name != 'one'])
-def test_equals_one_device(results, layout):
+def test_metrics_and_state_equal_those_of_one_device(results, layout):
   _, metrics, state = results[layout]
   _, one_metrics, one_state = results['one']
   assert list(metrics) == list(range(1, STEPS + 1))
@@ -124,7 +124,7 @@ def test_equals_one_device(results, layout):
     ('data=4 x fsdp=2', 'one'),
   ],
 )
-def test_goes_on_with_other_devices(results, tmp_path, saved_by, layout):
+def test_run_resumes_on_other_devices(results, tmp_path, saved_by, layout):
   workdir = tmp_path / 'run'
   shutil.copytree(results[saved_by][0], workdir)
   shutil.rmtree(workdir / 'checkpoints' / str(STEPS))
@@ -137,7 +137,7 @@ def test_goes_on_with_other_devices(results, tmp_path, saved_by, layout):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('layout', LAYOUTS)
-def test_tensorboard_has_the_pictures_of_the_weights(results, layout):
+def test_tensorboard_has_the_kernels_of_the_last_state(results, layout):
   workdir, _, state = results[layout]
   pictures = read_pictures(workdir)
   kernels = jax.device_get(select_kernels(state['params']))
@@ -153,7 +153,7 @@ def test_tensorboard_has_the_pictures_of_the_weights(results, layout):
 
 
 @pytest.mark.slow
-def test_starts_from_weights_that_are_split(results, tmp_path):
+def test_run_starts_from_weights_split_over_fsdp(results, tmp_path):
   workdir, _, state = results['one']
   changes = [f'--config.init_from={workdir}', '--config.num_steps=1']
   run(tmp_path / 'run', 'fsdp=4', *changes, '--config.learning_rate=0')
@@ -168,18 +168,21 @@ def test_large_arrays_are_split_over_fsdp_along_their_largest_axis():
     'odd': jnp.zeros((129, 129)),
     'small': jnp.zeros((64, 64)),
     'step': jnp.zeros(()),
+    'blocks': {'kernel': jnp.zeros((256, 64, 32))},
   }
   specs = jax.tree.map(
-    lambda at: tuple(at.spec), sharding.state_sharding(mesh, shapes)
+    lambda at: tuple(at.spec), sharding.state_sharding(mesh, shapes, ['blocks'])
   )
   assert specs == {
     'kernel': (None, None, 'fsdp'),
     'odd': (),
     'small': (),
     'step': (),
+    'blocks': {'kernel': (None, 'fsdp')},  # never the axis of the blocks
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fsdp', [2, 8])
 def test_fsdp_divides_the_state_of_the_largest_network(fsdp):
   config = imagenet.get_config('1536_20')
@@ -192,7 +195,8 @@ def test_fsdp_divides_the_state_of_the_largest_network(fsdp):
 
   def num_bytes(mesh):
     tree = {'params': state.params, 'opt_state': state.opt_state}
-    sharded = sharding.with_sharding(tree, sharding.state_sharding(mesh, tree))
+    at = sharding.state_sharding(mesh, tree, ['blocks'])
+    sharded = sharding.with_sharding(tree, at)
     return {
       name: sharding.bytes_per_device(part) for name, part in sharded.items()
     }
@@ -205,7 +209,7 @@ def test_fsdp_divides_the_state_of_the_largest_network(fsdp):
     assert size / fsdp <= split[name] < 1.01 * size / fsdp
 
 
-def test_a_mesh_that_does_not_fit_the_devices_is_refused():
+def test_mesh_that_does_not_fit_the_devices_is_refused():
   config = default.get_config().mesh
   config.fsdp = 3
   with pytest.raises(

@@ -3,10 +3,8 @@
 import csv
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 
+import commands
 import numpy as np
 import pytest
 from matplotlib.text import Text
@@ -33,7 +31,7 @@ def evaluate(network, batch_size, image_size=None, split='test'):
   return evaluate_per_image(network, source, config, classes)
 
 
-def test_figures_are_those_of_the_run_for_any_batch_size(trained_run):
+def test_metrics_equal_those_of_the_run_for_any_batch_size(trained_run):
   network = load(f'{trained_run}@newest')
   expected = {
     name: value
@@ -52,7 +50,7 @@ def test_figures_are_those_of_the_run_for_any_batch_size(trained_run):
   )
 
 
-def test_another_size_keeps_the_crop_fraction(trained_run):
+def test_crop_fraction_is_kept_at_another_image_size(trained_run):
   network = load(f'{trained_run}@newest')
   network = dataclasses.replace(network, eval_crop_fraction=0.75)
   results = evaluate(network, 355, image_size=12)
@@ -81,7 +79,7 @@ def test_another_size_keeps_the_crop_fraction(trained_run):
 
 @pytest.fixture
 def results():
-  """A hundred images of five classes, of which nobody saw the last."""
+  """A hundred images of five classes, of which the last has no image."""
   rng = np.random.default_rng(0)
   label = rng.integers(0, 4, 100)
   best = np.argsort(rng.random((100, 5)) - 0.4 * np.eye(5)[label], axis=-1)[
@@ -101,7 +99,7 @@ def results():
   )
 
 
-def test_classes_and_confusions(results):
+def test_per_class_rows_and_confusions_equal_numpy(results):
   confusion = results.confusion()
   for i in range(5):
     for k in range(5):
@@ -131,7 +129,7 @@ def test_classes_and_confusions(results):
     )
 
 
-def test_the_table_shows_the_worst_of_many_classes(results):
+def test_table_shows_the_worst_of_many_classes(results):
   names = ['ant', 'bee', 'cat', 'dog', 'elk']
   rows = report.class_rows(results, names)
   few = report.table(rows).splitlines()
@@ -147,7 +145,7 @@ def texts(figure):
   return {text.get_text() for text in figure.findobj(Text)}
 
 
-def test_a_confusion_matrix_names_few_classes_or_the_worst_pairs():
+def test_confusion_matrix_names_few_classes_or_the_worst_pairs():
   names = [f'class {k}' for k in range(40)]
   counts = np.diag(np.full(40, 7))
   counts[3, 5] = 93
@@ -160,16 +158,12 @@ def test_a_confusion_matrix_names_few_classes_or_the_worst_pairs():
 
 
 def run_tool(*arguments):
-  return subprocess.run(
-    [sys.executable, '-m', 'convmixer_jax', 'evaluate', *arguments],
-    env=os.environ | {'GLIBC_TUNABLES': ''},  # start once
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  return commands.run(['convmixer_jax', 'evaluate', *arguments])
 
 
-def test_the_command_line(trained_run, tmp_path):
+def test_command_writes_results_that_equal_those_of_the_run(
+  trained_run, tmp_path
+):
   source = f'--source={trained_run}@newest'
   done = run_tool(source, f'--output={tmp_path / "a/b"}')
   assert done.returncode == 0, done.stderr
@@ -200,7 +194,7 @@ def test_the_command_line(trained_run, tmp_path):
       assert min(picture.size) > 400
 
 
-def test_wrong_input(tmp_path):
+def test_positional_argument_is_refused_in_one_line(tmp_path):
   done = run_tool('--source=a', 'cifar10', f'--output={tmp_path / "out"}')
   assert (done.returncode, done.stdout) == (1, '')
   (line,) = done.stderr.splitlines()

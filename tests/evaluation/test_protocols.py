@@ -133,7 +133,9 @@ def labels_by_rank(logits, candidates):
 
 
 @pytest.mark.parametrize('name', ['imagenet_v2/topimages', 'imagenet_sketch'])
-def test_all_classes_take_part(name, network, images, logits, config, tmp_path):
+def test_metrics_over_all_classes_equal_numpy(
+  name, network, images, logits, config, tmp_path
+):
   labels = labels_by_rank(logits, np.arange(K))
   make_set(
     name,
@@ -155,7 +157,7 @@ def test_all_classes_take_part(name, network, images, logits, config, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['imagenet_a', 'imagenet_r'])
-def test_only_the_classes_of_the_whole_set_take_part(
+def test_metrics_over_the_classes_of_the_whole_set_equal_numpy(
   name, network, images, logits, config, tmp_path
 ):
   labels = labels_by_rank(logits, np.arange(7, K, 20))
@@ -181,7 +183,7 @@ def test_only_the_classes_of_the_whole_set_take_part(
   assert classes.names == tuple(imagenet_synsets()[k] for k in present)
 
 
-def test_any_of_several_labels_is_right(
+def test_prediction_of_any_of_several_labels_is_correct(
   network, images, logits, config, tmp_path
 ):
   order = np.argsort(-logits, axis=-1)
@@ -219,7 +221,7 @@ def test_any_of_several_labels_is_right(
   assert results.confusion().trace() == results.correct.sum()
 
 
-def test_a_network_of_more_classes_is_found_by_name():
+def test_classes_are_matched_by_name():
   synsets = imagenet_synsets()
   labels = synsets[500], synsets[3]
   classes = protocols.match_classes(synsets, K, labels)
@@ -228,7 +230,7 @@ def test_a_network_of_more_classes_is_found_by_name():
   words = ['cat', 'tiger shark', 'tench']  # what a network may call them
   classes = protocols.match_classes(words, 3, (synsets[0], synsets[3]))
   np.testing.assert_array_equal(classes.outputs, [2, 1])
-  # Nobody noted the names: the number must do.
+  # Without names, classes are matched by number.
   classes = protocols.match_classes(None, 2, labels)
   np.testing.assert_array_equal(classes.outputs, [0, 1])
 
@@ -244,13 +246,13 @@ def test_a_network_of_more_classes_is_found_by_name():
     (None, 10, 'has 10 classes and the data set 2, and the names of its cl'),
   ],
 )
-def test_a_network_of_other_classes_is_refused(known, num_outputs, message):
+def test_network_of_other_classes_is_refused(known, num_outputs, message):
   with pytest.raises(UserError, match=message) as error:
     protocols.match_classes(known, num_outputs, imagenet_synsets()[:2])
   assert '\n' not in str(error.value)
 
 
-def test_the_held_out_split_of_a_set(monkeypatch):
+def test_default_split_is_the_held_out_one(monkeypatch):
   class Builder:
     class info:
       splits: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 
+import commands
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,15 +72,17 @@ def output(process):
 @pytest.mark.skipif(
   not hasattr(os, 'sched_setaffinity'), reason='cannot choose the CPUs here'
 )
-def test_results_are_the_same_bits_for_any_number_of_threads():
-  one, all_of_them = (output(start(PRINT_DIGEST, n)) for n in ('1', '999'))
+def test_results_are_bit_identical_for_any_number_of_threads():
+  runs = [commands.run(['-c', PRINT_DIGEST, count]) for count in ('1', '999')]
+  assert [run.returncode for run in runs] == [0, 0], runs
+  one, all_of_them = (run.stdout for run in runs)
   assert len(one.split()) == 1
   assert one == all_of_them
 
 
 @needs_compiler
 @pytest.mark.slow
-def test_processes_may_build_at_once(tmp_path):
+def test_processes_that_build_at_once_share_one_library(tmp_path):
   script = (
     'from convmixer_jax.kernels.cpu import library\n'
     'library.load("depthwise", 2)'
@@ -106,7 +109,7 @@ def test_library_has_another_name_after_a_source_changed(tmp_path, monkeypatch):
 
 
 @needs_compiler
-def test_a_library_is_built_once(tmp_path, monkeypatch):
+def test_library_is_built_once(tmp_path, monkeypatch):
   monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path))
   library = build.build('depthwise', 2)
   written = library.stat().st_mtime_ns
@@ -121,7 +124,7 @@ def test_a_library_is_built_once(tmp_path, monkeypatch):
     (sys.executable, r'failed \('),
   ],
 )
-def test_without_a_compiler_it_shifts_and_warns_once(
+def test_without_a_compiler_shift_computes_and_one_warning_says_so(
   compiler, reason, monkeypatch, tmp_path
 ):
   messages = []
@@ -147,7 +150,7 @@ def test_without_a_compiler_it_shifts_and_warns_once(
 
 
 @needs_compiler
-def test_a_kernel_with_more_columns_than_registers():
+def test_kernel_with_more_columns_than_registers_equals_xla():
   rng = np.random.default_rng(0)
   x = rng.standard_normal((2, 9, 11, 20), np.float32)
   kernel = rng.standard_normal((13, 13, 20), np.float32)
@@ -164,7 +167,7 @@ def test_a_kernel_with_more_columns_than_registers():
 
 
 @needs_compiler
-def test_bfloat16_keeps_what_is_not_a_number():
+def test_bfloat16_keeps_nan_and_infinity():
   special = [np.nan, -np.nan, np.inf, -np.inf, 0.0, 3.3e38]
   x = jnp.asarray(special, jnp.float32).reshape(1, 1, 1, 6)
   x = x.astype(jnp.bfloat16)

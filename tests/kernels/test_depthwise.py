@@ -23,7 +23,7 @@ SHAPES = [
   (2, 6, 5, 24, 4),  # an even kernel pads unevenly
   (1, 3, 2, 40, 7),  # the kernel is larger than the image
   (3, 4, 4, 1, 1),
-  (2, 17, 16, 33, 9),
+  pytest.param((2, 17, 16, 33, 9), marks=pytest.mark.slow),
 ]
 
 
@@ -128,7 +128,7 @@ def test_bias_is_optional(backend):
     np.testing.assert_allclose(value, right, rtol=0, atol=1e-5)
 
 
-def test_inside_checkpoint_and_scan(backend):
+def test_gradient_is_the_same_inside_checkpoint_and_scan(backend):
   x, kernel, bias, _ = make((2, 6, 6, 8, 3))
 
   def loss(kernel, wrap):
@@ -194,7 +194,7 @@ def test_default_depends_on_platform_and_kernel_size(size, cuda):
     (9, jnp.bfloat16, []),
   ],
 )
-def test_lowered_for_gpu_it_follows_kernel_size(size, dtype, convolutions):
+def test_program_for_gpu_depends_on_kernel_size(size, dtype, convolutions):
   x, kernel, bias, dy = make((2, 12, 10, 8, size), dtype)
 
   @jax.jit
@@ -240,7 +240,7 @@ print(json.dumps(found))
 """
 
 
-def test_devices_add_kernel_gradients_in_float32():
+def test_kernel_gradients_are_summed_over_devices_in_float32():
   for found in json.loads(devices.run(SHARDED, 8)).values():
     assert found['collectives'] == [['all-reduce', 'f32']]
     # Each device's sum may be rounded, their sum is not.
@@ -248,7 +248,7 @@ def test_devices_add_kernel_gradients_in_float32():
 
 
 @pytest.mark.parametrize('name', [None, 'xla'])
-def test_lowered_for_tpu_it_is_xlas_convolution(name):
+def test_program_for_tpu_has_the_convolution_of_xla(name):
   x, kernel, bias, dy = make((2, 6, 6, 8, 3), jnp.bfloat16)
 
   @jax.jit
@@ -264,7 +264,7 @@ def test_lowered_for_tpu_it_is_xlas_convolution(name):
   assert 'stablehlo.while' not in text
 
 
-def test_an_unknown_backend_is_named():
+def test_unknown_backend_is_refused():
   x, kernel, bias, _ = make((1, 4, 4, 2, 3))
   with pytest.raises(ValueError, match=r"'cuda' is unknown; use one of cpu"):
     depthwise_conv(x, kernel, bias, backend='cuda')
@@ -281,6 +281,6 @@ def test_shapes_that_do_not_fit_are_refused(kernel_shape, bias_shape):
     )
 
 
-def test_another_dtype_is_refused():
+def test_other_dtypes_are_refused():
   with pytest.raises(TypeError, match='int32; cast'):
     depthwise_conv(jnp.zeros((1, 4, 4, 2), int), jnp.zeros((3, 3, 2)))

@@ -82,9 +82,13 @@ def run(backend, mesh, shape, dtype='bfloat16', sharded_channels=None):
 
 @pytest.mark.parametrize('backend', [None, *BACKENDS])
 @pytest.mark.parametrize(
-  'num_devices, shape', [(8, (16, 8, 8, 40, 3)), (2, (6, 5, 7, 33, 4))]
+  'num_devices, shape',
+  [
+    (8, (16, 8, 8, 40, 3)),
+    pytest.param(2, (6, 5, 7, 33, 4), marks=pytest.mark.slow),
+  ],
 )
-def test_a_sharded_batch_stays_where_it_is(backend, num_devices, shape):
+def test_sharded_batch_is_not_moved(backend, num_devices, shape):
   found = run(backend, {'data': num_devices}, shape)
   assert found['gathers'] == []
   # The one thing that travels is the sum of the parameters' gradients.
@@ -98,7 +102,7 @@ def test_a_sharded_batch_stays_where_it_is(backend, num_devices, shape):
     assert found['foreign'] == 3
 
 
-def test_only_parameters_are_gathered_when_they_are_sharded():
+def test_sharded_parameters_are_gathered_but_images_are_not():
   shape = (8, 6, 6, 64, 3)
   mesh = {'data': 2, 'fsdp': 2}
   found = run(None, mesh, shape, 'float32', sharded_channels='fsdp')

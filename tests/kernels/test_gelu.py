@@ -19,14 +19,14 @@ def density(x):
   return math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
 
 
-def test_forward():
+def test_forward_equals_reference():
   expected = [x * distribution(x) for x in POINTS]
   np.testing.assert_allclose(
     kernels.gelu(jnp.float32(POINTS)), expected, rtol=2e-6, atol=1.5e-6
   )
 
 
-def test_gradient():
+def test_gradient_equals_reference():
   expected = [distribution(x) + x * density(x) for x in POINTS]
   slopes = jax.vmap(jax.grad(kernels.gelu))(jnp.float32(POINTS))
   np.testing.assert_allclose(slopes, expected, rtol=2e-6, atol=1.5e-6)

@@ -131,7 +131,7 @@ def test_export_for_cuda_gives_the_logits_of_the_network():
 
 @pytest.mark.parametrize('dtype', correctness.LIMITS)
 @pytest.mark.parametrize('name', CHECKS)
-def test_implementations_equal_references(name, dtype):
+def test_backends_equal_references(name, dtype):
   rows = list(correctness.compare(CHECKS[name], dtype, np.random.default_rng()))
   assert [row for row in rows if not row.get('passed')] == []
   assert {row['implementation'] for row in rows} == {

@@ -62,7 +62,7 @@ def draw(seed, *shape):
     ((7,), 4),
   ],
 )
-def test_forward_and_gradients(shape, columns, backend):
+def test_forward_and_gradients_equal_reference(shape, columns, backend):
   x, kernel = draw(0, *shape), draw(1, shape[-1], columns)
   weights = np.asarray(draw(2, *shape[:-1], columns))
   linear = partial(kernels.linear, backend=backend)
@@ -76,7 +76,7 @@ def test_forward_and_gradients(shape, columns, backend):
   np.testing.assert_allclose(dkernel, expected, 1e-5, 1e-5)
 
 
-def test_packed_kernels(backend):
+def test_packed_kernels_give_the_same_bits(backend):
   x, kernel = draw(0, 2, 7, 9, 33), draw(1, 33, 100)
   linear = partial(kernels.linear, backend=backend)
   for dtype in (jnp.float32, jnp.bfloat16):
@@ -88,7 +88,7 @@ def test_packed_kernels(backend):
     np.testing.assert_array_equal(y, jax.jit(linear)(x.astype(dtype), kernel))
 
 
-def test_what_is_not_a_number_stays_in_its_row(backend):
+def test_nan_stays_in_its_row(backend):
   x = draw(0, 1, 2, 2, 5).at[0, 1, 0, 3].set(jnp.nan)
   y = kernels.linear(x, draw(1, 5, 7), backend=backend)
   expected = np.zeros((1, 2, 2, 7), bool)
@@ -111,7 +111,7 @@ def test_bfloat16_sums_and_reduces_in_float32(backend):
   np.testing.assert_array_equal(dkernel, np.full((8, 2), 4096.0))
 
 
-def test_sharded_images_stay_where_they_are():
+def test_sharded_images_are_not_moved():
   found = json.loads(devices.run(PRINT_COLLECTIVES, 4))
   ((shape, kind),) = found['collectives']  # of the kernel's gradient
   assert shape.startswith('f32[5,7]')

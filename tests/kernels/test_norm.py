@@ -66,8 +66,10 @@ def in_float64(function, arguments, g, **kwargs):
 
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('activation', kernels.ACTIVATIONS)
-@pytest.mark.parametrize('group_size', [1, 2])
-def test_training(backend, shape, activation, group_size):
+@pytest.mark.parametrize(
+  'group_size', [pytest.param(1, marks=pytest.mark.slow), 2]
+)
+def test_training_equals_reference(backend, shape, activation, group_size):
   (x, residual, g), (bias, scale, offset) = draw(shape)
   arguments = x, bias, scale, offset, residual
   how = {'activation': activation, 'group_size': group_size}
@@ -90,7 +92,7 @@ def test_training(backend, shape, activation, group_size):
 
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('activation', kernels.ACTIVATIONS)
-def test_evaluation(backend, shape, activation):
+def test_evaluation_equals_reference(backend, shape, activation):
   (x, residual, g), (bias, factor, shift) = draw(shape)
   arguments = x, bias, factor, shift, residual
 
@@ -174,7 +176,7 @@ def test_bfloat16_is_rounded_once(backend, activation):
     )
 
 
-def test_gelu_is_exact(backend):
+def test_gelu_equals_float64(backend):
   x = np.concatenate([np.linspace(-12, 12, 2401), [0.0, 1e-30, 50.0, -50.0]])
   value, pull = jax.vjp(
     lambda x: kernels.activation_affine(
@@ -198,7 +200,7 @@ def test_gelu_is_exact(backend):
 
 
 @pytest.mark.parametrize('activation', kernels.ACTIVATIONS)
-def test_what_is_not_a_number_stays_so(backend, activation):
+def test_nan_stays_nan(backend, activation):
   x = jnp.full((1, 2, 2, 3), jnp.nan).at[..., 0].set(1.0)
   y = kernels.activation_affine(
     x,
@@ -211,7 +213,7 @@ def test_what_is_not_a_number_stays_so(backend, activation):
   np.testing.assert_array_equal(np.isnan(y), np.isnan(x))
 
 
-def test_sums_for_gpus_are_one_reduction_and_equal_those_of_others():
+def test_sums_for_gpus_are_one_reduction_and_equal_the_others():
   (x, _, g), (bias, *_) = draw((2, 4, 6, 16))
   x, g, bias = jnp.bfloat16(x), jnp.bfloat16(g), jnp.float32(bias)
   sums = jax.jit(functools.partial(norm_xla.sums, activation='relu'))
@@ -272,7 +274,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.parametrize('backend', ['cpu', 'xla'])
-def test_a_sharded_batch_stays_where_it_is(backend):
+def test_sharded_batch_is_not_moved(backend):
   if backend == 'cpu' and library.unavailable('norm'):
     pytest.skip('the CPU kernels need a C++ compiler')
   printed = devices.run(SHARDED, 8, backend)

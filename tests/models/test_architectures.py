@@ -1,6 +1,7 @@
 """What every network has to pass, in a tiny form of it."""
 
 import copy
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -34,31 +35,29 @@ from convmixer_jax.pretrained.load import load
 from convmixer_jax.training import initialize
 
 
-def test_every_network_is_tested():
+def test_every_registered_network_has_a_tiny_form():
   assert TINY.keys() == models.MODELS.keys()
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_forward_is_the_same_however_it_is_computed(name):
+def test_logits_are_equal_with_scan_and_remat_and_close_in_bfloat16(name):
   model, variables = create(name)
   images = normalized(images_of())
-  logits = model.apply(variables, images, train=False)
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def evaluate(model):
+    return model.apply(variables, images, train=False, mutable='intermediates')
+
+  logits, state = evaluate(model)
   assert logits.shape == (4, 10) and logits.dtype == jnp.float32
   assert np.ptp(logits, axis=0).min() > 0.01
-  _, state = model.apply(
-    variables, images, train=False, mutable='intermediates'
-  )
   (features,) = state['intermediates']['features']
   (outputs,) = state['intermediates']['blocks']['output']
   assert features.shape == (4, 8) and features.dtype == jnp.float32
   assert outputs.shape == (2, 4, 4, 4, 8)
   looped = model.clone(scan=True, remat=True)
-  np.testing.assert_allclose(
-    looped.apply(variables, images, train=False), logits, atol=1e-5
-  )
-  rounded = model.clone(dtype=jnp.bfloat16).apply(
-    variables, images, train=False
-  )
+  np.testing.assert_allclose(evaluate(looped)[0], logits, atol=1e-5)
+  rounded, _ = evaluate(model.clone(dtype=jnp.bfloat16))
   assert rounded.dtype == jnp.float32
   assert 0 < np.abs(rounded - logits).max() < 0.1 * np.abs(logits).max()
 
@@ -95,7 +94,7 @@ def test_every_parameter_has_a_gradient(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_files_with_timms_names_there_and_back_bit_for_bit(name, tmp_path):
+def test_weights_saved_with_timm_names_load_bit_for_bit(name, tmp_path):
   model, variables = create(name)
   architecture = models.MODELS[name]
   variables = {'batch_stats': {}, **variables}
@@ -117,7 +116,7 @@ def test_files_with_timms_names_there_and_back_bit_for_bit(name, tmp_path):
 
 @pytest.mark.parametrize('name', NAMES)
 @pytest.mark.parametrize('size', [8, 12])
-def test_fast_evaluation_and_exports_equal_the_network(name, size):
+def test_fast_inference_and_exports_equal_the_network(name, size):
   model, variables = create(name)
   images = images_of(size)
   expected = model.apply(variables, normalized(images), train=False)
@@ -159,16 +158,17 @@ def test_weights_of_another_network_are_refused_by_name(name, tmp_path):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_plan_counts_and_compiles_the_step(name):
+def test_plan_counts_flops_and_compiles_the_step(name, monkeypatch):
+  compiled, compile_step = [], compilation.compile_step
+
+  def compile_and_keep(*args, **kwargs):
+    compiled.append(compile_step(*args, **kwargs))
+    return compiled[-1]
+
+  monkeypatch.setattr(compilation, 'compile_step', compile_and_keep)
   config = config_of(name)
   matrix, depthwise = report.count_by_unit(config, 64, 10)
   assert matrix > 0 and (depthwise > 0) == (name == 'convmixer')
-  step = compilation.compile_step(
-    config, jax.devices()[:1], num_classes=10, steps_per_epoch=20
-  )
-  model = models.create_model(config.model, 10)
-  parameters = flops.count_parameters(model, 8)
-  assert step.memory['parameters'] == 4 * parameters
   chip = Chip('a CPU', 1e12, 1e11, 2**40)
   plan = build.make_plan(
     config,
@@ -178,6 +178,10 @@ def test_a_plan_counts_and_compiles_the_step(name):
     num_classes=10,
     search=False,
   )
+  model = models.create_model(config.model, 10)
+  parameters = flops.count_parameters(model, 8)
+  (step,) = compiled
+  assert step.memory['parameters'] == 4 * parameters
   (column,) = plan['steps']
   assert column['matrix_flops'] == matrix
   table = report.table(plan | {'config': 'C', 'topology': 'T'})
@@ -186,7 +190,7 @@ def test_a_plan_counts_and_compiles_the_step(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_config_has_exactly_the_fields_of_its_network(name):
+def test_config_refuses_fields_of_another_network(name):
   config = models.model_config(name)
   assert set(config) == {'name', *models.MODELS[name].fields}
   models.validate(config)
@@ -205,7 +209,7 @@ def test_a_config_has_exactly_the_fields_of_its_network(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_run_may_resume_with_another_way_to_compute(name):
+def test_run_may_resume_with_other_scan_and_remat_but_not_width(name):
   old = models.model_config(name)
   new = models.model_config(name, remat=True, scan=True, width=16)
   flat = [
@@ -228,12 +232,12 @@ def test_a_run_may_resume_with_another_way_to_compute(name):
     ('convmixer_jax.models:NONE', "no 'NONE'; its Architectures: CONVMIXER, V"),
   ],
 )
-def test_an_unknown_network_is_refused(name, message):
+def test_unknown_network_is_refused(name, message):
   with pytest.raises(UserError, match=message):
     models.find_architecture(name)
 
 
-def test_a_file_that_names_a_module_does_not_import_it(tmp_path):
+def test_weights_file_that_names_a_module_does_not_import_it(tmp_path):
   model, variables = create('vit')
   path = str(tmp_path / 'x.safetensors')
   weight_files.save(trained_model(model, variables), path)
@@ -243,7 +247,7 @@ def test_a_file_that_names_a_module_does_not_import_it(tmp_path):
   assert found == 'vit'
 
 
-def test_a_network_that_fails_after_training_is_reported():
+def test_network_that_fails_in_evaluation_mode_is_reported():
   network = wrong_networks.RAISES
   model = network.module()
   message = r'Raises fails for images of 8 x 8 \(RuntimeError: no such\); ch'

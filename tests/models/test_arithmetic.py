@@ -10,6 +10,7 @@ from convmixer_jax.models.convmixer import CONVMIXER
 from convmixer_jax.models.convmixer.macs import count_layers, layer_table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('variant', CONVMIXER.variants)
 def test_parameters_equal_those_of_the_network(variant):
   config = imagenet.get_config(variant)
@@ -45,7 +46,7 @@ def test_layers_equal_those_computed_by_hand():
   assert layers[-1].output == (1, 1, 7)
 
 
-def test_table_ends_with_the_sums():
+def test_layer_table_ends_with_totals():
   layers = count_layers(ConvMixer(8, 2, 3, 5, num_classes=7), 13)
   lines = layer_table(layers).splitlines()
   assert len(lines) == 1 + len(layers) + 1

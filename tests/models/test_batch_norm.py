@@ -58,7 +58,9 @@ def reference(variables, x, group_size):
 
 
 @pytest.mark.parametrize('group_size', [1, 2, 4, 8])
-def test_groups_are_normalised_apart(x, variables, group_size):
+def test_each_group_is_normalised_by_its_own_statistics(
+  x, variables, group_size
+):
   y, stats = train(variables, x, group_size)
   expected_y, expected_stats = reference(variables, x, group_size)
   np.testing.assert_allclose(y, expected_y, rtol=1e-4, atol=1e-5)
@@ -66,7 +68,7 @@ def test_groups_are_normalised_apart(x, variables, group_size):
     np.testing.assert_allclose(stats[name], expected, rtol=1e-5, err_msg=name)
 
 
-def test_0_is_the_whole_batch(x, variables):
+def test_group_size_0_normalises_the_whole_batch(x, variables):
   y, stats = train(variables, x, 0)
   expected_y, expected_stats = train(variables, x, len(x))
   np.testing.assert_array_equal(y, expected_y)

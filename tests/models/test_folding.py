@@ -44,7 +44,7 @@ def create(**fields):
   'fields',
   [{}, {'depth': 1}, {'activation': 'relu', 'patch_size': 3}, {'scan': True}],
 )
-def test_same_logits(fields, depthwise):
+def test_folded_network_has_the_same_logits(fields, depthwise):
   model, variables = create(depthwise=depthwise, **fields)
   images = np.random.default_rng(1).uniform(size=(2, 11, 14, 3))
   images = jnp.float32(images)
@@ -58,7 +58,7 @@ def test_same_logits(fields, depthwise):
     )
 
 
-def test_whole_numbers_of_pixels_are_exact_in_bfloat16():
+def test_uint8_pixels_are_exact_in_bfloat16():
   model, variables = create(dtype=jnp.bfloat16)
   images = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 3), np.uint8)
   scale = [255 * value for value in MEAN], [255 * value for value in STD]

@@ -47,7 +47,9 @@ def as_authors(tensors):
 
 @pytest.mark.parametrize('prefix', ['', 'module.', '_orig_mod.module.'])
 @pytest.mark.parametrize('rename', [dict, as_authors])
-def test_recognises_names(tensors, prefix, rename):
+def test_infers_fields_from_names_of_timm_and_of_the_authors(
+  tensors, prefix, rename
+):
   named = {f'{prefix}{k}': array for k, array in rename(tensors).items()}
   fields, found = layouts.recognise(named, 'x')
   assert fields == FIELDS
@@ -58,7 +60,7 @@ def test_recognises_names(tensors, prefix, rename):
     np.testing.assert_array_equal(tensor, tensors[name])
 
 
-def test_out_and_back(tensors):
+def test_conversion_to_timm_and_back_is_identical(tensors):
   _, found = layouts.recognise(tensors, 'x')
   back = layouts.to_timm(layouts.from_timm(found))
   assert back.keys() == tensors.keys()
@@ -70,7 +72,7 @@ def test_out_and_back(tensors):
 
 
 @pytest.mark.parametrize('rename', [dict, as_authors])
-def test_what_is_wrong_is_listed_by_the_names_of_the_file(tensors, rename):
+def test_faults_are_listed_by_the_names_in_the_file(tensors, rename):
   def name(timm):
     layer, _, kind = timm.rpartition('.')
     return timm if rename is dict else f'{AUTHORS[layer]}.{kind}'
@@ -84,7 +86,7 @@ def test_what_is_wrong_is_listed_by_the_names_of_the_file(tensors, rename):
   with pytest.raises(UserError) as caught:
     layouts.recognise(named, 'x.pth')
   assert str(caught.value) == (
-    'x.pth is no ConvMixer as timm or its authors lay it out; missing: '
+    'x.pth is not a ConvMixer as timm or its authors lay it out; missing: '
     f'{name("stem.2.running_var")}, {name("blocks.1.1.bias")}; surplus: '
     f'fc.weight; misshapen: {name("blocks.0.0.fn.0.weight")} (4, 4, 3, 3) '
     f'instead of (4, 1, 3, 3); not of floating point: {name("head.bias")} '
@@ -92,7 +94,7 @@ def test_what_is_wrong_is_listed_by_the_names_of_the_file(tensors, rename):
   )
 
 
-def test_a_long_list_is_cut(tensors):
+def test_long_list_of_faults_is_shortened(tensors):
   named = {k: v for k, v in tensors.items() if not k.startswith('blocks.0')}
   with pytest.raises(UserError, match=r'missing: blocks.0.* and 4 more; '):
     layouts.recognise(named, 'x')
@@ -107,9 +109,9 @@ def test_a_long_list_is_cut(tensors):
     {'99999.1.weight': np.zeros((4, 4)), '': np.zeros(())},
   ],
 )
-def test_another_network(named):
+def test_tensors_of_another_network_are_refused(named):
   with pytest.raises(
-    UserError, match=r'x is no ConvMixer .*missing: '
+    UserError, match=r'x is not a ConvMixer .*missing: '
   ) as caught:
     layouts.recognise(named, 'x')
   assert len(str(caught.value)) < 1000

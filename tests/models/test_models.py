@@ -64,7 +64,12 @@ def count_parameters(config, num_classes):
 
 
 def init(model, images):
-  return model.init(jax.random.key(0), images, train=False)
+  return jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()
+
+
+def evaluate(model, variables, images):
+  apply = jax.jit(lambda *arguments: model.apply(*arguments, train=False))
+  return apply(variables, images)
 
 
 @pytest.fixture(scope='module', params=CASES)
@@ -103,9 +108,9 @@ def assert_trees_close(ours, theirs, **tolerance):
   )
 
 
-def test_evaluates_as_timm(timm_case):
-  logits = timm_case['model'].apply(
-    timm_case['variables'], timm_case['images'], train=False
+def test_eval_logits_equal_timm(timm_case):
+  logits = evaluate(
+    timm_case['model'], timm_case['variables'], timm_case['images']
   )
   np.testing.assert_allclose(
     logits, timm_case['eval_logits'], rtol=1e-4, atol=1e-5
@@ -114,7 +119,9 @@ def test_evaluates_as_timm(timm_case):
 
 @pytest.mark.parametrize('scan', [False, True])
 @pytest.mark.parametrize('remat', [False, True])
-def test_trains_as_timm(timm_case, scan, remat):
+def test_training_logits_statistics_and_gradients_equal_timm(
+  timm_case, scan, remat
+):
   model = timm_case['model'].clone(scan=scan, remat=remat)
   batch_stats = timm_case['variables']['batch_stats']
 
@@ -130,7 +137,7 @@ def test_trains_as_timm(timm_case, scan, remat):
     )
     return losses.mean(), (logits, updated['batch_stats'])
 
-  gradients, (logits, updated) = jax.grad(loss, has_aux=True)(
+  gradients, (logits, updated) = jax.jit(jax.grad(loss, has_aux=True))(
     timm_case['variables']['params']
   )
   np.testing.assert_allclose(
@@ -145,7 +152,7 @@ def test_trains_as_timm(timm_case, scan, remat):
   [(False, 3), (True, 1)],  # input; both convolutions
 )
 @pytest.mark.parametrize('activation', ['gelu', 'relu'])
-def test_a_loop_over_blocks_keeps_no_more_than_it_needs(
+def test_scan_saves_few_activations_per_block_in_bfloat16(
   remat, of_a_block, activation
 ):
   depth = 5
@@ -180,8 +187,9 @@ def test_a_loop_over_blocks_keeps_no_more_than_it_needs(
   assert of_blocks == [jnp.bfloat16] * of_a_block
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('variant', imagenet.VARIANTS)
-def test_parameter_counts_are_the_published_ones(variant):
+def test_parameter_counts_equal_the_published_ones(variant):
   config = imagenet.get_config(variant)
   assert count_parameters(config, 1000) == PARAMETERS[variant]
 
@@ -191,19 +199,17 @@ def test_parameter_count_on_cifar10():
 
 
 @pytest.mark.parametrize('size', [(2, 2), (7, 9), (32, 8)])
-def test_takes_any_image_size(size):
+def test_accepts_any_image_size(size):
   model = small_model(kernel_size=4)
   images = jax.random.normal(jax.random.key(1), (2, *size, 3))
   variables = init(model, images)
-  logits = model.apply(variables, images, train=False)
+  logits = evaluate(model, variables, images)
   whole = images[:, : size[0] // 2 * 2, : size[1] // 2 * 2]
   assert logits.shape == (2, 4)
-  np.testing.assert_array_equal(
-    logits, model.apply(variables, whole, train=False)
-  )
+  np.testing.assert_array_equal(logits, evaluate(model, variables, whole))
 
 
-def test_initialises_as_pytorch():
+def test_initialisation_has_pytorchs_distribution():
   model = small_model(width=64, patch_size=4, kernel_size=7)
   params = init(model, jnp.zeros((1, 8, 8, 3)))['params']
   fan_in = {
@@ -235,7 +241,7 @@ def test_every_parameter_gets_a_gradient():
     )
     return jnp.sum(jax.nn.log_softmax(logits)[:, 0])
 
-  gradients = jax.grad(loss)(variables['params'])
+  gradients = jax.jit(jax.grad(loss))(variables['params'])
   for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
     assert np.any(gradient != 0), path
 
@@ -243,10 +249,8 @@ def test_every_parameter_gets_a_gradient():
 def test_bfloat16_stays_close_to_float32():
   images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
   variables = init(small_model(), images)
-  exact = small_model().apply(variables, images, train=False)
-  rounded = small_model(dtype=jnp.bfloat16).apply(
-    variables, images, train=False
-  )
+  exact = evaluate(small_model(), variables, images)
+  rounded = evaluate(small_model(dtype=jnp.bfloat16), variables, images)
   assert rounded.dtype == jnp.float32
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
   np.testing.assert_allclose(rounded, exact, atol=0.03)

@@ -1,12 +1,10 @@
 """The network of docs/adding_a_network.md, in a file outside the package."""
 
-import os
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
 
+import commands
 import jax
 import numpy as np
 import pytest
@@ -18,14 +16,7 @@ NAME = 'my_network:MY_NETWORK'
 
 
 def run(directory, *arguments):
-  return subprocess.run(
-    [sys.executable, *arguments],
-    cwd=directory,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  return commands.run(list(arguments), directory=directory)
 
 
 def train(directory, workdir, *changes):
@@ -53,7 +44,7 @@ def directory(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_network_of_ones_own_trains_resumes_and_is_used(directory):
+def test_own_network_trains_resumes_evaluates_and_exports(directory):
   done = train(directory, 'run')
   assert done.returncode == 0, done.stderr
   state = read_state(directory / 'run', 2)
@@ -68,7 +59,7 @@ def test_a_network_of_ones_own_trains_resumes_and_is_used(directory):
   resumed = read_state(directory / 'again', 2)
   jax.tree.map(np.testing.assert_array_equal, resumed, state)
 
-  done = run(directory, '-m', 'convmixer_jax', 'evaluate', '--source=run')
+  done = run(directory, 'convmixer_jax', 'evaluate', '--source=run')
   assert done.returncode == 0, done.stderr
   loaded, data, *_ = done.stdout.splitlines()
   assert loaded == 'Loaded run, step 2 (best): BagOfPatches'
@@ -78,7 +69,7 @@ def test_a_network_of_ones_own_trains_resumes_and_is_used(directory):
   assert done.returncode == 0, done.stderr
   assert 'Starting from run, step' in done.stdout
 
-  tool = ('-m', 'convmixer_jax', 'export', '--source=run', '--output=files')
+  tool = ('convmixer_jax', 'export', '--source=run', '--output=files')
   done = run(directory, *tool)
   assert done.returncode == 0, done.stderr
   assert (directory / 'files' / 'model.stablehlo').exists()
@@ -87,16 +78,13 @@ def test_a_network_of_ones_own_trains_resumes_and_is_used(directory):
     'error: --format=onnx is for convmixer, vit, not for BagOfPatches; use '
     '--format=stablehlo\n'
   )
-  done = run(
-    directory, '-m', 'convmixer_jax', 'convert', 'run', 'x.safetensors'
-  )
+  done = run(directory, 'convmixer_jax', 'convert', 'run', 'x.safetensors')
   assert done.returncode == 1
   assert done.stderr.startswith('error: ')
   assert f"'{NAME}' has no state_dict" in done.stderr
 
 
-@pytest.mark.slow
-def test_its_fields_are_checked(directory):
+def test_fields_of_an_own_network_are_checked(directory):
   for change, message in {
     '--config.model.heads=3': (
       f"--config.model.heads is not a field of '{NAME}', which has width, "

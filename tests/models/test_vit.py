@@ -51,8 +51,9 @@ def create(tensors, **changes):
 def error(arrays, tensors, size='32x32', **changes):
   """Returns the largest difference from timm's logits and features."""
   model, variables = create(tensors, **changes)
-  logits, state = model.apply(
-    variables, arrays[f'{size}/images'], train=False, mutable='intermediates'
+  apply = functools.partial(model.apply, train=False, mutable='intermediates')
+  logits, state = jax.jit(lambda *arguments: apply(*arguments))(
+    variables, arrays[f'{size}/images']
   )
   (features,) = state['intermediates']['features']
   return max(
@@ -63,11 +64,13 @@ def error(arrays, tensors, size='32x32', **changes):
 
 @pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize('changes', [{}, {'scan': True, 'remat': True}])
-def test_equals_timm_at_any_size(arrays, tensors, size, changes):
+def test_logits_and_features_equal_timm_at_any_size(
+  arrays, tensors, size, changes
+):
   assert error(arrays, tensors, size, **changes) < TOLERANCE
 
 
-def test_fields_follow_from_the_tensors(tensors):
+def test_fields_are_inferred_from_the_tensors(tensors):
   fields, _ = VIT.state_dict.infer_fields(tensors, 'fixture')
   assert fields == {
     'width': 24,
@@ -78,13 +81,13 @@ def test_fields_follow_from_the_tensors(tensors):
   }
 
 
-def test_gelu_by_tanh_would_show(arrays, tensors, monkeypatch):
+def test_reference_detects_gelu_by_tanh(arrays, tensors, monkeypatch):
   tanh = functools.partial(jax.nn.gelu, approximate=True)
   monkeypatch.setattr(layers.jax.nn, 'gelu', lambda x, approximate: tanh(x))
   assert error(arrays, tensors) > 4 * TOLERANCE
 
 
-def test_another_epsilon_would_show(arrays, tensors, monkeypatch):
+def test_reference_detects_another_epsilon(arrays, tensors, monkeypatch):
   monkeypatch.setattr(layers, 'EPSILON', 1e-5)
   assert error(arrays, tensors) > 10 * TOLERANCE
 
@@ -129,11 +132,13 @@ def with_heads_before_qkv(tensors):
     with_heads_before_qkv,
   ],
 )
-def test_another_order_would_show(arrays, tensors, change):
+def test_reference_detects_another_order_of_weights(arrays, tensors, change):
   assert error(arrays, change(tensors)) > 100 * TOLERANCE
 
 
-def test_resampling_without_antialias_would_show(arrays, tensors, monkeypatch):
+def test_reference_detects_resampling_without_antialias(
+  arrays, tensors, monkeypatch
+):
   resize = jax.image.resize
   monkeypatch.setattr(
     jax.image,
@@ -161,30 +166,32 @@ def test_resampling_without_antialias_would_show(arrays, tensors, monkeypatch):
     ({'drop_path': -0.1}, 'config.model.drop_path = -0.1 is negative'),
   ],
 )
-def test_a_field_out_of_range_is_refused(tensors, changes, message):
+def test_field_out_of_range_is_refused(tensors, changes, message):
   with pytest.raises(UserError, match=message):
     create(tensors, **changes)
 
 
 @pytest.mark.parametrize('size', [(30, 32), (32, 0)])
-def test_an_image_that_patches_do_not_divide_is_refused(tensors, size):
+def test_image_that_patches_do_not_divide_is_refused(tensors, size):
   model, variables = create(tensors)
   with pytest.raises(UserError, match=r'patch_size = 8 does not divide the im'):
     model.apply(variables, jnp.zeros((1, *size, 3)), train=False)
 
 
-def test_tensors_of_another_network_are_listed(tensors):
+def test_tensors_of_another_network_are_refused_with_a_list(tensors):
   changed = dict(tensors)
   del changed['norm.bias']
   changed['head_dist.bias'] = np.zeros(5, np.float32)
   with pytest.raises(
     UserError,
-    match=r'x is no ViT as timm lays it out; missing: norm\.bias; surplus: h',
+    match=r'x is not a ViT as timm lays .*; missing: norm\.bias; surplus: h',
   ):
     VIT.state_dict.infer_fields(changed, 'x')
 
 
-def test_heads_that_the_tensors_do_not_tell(tensors, tmp_path, caplog):
+def test_number_of_heads_must_be_given_where_tensors_lack_it(
+  tensors, tmp_path, caplog
+):
   path = str(tmp_path / 'x.safetensors')
   _, variables = create(tensors)
   fields = {'width': 24, 'depth': 3, 'patch_size': 8, 'mlp_ratio': 4}
@@ -211,7 +218,7 @@ def test_heads_that_the_tensors_do_not_tell(tensors, tmp_path, caplog):
   assert VIT.state_dict.assume({'width': 768}) == {'heads': 12}
 
 
-def test_the_config_that_timm_puts_beside(tensors, tmp_path):
+def test_config_json_of_timm_is_read(tensors, tmp_path):
   safetensors.numpy.save_file(tensors, tmp_path / 'model.safetensors')
   config = {
     'architecture': 'vit_base_patch16_224',
@@ -232,7 +239,7 @@ def test_the_config_that_timm_puts_beside(tensors, tmp_path):
     load(str(tmp_path), 'deit_b')
 
 
-def test_released_weights_have_a_config_to_start_from():
+def test_finetune_configs_name_released_weights():
   config = finetune.get_config('vit_b16')
   assert config.init_from.startswith('hf://timm/vit_base_patch16_224.')
   assert config.dataset.mean == config.dataset.std == (0.5, 0.5, 0.5)

@@ -85,7 +85,7 @@ def server(tmp_path, monkeypatch):
   server.server_close()
 
 
-def test_downloads_once_and_then_needs_no_network(server, monkeypatch):
+def test_weights_are_downloaded_once_and_then_read_offline(server, monkeypatch):
   loaded = load('hf://timm/small')
   assert loaded.fields['activation'] == 'relu'  # the config came with it
   assert loaded.image_size == 224
@@ -100,7 +100,7 @@ def test_downloads_once_and_then_needs_no_network(server, monkeypatch):
     load('hf://timm/plain@v2')
 
 
-def test_a_revision_and_no_config(server):
+def test_revision_is_downloaded_without_a_config(server):
   assert load('hf://timm/plain@v2').fields['activation'] == 'gelu'
 
 
@@ -115,7 +115,7 @@ def test_a_revision_and_no_config(server):
     ('hf://timm/a b', 'hf://timm/a b: .*Repo id must'),
   ],
 )
-def test_what_the_hub_refuses_is_one_line(server, source, message):
+def test_errors_of_the_hub_are_one_line(server, source, message):
   with pytest.raises(UserError, match=message) as caught:
     load(source)
   assert '\n' not in str(caught.value)

@@ -23,7 +23,7 @@ def contents(directory):
   }
 
 
-def test_a_run_comes_back_and_stays_as_it_was(trained_run):
+def test_loading_a_run_restores_its_checkpoints_and_writes_nothing(trained_run):
   before = contents(trained_run)
   run = convmixer_jax.load_run(trained_run)
   assert run.workdir == trained_run
@@ -67,7 +67,7 @@ def test_load_takes_the_best_checkpoint_of_a_run(trained_run):
   assert convmixer_jax.load(f'{trained_run}@25').metrics == {}
 
 
-def test_the_restored_network_is_that_of_the_run(trained_run):
+def test_restored_network_has_the_metrics_of_the_run(trained_run):
   run = convmixer_jax.load_run(trained_run)
   trained = run.load('newest')
   source = sources.create_source(run.config.dataset, 'test')
@@ -86,7 +86,7 @@ def test_the_restored_network_is_that_of_the_run(trained_run):
   assert accuracy == pytest.approx(measured['eval_accuracy'])
 
 
-def test_the_config_can_start_another_run(trained_run, config):
+def test_config_of_a_run_can_start_another_run(trained_run, config):
   run = convmixer_jax.load_run(str(trained_run))
   assert type(run.config.dataset.mean) is tuple
   config_lib.validate(run.config)
@@ -98,13 +98,15 @@ def test_the_config_can_start_another_run(trained_run, config):
   assert run.load().model.width == 16
 
 
-def test_a_step_that_is_not_there(trained_run):
+def test_missing_step_is_refused_with_the_list(trained_run):
   run = convmixer_jax.load_run(trained_run)
   with pytest.raises(UserError, match=r'of step 6; there are 16, 25, 32, 40$'):
     run.load(6)
 
 
-def test_a_run_without_checkpoints(trained_run, tmp_path):
+def test_run_without_checkpoints_is_loaded_but_not_restored(
+  trained_run, tmp_path
+):
   shutil.copy(trained_run / 'config.json', tmp_path)
   run = convmixer_jax.load_run(tmp_path)
   assert run.metrics == [] and run.class_names is None
@@ -113,7 +115,7 @@ def test_a_run_without_checkpoints(trained_run, tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['config.json']
 
 
-def test_no_best_where_none_was_evaluated(trained_run, tmp_path):
+def test_best_step_without_evaluations_is_refused(trained_run, tmp_path):
   shutil.copy(trained_run / 'config.json', tmp_path)
   shutil.copytree(
     trained_run / 'checkpoints' / '25', tmp_path / 'checkpoints' / '25'
@@ -132,7 +134,7 @@ def test_no_best_where_none_was_evaluated(trained_run, tmp_path):
     ('{"a": 1}', 'is not a config of a run'),
   ],
 )
-def test_a_directory_that_is_no_run(tmp_path, text, message):
+def test_directory_that_is_not_a_run_is_refused(tmp_path, text, message):
   if text is not None:
     (tmp_path / 'config.json').write_text(text)
   with pytest.raises(UserError, match=message) as error:
@@ -140,7 +142,7 @@ def test_a_directory_that_is_no_run(tmp_path, text, message):
   assert '\n' not in str(error.value)
 
 
-def test_a_bare_import_loads_nothing_large():
+def test_importing_the_package_imports_no_large_library():
   code = 'import sys, convmixer_jax; print(*sys.modules)'
   done = subprocess.run(
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
@@ -150,7 +152,7 @@ def test_a_bare_import_loads_nothing_large():
     convmixer_jax.no_such_name  # noqa: B018
 
 
-def test_checkpoints_of_several_devices_are_read_on_one(trained_run, tmp_path):
+def test_checkpoint_of_several_devices_is_read_on_one(trained_run, tmp_path):
   """Four devices that each hold a quarter write; this process has one."""
   shutil.copy(trained_run / 'config.json', tmp_path)
   code = f"""

@@ -68,9 +68,7 @@ def test_repository_and_revision_are_read(source, repository, revision):
     ('started', 'started', 'started', None),
   ],
 )
-def test_run_and_its_checkpoint_are_read(
-  root, source, workdir, name, checkpoint
-):
+def test_run_directory_is_parsed(root, source, workdir, name, checkpoint):
   workdir = root / workdir
   for prefix in ('', f'{root}/'):
     expected = RunSource(workdir, f'{prefix}{name}', checkpoint)

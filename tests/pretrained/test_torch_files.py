@@ -20,7 +20,7 @@ FORMATS = ('zip', 'stream')
 
 
 @pytest.mark.parametrize('kind', FORMATS)
-def test_reads_what_pytorch_wrote(kind):
+def test_files_of_pytorch_are_read(kind):
   loaded = load(str(FIXTURES / f'checkpoint_{kind}.pth.tar'), 'gelu')
   assert loaded.fields == {
     'width': 4,
@@ -38,7 +38,7 @@ def test_reads_what_pytorch_wrote(kind):
 
 
 @pytest.mark.parametrize('kind', FORMATS)
-def test_a_file_that_is_cut_short(kind, tmp_path):
+def test_truncated_file_is_refused(kind, tmp_path):
   whole = (FIXTURES / f'checkpoint_{kind}.pth.tar').read_bytes()
   path = tmp_path / 'short.pth'
   for length in [0, 1, 3, 10, *range(20, len(whole), 977), len(whole) - 1]:
@@ -48,7 +48,7 @@ def test_a_file_that_is_cut_short(kind, tmp_path):
 
 
 @pytest.mark.parametrize('kind', FORMATS)
-def test_damaged_bytes_do_no_more_than_fail(kind, tmp_path):
+def test_damaged_bytes_raise_at_most_a_user_error(kind, tmp_path):
   whole = (FIXTURES / f'checkpoint_{kind}.pth.tar').read_bytes()
   rng = np.random.default_rng(0)
   path = tmp_path / 'damaged.pth'
@@ -126,7 +126,7 @@ WRITERS = (write_zip, write_stream)
 
 
 @pytest.mark.parametrize('write', WRITERS)
-def test_views_of_one_storage(write, tmp_path):
+def test_views_of_one_storage_are_read(write, tmp_path):
   numbers = np.arange(12, dtype=np.float64)
   storage = Storage('DoubleStorage', 'a', 12)
   path = tmp_path / 'views.pt'
@@ -156,7 +156,7 @@ def test_views_of_one_storage(write, tmp_path):
     assert not read[name].flags.writeable
 
 
-def test_bfloat16(tmp_path):
+def test_bfloat16_is_read(tmp_path):
   values = np.array([1.0, -2.5, 0.15625], np.float32)
   path = tmp_path / 'half.pt'
   write_zip(
@@ -182,7 +182,9 @@ def test_bfloat16(tmp_path):
     (0, (2**62, 2**62), (2**62, 1)),
   ],
 )
-def test_a_tensor_outside_its_storage(write, offset, shape, strides, tmp_path):
+def test_tensor_outside_its_storage_is_refused(
+  write, offset, shape, strides, tmp_path
+):
   path = tmp_path / 'outside.pt'
   storage = Storage('FloatStorage', '0', 12)
   write(
@@ -209,7 +211,7 @@ def test_a_tensor_outside_its_storage(write, offset, shape, strides, tmp_path):
     ('numpy.core.multiarray', 'scalar', ()),
   ],
 )
-def test_what_is_neither_tensor_nor_container_is_refused_by_name(
+def test_pickled_objects_other_than_tensors_are_refused_by_name(
   write, module, name, arguments, tmp_path, monkeypatch
 ):
   monkeypatch.chdir(tmp_path)
@@ -222,7 +224,7 @@ def test_what_is_neither_tensor_nor_container_is_refused_by_name(
   assert [file.name for file in tmp_path.iterdir()] == ['evil.pth']
 
 
-def test_what_a_pickle_does_to_a_class_does_not_outlive_it(tmp_path):
+def test_attributes_set_by_a_pickle_do_not_persist(tmp_path):
   path = tmp_path / 'changes.pth'
   # BUILD on the class, not on an instance: sets an attribute of it.
   pickle_bytes = (
@@ -236,7 +238,7 @@ def test_what_a_pickle_does_to_a_class_does_not_outlive_it(tmp_path):
   assert not hasattr(again.find_class('argparse', 'Namespace'), 'evil')
 
 
-def test_a_compressed_archive_is_refused(tmp_path):
+def test_compressed_archive_is_refused(tmp_path):
   path = tmp_path / 'bomb.pth'
   write_zip(path, {'a': [0] * 10**4}, compression=zipfile.ZIP_DEFLATED)
   with pytest.raises(UserError, match='is compressed, which PyTorch does not'):
@@ -252,7 +254,7 @@ def test_a_compressed_archive_is_refused(tmp_path):
     ({'model': 'resnet'}, 'holds a str, not weights by name'),
   ],
 )
-def test_a_file_without_weights(saved, message, tmp_path):
+def test_file_without_weights_is_refused(saved, message, tmp_path):
   path = tmp_path / 'other.pth'
   write_zip(path, saved)
   with pytest.raises(UserError, match=message):

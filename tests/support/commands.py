@@ -1,7 +1,7 @@
-"""Runs commands as `python` would, in forks of a process that has imported JAX.
+"""Runs programs as `python` would, in forks of a process that has imported JAX.
 
 Each is a process of its own, with status and streams of its own, but starts in
-a tenth of a second.
+a tenth of a second. XLA optimizes less in them: see `forks.py`.
 """
 
 import os
@@ -14,27 +14,41 @@ import tempfile
 from collections.abc import Mapping
 
 import forks
+import jax
 
-_TIMEOUT = 300  # seconds
+STUCK_AFTER = 900  # seconds
 
 
 def run(
   arguments: list[str],
   environment: Mapping[str, str] = {},
   *,
+  directory: str | os.PathLike = forks.ROOT,
+  num_devices: int = 1,
   is_read: bool = True,
 ) -> subprocess.CompletedProcess:
-  """Runs `python train.py ...` or `python -m convmixer_jax NAME ...`.
+  """Runs `python train.py ...`, `python -m convmixer_jax ...`, `python -c ...`.
 
   Args:
-    arguments: the path of the program, or the name of the module; and its own.
-    environment: variables to set.
+    arguments: the path of the program, the name of the module, or `-c` and the
+      text of a program; and its own.
+    environment: variables to set, that JAX reads after it is imported.
+    directory: that it runs in.
+    num_devices: that the CPU pretends to be.
     is_read: whether anybody reads stdout; else it is a closed pipe.
   """
-  with tempfile.TemporaryDirectory() as directory:
-    streams = [os.path.join(directory, name) for name in ('out', 'err')]
+  with tempfile.TemporaryDirectory() as scratch:
+    streams = [os.path.join(scratch, name) for name in ('out', 'err')]
     process = forks.context().Process(
-      target=_run, args=(arguments, streams, environment, is_read)
+      target=_run,
+      args=(
+        list(map(str, arguments)),
+        streams,
+        environment,
+        directory,
+        num_devices,
+        is_read,
+      ),
     )
     process.start()
     process.join()
@@ -42,8 +56,14 @@ def run(
   return subprocess.CompletedProcess(arguments, process.exitcode, *texts)
 
 
-def _run(arguments, streams, environment, is_read):
-  signal.alarm(_TIMEOUT)
+def complaints(done: subprocess.CompletedProcess) -> list[str]:
+  """Returns the lines of stderr, without Orbax's that the machine is slow."""
+  lines = done.stderr.splitlines()
+  return [line for line in lines if 'Waiting for previous save' not in line]
+
+
+def _run(arguments, streams, environment, directory, num_devices, is_read):
+  signal.alarm(STUCK_AFTER)
   for number, path in enumerate(streams, start=1):
     os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
   if not is_read:
@@ -55,10 +75,16 @@ def _run(arguments, streams, environment, is_read):
     for number in (1, 2)
   )
   os.environ.update(environment)
-  os.chdir(forks.ROOT)
-  sys.path.insert(0, str(forks.ROOT))
+  os.chdir(directory)
+  jax.config.update('jax_num_cpu_devices', num_devices)
+  is_file = arguments[0].endswith('.py')
+  own = pathlib.Path(arguments[0]).resolve().parent if is_file else os.getcwd()
+  sys.path[:0] = [str(own), str(forks.ROOT)]
   sys.argv = list(arguments)
-  if arguments[0].endswith('.py'):
+  if arguments[0] == '-c':
+    sys.argv = ['-c', *arguments[2:]]
+    exec(arguments[1], {'__name__': '__main__'})
+  elif is_file:
     runpy.run_path(arguments[0], run_name='__main__')
   else:
     runpy.run_module(arguments[0], run_name='__main__', alter_sys=True)

@@ -28,9 +28,9 @@ time.sleep(600)
 
 @contextlib.contextmanager
 def create_session(directory: pathlib.Path) -> Iterator[Session]:
-  """Yields a session with ten minutes, on a CPU, for one tiny network."""
+  """Yields a session with hours, on a CPU, for one tiny network."""
   stages = 'correctness', 'depthwise', 'models', 'cifar10'
-  budget = Budget(600.0, dict.fromkeys(stages, 1))
+  budget = Budget(40_000.0, dict.fromkeys(stages, 1))
   with (
     contextlib.closing(Rows(directory / 'rows.jsonl', budget.used)) as rows,
     (directory / 'log.txt').open('wb') as log,
@@ -54,14 +54,24 @@ def create_session(directory: pathlib.Path) -> Iterator[Session]:
     )
 
 
+class Clock:
+  """Stands for `time` in a module, and can be put forward."""
+
+  def __init__(self):
+    self.ahead = 0.0
+
+  def monotonic(self) -> float:
+    return time.monotonic() + self.ahead
+
+
 def python(script: str) -> list[str]:
   """Returns the command that runs a script."""
   return [sys.executable, '-c', script]
 
 
 def wait_until_dead(pids: list[int]) -> None:
-  """Waits up to a minute until all processes have ended."""
-  deadline = time.monotonic() + 60
+  """Waits up to ten minutes until all processes have ended."""
+  deadline = time.monotonic() + 600
   while any(map(is_alive, pids)):
     assert time.monotonic() < deadline
     time.sleep(0.05)

@@ -23,7 +23,19 @@ _PRELOADED = [
   'convmixer_jax.training.loop',
   'pytest',
   'sklearn.datasets',
+  # All its data sets, as it imports them when it looks for one.
   'tensorflow_datasets',
+  *(
+    f'tensorflow_datasets.{package}'
+    for package in (
+      *('audio', 'd4rl', 'graphs', 'image', 'image_classification'),
+      *('nearest_neighbors', 'object_detection', 'question_answering'),
+      *('ranking', 'recommendation', 'rl_unplugged', 'rlds.datasets'),
+      *('robomimic', 'robotics', 'structured', 'summarization', 'text'),
+      *('text_simplification', 'time_series', 'translate', 'video'),
+      'vision_language',
+    )
+  ),
 ]
 _directories = []  # of what they compiled
 
@@ -34,7 +46,7 @@ def context() -> BaseContext:
   cache = tempfile.mkdtemp()
   _directories.append(cache)
   environment = {
-    'GLIBC_TUNABLES': '',  # a forked process cannot be started anew
+    'GLIBC_TUNABLES': '',  # a forked process cannot be re-executed
     'JAX_COMPILATION_CACHE_DIR': cache,
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_PLATFORMS': 'cpu',

@@ -2,6 +2,7 @@
 
 import atexit
 import importlib.metadata
+import itertools
 import os
 import runpy
 import socket
@@ -12,6 +13,7 @@ import forks
 import jax
 
 STUCK_AFTER = 900  # seconds
+_numbers = itertools.count()  # of jobs, for the names of their outputs
 
 
 def train(arguments, log, num_devices, versions, environment):
@@ -21,7 +23,7 @@ def train(arguments, log, num_devices, versions, environment):
     arguments: of the command.
     log: file that the output is added to.
     num_devices: that the CPU pretends to be.
-    versions: of packages, where they are not to be found as they are.
+    versions: of packages, in place of the installed ones.
     environment: variables to set.
   """
   file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -38,6 +40,17 @@ def train(arguments, log, num_devices, versions, environment):
     runpy.run_path('train.py', run_name='__main__')
   finally:
     atexit._run_exitfuncs()  # which multiprocessing leaves out
+
+
+def _reserve_port():
+  """Returns a socket that keeps a port from all but gRPC, which shares it."""
+  family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+  reserved = socket.socket(family)
+  reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+  if family == socket.AF_INET6:
+    reserved.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+  reserved.bind(('', 0))
+  return reserved
 
 
 class Job:
@@ -66,12 +79,12 @@ class Job:
     """
     self.workdir = workdir
     self.processes, self._logs = [], []
-    with socket.socket() as free:
-      free.bind(('localhost', 0))
-      port = free.getsockname()[1]
+    self._reserved, number = None, next(_numbers)
     for i in range(num_processes):
       arguments = [f'--workdir={workdir}', *flags]
       if num_processes > 1:
+        self._reserved = self._reserved or _reserve_port()
+        port = self._reserved.getsockname()[1]
         arguments += [
           f'--coordinator_address=localhost:{port}',
           f'--num_processes={num_processes}',
@@ -81,7 +94,7 @@ class Job:
       if i == num_processes - 1:
         arguments += flags_of_last
         versions |= versions_of_last
-      log = workdir.with_name(f'{workdir.name}.{port}.{i}.txt')
+      log = workdir.with_name(f'{workdir.name}.{number}.{i}.txt')
       process = forks.context().Process(
         target=train,
         args=(arguments, str(log), num_devices, versions, environment),
@@ -97,6 +110,8 @@ class Job:
       process.join(max(give_up - time.monotonic(), 0))
       process.kill()
       process.join()
+    if self._reserved:
+      self._reserved.close()
     return [process.exitcode for process in self.processes]
 
   def outputs(self):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from convmixer_jax.models import ConvMixer
 from convmixer_jax.models.architecture import Architecture, Field
+from convmixer_jax.models.layers import Gather
 
 WIDTH = {'width': Field(4, 'channels', minimum=1)}
 
@@ -99,6 +100,10 @@ class HalfParameters(Base):
     return dense(x).astype(jnp.float32)
 
 
+class WithGather(Base):
+  gather: Gather | None = None
+
+
 RAISES = Architecture(Raises, WIDTH)
 RAISES_IN_TRAINING = Architecture(RaisesInTraining, WIDTH)
 RAISES_WHEN_CREATED = Architecture(RaisesWhenCreated, WIDTH)
@@ -119,4 +124,7 @@ HALF_LOGITS = Architecture(HalfLogits, WIDTH)
 TWO_RESULTS = Architecture(TwoResults, WIDTH)
 COUNTS = Architecture(Counts, WIDTH)
 HALF_PARAMETERS = Architecture(HalfParameters, WIDTH)
+NO_GATHER = Architecture(Base, WIDTH, stacked=('blocks',))
+NO_STACK = Architecture(WithGather, WIDTH, stacked=('blocks',))
+UNEVEN_STACK = Architecture(WithGather, WIDTH, stacked=('head',))
 NO_HEAD = Architecture(Base, WIDTH, head='classifier')

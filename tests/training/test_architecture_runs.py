@@ -31,7 +31,7 @@ def run(request, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_resumes_bit_for_bit(run, tmp_path):
+def test_resumed_run_equals_uninterrupted_run_bit_for_bit(run, tmp_path):
   name, whole = run
   pieces = tmp_path / 'pieces'
   shutil.copytree(whole, pieces)
@@ -47,7 +47,7 @@ def test_resumes_bit_for_bit(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_is_evaluated_and_described(run):
+def test_run_is_loaded_and_has_a_model_card(run):
   name, directory = run
   network = load(f'{directory}@newest')
   assert type(network.model) is models.MODELS[name].module
@@ -64,7 +64,7 @@ def test_a_run_is_evaluated_and_described(run):
 
 
 @pytest.mark.slow
-def test_is_converted_and_starts_another_run_with_a_new_head(run, tmp_path):
+def test_converted_weights_start_another_run_with_a_new_head(run, tmp_path):
   name, directory = run
   file, again = tmp_path / 'x.safetensors', tmp_path / 'again'
   convert.convert(str(directory), str(file))
@@ -95,7 +95,7 @@ def test_is_converted_and_starts_another_run_with_a_new_head(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_weights_of_another_image_size_start_a_run(run):
+def test_weights_trained_at_another_image_size_start_a_run(run):
   name, directory = run
   config = config_of(name)
   config.init_from = str(directory)

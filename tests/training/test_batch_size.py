@@ -33,14 +33,16 @@ from convmixer_jax.training.batch_size import check_batch_size
     ),
   ],
 )
-def test_a_batch_that_does_not_divide_is_refused(changes, num_devices, message):
+def test_indivisible_batch_is_refused_with_the_nearest_sizes(
+  changes, num_devices, message
+):
   config = default.get_config()
   config.update_from_flattened_dict(changes)
   with pytest.raises(UserError, match=message):
     check_batch_size(config, num_devices)
 
 
-def test_a_batch_that_divides_passes():
+def test_divisible_batch_is_accepted():
   config = imagenet.get_config()
   check_batch_size(config, 10)
   config.accum_steps = 2

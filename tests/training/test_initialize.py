@@ -46,7 +46,7 @@ def assert_identical(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_weights_of_a_run(run):
+def test_weights_of_a_run_are_loaded_with_their_metadata(run):
   path, best, _ = run
   for source, step in ((path, best), (f'{path}/checkpoints/25', 25)):
     loaded = load(source)
@@ -71,7 +71,7 @@ def test_weights_of_a_run(run):
     load(f'{path}/checkpoints/2')
 
 
-def test_out_to_timm_and_back_to_a_run(run, tmp_path, capsys):
+def test_run_converted_to_timm_and_back_is_identical(run, tmp_path, capsys):
   path, _, state = run
   file, directory = tmp_path / 'weights.safetensors', tmp_path / 'again'
   convert.convert(path, str(file))
@@ -116,7 +116,9 @@ def test_published_values_are_written_where_weights_contain_none(
   assert again.class_names is None
 
 
-def test_a_run_starts_from_weights(run, config, tmp_path, capsys):
+def test_run_starts_from_weights_and_resumes_from_its_checkpoint(
+  run, config, tmp_path, capsys
+):
   path, best, state = run
   config.init_from = path
   config.learning_rate = 0.0
@@ -128,7 +130,7 @@ def test_a_run_starts_from_weights(run, config, tmp_path, capsys):
   now = read_state(tmp_path / 'run', 3)
   assert_identical(now['params'], state['params'])
 
-  # Once there is a checkpoint, it is what the run goes on from.
+  # Once there is a checkpoint, the run resumes from it.
   config.num_steps = 4
   with pytest.raises(UserError, match='another config: init_from'):
     config.init_from = '/gone'
@@ -138,7 +140,7 @@ def test_a_run_starts_from_weights(run, config, tmp_path, capsys):
   assert 'Starting from' not in capsys.readouterr().out
 
 
-def test_the_head_starts_from_random_numbers(run, config, capsys):
+def test_head_is_reinitialised_for_other_classes(run, config, capsys):
   config.init_from = run[0]
   assert 'head' in start_of(config)['params']
   assert 'head' not in start_of(config, num_classes=3)['params']
@@ -168,7 +170,7 @@ def test_the_head_starts_from_random_numbers(run, config, capsys):
     ({'init_from': '/nowhere'}, 'there is no file or directory /nowhere'),
   ],
 )
-def test_another_network_is_said_before_anything_is_written(
+def test_weights_of_another_network_are_refused_before_anything_is_written(
   run, config, tmp_path, changes, message
 ):
   config.init_from = run[0]
@@ -178,7 +180,7 @@ def test_another_network_is_said_before_anything_is_written(
   assert not (tmp_path / 'run').exists()
 
 
-def test_a_frozen_body_stays_as_it_was_bit_for_bit(run, config, tmp_path):
+def test_frozen_backbone_stays_unchanged_bit_for_bit(run, config, tmp_path):
   path, _, state = run
   config.init_from, config.new_head = path, True
   config.backbone_lr_scale, config.decay_all, config.accum_steps = 0.0, True, 2
@@ -190,7 +192,7 @@ def test_a_frozen_body_stays_as_it_was_bit_for_bit(run, config, tmp_path):
   assert np.abs(now['params']['head']['kernel']).max() > 0
 
 
-def test_a_slower_body_goes_on_bit_for_bit(run, config, tmp_path):
+def test_run_with_slower_backbone_resumes_bit_for_bit(run, config, tmp_path):
   config.init_from, config.backbone_lr_scale = run[0], 0.1
   config.num_steps, config.checkpoint_every_steps = 4, 2
   whole, pieces = tmp_path / 'whole', tmp_path / 'pieces'

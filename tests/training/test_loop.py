@@ -38,7 +38,7 @@ def train_until(step, monkeypatch, config, workdir):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_cut_off_ends_with_the_same_bits(
+def test_interrupted_run_ends_with_the_same_bits_and_files(
   config, tmp_path, monkeypatch
 ):
   whole, pieces = str(tmp_path / 'whole'), str(tmp_path / 'pieces')
@@ -105,34 +105,36 @@ def test_a_run_that_is_cut_off_ends_with_the_same_bits(
     loop.train_and_evaluate(config, whole)
 
 
-def test_a_relative_directory(config, tmp_path, monkeypatch):
+def test_relative_workdir_is_created_below_the_current_directory(
+  config, tmp_path, monkeypatch
+):
   monkeypatch.chdir(tmp_path)
   config.num_steps = 2
   loop.train_and_evaluate(config, 'runs/one')
   assert read_state(tmp_path / 'runs' / 'one', 2)['step'] == 2
 
 
-def test_a_directory_of_something_else_is_refused(config, tmp_path):
+def test_workdir_with_other_files_is_refused(config, tmp_path):
   (tmp_path / 'thesis.tex').write_text('important')
   with pytest.raises(UserError, match='is not empty and not a run directory'):
     loop.train_and_evaluate(config, str(tmp_path))
   assert [path.name for path in tmp_path.iterdir()] == ['thesis.tex']
 
 
-def test_a_config_of_something_else_is_refused(config, tmp_path):
+def test_workdir_with_a_foreign_config_is_refused(config, tmp_path):
   (tmp_path / 'config.json').write_text('[1, 2]')
   with pytest.raises(UserError, match=r'config\.json is not a config of a run'):
     loop.train_and_evaluate(config, str(tmp_path))
 
 
-def test_a_file_is_refused(config, tmp_path):
+def test_workdir_that_is_a_file_is_refused(config, tmp_path):
   path = tmp_path / 'file'
   path.write_text('')
   with pytest.raises(UserError, match=r'file is a file; give a directory'):
     loop.train_and_evaluate(config, str(path))
 
 
-def test_a_directory_that_cannot_be_written_to_is_refused(config):
+def test_unwritable_workdir_is_refused(config):
   with pytest.raises(UserError, match='workdir=/proc/run cannot be written to'):
     loop.train_and_evaluate(config, '/proc/run')
 
@@ -150,7 +152,7 @@ def test_a_directory_that_cannot_be_written_to_is_refused(config):
     ({'dataset.eval_split': 'x'}, "'digits' has no split 'x'"),
   ],
 )
-def test_what_is_wrong_is_said_before_anything_is_written(
+def test_invalid_config_is_refused_before_anything_is_written(
   config, tmp_path, changes, message
 ):
   config.update_from_flattened_dict(changes)

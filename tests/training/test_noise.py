@@ -17,7 +17,7 @@ def values():
   return np.asarray(draw(jax.random.key(0), SHAPE), np.float64)
 
 
-def test_is_normal(values):
+def test_noise_is_normal(values):
   assert stats.kstest(values.ravel(), stats.norm.cdf).pvalue > 1e-3
   count = values.size
   assert abs(values.mean()) < 4 / np.sqrt(count)
@@ -26,7 +26,7 @@ def test_is_normal(values):
   assert 4 < np.abs(values).max() < 6
 
 
-def test_each_image_is_normal(values):
+def test_noise_of_each_image_is_normal(values):
   pvalues = [stats.kstest(v.ravel(), stats.norm.cdf).pvalue for v in values]
   assert stats.kstest(pvalues, stats.uniform.cdf).pvalue > 1e-3
 
@@ -44,13 +44,13 @@ def test_neighbours_are_independent(values, axis, transform):
       assert correlation.pvalue > 1e-3
 
 
-def test_another_key_draws_other_numbers(values):
+def test_another_key_draws_independent_numbers(values):
   others = noise.normal_noise(jax.random.key(1), SHAPE)
   correlation = stats.pearsonr(values.ravel(), np.asarray(others).ravel())
   assert correlation.pvalue > 1e-3
 
 
-def test_the_quantile_is_the_normal_distributions():
+def test_quantile_equals_scipys():
   odd = np.r_[np.arange(1, 2**23, 997), 2**23 - 1]
   u = np.concatenate([-odd, odd]) / 2**23
   expected = stats.norm.ppf((1 + u) / 2)

@@ -65,7 +65,7 @@ def create(config, wrong):
   model = Poisoned(**config.model, num_classes=NUM_CLASSES, wrong=wrong)
   schedule = optimizer_lib.create_schedule(config, 5, 10)
   optimizer = optimizer_lib.create_optimizer(config, schedule)
-  state = steps.create_state(model, optimizer, config)
+  state = jax.jit(lambda: steps.create_state(model, optimizer, config))()
   step = steps.make_train_step(model, optimizer, schedule, config)
   return state, jax.jit(step)
 
@@ -88,7 +88,7 @@ def assert_finite(tree):
 
 
 @pytest.mark.parametrize('wrong', ['loss', 'gradient', 'statistics'])
-def test_only_the_step_goes_on(small, wrong):
+def test_nonfinite_step_changes_only_the_step_counter(small, wrong):
   state, train_step = create(small, wrong)
   before, metrics = train_step(state, batch_of(0))
   assert metrics.skipped_steps.total == 0
@@ -120,7 +120,7 @@ def test_statistics_can_overflow_where_the_logits_do_not(small):
   assert np.any(np.isinf(updated['batch_stats']['patch_bn']['var']))
 
 
-def test_one_part_of_an_accumulated_batch_suffices(small):
+def test_one_nonfinite_microbatch_skips_the_step(small):
   small.accum_steps = 2
   state, train_step = create(small, 'loss')
   after, metrics = train_step(state, batch_of(0, white=True))
@@ -128,7 +128,7 @@ def test_one_part_of_an_accumulated_batch_suffices(small):
   assert_equal(after, state.replace(step=state.step + 1))
 
 
-def test_the_learning_rate_follows_the_step(small):
+def test_learning_rate_follows_the_step_over_skipped_steps(small):
   small.weight_decay = 0.0
   state, train_step = create(small, 'loss')
   skipped, _ = train_step(state, batch_of(0, white=True))
@@ -178,7 +178,7 @@ def checkpoints(config, directory):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_past_skipped_steps(run, small, tmp_path):
+def test_run_continues_after_skipped_steps(run, small, tmp_path):
   small.max_nonfinite = 3
   assert_finite(run({3, 4, 6, 7}))
   rows = read_table(epath.Path(tmp_path / 'run' / 'metrics.csv'))
@@ -194,7 +194,9 @@ def test_a_run_goes_on_past_skipped_steps(run, small, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('white', [{4, 5, 6, 7, 8}, {2, 6, 7, 8}])
-def test_too_many_in_a_row_stop_the_run(run, small, tmp_path, white):
+def test_too_many_skipped_steps_in_a_row_stop_the_run(
+  run, small, tmp_path, white
+):
   small.max_nonfinite = 3
   small.checkpoint_every_steps = 2
   with pytest.raises(UserError) as caught:
@@ -211,7 +213,7 @@ def test_too_many_in_a_row_stop_the_run(run, small, tmp_path, white):
 
 
 @pytest.mark.slow
-def test_steps_in_a_row_are_counted_over_a_restart(run, small):
+def test_skipped_steps_in_a_row_are_counted_over_a_restart(run, small):
   small.max_nonfinite, small.num_steps = 3, 5
   run({4, 5})
   small.num_steps = 8
@@ -220,7 +222,7 @@ def test_steps_in_a_row_are_counted_over_a_restart(run, small):
 
 
 @pytest.mark.slow
-def test_says_so_when_there_is_no_checkpoint_yet(run, small):
+def test_error_without_a_checkpoint_says_so(run, small):
   small.max_nonfinite = 2
   small.checkpoint_every_steps = 100
   with pytest.raises(UserError, match='was not yet written'):

@@ -13,7 +13,7 @@ from convmixer_jax.training.optimizer import (
 )
 
 
-def test_triangular_schedule(config):
+def test_triangular_schedule_equals_that_of_the_authors(config):
   config.learning_rate, config.num_epochs = 0.01, 7
   schedule = create_schedule(config, 10, 70)
   # The authors': interp(t, [0, E*2//5, E*4//5, E], [0, lr, lr/20, 0]).
@@ -27,7 +27,7 @@ def test_triangular_schedule(config):
 @pytest.mark.parametrize(
   'length', [{'num_steps': 50}, {'num_epochs': 2, 'num_steps': 0}]
 )
-def test_triangular_schedule_where_epochs_are_too_long(config, length):
+def test_triangular_schedule_is_scaled_to_short_runs(config, length):
   config.learning_rate = 0.01
   config.update(length)
   schedule = create_schedule(config, 25, 50)
@@ -37,7 +37,7 @@ def test_triangular_schedule_where_epochs_are_too_long(config, length):
 
 
 @pytest.mark.parametrize('warmup_epochs', [0, 2])
-def test_cosine_and_constant(config, warmup_epochs):
+def test_cosine_and_constant_schedules_with_warmup(config, warmup_epochs):
   config.learning_rate, config.warmup_epochs = 0.1, warmup_epochs
   warmup, total = 10 * warmup_epochs, 100
   steps = np.arange(total)
@@ -55,7 +55,7 @@ def test_cosine_and_constant(config, warmup_epochs):
 
 @pytest.mark.parametrize('decay_all', [False, True])
 @pytest.mark.parametrize('clip_norm', [0.0, 1.0])
-def test_adamw(config, decay_all, clip_norm):
+def test_adamw_equals_pytorchs_formula(config, decay_all, clip_norm):
   """Against AdamW as PyTorch defines it, in float64."""
   config.decay_all, config.clip_norm, config.weight_decay = (
     decay_all,
@@ -93,7 +93,7 @@ def test_adamw(config, decay_all, clip_norm):
     np.testing.assert_allclose(ours['layer'][k], value, rtol=2e-5, atol=1e-6)
 
 
-def test_decay_is_for_kernels_only():
+def test_weight_decay_applies_to_kernels_only():
   params = {'head': {'kernel': 0, 'bias': 0}, 'bn': {'scale': 0, 'bias': 0}}
   assert decay_mask(params) == {
     'head': {'kernel': True, 'bias': False},
@@ -101,7 +101,7 @@ def test_decay_is_for_kernels_only():
   }
 
 
-def test_the_backbone_has_its_own_learning_rate(config):
+def test_backbone_has_its_own_learning_rate(config):
   config.clip_norm, config.weight_decay = 0.0, 0.1
   params = {
     'blocks': {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)},

@@ -17,7 +17,7 @@ def batch():
   }
 
 
-def test_normalize(config, batch):
+def test_normalize_equals_numpy(config, batch):
   config.dataset.mean, config.dataset.std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
   expected = (batch['image'] / 255 - [0.1, 0.2, 0.3]) / [0.4, 0.5, 0.6]
   np.testing.assert_allclose(
@@ -25,7 +25,9 @@ def test_normalize(config, batch):
   )
 
 
-def test_everything_off_is_normalised_pixels_and_one_hot_labels(config, batch):
+def test_without_augmentation_pixels_are_normalised_and_labels_one_hot(
+  config, batch
+):
   config.mixup.mixup_alpha = config.mixup.cutmix_alpha = 0.0
   config.erasing.probability = config.label_smoothing = 0.0
   images, targets = preprocess.preprocess_train(
@@ -48,7 +50,7 @@ def mix(config, batch, seed):
 
 
 @pytest.mark.parametrize('group_size', [4, 8, 0])
-def test_mixup(config, batch, group_size):
+def test_mixup_blends_each_group_with_its_reverse(config, batch, group_size):
   config.mixup.mixup_alpha, config.mixup.cutmix_alpha = 0.8, 0.0
   config.mixup.group_size = group_size
   images, targets = mix(config, batch, 0)
@@ -71,7 +73,7 @@ def test_mixup(config, batch, group_size):
   assert len(shares) == 16 // size
 
 
-def test_cutmix(config, batch):
+def test_cutmix_pastes_one_box_in_each_group(config, batch):
   config.mixup.mixup_alpha, config.mixup.cutmix_alpha = 0.0, 1.0
   config.mixup.group_size = 8
   areas = []
@@ -128,7 +130,7 @@ def test_erasing_fills_boxes_with_noise(config):
   assert abs(noise.mean()) < 0.02 and abs(noise.std() - 1) < 0.02
 
 
-def test_erasing_never_or_always(config):
+def test_erasing_with_probability_1_changes_every_image(config):
   images = jnp.zeros((64, 16, 16, 3))
   config.erasing.probability = 1.0
   assert np.any(erase(config, images, 0) != 0, axis=(1, 2, 3)).all()

@@ -1,5 +1,6 @@
 """Mixing and erasing against timm: its results for its draws, and its laws."""
 
+import functools
 import pathlib
 
 import jax
@@ -12,8 +13,18 @@ from configs import default
 from convmixer_jax.training import preprocess
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures' / 'timm_mixing.npz'
-UNLIKELY = 1e-3  # the seeds are fixed, so a test that passes goes on to pass
+UNLIKELY = 1e-3  # seeds are fixed: a test that passes once always passes
 BACKGROUND = 100.0
+
+
+def mix(images, targets, mixup):
+  draw = jax.jit(functools.partial(preprocess.mixup_cutmix, config=mixup))
+  return draw(images, targets, jax.random.key(0))
+
+
+def erase(images, erasing):
+  draw = jax.jit(functools.partial(preprocess.erase, config=erasing))
+  return draw(images, jax.random.key(0))
 
 
 @pytest.fixture(scope='module')
@@ -36,7 +47,7 @@ def erasing():
   return config
 
 
-def test_mixes_as_timm_does_with_its_draws(timm):
+def test_mixed_images_equal_timms_for_its_draws(timm):
   num_groups = len(timm['share'])
   assert 0 < timm['use_cutmix'].sum() < num_groups
   labels = jax.nn.one_hot(timm['labels'], 10) * 0.9 + 0.01
@@ -62,7 +73,7 @@ def test_mixes_as_timm_does_with_its_draws(timm):
 
 
 @pytest.mark.parametrize('size', [(224, 224), (32, 32), (40, 9)])
-def test_erases_a_box_of_timms_sides_for_its_draws(timm, size):
+def test_erased_boxes_have_timms_sides_for_its_draws(timm, size):
   height, width = size
   draws = timm[f'erasing_draws_{height}x{width}']
   boxes = timm[f'erasing_boxes_{height}x{width}']
@@ -75,9 +86,7 @@ def shares_of(alpha, mixup):
   num_groups = 4000
   targets = jnp.tile(jnp.eye(2), (num_groups, 1))
   images = jnp.zeros((2 * num_groups, 1, 1, 3))
-  _, targets = preprocess.mixup_cutmix(
-    images, targets, jax.random.key(0), mixup
-  )
+  _, targets = mix(images, targets, mixup)
   np.testing.assert_array_equal(targets[::2, 0], targets[1::2, 1])
   return np.asarray(targets[::2, 0])
 
@@ -96,9 +105,7 @@ def test_cutmixs_boxes_have_timms_distribution(mixup):
   num_groups, (height, width) = 2000, (20, 16)
   targets = jnp.tile(jnp.eye(2), (num_groups, 1))
   images = jnp.zeros((num_groups, 2, height, width, 3)).at[:, 1].set(255.0)
-  images, targets = preprocess.mixup_cutmix(
-    images.reshape(-1, height, width, 3), targets, jax.random.key(0), mixup
-  )
+  images, targets = mix(images.reshape(-1, height, width, 3), targets, mixup)
   boxes = np.asarray(images[::2, :, :, 0] == 255)
   np.testing.assert_allclose(targets[::2, 0], 1 - boxes.mean((1, 2)), atol=1e-6)
 
@@ -115,14 +122,13 @@ def test_cutmixs_boxes_have_timms_distribution(mixup):
     assert stats.ks_2samp(ours, theirs).pvalue > UNLIKELY
 
 
-def test_chooses_between_mixup_and_cutmix(mixup):
+def test_mixup_or_cutmix_is_chosen_with_the_switch_probability(mixup):
   mixup.switch_probability = 0.3
   num_groups = 2000
   images = jnp.zeros((num_groups, 2, 4, 4, 3)).at[:, 1].set(255.0)
-  images, _ = preprocess.mixup_cutmix(
+  images, _ = mix(
     images.reshape(-1, 4, 4, 3),
     jnp.zeros((2 * num_groups, 2)),
-    jax.random.key(0),
     mixup,
   )
   # Mixup changes all pixels alike, CutMix by all or nothing; lambda may round
@@ -150,7 +156,7 @@ def boxes_of(images):
 
 def test_erasings_boxes_have_timms_distribution(timm, erasing):
   images = jnp.full((4000, 32, 32, 3), BACKGROUND)
-  images = preprocess.erase(images, jax.random.key(0), erasing)
+  images = erase(images, erasing)
   ours, theirs = boxes_of(images), timm['erasing_law_32x32']
   for i in range(4):
     assert stats.ks_2samp(ours[:, i], theirs[:, i]).pvalue > UNLIKELY
@@ -158,9 +164,9 @@ def test_erasings_boxes_have_timms_distribution(timm, erasing):
   assert stats.ks_2samp(*areas).pvalue > UNLIKELY
 
 
-def test_erases_the_share_of_images_that_is_asked_for(erasing):
+def test_erasing_happens_with_its_probability(erasing):
   erasing.probability = 0.25
   images = jnp.full((4000, 8, 8, 3), BACKGROUND)
-  images = preprocess.erase(images, jax.random.key(0), erasing)
+  images = erase(images, erasing)
   share = np.mean(np.any(np.asarray(images) != BACKGROUND, axis=(1, 2, 3)))
   assert abs(share - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)

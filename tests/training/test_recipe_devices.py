@@ -5,13 +5,11 @@ devices must be set before JAX starts.
 """
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
+import commands
 import numpy as np
 import pytest
+import recipe_process
 from recipe_process import DEPTH
 
 pytestmark = pytest.mark.slow
@@ -27,30 +25,11 @@ _METRICS = 2  # loss and accuracy
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
   directory = tmp_path_factory.mktemp('recipe')
-  tests = pathlib.Path(__file__).parents[1]
-  runs = {}
-  for num_devices in (1, 8):
-    environment = os.environ | {
-      'PYTHONPATH': str(tests.parent),
-      'JAX_PLATFORMS': 'cpu',
-      # Most of the time goes into compiling what runs for milliseconds.
-      'XLA_FLAGS': (
-        f'--xla_force_host_platform_device_count={num_devices} '
-        '--xla_backend_optimization_level=0'
-      ),
-    }
-    out = directory / f'{num_devices}.npz'
-    process = subprocess.Popen(
-      [sys.executable, tests / 'support' / 'recipe_process.py', out],
-      env=environment,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    runs[num_devices] = out, process
   arrays = {}
-  for num_devices, (out, process) in runs.items():
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+  for num_devices in (1, 8):
+    out = directory / f'{num_devices}.npz'
+    done = commands.run([recipe_process.__file__, out], num_devices=num_devices)
+    assert done.returncode == 0, done.stderr
     arrays[num_devices] = dict(np.load(out))
   return arrays
 
@@ -62,12 +41,12 @@ def found(results):
   return found
 
 
-def test_preprocessing_is_the_same_on_any_number_of_devices(results):
+def test_preprocessing_is_identical_on_any_number_of_devices(results):
   np.testing.assert_array_equal(results[8]['images'], results[1]['images'])
   np.testing.assert_array_equal(results[8]['targets'], results[1]['targets'])
 
 
-def test_groups_are_normalised_alike_on_any_number_of_devices(results):
+def test_training_is_equal_on_any_number_of_devices(results):
   names = results[1].keys() - {'found', 'images', 'targets'}
   assert any('batch_stats' in name or 'var' in name for name in names)
   for name in names:
@@ -76,13 +55,13 @@ def test_groups_are_normalised_alike_on_any_number_of_devices(results):
     )
 
 
-def test_preprocessing_communicates_nothing(found):
+def test_preprocessing_has_no_collectives(found):
   assert found['preprocess'] == []
   assert found['preprocess_straddling'] != []  # so the search finds something
 
 
 @pytest.mark.parametrize('depthwise', ['shift', 'xla'])
-def test_a_step_reduces_gradients_metrics_and_running_statistics(
+def test_step_reduces_gradients_metrics_and_running_statistics(
   found, depthwise
 ):
   operations, dtypes, _ = zip(*found[depthwise], strict=True)
@@ -96,7 +75,7 @@ def test_norms_over_the_whole_batch_reduce_forward_and_backward(found):
 
 
 @pytest.mark.parametrize('depthwise', ['shift', 'xla'])
-def test_a_step_in_bfloat16_reduces_in_float32(found, depthwise):
+def test_step_in_bfloat16_reduces_in_float32(found, depthwise):
   for _, dtypes, widened in found[depthwise]:
     assert set(dtypes) == {'f32'}
     assert not widened

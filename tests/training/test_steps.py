@@ -32,7 +32,7 @@ def make(config, optimizer=None):
   model = create_model(config.model, 10, config.dtype)
   schedule = optax.constant_schedule(0.1)
   optimizer = optimizer or optax.sgd(schedule)
-  state = steps.create_state(model, optimizer, config)
+  state = jax.jit(lambda: steps.create_state(model, optimizer, config))()
   step = steps.make_train_step(model, optimizer, schedule, config)
   return model, state, jax.jit(step)
 
@@ -41,7 +41,7 @@ def assert_trees_close(a, b, **tolerance):
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
-def test_one_step_is_gradient_descent_on_the_smoothed_loss(config, batch):
+def test_step_is_gradient_descent_on_the_smoothed_loss(config, batch):
   model, state, train_step = make(config)
   new_state, metrics = train_step(state, batch)
 
@@ -76,7 +76,9 @@ def test_one_step_is_gradient_descent_on_the_smoothed_loss(config, batch):
   np.testing.assert_allclose(values['learning_rate'], 0.1, rtol=1e-6)
 
 
-def test_accumulation_equals_the_large_batch_up_to_bn(config, batch):
+def test_accumulation_equals_the_large_batch_with_groups_of_batch_norm(
+  config, batch
+):
   """With BatchNorm over the same images, the same gradient; exactly then.
 
   Part a of A is rows a, a + A, ...: groups of 4 BatchNorm over 16 rows in the
@@ -97,7 +99,7 @@ def test_accumulation_equals_the_large_batch_up_to_bn(config, batch):
     )
 
 
-def test_the_augmentation_of_a_step_follows_from_seed_and_step(config, batch):
+def test_augmentation_is_determined_by_seed_and_step(config, batch):
   config.mixup.mixup_alpha = 0.5
   _, state, train_step = make(config)
 
@@ -112,7 +114,7 @@ def test_the_augmentation_of_a_step_follows_from_seed_and_step(config, batch):
   assert loss(state) != loss(later)
 
 
-def test_evaluation_counts_what_the_mask_leaves(config, batch):
+def test_evaluation_counts_only_unmasked_images(config, batch):
   model, state, _ = make(config)
   eval_step = jax.jit(steps.make_eval_step(model, config))
   mask = np.float32(np.arange(16) < 11)
@@ -143,7 +145,7 @@ def test_evaluation_counts_what_the_mask_leaves(config, batch):
   )
 
 
-def test_a_network_of_nan_is_not_taken_for_a_good_one(config, batch):
+def test_nan_network_is_never_best(config, batch):
   model, state, _ = make(config)
   params = jax.tree.map(lambda p: p * np.nan, state.params)
   eval_step = jax.jit(steps.make_eval_step(model, config))

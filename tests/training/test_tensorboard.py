@@ -45,7 +45,7 @@ def test_scalars_equal_metrics_csv(events, trained_run):
   assert found == expected
 
 
-def test_config_is_there_as_text(events, trained_run):
+def test_config_is_written_as_text(events, trained_run):
   (tag,) = (tag for tag in events.Tags()['tensors'] if tag.startswith('config'))
   (event,) = events.Tensors(tag)
   (text,) = event.tensor_proto.string_val
@@ -55,7 +55,7 @@ def test_config_is_there_as_text(events, trained_run):
   assert json.loads(text) == written
 
 
-def test_config_is_there_as_hyperparameters(trained_run):
+def test_config_is_written_as_hyperparameters(trained_run):
   multiplexer = plugin_event_multiplexer.EventMultiplexer()
   multiplexer.AddRun(str(trained_run)).Reload()
   found = {}
@@ -94,7 +94,7 @@ def test_resumed_run_hides_later_events_of_the_earlier_start(tmp_path):
   np.testing.assert_allclose(values, [0.1, 0.2, 2.3, 2.4], rtol=1e-6)
 
 
-def test_image_is_stored_without_loss(tmp_path):
+def test_image_is_stored_losslessly(tmp_path):
   shape = (5, 7, 3)
   image = np.asarray(jax.random.bits(jax.random.key(0), shape, 'uint8'))
   writer = TensorBoardWriter(epath.Path(tmp_path), 0)
@@ -120,7 +120,7 @@ def test_events_in_a_bucket_continue_in_another_file(tmp_path, monkeypatch):
   assert contents == [b''.join(records[i : i + 2]) for i in (0, 2, 4)]
 
 
-def test_events_outlast_failed_uploads(tmp_path, monkeypatch):
+def test_events_are_kept_over_failed_uploads(tmp_path, monkeypatch):
   def open_file(path):
     return tensorboard._BucketFile(path.removeprefix('run:'))
 

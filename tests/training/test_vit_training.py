@@ -14,7 +14,7 @@ from convmixer_jax.models import ViT, create_model, layers, model_config
 from convmixer_jax.training import optimizer, steps
 
 
-def test_initialisation_is_the_published_one():
+def test_initialisation_has_the_published_distribution():
   model = create_model(model_config('vit', width=256, heads=4, depth=2), 100)
   variables = model.init(
     jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False
@@ -41,7 +41,7 @@ def test_initialisation_is_the_published_one():
   assert 0 < np.abs(params['class_token']).max() < 1e-5
 
 
-def test_drop_path_is_linear_over_depth_and_follows_from_the_key():
+def test_drop_path_grows_linearly_over_depth_and_is_determined_by_the_key():
   fields = {'width': 24, 'depth': 3, 'patch_size': 8, 'heads': 3}
   model = ViT(**fields, num_classes=5, drop_path=0.75)
   images = jax.random.normal(jax.random.key(1), (64, 32, 32, 3))
@@ -80,7 +80,7 @@ def test_drop_path_keeps_the_mean():
   assert np.mean(y) == pytest.approx(1, abs=0.05)
 
 
-def test_each_step_drops_other_paths_and_a_repeated_one_the_same():
+def test_drop_path_differs_between_steps_and_repeats_with_the_step():
   config = digits.get_config()
   config.model = model_config('vit', width=8, depth=2, heads=2, drop_path=0.5)
   config.learning_rate, config.accum_steps = 0.0, 2
@@ -88,7 +88,7 @@ def test_each_step_drops_other_paths_and_a_repeated_one_the_same():
   model = create_model(config.model, 10)
   schedule = optimizer.create_schedule(config, 10, 10)
   adamw = optimizer.create_optimizer(config, schedule)
-  state = steps.create_state(model, adamw, config)
+  state = jax.jit(lambda: steps.create_state(model, adamw, config))()
   step = jax.jit(steps.make_train_step(model, adamw, schedule, config))
   images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), np.uint8)
   labels = np.arange(16) % 10
@@ -105,7 +105,7 @@ def test_each_step_drops_other_paths_and_a_repeated_one_the_same():
 
 
 @pytest.mark.slow
-def test_a_step_is_the_same_on_any_devices_and_reduces_in_float32():
+def test_step_is_equal_on_any_devices_and_reduces_in_float32():
   code = """
 import sys
 import jax, numpy as np

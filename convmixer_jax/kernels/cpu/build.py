@@ -64,8 +64,9 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
     library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
       fresh = pathlib.Path(scratch) / library.name
-      include = f'-I{jax.ffi.include_dir()}'
-      _run([*compiler, *flags, include, str(sources[0]), '-o', str(fresh)])
+      # As of a system, whose headers the compiler does not warn of.
+      include = '-isystem', jax.ffi.include_dir()
+      _run([*compiler, *flags, *include, str(sources[0]), '-o', str(fresh)])
       fresh.replace(library)
   return library
 

@@ -16,6 +16,7 @@ from convmixer_jax.models.convmixer.variants import VARIANTS
 CONVMIXER = Architecture(
   module=ConvMixer,
   fields=FIELDS,
+  stacked=('blocks',),
   variants=VARIANTS,
   state_dict=StateDictMap(
     matches=state_dict.matches,

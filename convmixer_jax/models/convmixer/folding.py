@@ -128,6 +128,8 @@ def apply_folded(
   linear = partial(kernels.linear, backend=backend)
 
   def mix_and_multiply(product, block):
+    if model.gather is not None:
+      block = model.gather(block)
     y = kernels.fused_mixer(
       *product,
       block['depthwise_kernel'],

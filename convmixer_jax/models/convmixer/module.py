@@ -18,7 +18,12 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.models.architecture import check_fields
 from convmixer_jax.models.batch_norm import ActivationBatchNorm
 from convmixer_jax.models.convmixer.fields import FIELDS
-from convmixer_jax.models.layers import to_patches, uniform_init
+from convmixer_jax.models.layers import (
+  Gather,
+  create_block,
+  to_patches,
+  uniform_init,
+)
 
 
 class PatchEmbedding(nn.Module):
@@ -152,6 +157,7 @@ class ConvMixer(nn.Module):
     scan: compile one block and loop over it, instead of `depth` copies.
     remat: recompute the blocks' activations in the backward pass, to save
       memory.
+    gather: function that the parameters of each block pass before use, or None.
 
   Raises:
     UserError: a field is out of range (on construction), or an image is smaller
@@ -169,6 +175,7 @@ class ConvMixer(nn.Module):
   bn_group_size: int = 0
   scan: bool = False
   remat: bool = False
+  gather: Gather | None = None
 
   def __post_init__(self):
     check_fields(FIELDS, self)
@@ -205,14 +212,16 @@ class ConvMixer(nn.Module):
       name='patch_bn',
     )(x, bias, train=train)
 
-    block = MixerBlock
-    if self.remat or self.scan:
+    policy = None
+    if self.remat or self.scan or self.gather is not None:
       # If unrolled, XLA finds what is cheap to compute again; a loop saves what
-      # autodiff decides.
+      # autodiff decides, and so do blocks that gather their parameters.
       policy = jax.checkpoint_policies.save_only_these_names(
         *([] if self.remat else [kernels.SAVED_ACTIVATION])
       )
-      block = nn.remat(MixerBlock, prevent_cse=False, policy=policy)
+    block = create_block(
+      MixerBlock, gather=self.gather, policy=policy, scan=self.scan
+    )
     blocks = nn.scan(
       block,
       variable_axes={'params': 0, 'batch_stats': 0, 'intermediates': 0},

@@ -1,0 +1,128 @@
+"""Bad data sets, and what each must be refused with."""
+
+import tiny_sets
+from bad_input import TINY, Case, data, deep_png, train
+from tiny_archives import jpeg
+
+DATA = [
+  data(
+    'no images',
+    "'tiny' has no images in split 'train'; choose another",
+    records=[],
+  ),
+  data(
+    'an empty slice',
+    "'tiny' has no images in split 'train[:0]'; choose another",
+    flags=['--config.dataset.train_split=train[:0]'],
+  ),
+  data(
+    'a slice that ends before it begins',
+    "'tiny' has no images in split 'train[5:3]'; choose another",
+    flags=['--config.dataset.train_split=train[5:3]'],
+  ),
+  data(
+    'no such split',
+    "'tiny' has no split 'test'; its splits are train, and slices of them "
+    "such as 'train[:10%]'",
+    flags=['--config.dataset.train_split=test'],
+  ),
+  data(
+    'fewer images than a batch',
+    'config.batch_size = 16 is more than the 8 training images; choose a '
+    'smaller batch',
+    flags=['--config.batch_size=16'],
+  ),
+  Case(
+    'no such set',
+    train(*TINY),
+    "'tiny' is neither digits nor a TFDS data set; "
+    'https://www.tensorflow.org/datasets/catalog lists them',
+  ),
+  data(
+    'no labels',
+    "config.dataset.name = 'tiny' has the features image, but image and "
+    'label are required; choose a data set of images with labels',
+    label=None,
+  ),
+  data(
+    'labels that are numbers',
+    "config.dataset.name = 'tiny': its feature label does not define "
+    "classes; choose a data set with TFDS's ClassLabel",
+    label=tiny_sets.tensor_feature('int64'),
+  ),
+  data(
+    'images that are numbers',
+    "config.dataset.name = 'tiny' has a feature image of type Tensor, not "
+    'Image, but images of uint8 with 1 or 3 channels are required; '
+    'convert them, or choose another data set',
+    image=tiny_sets.tensor_feature('float32', 8, 8, 3),
+  ),
+  data(
+    '16-bit images',
+    "config.dataset.name = 'tiny' has images of uint16, but images of "
+    'uint8 with 1 or 3 channels are required; convert them, or choose '
+    'another data set',
+    image=tiny_sets.image_feature('uint16'),
+  ),
+  data(
+    '4 channels',
+    "config.dataset.name = 'tiny' has images of 4 channels, but images of "
+    'uint8 with 1 or 3 channels are required; convert them, or choose '
+    'another data set',
+    image=tiny_sets.image_feature(channels=4),
+  ),
+  data(
+    'one 16-bit image',
+    "cannot decode image 5 of tiny train: mode 'I;16', grey with more "
+    'than 8 bits (...); replace the file or leave it out of the '
+    'data set',
+    tiny_sets.examples(changed={5: (deep_png(), 1)}),
+  ),
+  data(
+    'an image of one pixel',
+    'image 5 of tiny train is 1 x 1 pixels, which is too small; replace '
+    'it or leave it out of the data set',
+    tiny_sets.examples(
+      changed={5: (tiny_sets.encode(tiny_sets.noise(shape=(1, 1, 3))), 1)}
+    ),
+  ),
+  data(
+    'a truncated JPEG',
+    'cannot decode image 5 of tiny train: Truncated File Read (...); '
+    'replace the file or leave it out of the data set',
+    tiny_sets.examples(changed={5: (jpeg()[:-30], 1)}),
+  ),
+  data(
+    'an empty image',
+    'cannot decode image 5 of tiny train: not an image that Pillow knows '
+    '(0 bytes); replace the file or leave it out of the data set',
+    tiny_sets.examples(changed={5: (b'', 1)}),
+  ),
+  data(
+    'a label above the classes',
+    'the label of image 7 of tiny train is 3, not from 0 to 2; fix it, '
+    'leave the image out, or choose another split',
+    tiny_sets.examples(changed={7: (tiny_sets.encode(tiny_sets.noise()), 3)}),
+  ),
+  data(
+    'a label that is missing',
+    'the label of image 7 of tiny train is -1, not from 0 to 2; fix it, '
+    'leave the image out, or choose another split',
+    tiny_sets.examples(changed={7: (tiny_sets.encode(tiny_sets.noise()), -1)}),
+  ),
+  data(
+    'a file of records that is cut short',
+    'cannot read record 0 of tiny train (...); prepare the data set again',
+    cut=tiny_sets.RECORDS,
+  ),
+  data(
+    'a description that is cut short',
+    "'tiny' cannot be opened (...); fix it, or prepare it again",
+    cut='dataset_info.json',
+  ),
+  data(
+    'features that are cut short',
+    "'tiny' cannot be opened (...); fix it, or prepare it again",
+    cut='features.json',
+  ),
+]
