@@ -117,10 +117,10 @@ def to_timm(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
   }
 
 
-def recognise(
+def infer_fields(
   tensors: Mapping[str, np.ndarray], source: str
 ) -> tuple[dict[str, int], dict[str, np.ndarray]]:
-  """Finds out which ConvMixer `tensors` are, whosever names they have.
+  """Infers a ConvMixer's fields from tensors with timm's or the authors' names.
 
   Args:
     tensors: timm's or the authors' `state_dict`, with or without the prefixes
