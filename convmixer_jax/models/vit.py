@@ -289,6 +289,7 @@ VIT = Architecture(
   resize=_resize,
   to_onnx=to_onnx,
   default_input=IMAGENET_INPUT | {'eval_crop_fraction': 0.9},
+  inputs={'vit_b16': {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}},
   released={
     'vit_b16': 'hf://timm/vit_base_patch16_224.augreg_in21k_ft_in1k',
     'deit_b': 'hf://timm/deit_base_patch16_224.fb_in1k',

@@ -73,6 +73,7 @@ class TrainedModel:
     num_classes: int,
     variables: dict[str, Any],
     known: Mapping[str, Any],
+    variant: str | None = None,
     **origin: Any,
   ) -> 'TrainedModel':
     """Creates one, and assumes what is not known of its images and classes.
@@ -87,10 +88,11 @@ class TrainedModel:
       variables: see above.
       known: some of `image_size`, `eval_crop_fraction`, `mean`, `std` and
         `class_names`; None is the same as missing.
+      variant: the published network that it is, if that is known.
       **origin: `source` and what follows it.
     """
     known = {key: value for key, value in known.items() if value is not None}
-    usual = dict(find_architecture(network).default_input)
+    usual = find_architecture(network).published_input(variant)
     if num_classes == _NUM_IMAGENET_CLASSES:
       synsets = imagenet_synsets()
       usual['class_names'] = synsets
