@@ -160,9 +160,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
       raise UserError(_unknown_field(key, name))
   for key, field in fields.items():
     if key not in config:
-      where = 'configs/default.py' if name == DEFAULT else f'{name!r}'
       raise UserError(
-        f'config.model.{key} is missing; add it, as {where} has it: '
+        f'config.model.{key} of {name!r} is missing; its default is '
         f'{field.default!r}'
       )
     if not is_like(config[key], field.default):
@@ -186,10 +185,7 @@ def list_fields(name: str) -> str:
 
 def _name(config):
   if 'name' not in config:
-    raise UserError(
-      'config.model.name is missing; add it, as configs/default.py has it: '
-      f'{DEFAULT!r}'
-    )
+    raise UserError(f'config.model.name is missing; its default is {DEFAULT!r}')
   return config['name']
 
 

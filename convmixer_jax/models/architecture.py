@@ -74,7 +74,7 @@ class Field:
       return
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if self.minimum == 0 and is_number and value < 0:
-      raise UserError(f'{shown} is negative; give 0 or more: {self.text}')
+      raise UserError(f'{shown} is negative; give 0 or more ({self.text})')
     is_whole = is_number and isinstance(value, int)
     if isinstance(self.default, int):
       if not is_whole or value < self.minimum:

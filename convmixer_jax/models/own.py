@@ -82,7 +82,7 @@ def check_architecture(
     raise refuse(
       name,
       f'{module.__name__} has no attribute gather, which a network with '
-      "stacked blocks needs; add 'gather: Gather | None = None' and give it to "
+      "stacked blocks needs; add 'gather: GatherFn | None = None' and give it to "
       f'create_block; {_PAGE}',
     )
   if not any('__call__' in vars(base) for base in module.__mro__[:-1]):

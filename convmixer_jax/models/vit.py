@@ -24,7 +24,7 @@ from convmixer_jax.models.architecture import (
 from convmixer_jax.models.layers import (
   Attention,
   Dense,
-  Gather,
+  GatherFn,
   Mlp,
   PatchTokens,
   create_block,
@@ -135,7 +135,7 @@ class ViT(nn.Module):
   drop_path: float = 0.0
   scan: bool = False
   remat: bool = False
-  gather: Gather | None = None
+  gather: GatherFn | None = None
 
   def __post_init__(self):
     check_fields(FIELDS, self)

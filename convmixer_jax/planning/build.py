@@ -18,6 +18,7 @@ from convmixer_jax.training.batch_size import (
   check_batch_size,
   least_per_device,
 )
+from convmixer_jax.training.validate import validate
 
 _COMPILERS = ('libtpu', 'jax-cuda12-plugin', 'jax-cuda13-plugin')
 
@@ -50,7 +51,7 @@ def make_plan(
     UserError: a field of the config is out of range, or there are fewer images
       than a batch takes.
   """
-  models.validate(config.model)
+  validate(config)
   network = models.find_architecture(config.model.name)
   for key, field in network.fields.items():
     if config.model[key] in field.cpu_only:

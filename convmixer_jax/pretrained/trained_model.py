@@ -9,6 +9,7 @@ import jax
 import ml_collections
 from flax import linen as nn
 
+from convmixer_jax.config import default_config
 from convmixer_jax.data.class_names import (
   are_imagenet_classes,
   imagenet_synsets,
@@ -157,19 +158,20 @@ class TrainedModel:
       self.model, self.variables, image_size
     )
     devices = jax.device_count()
+    defaults = default_config(ml_collections.ConfigDict())
     return ml_collections.ConfigDict(
       {
         'batch_size': -(-batch_size // devices) * devices,
         'dataset': {
           'name': '',
-          'data_dir': '',
+          'data_dir': defaults.dataset.data_dir,
           'image_size': image_size,
           'mean': self.mean,
           'std': self.std,
-          'cache_mib': 1024,
+          'cache_mib': defaults.dataset.cache_mib,
         },
         'augment': {'eval_crop_fraction': self.eval_crop_fraction},
-        'input': {'num_threads': 0, 'num_workers': -1, 'prefetch': 4},
-        'mesh': {'data': -1, 'fsdp': 1},
+        'input': defaults.input,
+        'mesh': defaults.mesh,
       }
     )

@@ -51,7 +51,7 @@ def test_infers_fields_from_names_of_timm_and_of_the_authors(
   tensors, prefix, rename
 ):
   named = {f'{prefix}{k}': array for k, array in rename(tensors).items()}
-  fields, found = layouts.recognise(named, 'x')
+  fields, found = layouts.infer_fields(named, 'x')
   assert fields == FIELDS
   assert found.keys() == {
     name for name in tensors if not name.endswith('num_batches_tracked')
@@ -61,7 +61,7 @@ def test_infers_fields_from_names_of_timm_and_of_the_authors(
 
 
 def test_conversion_to_timm_and_back_is_identical(tensors):
-  _, found = layouts.recognise(tensors, 'x')
+  _, found = layouts.infer_fields(tensors, 'x')
   back = layouts.to_timm(layouts.from_timm(found))
   assert back.keys() == tensors.keys()
   for name, tensor in back.items():
@@ -84,7 +84,7 @@ def test_faults_are_listed_by_the_names_in_the_file(tensors, rename):
   named[name('blocks.0.0.fn.0.weight')] = np.zeros((4, 4, 3, 3), np.float32)
   named[name('head.bias')] = np.zeros(3, np.int64)
   with pytest.raises(UserError) as caught:
-    layouts.recognise(named, 'x.pth')
+    layouts.infer_fields(named, 'x.pth')
   assert str(caught.value) == (
     'x.pth is not a ConvMixer as timm or its authors lay it out; missing: '
     f'{name("stem.2.running_var")}, {name("blocks.1.1.bias")}; surplus: '
@@ -97,7 +97,7 @@ def test_faults_are_listed_by_the_names_in_the_file(tensors, rename):
 def test_long_list_of_faults_is_shortened(tensors):
   named = {k: v for k, v in tensors.items() if not k.startswith('blocks.0')}
   with pytest.raises(UserError, match=r'missing: blocks.0.* and 4 more; '):
-    layouts.recognise(named, 'x')
+    layouts.infer_fields(named, 'x')
 
 
 @pytest.mark.parametrize(
@@ -113,5 +113,5 @@ def test_tensors_of_another_network_are_refused(named):
   with pytest.raises(
     UserError, match=r'x is not a ConvMixer .*missing: '
   ) as caught:
-    layouts.recognise(named, 'x')
+    layouts.infer_fields(named, 'x')
   assert len(str(caught.value)) < 1000

@@ -117,7 +117,7 @@ def to_timm(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
   }
 
 
-def recognise(
+def infer_fields(
   tensors: Mapping[str, np.ndarray], source: str
 ) -> tuple[dict[str, int], dict[str, np.ndarray]]:
   """Finds out which ConvMixer `tensors` are, whosever names they have.
