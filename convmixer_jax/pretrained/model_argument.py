@@ -1,6 +1,7 @@
 """Parses `--model`, which completes weights: a network, variant or fields."""
 
 import difflib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from convmixer_jax.config import choose_variant
@@ -18,7 +19,7 @@ class ModelArgument(NamedTuple):
   """
 
   network: str | None = None
-  fields: dict[str, Any] = {}
+  fields: Mapping[str, Any] = {}
   variant: str | None = None
 
 
