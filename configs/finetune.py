@@ -37,10 +37,9 @@ def get_config(variant: str = '768_32') -> ml_collections.ConfigDict:
   config.dataset.name = 'imagenette/full-size-v2'
   config.dataset.eval_split = 'validation'
   config.dataset.image_size = 224
-  config.dataset.mean = (0.485, 0.456, 0.406)
-  config.dataset.std = (0.229, 0.224, 0.225)
-  if variant == 'vit_b16':  # of the released weights
-    config.dataset.mean = config.dataset.std = (0.5, 0.5, 0.5)
+  images = MODELS[network['name']].published_input(variant)
+  config.dataset.mean = images['mean']
+  config.dataset.std = images['std']
   config.batch_size = 64
   config.num_epochs = 10
 

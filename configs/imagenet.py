@@ -15,7 +15,7 @@ numbers of devices.
 import ml_collections
 
 from convmixer_jax.config import choose_variant, default_config
-from convmixer_jax.models import VARIANTS, model_config
+from convmixer_jax.models import MODELS, VARIANTS, model_config
 
 
 def get_config(variant: str = '1536_20') -> ml_collections.ConfigDict:
@@ -28,8 +28,9 @@ def get_config(variant: str = '1536_20') -> ml_collections.ConfigDict:
   config.dataset.name = 'imagenet2012'
   config.dataset.eval_split = 'validation'
   config.dataset.image_size = 224
-  config.dataset.mean = (0.485, 0.456, 0.406)
-  config.dataset.std = (0.229, 0.224, 0.225)
+  images = MODELS[config.model.name].published_input(variant)
+  config.dataset.mean = images['mean']
+  config.dataset.std = images['std']
   config.augment.rand_augment.num_ops = 2
   config.erasing.probability = 0.25
   config.label_smoothing = 0.1
@@ -37,8 +38,6 @@ def get_config(variant: str = '1536_20') -> ml_collections.ConfigDict:
 
   if config.model.name == 'vit':
     _set_deit_recipe(config)
-    if variant == 'vit_b16':  # of the released weights
-      config.dataset.mean = config.dataset.std = (0.5, 0.5, 0.5)
   else:
     _set_convmixer_recipe(config, variant)
   return config

@@ -1,4 +1,4 @@
-"""ConvMixer in JAX: train, study and use ConvMixers."""
+"""Train, study and use ConvMixer and other image classifiers, in JAX."""
 
 import os
 from typing import Any

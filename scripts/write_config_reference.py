@@ -34,8 +34,8 @@ Every key can also be set on the command line, as in
 type and a value that is out of range are refused before the run writes
 anything.
 
-A run keeps its config in `config.json`. The keys marked as free may have other
-values when it resumes; all others must stay as they were.
+A run keeps its config in `config.json`. The keys marked in the last column may
+have other values when it resumes; all others must stay as they were.
 
 ## The run, its data and its optimizer
 

@@ -13,9 +13,9 @@ from convmixer_jax import models
 from convmixer_jax.config.data_keys import DATA_KEYS
 from convmixer_jax.config.run_keys import RUN_KEYS
 from convmixer_jax.config.schema import SCHEMA
-from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.augment.policies import POLICIES
 from convmixer_jax.errors import UserError
+from convmixer_jax.training.validate import validate
 
 CONFIGS = {
   'default': default.get_config,
@@ -32,9 +32,7 @@ CONFIGS = {
 @pytest.mark.parametrize('name', CONFIGS)
 def test_every_config_is_valid_and_has_the_default_keys(name):
   config = CONFIGS[name]()
-  config_lib.validate(config)
-  transforms.validate(config.augment)
-  models.validate(config.model)
+  validate(config)
   expected = default.get_config()
   expected.model = models.model_config(config.model.name)
   assert (
@@ -73,7 +71,8 @@ def test_choices_are_those_that_are_implemented(key, choices):
 def test_an_unknown_key_is_refused_with_the_nearest(config):
   config.lerning_rate = 0.1
   message = (
-    r'lerning_rate is not a key of .*; did you mean config.learning_rate\?'
+    r'lerning_rate is not a key of the config; did you mean '
+    r'config.learning_rate\?'
   )
   with pytest.raises(UserError, match=message):
     config_lib.validate(config)
@@ -81,7 +80,7 @@ def test_an_unknown_key_is_refused_with_the_nearest(config):
 
 def test_a_missing_key_is_refused_with_its_default(config):
   del config.erasing.area
-  message = r'config.erasing.area is missing; .*: \(0.02, 0.333'
+  message = r'config.erasing.area is missing; its default is \(0.02, 0.333'
   with pytest.raises(UserError, match=message):
     config_lib.validate(config)
 
@@ -133,7 +132,7 @@ def test_unknown_variant_is_refused_with_the_list():
     (
       'new_head',
       True,
-      'new_head = True, and config.init_from names no weights',
+      'new_head = True needs config.init_from; set it, or set',
     ),
     ('num_epochs', 0, 'num_epochs = 0 and config.num_steps = 0; set one'),
   ],

@@ -25,7 +25,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
 from clu import parameter_overview
 from etils import epath
 
@@ -74,11 +73,6 @@ def convert(source: str, dest: str, model: str | None = None) -> None:
 
 def _save_run(trained: TrainedModel, path: epath.Path) -> None:
   """Writes the directory of a run that ended with these weights."""
-  if assumed := sorted(trained.assumed - {'class_names'}):
-    logging.warning(
-      'the weights do not contain %s; written are those of published networks',
-      ', '.join(assumed),
-    )
   is_known = 'class_names' not in trained.assumed
   class_names = trained.class_names if is_known else None
   config = ml_collections.ConfigDict(

@@ -17,11 +17,11 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from convmixer_jax import config as config_lib
 from convmixer_jax.cli import command
 from convmixer_jax.errors import UserError
 from convmixer_jax.planning.chips import ENVIRONMENT, parse_topology
 from convmixer_jax.planning.data import data_size
+from convmixer_jax.training.validate import validate
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'a file such as those in configs/, and :VARIANT'
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
   """Makes the plan, prints it, and writes the figures if asked to."""
   command.refuse_arguments(argv)
   config = _CONFIG.value
-  config_lib.validate(config)
+  validate(config)
   chip, layout = parse_topology(_TOPOLOGY.value)
   output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
   if output and (not output.parent.is_dir() or output.is_dir()):

@@ -15,7 +15,6 @@ from convmixer_jax.config.reference import describe, table
 from convmixer_jax.config.schema import SCHEMA, default_config
 from convmixer_jax.config.validation import (
   changed_keys,
-  check_section,
   flatten,
   nearest_key,
   validate,
@@ -34,7 +33,7 @@ def choose_variant(
   return variants[name]
 
 
-def mixes(config: ml_collections.ConfigDict) -> bool:
+def uses_mixup(config: ml_collections.ConfigDict) -> bool:
   """Whether images are mixed by mixup or CutMix."""
   return config.mixup.mixup_alpha > 0 or config.mixup.cutmix_alpha > 0
 
@@ -50,17 +49,16 @@ __all__ = [
   'SCHEMA',
   'Key',
   'changed_keys',
-  'check_section',
   'choose_variant',
   'default_config',
   'describe',
   'describe_kind',
   'flatten',
   'is_like',
-  'mixes',
   'nearest_key',
   'num_train_steps',
   'short_kind',
   'table',
+  'uses_mixup',
   'validate',
 ]

@@ -11,7 +11,7 @@ from convmixer_jax.config.keys import (
   one_of,
 )
 
-_NAME = Range('a name', bool, hint='; see configs/default.py')
+_NAME = Range('a name', bool, hint='; see docs/configuration.md')
 _POSITIVE = Range('positive', lambda values: min(values) > 0)
 _SHARES = Range(
   'a pair with 0 < low <= high <= 1',

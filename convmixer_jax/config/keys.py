@@ -19,8 +19,7 @@ class Range:
   """Which values of the right type a key takes.
 
   Attributes:
-    text: of these values, as in 'at least 1': a value that is not, "is not at
-      least 1".
+    text: completes 'is not', such as 'at least 1'.
     admits: whether a value is one of them.
     hint: what an error adds.
   """

@@ -6,7 +6,7 @@ from typing import Any
 from convmixer_jax.config.keys import short_kind
 from convmixer_jax.config.schema import SCHEMA
 
-_HEADER = ('Key', 'Default', 'Values', 'Meaning', 'Free')
+_HEADER = ('Key', 'Default', 'Values', 'Meaning', 'May change on resume')
 
 
 def describe() -> str:

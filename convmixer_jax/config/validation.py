@@ -32,7 +32,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
   The fields of `config.model` are checked by `models.validate` and
   `models.create_model`; what RandAugment's policy admits, by
-  `data.augment.validate`.
+  `data.augment.transforms.validate`.
 
   Raises:
     UserError: names the key, its value and what it may be.
@@ -45,26 +45,12 @@ def validate(config: ml_collections.ConfigDict) -> None:
   _check_names(values)
   for key in SCHEMA.values():
     _check_type(key, values)
-  check_ranges(values)
+  _check_ranges(values)
   for rule in _RULES:
     rule(config)
 
 
-def check_section(config: ml_collections.ConfigDict, section: str) -> None:
-  """Checks that the values of a section are in range, each by itself.
-
-  Args:
-    config: the section.
-    section: its name, as in 'augment'.
-
-  Raises:
-    UserError: names the key, its value and what it may be.
-  """
-  check_ranges({f'{section}.{k}': v for k, v in flatten(config).items()})
-
-
-def check_ranges(values: Mapping[str, Any]) -> None:
-  """Checks values of the right types by dotted key; see `check_section`."""
+def _check_ranges(values):
   for name, value in values.items():
     for allowed in SCHEMA[name].ranges:
       if not allowed.admits(value):
@@ -102,7 +88,7 @@ def _check_names(values):
   for name in values:
     if name not in SCHEMA:
       raise UserError(
-        f'config.{name} is not a key of configs/default.py; did you mean '
+        f'config.{name} is not a key of the config; did you mean '
         f'config.{_nearest(SCHEMA, name)}?'
       )
 
@@ -110,8 +96,7 @@ def _check_names(values):
 def _check_type(key: Key, values):
   if key.name not in values:
     raise UserError(
-      f'config.{key.name} is missing; add it, as configs/default.py has it: '
-      f'{key.default!r}'
+      f'config.{key.name} is missing; its default is {key.default!r}'
     )
   value = values[key.name]
   if not is_like(value, key.default):
@@ -123,8 +108,8 @@ def _check_type(key: Key, values):
 def _check_new_head_has_weights(config):
   if config.new_head and not config.init_from:
     raise UserError(
-      'config.new_head = True, and config.init_from names no weights to put it '
-      'on; name some, or start from random numbers with config.new_head = False'
+      'config.new_head = True needs config.init_from; set it, or set '
+      'config.new_head = False'
     )
 
 

@@ -13,12 +13,13 @@ import numpy as np
 
 from convmixer_jax.data.augment.transforms import eval_transform
 from convmixer_jax.data.decode import decode_image
+from convmixer_jax.data.pipeline import HostBatch
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import require_local
 from convmixer_jax.models.inference import make_inference
 from convmixer_jax.pretrained.trained_model import TrainedModel
-from convmixer_jax.training.eval_pass import HostBatch, run_batches
+from convmixer_jax.training.eval_pass import run_batches
 
 # Of the files in a folder; one that is named itself may have any.
 _EXTENSIONS = (

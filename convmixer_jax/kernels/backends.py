@@ -1,7 +1,9 @@
 """The backends of this package: C++ kernels for CPUs, and two forms for XLA.
 
-A backend for another platform is registered here too, and that is all: no
-operation and no network names one.
+A backend for another platform is registered here too. Some callers name
+backends: `linear.py` gives all products that are not of float32 images to
+'xla', so do the layers of `models/layers.py`, and ConvMixer gives its norms and
+products to 'xla' where the backend of its convolutions does not have them.
 """
 
 import functools
@@ -119,7 +121,6 @@ dispatch.register(
       ),
       'linear': xla_linear.product,
       'linear_transposed': xla_linear.transposed_product,
-      'linear_pack': lambda kernel: kernel,
       'norm_sums': xla_norm.sums,
       'norm_affine': xla_norm.affine,
       'norm_gradient': xla_norm.gradient,

@@ -98,9 +98,10 @@ def pack_kernel(
     return kernel
   if backend is None:
     # Only CPUs have a layout of their own.
-    defaults = dispatch.default_backends('linear_pack', (kernel,), {})
+    images = jax.ShapeDtypeStruct((1, 1, 1, kernel.shape[0]), dtype)
+    defaults = dispatch.default_backends('linear', (images, kernel), {})
     backend = defaults.get('cpu', defaults['default'])
-  if backend == 'xla':
+  if backend not in dispatch.backends_of('linear_pack'):
     return kernel
   packed = dispatch.call('linear_pack', backend, kernel)
   return PackedKernel(packed, kernel.shape[1], backend)

@@ -74,7 +74,7 @@ class Field:
       return
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if self.minimum == 0 and is_number and value < 0:
-      raise UserError(f'{shown} is negative; give 0 or more: {self.text}')
+      raise UserError(f'{shown} is negative; give 0 or more ({self.text})')
     is_whole = is_number and isinstance(value, int)
     if isinstance(self.default, int):
       if not is_whole or value < self.minimum:
@@ -164,7 +164,8 @@ class Architecture(NamedTuple):
     portable: fields of programs that have to run without this package, 'cpu'
       for CPUs and 'default' for other platforms.
     default_input: how images come to published networks whose files do not
-      tell; see `IMAGENET_INPUT`.
+      contain it; see `IMAGENET_INPUT`.
+    inputs: by variant, what differs from `default_input`.
     released: weights on the Hugging Face hub by variant.
   """
 
@@ -180,7 +181,16 @@ class Architecture(NamedTuple):
   to_onnx: Callable[..., str] | None = None
   portable: Mapping[str, Mapping[str, Any]] = {'cpu': {}, 'default': {}}
   default_input: Mapping[str, Any] = IMAGENET_INPUT
+  inputs: Mapping[str, Mapping[str, Any]] = {}
   released: Mapping[str, str] = {}
+
+  def published_input(self, variant: str | None = None) -> dict[str, Any]:
+    """Returns how images come to a published network; see `IMAGENET_INPUT`.
+
+    Args:
+      variant: a key of `variants`; None if it is unknown.
+    """
+    return {**self.default_input, **self.inputs.get(variant, {})}
 
   def names(self, *roles: str) -> list[str]:
     """Returns the names of the fields with one of these roles."""

@@ -13,7 +13,7 @@ EPSILON = 1e-6  # of LayerNorm: timm's, not PyTorch's default
 
 # Maps the parameters of a block to those that it computes with, of the same
 # values: where devices hold parts of them, to whole ones on each device.
-Gather = Callable[[Any], Any]
+GatherFn = Callable[[Any], Any]
 
 
 def uniform_init(fan_in: int) -> nn.initializers.Initializer:
@@ -168,7 +168,7 @@ def resample(table: jax.Array, grid: tuple[int, int]) -> jax.Array:
 def create_block(
   block: type[nn.Module],
   *,
-  gather: Gather | None,
+  gather: GatherFn | None,
   policy: Callable[..., bool] | None = None,
   scan: bool,
 ) -> type[nn.Module]:

@@ -24,7 +24,7 @@ from convmixer_jax.models.architecture import (
 from convmixer_jax.models.layers import (
   Attention,
   Dense,
-  Gather,
+  GatherFn,
   Mlp,
   PatchTokens,
   create_block,
@@ -135,7 +135,7 @@ class ViT(nn.Module):
   drop_path: float = 0.0
   scan: bool = False
   remat: bool = False
-  gather: Gather | None = None
+  gather: GatherFn | None = None
 
   def __post_init__(self):
     check_fields(FIELDS, self)
@@ -289,6 +289,7 @@ VIT = Architecture(
   resize=_resize,
   to_onnx=to_onnx,
   default_input=IMAGENET_INPUT | {'eval_crop_fraction': 0.9},
+  inputs={'vit_b16': {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}},
   released={
     'vit_b16': 'hf://timm/vit_base_patch16_224.augreg_in21k_ft_in1k',
     'deit_b': 'hf://timm/deit_base_patch16_224.fb_in1k',

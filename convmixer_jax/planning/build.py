@@ -34,8 +34,9 @@ def make_plan(
   """Compiles the steps of the config's batch and of the largest that fits.
 
   Args:
-    config: the whole config. A batch that does not divide over the devices is
-      replaced by one group for each.
+    config: the whole config, which `training.validate.validate` accepts. A
+      batch that does not divide over the devices is replaced by one group for
+      each.
     chip: what the devices are.
     devices: from `topologies.describe_devices`, or real ones.
     num_examples: training images.
@@ -50,7 +51,6 @@ def make_plan(
     UserError: a field of the config is out of range, or there are fewer images
       than a batch takes.
   """
-  models.validate(config.model)
   network = models.find_architecture(config.model.name)
   for key, field in network.fields.items():
     if config.model[key] in field.cpu_only:

@@ -26,7 +26,8 @@ def load(source: str | os.PathLike, model: str | None = None) -> TrainedModel:
   lack fields that do not follow from shapes, such as an activation or a number
   of heads: these follow from timm's config.json beside the weights; else they
   are those of `model`; else, with a warning, those of published networks of the
-  same shapes.
+  same shapes. So do the size of images, their crop, mean and standard
+  deviation, with a warning unless they are in the file or beside it.
 
   Args:
     source: a run, RUN, of which the checkpoint with the best held-out accuracy
@@ -53,7 +54,7 @@ def load(source: str | os.PathLike, model: str | None = None) -> TrainedModel:
         f'--model={model}'
       )
     return _load_run(found)
-  network, given = parse_model(model)
+  network, given, variant = parse_model(model)
   contents = weight_files.read(found, source, network)
   all_fields = set(find_architecture(contents.network).names('network'))
   if network not in (None, contents.network) or given.keys() - all_fields:
@@ -70,7 +71,9 @@ def load(source: str | os.PathLike, model: str | None = None) -> TrainedModel:
       )
   if missing := all_fields - fields.keys():
     fields |= _assume(contents.network, fields, missing, source)
-  return _create(contents, fields, source)
+  trained = _create(contents, fields, source, variant)
+  _warn_of_assumed_input(trained)
+  return trained
 
 
 def load_for_config(
@@ -107,7 +110,10 @@ def _load_run(source: RunSource) -> TrainedModel:
 
 
 def _create(
-  contents: weight_files.Contents, fields: dict[str, Any], source: str
+  contents: weight_files.Contents,
+  fields: dict[str, Any],
+  source: str,
+  variant: str | None = None,
 ) -> TrainedModel:
   return TrainedModel.create(
     contents.network,
@@ -115,6 +121,7 @@ def _create(
     contents.num_classes,
     contents.variables,
     contents.known,
+    variant,
     source=source,
   )
 
@@ -137,3 +144,17 @@ def _assume(name, fields, missing, source):
     values,
   )
   return {key: assumed[key] for key in missing}
+
+
+def _warn_of_assumed_input(trained):
+  """Logs what is assumed of the images of weights, if anything is."""
+  assumed = sorted(trained.assumed - {'class_names'})
+  if assumed:
+    logging.warning(
+      '%s does not contain %s of its images; assumed are %s, as for published '
+      "networks; name another by --model=VARIANT, or put timm's config.json "
+      'beside the weights',
+      trained.source,
+      ', '.join(assumed),
+      ', '.join(f'{key} {getattr(trained, key)}' for key in assumed),
+    )

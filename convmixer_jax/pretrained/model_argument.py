@@ -1,15 +1,30 @@
 """Parses `--model`, which completes weights: a network, variant or fields."""
 
 import difflib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from convmixer_jax.config import choose_variant
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import MODELS, VARIANTS
 
 
-def parse_model(model: str | None) -> tuple[str | None, dict[str, Any]]:
-  """Returns the network, or None, and the fields that `model` names.
+class ModelArgument(NamedTuple):
+  """What `--model` says of weights.
+
+  Attributes:
+    network: as in `config.model.name`; None if it is not named.
+    fields: of the network, those that are given.
+    variant: a key of `VARIANTS`; None if none is named.
+  """
+
+  network: str | None = None
+  fields: Mapping[str, Any] = {}
+  variant: str | None = None
+
+
+def parse_model(model: str | None) -> ModelArgument:
+  """Returns what `model` names.
 
   Args:
     model: see `load`; None for no network and no fields.
@@ -18,17 +33,19 @@ def parse_model(model: str | None) -> tuple[str | None, dict[str, Any]]:
     UserError: it is not a network, a variant or fields.
   """
   if model is None:
-    return None, {}
+    return ModelArgument()
   for architecture in MODELS.values():
     for key, field in architecture.fields.items():
       if model in field.choices and field.role == 'network':
-        return None, {key: model}
+        return ModelArgument(fields={key: model})
   if model in MODELS or ':' in model:
-    return model, {}
+    return ModelArgument(model)
   if '=' in model:
-    return None, dict(_field_of(part, model) for part in model.split(','))
+    return ModelArgument(
+      fields=dict(_field_of(part, model) for part in model.split(','))
+    )
   fields = dict(choose_variant(VARIANTS, model, 'the package'))
-  return fields.pop('name'), fields
+  return ModelArgument(fields.pop('name'), fields, variant=model)
 
 
 def _field_of(part, model):

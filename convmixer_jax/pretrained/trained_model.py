@@ -9,6 +9,7 @@ import jax
 import ml_collections
 from flax import linen as nn
 
+from convmixer_jax.config import default_config
 from convmixer_jax.data.class_names import (
   are_imagenet_classes,
   imagenet_synsets,
@@ -73,6 +74,7 @@ class TrainedModel:
     num_classes: int,
     variables: dict[str, Any],
     known: Mapping[str, Any],
+    variant: str | None = None,
     **origin: Any,
   ) -> 'TrainedModel':
     """Creates one, and assumes what is not known of its images and classes.
@@ -87,10 +89,11 @@ class TrainedModel:
       variables: see above.
       known: some of `image_size`, `eval_crop_fraction`, `mean`, `std` and
         `class_names`; None is the same as missing.
+      variant: the published network that it is, if that is known.
       **origin: `source` and what follows it.
     """
     known = {key: value for key, value in known.items() if value is not None}
-    usual = dict(find_architecture(network).default_input)
+    usual = find_architecture(network).published_input(variant)
     if num_classes == _NUM_IMAGENET_CLASSES:
       synsets = imagenet_synsets()
       usual['class_names'] = synsets
@@ -155,19 +158,20 @@ class TrainedModel:
       self.model, self.variables, image_size
     )
     devices = jax.device_count()
+    defaults = default_config(ml_collections.ConfigDict())
     return ml_collections.ConfigDict(
       {
         'batch_size': -(-batch_size // devices) * devices,
         'dataset': {
           'name': '',
-          'data_dir': '',
+          'data_dir': defaults.dataset.data_dir,
           'image_size': image_size,
           'mean': self.mean,
           'std': self.std,
-          'cache_mib': 1024,
+          'cache_mib': defaults.dataset.cache_mib,
         },
         'augment': {'eval_crop_fraction': self.eval_crop_fraction},
-        'input': {'num_threads': 0, 'num_workers': -1, 'prefetch': 4},
-        'mesh': {'data': -1, 'fsdp': 1},
+        'input': defaults.input,
+        'mesh': defaults.mesh,
       }
     )

@@ -4,7 +4,7 @@ import math
 
 import ml_collections
 
-from convmixer_jax.config import mixes
+from convmixer_jax.config import uses_mixup
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import find_architecture
 
@@ -45,7 +45,7 @@ def least_per_device(config: ml_collections.ConfigDict) -> int:
 
 def _mixup_group(config):
   """Returns how many images share a draw; 0 if all, or if none do."""
-  return config.mixup.group_size if mixes(config) else 0
+  return config.mixup.group_size if uses_mixup(config) else 0
 
 
 def _network_groups(config):

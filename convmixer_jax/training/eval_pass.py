@@ -7,9 +7,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from convmixer_jax.data.pipeline import HostBatch
 from convmixer_jax.distributed import sharding
 
-HostBatch = dict[str, Any]
 _ON_DEVICES = ('image', 'label', 'mask')
 
 

@@ -58,8 +58,12 @@ def load_pretrained(
     print(f'Starting from {loaded.origin}; {head}')
     for key in ('mean', 'std'):
       theirs, ours = getattr(loaded, key), tuple(config.dataset[key])
-      is_assumed = key in loaded.assumed
-      if not is_assumed and not np.allclose(theirs, ours, atol=1e-3):
+      if key in loaded.assumed:
+        print(
+          f'Note: it does not contain the {key} of its images; config.dataset '
+          f'has {ours}'
+        )
+      elif not np.allclose(theirs, ours, atol=1e-3):
         print(f'Note: its images had {key} {theirs}; config.dataset has {ours}')
   return {'params': params, 'batch_stats': variables.get('batch_stats', {})}
 

@@ -15,7 +15,6 @@ from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.data import pipeline, sources
-from convmixer_jax.data.augment import transforms
 from convmixer_jax.distributed import agreement, preemption, sharding
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
@@ -26,6 +25,7 @@ from convmixer_jax.training.metrics import EvalMetrics, empty_window
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
 from convmixer_jax.training.trainer import create_trainer
+from convmixer_jax.training.validate import validate
 
 
 def train_and_evaluate(
@@ -49,9 +49,7 @@ def train_and_evaluate(
   """
   # Check everything that can be wrong before anything is written.
   with agreement.require_same_on_all_processes() as fingerprint:
-    config_lib.validate(config)
-    models.validate(config.model)
-    transforms.validate(config.augment)
+    validate(config)
     mesh = sharding.create_mesh(config.mesh)
     check_batch_size(config, mesh.size)
     directory = files.absolute_path(workdir_path)

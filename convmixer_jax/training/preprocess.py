@@ -11,6 +11,7 @@ import ml_collections
 import optax
 from jax import lax
 
+from convmixer_jax.config import uses_mixup
 from convmixer_jax.models.inference import pixel_statistics
 from convmixer_jax.training.noise import normal_noise
 
@@ -39,7 +40,7 @@ def preprocess_train(
   targets = optax.smooth_labels(
     jax.nn.one_hot(batch['label'], num_classes), config.label_smoothing
   )
-  if config.mixup.mixup_alpha or config.mixup.cutmix_alpha:
+  if uses_mixup(config):
     images, targets = mixup_cutmix(images, targets, mix_rng, config.mixup)
   images = normalize(images, config.dataset)
   if config.erasing.probability:

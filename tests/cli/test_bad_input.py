@@ -40,7 +40,8 @@ def test_bad_input_is_refused_in_one_line_and_writes_nothing(case, tmp_path):
   done = run(case.arguments, tmp_path)
   message = re.escape(case.message.replace('TMP', str(tmp_path)))
   expected = f'error: {message}\n'.replace(re.escape('...'), '.+')
-  assert re.fullmatch(expected, done.stderr), done.stderr
+  errors = ''.join(f'{line}\n' for line in commands.complaints(done))
+  assert re.fullmatch(expected, errors), done.stderr
   assert (done.returncode, done.stdout) == (1, '')
   assert written(tmp_path) == before
 

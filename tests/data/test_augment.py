@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from configs import default
 from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError
+from convmixer_jax.training.validate import validate
 
 FIXTURE = pathlib.Path(__file__).parents[1] / 'fixtures/timm_transforms.npz'
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -169,18 +171,18 @@ def test_image_is_resized_without_crop(timm):
   ],
 )
 def test_value_out_of_range_is_refused_by_name(field, value):
-  settings = config()
-  with settings.ignore_type():
-    settings.update_from_flattened_dict({field: value})
+  whole = default.get_config()
+  with whole.ignore_type():
+    whole.augment.update_from_flattened_dict({field: value})
   with pytest.raises(UserError) as error:
-    transforms.validate(settings)
+    validate(whole)
   assert f'augment.{field} = {value!r}' in str(error.value)
   assert '\n' not in str(error.value)
 
 
 def test_only_timm_allows_operations_that_do_not_increase():
   transforms.validate(config(increasing=False))
-  with pytest.raises(UserError, match='increasing = False is not True'):
+  with pytest.raises(UserError, match="increasing = False needs policy = 't"):
     transforms.validate(config(increasing=False, policy='torchvision'))
 
 

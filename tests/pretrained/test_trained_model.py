@@ -14,6 +14,7 @@ from convmixer_jax.data.class_names import (
   readable,
 )
 from convmixer_jax.errors import UserError
+from convmixer_jax.models import VARIANTS
 from convmixer_jax.pretrained import trained_model as trained_model_lib
 from convmixer_jax.pretrained import weight_files
 from convmixer_jax.pretrained.load import load
@@ -133,9 +134,34 @@ def test_published_values_are_assumed_where_a_file_has_none(
     'std',
   }
 
+
+def test_thousand_classes_without_names_are_imagenets(trained_run, tmp_path):
+  run = load(str(trained_run))
+  path = str(tmp_path / 'bare.safetensors')
   model = run.model.clone(num_classes=1000)
   head = {'kernel': np.zeros((16, 1000)), 'bias': np.zeros(1000)}
   params = run.variables['params'] | {'head': jax.tree.map(np.float32, head)}
   variables = run.variables | {'params': params}
   weight_files.save(trained_model(model, variables), path)
   assert load(path).class_names == imagenet_synsets()
+
+
+@pytest.mark.parametrize(
+  ('model', 'mean'),
+  [
+    ('vit_b16', (0.5, 0.5, 0.5)),
+    ('deit_b', (0.485, 0.456, 0.406)),
+    (None, (0.485, 0.456, 0.406)),
+  ],
+)
+def test_input_of_bare_weights_is_that_of_the_named_variant(
+  model, mean, monkeypatch, tmp_path, caplog
+):
+  fields = dict(VARIANTS['vit_b16'])
+  contents = weight_files.Contents(fields.pop('name'), fields, 10, {}, {})
+  contents.fields['mlp_ratio'] = 4
+  monkeypatch.setattr(weight_files, 'read', lambda *arguments: contents)
+  path = tmp_path / 'bare.pth'
+  path.touch()
+  assert load(str(path), model).mean == mean
+  assert caplog.text.count(f'mean {mean}') == 1

@@ -120,7 +120,7 @@ CONFIGS = [
   flag(
     'dataset.name',
     '',
-    "config.dataset.name = '' is not a name; see configs/default.py",
+    "config.dataset.name = '' is not a name; see docs/configuration.md",
   ),
   flag(
     'dataset.std',
@@ -176,8 +176,7 @@ CONFIGS = [
   Case(
     'a head for no weights',
     on_digits('--config.new_head'),
-    'config.new_head = True, and config.init_from names no weights to '
-    'put it on; name some, or start from random numbers with '
+    'config.new_head = True needs config.init_from; set it, or set '
     'config.new_head = False',
   ),
   Case(
@@ -232,7 +231,7 @@ CONFIGS = [
   in_file(
     'a key that is missing',
     'del config.model.width',
-    ('config.model.width is missing; add it, as configs/default.py has it: 64'),
+    "config.model.width of 'convmixer' is missing; its default is 64",
   ),
   in_file(
     'a key in place of a section',

@@ -117,7 +117,7 @@ NETWORKS = [
   network(
     'wrong_networks:NO_GATHER',
     'Base has no attribute gather, which a network with stacked blocks '
-    "needs; add 'gather: Gather | None = None' and give it to create_block; "
+    "needs; add 'gather: GatherFn | None = None' and give it to create_block; "
     'see docs/adding_a_network.md',
   ),
   network(

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from convmixer_jax.models.architecture import Architecture, Field
-from convmixer_jax.models.layers import Gather, create_block, to_patches
+from convmixer_jax.models.layers import GatherFn, create_block, to_patches
 
 FIELDS = {
   'width': Field(32, 'channels', minimum=1),
@@ -25,7 +25,7 @@ class Stack(nn.Module):
   scan: bool = False
   num_classes: int = 10
   dtype: jnp.dtype = jnp.float32
-  gather: Gather | None = None
+  gather: GatherFn | None = None
 
   @nn.compact
   def __call__(self, images, *, train):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from convmixer_jax.models import ConvMixer
 from convmixer_jax.models.architecture import Architecture, Field
-from convmixer_jax.models.layers import Gather
+from convmixer_jax.models.layers import GatherFn
 
 WIDTH = {'width': Field(4, 'channels', minimum=1)}
 
@@ -101,7 +101,7 @@ class HalfParameters(Base):
 
 
 class WithGather(Base):
-  gather: Gather | None = None
+  gather: GatherFn | None = None
 
 
 RAISES = Architecture(Raises, WIDTH)

@@ -108,8 +108,10 @@ def test_published_values_are_written_where_weights_contain_none(
   bare = trained_model(loaded.model, loaded.variables)
   weight_files.save(bare, str(file))
   convert.convert(str(file), str(directory))
+  assert caplog.text.count('assumed are eval_crop_fraction 0.96') == 1
   assert (
-    'do not contain eval_crop_fraction, image_size, mean, std' in caplog.text
+    'does not contain eval_crop_fraction, image_size, mean, std of its images'
+    in caplog.text
   )
   again = load(str(directory))
   assert (again.image_size, again.mean) == (224, (0.485, 0.456, 0.406))
@@ -155,6 +157,21 @@ def test_head_is_reinitialised_for_other_classes(run, config, capsys):
   printed = capsys.readouterr().out
   assert 'from random numbers (10 classes there, 10 here)' in printed
   assert 'Note: its images had mean (0.5, 0.5, 0.5)' in printed
+
+
+def test_note_says_that_weights_lack_mean_and_std(
+  run, config, tmp_path, capsys
+):
+  loaded, path = load(run[0]), str(tmp_path / 'bare.safetensors')
+  weight_files.save(trained_model(loaded.model, loaded.variables), path)
+  config.init_from = path
+  start_of(config)
+  printed = capsys.readouterr().out
+  for key, value in {'mean': (0.5,) * 3, 'std': (0.25,) * 3}.items():
+    assert (
+      f'Note: it does not contain the {key} of its images; config.dataset has '
+      f'{value}' in printed
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import cv2
 import ml_collections
 import numpy as np
 
-from convmixer_jax.config import check_section
 from convmixer_jax.data.augment import rand_augment as rand_augment_lib
 from convmixer_jax.data.augment.policies import POLICIES
 from convmixer_jax.data.augment.resize import resize
@@ -142,12 +141,14 @@ def draw_box(
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
-  """Checks the values of `augment`, by themselves and against each other.
+  """Checks the values of `augment` against each other.
+
+  Args:
+    config: `augment`, each value of which `config.validate` has checked.
 
   Raises:
     UserError: names the field, its value and what it may be.
   """
-  check_section(config, 'augment')
   ops = config.rand_augment
   max_magnitude = POLICIES[ops.policy].max_magnitude
   if ops.magnitude > max_magnitude:
@@ -157,6 +158,6 @@ def validate(config: ml_collections.ConfigDict) -> None:
     )
   if not ops.increasing and ops.policy != 'timm':
     raise UserError(
-      'config.augment.rand_augment.increasing = False is not True, as it '
-      f'always is with the policy {ops.policy!r}'
+      "config.augment.rand_augment.increasing = False needs policy = 'timm'; "
+      f'choose it, or increasing = True for the policy {ops.policy!r}'
     )

@@ -19,7 +19,7 @@ from convmixer_jax.models.architecture import check_fields
 from convmixer_jax.models.batch_norm import ActivationBatchNorm
 from convmixer_jax.models.convmixer.fields import FIELDS
 from convmixer_jax.models.layers import (
-  Gather,
+  GatherFn,
   create_block,
   to_patches,
   uniform_init,
@@ -175,7 +175,7 @@ class ConvMixer(nn.Module):
   bn_group_size: int = 0
   scan: bool = False
   remat: bool = False
-  gather: Gather | None = None
+  gather: GatherFn | None = None
 
   def __post_init__(self):
     check_fields(FIELDS, self)

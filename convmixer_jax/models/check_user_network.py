@@ -1,4 +1,4 @@
-"""Checks a network of one's own, before a run with it writes anything."""
+"""Checks a network of the user's, before a run with it writes anything."""
 
 import dataclasses
 import inspect
@@ -22,7 +22,7 @@ _COLLECTIONS = ('params', 'batch_stats')
 _PAGE = 'see docs/adding_a_network.md'
 
 
-def refuse(name: str, problem: str) -> UserError:
+def network_error(name: str, problem: str) -> UserError:
   """Returns the error of a network: `problem` says what would do, too."""
   return UserError(f'config.model.name = {name!r}: {problem}')
 
@@ -54,11 +54,11 @@ def check_architecture(
   module, fields = found.module, found.fields
   is_module = isinstance(module, type) and issubclass(module, nn.Module)
   if not is_module or module is nn.Module:
-    raise refuse(
+    raise network_error(
       name, f'its module is {module!r}; give a class that extends nn.Module'
     )
   if any(module is architecture.module for architecture in package):
-    raise refuse(
+    raise network_error(
       name,
       f'its module is the {module.__name__} of this package; name that '
       'network, or give a class that extends it',
@@ -68,29 +68,29 @@ def check_architecture(
     for key, field in fields.items()
   )
   if not is_mapping:
-    raise refuse(
+    raise network_error(
       name, f'its fields are not a dict of names and Field(...); {_PAGE}'
     )
   for key, why in _RESERVED.items():
     if key in fields:
-      raise refuse(
+      raise network_error(
         name,
         f'its field {key!r} has a reserved name ({why}); call it otherwise',
       )
   _check_attributes(name, module, fields)
   if found.stacked and not hasattr(module, 'gather'):
-    raise refuse(
+    raise network_error(
       name,
       f'{module.__name__} has no attribute gather, which a network with '
-      "stacked blocks needs; add 'gather: Gather | None = None' and give it to "
-      f'create_block; {_PAGE}',
+      "stacked blocks needs; add 'gather: GatherFn | None = None' and give it "
+      f'to create_block; {_PAGE}',
     )
   if not any('__call__' in vars(base) for base in module.__mro__[:-1]):
-    raise refuse(name, f'{module.__name__} has no __call__; {_PAGE}')
+    raise network_error(name, f'{module.__name__} has no __call__; {_PAGE}')
   parameters = inspect.signature(module.__call__).parameters
   kinds = [parameter.kind for parameter in parameters.values()]
   if 'train' not in parameters and inspect.Parameter.VAR_KEYWORD not in kinds:
-    raise refuse(
+    raise network_error(
       name,
       f'{module.__name__}.__call__ has no argument train; define '
       '__call__(self, images, *, train)',
@@ -102,7 +102,7 @@ def _check_attributes(name, module, fields):
   names = {attribute.name for attribute in attributes}
   for key in (*fields, 'num_classes', 'dtype'):
     if key not in names:
-      raise refuse(
+      raise network_error(
         name,
         f'{module.__name__} has no attribute {key!r}; add it, such as '
         f"'{key}: {'jnp.dtype' if key == 'dtype' else 'int'}'",
@@ -114,7 +114,7 @@ def _check_attributes(name, module, fields):
       nothing,
     )
     if not has_default and attribute.name not in {*fields, *_RESERVED}:
-      raise refuse(
+      raise network_error(
         name,
         f'{module.__name__} needs {attribute.name!r}, which is not among its '
         'fields; add it there, or give it a default',
@@ -176,7 +176,7 @@ def check_network(
   )
   _check_logits(name, model, logits, 'train=True')
   if dict(updated) != {k: v for k, v in variables.items() if k != 'params'}:
-    raise refuse(
+    raise network_error(
       name,
       'batch_stats have other names, shapes or dtypes after a call with '
       'train=True; keep those of init',
@@ -189,13 +189,13 @@ def _call(name, what, function):
   except UserError:
     raise
   except (Exception, SystemExit) as error:  # any, from the user's module
-    raise refuse(name, f'{what} {describe_error(error)}') from error
+    raise network_error(name, f'{what} {describe_error(error)}') from error
 
 
 def _check_variables(name, architecture, model, variables):
   for collection in variables:
     if collection not in _COLLECTIONS:
-      raise refuse(
+      raise network_error(
         name,
         f'it has variables in {collection!r}, which a run does not keep; use '
         f'{" and ".join(_COLLECTIONS)} alone',
@@ -203,7 +203,7 @@ def _check_variables(name, architecture, model, variables):
   params = variables.get('params', {})
   for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
     if leaf.dtype != jnp.float32:
-      raise refuse(
+      raise network_error(
         name,
         f'{jax.tree_util.keystr(path, simple=True, separator="/")} is '
         f'{leaf.dtype}; make it float32',
@@ -211,7 +211,7 @@ def _check_variables(name, architecture, model, variables):
   for stack in architecture.stacked:
     lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(params.get(stack))}
     if len(lengths) != 1 or () in lengths:
-      raise refuse(
+      raise network_error(
         name,
         f'its parameters in {stack!r} are not stacked along a leading axis of '
         'the same length; use nn.scan, or leave it out of '
@@ -220,14 +220,14 @@ def _check_variables(name, architecture, model, variables):
   head = architecture.head
   if head not in params or not isinstance(params[head], Mapping):
     there = ', '.join(params) or 'none'
-    raise refuse(
+    raise network_error(
       name,
       f'its head is {head!r}, and there is no module of this name; there '
       f'are {there}; name the last dense layer so, or give Architecture(head=)',
     )
   outputs = architecture.num_classes(params)
   if outputs != model.num_classes:
-    raise refuse(
+    raise network_error(
       name,
       f'its head {head!r} has {outputs} outputs, not num_classes = '
       f'{model.num_classes}; give it that many',
@@ -242,7 +242,7 @@ def _check_logits(name, model, logits, how):
     found = f'{logits.dtype} {list(logits.shape)}'
   else:
     return
-  raise refuse(
+  raise network_error(
     name,
     f'{type(model).__name__} returns {found} with {how}; return {expected}',
   )
