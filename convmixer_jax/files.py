@@ -20,7 +20,7 @@ from logging import CRITICAL, getLogger
 from absl import logging
 from etils import epath
 
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, one_line
 
 _TIME_LIMIT = 25  # seconds for `check_access`
 _RETRY_FOR = 10  # seconds of these for each request
@@ -181,11 +181,6 @@ def download(path: epath.Path, directory: str) -> str:
   with path.open('rb') as source, open(copy, 'wb') as target:
     shutil.copyfileobj(source, target, 2**24)
   return copy
-
-
-def one_line(error: BaseException) -> str:
-  """Returns the message of an error, as one line of up to 200 characters."""
-  return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
 @functools.cache
