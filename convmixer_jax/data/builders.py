@@ -58,7 +58,8 @@ def has_array_record(builder) -> bool:
 
 def _open_error(name, error):
   return UserError(
-    f'{name!r} cannot be opened ({one_line(error)}); fix it, or prepare it again'
+    f'{name!r} cannot be opened ({one_line(error)}); fix it, or prepare it '
+    'again'
   )
 
 
