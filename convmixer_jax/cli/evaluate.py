@@ -4,12 +4,10 @@ r"""Evaluates a trained network on any prepared data set.
     [--dataset=NAME] [--split=SPLIT] [--data_dir=DIR] [--size=PIXELS] \
     [--output=DIR]
 
-SOURCE is a run, RUN (its best checkpoint, else its newest), RUN@STEP, RUN@best
-or RUN@newest, a file of weights, or hf://OWNER/NAME. NAME is digits or a TFDS
-set that `convmixer prepare` made; a run is by default evaluated on its own
-held-out split. The network's outputs are matched to the classes by name: one
-of ImageNet's 1,000 classes can be evaluated on imagenette's ten. Some sets have
-their own rules:
+NAME is digits or a TFDS set that `convmixer prepare` made; a run is by default
+evaluated on its own held-out split. The network's outputs are matched to the
+classes by name: one of ImageNet's 1,000 classes can be evaluated on
+imagenette's ten. Some sets have their own rules:
 
   imagenet2012_real       any of an image's labels is right; images without a
                           label are left out. A class's row has the images

@@ -3,9 +3,6 @@ r"""Exports a trained network to files that other programs run.
   python -m convmixer_jax export --source=SOURCE --output=DIR \
     [--format=stablehlo,onnx] [--size=PIXELS] [--probabilities]
 
-SOURCE is a run, RUN (its best checkpoint, else its newest), RUN@STEP, RUN@best
-or RUN@newest, a file of weights, or hf://OWNER/NAME.
-
 The directory gets model.stablehlo, which JAX alone runs on CPU, TPU and GPU,
 and, if asked for, model.onnx. Both take uint8 images of one square size, any
 number at a time, and normalise them. model.json beside them says what goes in

@@ -21,7 +21,9 @@ from convmixer_jax.planning.chips import ENVIRONMENT, parse_topology
 from convmixer_jax.planning.data import data_size
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'a file such as those in configs/, and :VARIANT'
+  'config',
+  None,
+  'config file, such as configs/digits.py; add :VARIANT to choose a variant',
 )
 _TOPOLOGY = flags.DEFINE_string(
   'topology',
