@@ -52,7 +52,10 @@ def absolute_path(path: str) -> epath.Path:
   if not re.match(r'gs://[^/]+(/|$)', path):
     raise UserError(f'{path} does not name a bucket; give gs://BUCKET/NAME')
   if importlib.util.find_spec('gcsfs') is None:
-    raise UserError(f'{path} needs gcsfs; install it: pip install gcsfs')
+    raise UserError(
+      f"{path} needs gcsfs; install it: pip install 'convmixer-jax[gcs]', or, "
+      "in a checkout, pip install '.[gcs]'"
+    )
   _configure_clients()
   return epath.Path(path)
 

@@ -27,7 +27,8 @@ def require_tensorflow() -> None:
   except ImportError as error:
     raise UserError(
       'preparing or converting a data set needs TensorFlow, reading one does '
-      'not; install it with: pip install -r requirements-prepare.txt'
+      "not; install it: pip install 'convmixer-jax[prepare]', or, in a "
+      'checkout, pip install -r requirements-prepare.txt'
     ) from error
 
 
