@@ -1,4 +1,4 @@
-"""Exceptions that end a command, and exit statuses."""
+"""Exceptions that end a command, their text, and exit statuses."""
 
 INTERRUPTED = 130  # the exit status that a shell reports after Ctrl-C
 
@@ -18,3 +18,13 @@ class Preempted(Exception):
   """
 
   EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
+def one_line(error: BaseException, limit: int | None = 200) -> str:
+  """Returns the message of an error as one line.
+
+  Args:
+    error: of any library; without a message, the name of its type is returned.
+    limit: number of characters after which the line is cut; None for no limit.
+  """
+  return ' '.join(str(error).split())[:limit] or type(error).__name__

@@ -20,7 +20,7 @@ from logging import CRITICAL, getLogger
 from absl import logging
 from etils import epath
 
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, one_line
 
 _TIME_LIMIT = 25  # seconds for `check_access`
 _RETRY_FOR = 10  # seconds of these for each request
@@ -52,7 +52,10 @@ def absolute_path(path: str) -> epath.Path:
   if not re.match(r'gs://[^/]+(/|$)', path):
     raise UserError(f'{path} does not name a bucket; give gs://BUCKET/NAME')
   if importlib.util.find_spec('gcsfs') is None:
-    raise UserError(f'{path} needs gcsfs; install it: pip install gcsfs')
+    raise UserError(
+      f"{path} needs gcsfs; install it: pip install 'convmixer-jax[gcs]', or, "
+      "in a checkout, pip install '.[gcs]'"
+    )
   _configure_clients()
   return epath.Path(path)
 
@@ -181,11 +184,6 @@ def download(path: epath.Path, directory: str) -> str:
   with path.open('rb') as source, open(copy, 'wb') as target:
     shutil.copyfileobj(source, target, 2**24)
   return copy
-
-
-def one_line(error: BaseException) -> str:
-  """Returns the message of an error, as one line of up to 200 characters."""
-  return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
 @functools.cache

@@ -83,7 +83,7 @@ def flags_of(name):
   """Returns the flags that `--help` of a command lists, and common ones."""
   done = commands.run(['convmixer_jax', *name.split(), '--help'])
   assert done.returncode == 0, done.stderr
-  own = re.findall(r'^  --([\w.]+)', done.stdout, re.MULTILINE)
+  own = re.findall(r'^  --(?:\[no\])?([\w.]+)', done.stdout, re.MULTILINE)
   return {*own, 'debug', 'help'}
 
 

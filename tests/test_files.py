@@ -64,7 +64,8 @@ def test_bucket_without_gcsfs_is_reported_with_the_command_to_install_it(
   with pytest.raises(UserError) as error:
     files.absolute_path('gs://bucket/run')
   assert str(error.value) == (
-    'gs://bucket/run needs gcsfs; install it: pip install gcsfs'
+    'gs://bucket/run needs gcsfs; install it: pip install '
+    "'convmixer-jax[gcs]', or, in a checkout, pip install '.[gcs]'"
   )
 
 

@@ -93,7 +93,7 @@ def test_installed_command_trains_digits_from_any_directory(site, tmp_path):
   )
   assert done.returncode == 0, done.stderr
   assert 'eval_accuracy = 0.' in done.stdout
-  assert 'kernels for CPUs' not in done.stderr  # the warning of none
+  assert 'kernels are not used' not in done.stderr
   assert (tmp_path / 'run' / 'metrics.csv').exists()
   assert any((tmp_path / 'cache').rglob('*.so'))
 
@@ -106,3 +106,31 @@ def test_installed_configs_are_read_by_name(site, tmp_path, name):
   )  # fmt: skip
   assert done.returncode == 1
   assert done.stderr.startswith('error: config.seed = -1 is not')
+
+
+def test_installed_package_lists_its_configs(site, tmp_path):
+  done = convmixer(site, 'train', '--config=none', '--workdir=r', cwd=tmp_path)
+  assert done.returncode == 1
+  assert 'cifar10, default, digits, finetune, imagenet' in done.stderr
+
+
+def test_device_benchmark_of_installed_package_finds_its_files(site, tmp_path):
+  script = """
+from convmixer_jax import config_files
+from convmixer_jax.benchmarks.device import cifar10_stage, input_pass, wheels
+print(sorted(wheels.find_needed('3.12')))
+print(config_files.load('cifar10').dataset.name)
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', script],
+    cwd=tmp_path,
+    env=os.environ | {'PYTHONPATH': str(site)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  needed, name = done.stdout.splitlines()
+  assert "'orbax-checkpoint'" in needed
+  assert "'gcsfs'" not in needed  # of an extra
+  assert name == 'cifar10'

@@ -130,7 +130,8 @@ def test_preparing_is_refused_with_the_command_to_install_tensorflow(
   assert done.returncode == 1
   assert done.stderr == (
     'error: preparing or converting a data set needs TensorFlow, reading one '
-    'does not; install it with: pip install -r requirements-prepare.txt\n'
+    "does not; install it: pip install 'convmixer-jax[prepare]', or, in a "
+    'checkout, pip install -r requirements-prepare.txt\n'
   )
   assert not list(tmp_path.iterdir())
 

@@ -1,6 +1,7 @@
 """Describes an error of any library in one line.
 
-Needs only the standard library, so that another Python can import it.
+Needs only the standard library, so that another Python, without JAX, can import
+it; `errors.one_line` is for the rest of the package.
 """
 
 

@@ -6,7 +6,7 @@ import re
 import orbax.checkpoint as ocp
 from etils import epath
 
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, one_line
 
 DIRECTORY = 'checkpoints'  # in a run; holds a directory for each saved step
 
@@ -39,7 +39,7 @@ def describe_error(error: Exception) -> str:
     return str(error)
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
-  text = ' '.join(str(error).split())
+  text = one_line(error, limit=None)
   if code := re.search(r"os_error_code='(\d+)'", text):
     return os.strerror(int(code[1]))
   return f'{type(error).__name__}: {text[:200]}'

@@ -1,4 +1,7 @@
-"""The flag of commands that read images: absl defines a name once."""
+"""The flag of the commands that read images.
+
+Shared by several commands: absl allows a flag to be defined only once.
+"""
 
 from absl import flags
 

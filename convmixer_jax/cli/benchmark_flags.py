@@ -1,4 +1,7 @@
-"""The flags that benchmarks share: absl defines a name once."""
+"""The flags of the benchmarks.
+
+Shared by several commands: absl allows a flag to be defined only once.
+"""
 
 from absl import flags
 

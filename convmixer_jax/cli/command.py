@@ -15,11 +15,13 @@ import ml_collections
 from absl import app, flags, logging
 
 from convmixer_jax import config as config_lib
+from convmixer_jax import config_files
 from convmixer_jax.cache import enable_compilation_cache
-from convmixer_jax.cli import config_files, output
+from convmixer_jax.cli import output
 from convmixer_jax.cli.allocator import tune_allocator
 from convmixer_jax.errors import INTERRUPTED, Preempted, UserError
 
+_CONFIG_FLAG = '--config'
 _DEBUG = flags.DEFINE_bool(
   'debug', False, 'show the traceback of an error in the input'
 )
@@ -68,7 +70,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 def _parse_flags(argv):
   try:
-    argv = config_files.resolve(argv)
+    argv = _resolve_config(argv)
     known = _check_config_flags(argv[1:])
     try:
       return flags.FLAGS(argv)
@@ -86,6 +88,18 @@ def _parse_flags(argv):
     exit_with(error)
 
 
+def _resolve_config(argv):
+  """Returns the arguments, with the path of a file in each `--config`."""
+  resolved = list(argv)
+  for i, argument in enumerate(argv):
+    name, separator, value = argument.partition('=')
+    if separator and name == _CONFIG_FLAG:
+      resolved[i] = f'{name}={config_files.find(value)}'
+    elif i and argv[i - 1] == _CONFIG_FLAG:
+      resolved[i] = config_files.find(argument)
+  return resolved
+
+
 def _check_config_flags(arguments):
   """Checks `--config` and its overrides; errors of absl take many lines.
 
@@ -100,14 +114,17 @@ def _check_config_flags(arguments):
     return {}
   path, _, variant = given.pop('config').partition(':')
   if not os.path.isfile(path):
-    raise UserError(f'--config={path} is not a file; configs/ has some')
+    raise UserError(
+      f'--config={path} is not a file; give the path of one, or the name of '
+      f'one that comes with the package: {", ".join(config_files.names())}'
+    )
   from convmixer_jax import models  # imports Flax; only some commands need it
 
   config = _load_config(path, variant)
   if not isinstance(config, ml_collections.ConfigDict):
     raise UserError(
       f'get_config() of --config={path} returns {config!r}; return a '
-      'ConfigDict, as in configs/default.py'
+      'ConfigDict, such as convmixer_jax.config.default_config()'
     )
   if network := given.get('config.model.name'):
     models.choose_network(config, network)
@@ -155,7 +172,8 @@ def _load_config(path, variant):
     get_config = runpy.run_path(path).get('get_config')
     if get_config is None:
       raise UserError(
-        f'--config={path} defines no get_config(); see configs/default.py'
+        f'--config={path} defines no get_config(); define it to return a '
+        'ConfigDict, such as convmixer_jax.config.default_config()'
       )
     if variant and not inspect.signature(get_config).parameters:
       raise UserError(

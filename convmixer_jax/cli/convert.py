@@ -2,13 +2,6 @@ r"""Converts weights: timm's, the authors' and those of runs, into each other.
 
   python -m convmixer_jax convert SOURCE DEST [--model=NAME]
 
-SOURCE is one of
-  hf://OWNER/NAME[@REVISION]   of the Hugging Face Hub, such as timm's
-  FILE.safetensors             timm's names of tensors
-  FILE.pth.tar, .pth, .pt      timm's names or the authors'
-  RUN                          a run: its best checkpoint, else its newest
-  RUN@STEP, @best, @newest     a run: this one; RUN/checkpoints/STEP is the same
-
 DEST, which must not exist, is one of
   FILE.safetensors             timm loads it: timm.create_model(...,
                                checkpoint_path='FILE.safetensors')
@@ -16,7 +9,7 @@ DEST, which must not exist, is one of
                                DIRECTORY/checkpoints/0/state
 
 Both can be a SOURCE again, also of evaluate, predict, export and
-config.init_from.
+config.init_from. A PyTorch file has timm's names of tensors or the authors'.
 """
 
 from collections.abc import Sequence
@@ -44,7 +37,7 @@ def convert(source: str, dest: str, model: str | None = None) -> None:
   """Converts weights, and prints what they are.
 
   Args:
-    source: see above.
+    source: see `pretrained.load.load`.
     dest: see above.
     model: see `pretrained.load.load`.
 

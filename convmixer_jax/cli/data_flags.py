@@ -1,4 +1,7 @@
-"""The flag of all commands that read data sets: absl defines a name once."""
+"""The flag of the commands that read data sets.
+
+Shared by several commands: absl allows a flag to be defined only once.
+"""
 
 from absl import flags
 

@@ -4,12 +4,10 @@ r"""Evaluates a trained network on any prepared data set.
     [--dataset=NAME] [--split=SPLIT] [--data_dir=DIR] [--size=PIXELS] \
     [--output=DIR]
 
-SOURCE is a run, RUN (its best checkpoint, else its newest), RUN@STEP, RUN@best
-or RUN@newest, a file of weights, or hf://OWNER/NAME. NAME is digits or a TFDS
-set that `convmixer prepare` made; a run is by default evaluated on its own
-held-out split. The network's outputs are matched to the classes by name: one
-of ImageNet's 1,000 classes can be evaluated on imagenette's ten. Some sets have
-their own rules:
+NAME is digits or a TFDS set that `convmixer prepare` made; a run is by default
+evaluated on its own held-out split. The network's outputs are matched to the
+classes by name: one of ImageNet's 1,000 classes can be evaluated on
+imagenette's ten. Some sets have their own rules:
 
   imagenet2012_real       any of an image's labels is right; images without a
                           label are left out. A class's row has the images
@@ -29,7 +27,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from convmixer_jax.cli import data_flags, source_flags
+from convmixer_jax.cli import data_flags, output_files, source_flags
 from convmixer_jax.cli import output as output_lib
 from convmixer_jax.cli.batch_size_flag import BATCH_SIZE
 from convmixer_jax.errors import UserError
@@ -55,7 +53,6 @@ def main(argv: Sequence[str]) -> None:
 
   import jax
 
-  from convmixer_jax import files
   from convmixer_jax.data.class_names import readable
   from convmixer_jax.evaluation import protocols, report
   from convmixer_jax.evaluation.per_image import evaluate_per_image
@@ -71,9 +68,7 @@ def main(argv: Sequence[str]) -> None:
   output = None
   if _OUTPUT.value is not None:
     output_lib.keep_going()  # the files are the result
-    output = files.absolute_path(_OUTPUT.value)
-    files.check_access(output, writes=True)
-    _make_directory(output)
+    output = output_files.make_directory(_OUTPUT.value)
 
   print(source_flags.loaded_line(network))
   if network.class_names is None:
@@ -119,7 +114,10 @@ def main(argv: Sequence[str]) -> None:
     'images_per_sec': images_per_sec,
     'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
   }
-  written = report.write(output, summary, rows, results, names, source, config)
+  with output_files.one_line_errors(output):
+    written = report.write(
+      output, summary, rows, results, names, source, config
+    )
   print(f'In {output}: {", ".join(written)}')
 
 
@@ -142,13 +140,3 @@ def _choose_data(dataset, run_config) -> str:
   if dataset.name == run_name:
     return of_run.eval_split
   return default_split(dataset.name, dataset.data_dir)
-
-
-def _make_directory(path):
-  try:
-    path.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(
-      f'--output={path} is not a directory that can be written to '
-      f'({error.strerror or error}); give another'
-    ) from error

@@ -3,9 +3,6 @@ r"""Exports a trained network to files that other programs run.
   python -m convmixer_jax export --source=SOURCE --output=DIR \
     [--format=stablehlo,onnx] [--size=PIXELS] [--probabilities]
 
-SOURCE is a run, RUN (its best checkpoint, else its newest), RUN@STEP, RUN@best
-or RUN@newest, a file of weights, or hf://OWNER/NAME.
-
 The directory gets model.stablehlo, which JAX alone runs on CPU, TPU and GPU,
 and, if asked for, model.onnx. Both take uint8 images of one square size, any
 number at a time, and normalise them. model.json beside them says what goes in
@@ -18,7 +15,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from convmixer_jax.cli import source_flags
+from convmixer_jax.cli import output_files, source_flags
 from convmixer_jax.errors import UserError
 
 flags.adopt_module_key_flags(source_flags)  # so that --help shows them
@@ -48,9 +45,8 @@ def main(argv: Sequence[str]) -> None:
       raise UserError(
         f'--format={name} is unknown; there are {", ".join(known)}'
       )
-  output = files.absolute_path(_OUTPUT.value)
-  files.check_access(output, writes=True)
   network = source_flags.load_source()
+  output = output_files.make_directory(_OUTPUT.value)
   config = network.eval_config(batch_size=1, image_size=source_flags.SIZE.value)
   formats = [known[name][0] for name in _FORMAT.value]
   contents = {
@@ -67,15 +63,9 @@ def main(argv: Sequence[str]) -> None:
   )
   contents['model.json'] = (json.dumps(card, indent=2) + '\n').encode()
 
-  try:
-    output.mkdir(parents=True, exist_ok=True)
+  with output_files.one_line_errors(output):
     for name, content in contents.items():
       files.write(output / name, content)
-  except OSError as error:
-    raise UserError(
-      f'--output={output} cannot be written to ({error.strerror or error}); '
-      'give another directory'
-    ) from error
   print(source_flags.loaded_line(network))
   print(f'Written to {output}:')
   for name, content in contents.items():

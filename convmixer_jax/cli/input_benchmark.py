@@ -4,14 +4,12 @@ r"""Measures decoding and augmentation side by side with timm.
     --timm_python=timm-env/bin/python
 """
 
-import json
-import pathlib
 from collections.abc import Sequence
 
 from absl import flags
 
 from convmixer_jax.benchmarks import input as input_benchmark
-from convmixer_jax.cli import command, output
+from convmixer_jax.cli import command, output, output_files
 from convmixer_jax.cli.benchmark_flags import OUTPUT, ROUNDS, TIMM_PYTHON
 from convmixer_jax.cli.data_flags import DATA_DIR
 from convmixer_jax.errors import UserError
@@ -34,6 +32,7 @@ def main(argv: Sequence[str]) -> None:
   output.keep_going()  # a long measurement survives its terminal
   if (_FOLDER.value is None) == (_DATASET.value is None):
     raise UserError('give the images: one of --folder and --dataset')
+  path = output_files.check_file(OUTPUT.value)
   if _FOLDER.value is not None:
     files = input_benchmark.read_folder(_FOLDER.value)
   else:
@@ -46,6 +45,5 @@ def main(argv: Sequence[str]) -> None:
     chunk=_CHUNK.value,
   )
   print(input_benchmark.table(result))
-  if OUTPUT.value:
-    text = json.dumps(result, indent=2) + '\n'
-    pathlib.Path(OUTPUT.value).write_text(text)
+  if path:
+    output_files.write_json(path, result)

@@ -4,8 +4,6 @@ r"""Compares the speed of networks with Flax and PyTorch (`benchmarks.model`).
     --timm_python=timm-env/bin/python
 """
 
-import json
-import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -13,7 +11,7 @@ from absl import flags
 
 from convmixer_jax.benchmarks import model
 from convmixer_jax.benchmarks.benchmark_cases import CASES
-from convmixer_jax.cli import command, output
+from convmixer_jax.cli import command, output, output_files
 from convmixer_jax.cli.benchmark_flags import OUTPUT, ROUNDS, TIMM_PYTHON
 
 _SHAPES = flags.DEFINE_list('shapes', list(CASES), 'networks to measure')
@@ -30,10 +28,10 @@ def main(argv: Sequence[str]) -> None:
   command.refuse_arguments(argv)
   output.keep_going()  # a long measurement survives its terminal
   cases = model.choose_cases(_SHAPES.value, _DEPTH.value)
+  path = output_files.check_file(OUTPUT.value)
   rounds = ROUNDS.value or model.ROUNDS
   for result in model.run(cases, timm_python=TIMM_PYTHON.value, rounds=rounds):
     print(f'{len(result["cases"])} of {len(cases)} networks', file=sys.stderr)
-    if OUTPUT.value:  # after each, so that an interruption keeps the others
-      text = json.dumps(result, indent=2) + '\n'
-      pathlib.Path(OUTPUT.value).write_text(text)
+    if path:  # after each, so that an interruption keeps the others
+      output_files.write_json(path, result)
   print(model.table(result))

@@ -1,11 +1,14 @@
-"""The flag of commands that load weights: absl defines a name once."""
+"""The flag of the commands that load weights.
+
+Shared by several commands: absl allows a flag to be defined only once.
+"""
 
 from absl import flags
 
 MODEL = flags.DEFINE_string(
   'model',
   None,
-  'what a file of weights does not contain of its network: a variant such as '
-  '768_32 (see configs/imagenet.py), the activation, gelu or relu, fields such '
-  'as heads=3, or what config.model.name was',
+  'completes a weights file that does not describe its network: a variant '
+  '(768_32), an activation (gelu, relu), fields (heads=3), or a network '
+  '(MODULE:ATTRIBUTE)',
 )

@@ -8,23 +8,22 @@ machine. --config.model.scan=True compiles in one minute instead of several;
 --nosearch does not search for the largest batch that fits.
 """
 
-import json
 import os
-import pathlib
 from collections.abc import Sequence
 
 import jax
 from absl import flags
 from ml_collections import config_flags
 
-from convmixer_jax.cli import command
-from convmixer_jax.errors import UserError
+from convmixer_jax.cli import command, output_files
 from convmixer_jax.planning.chips import ENVIRONMENT, parse_topology
 from convmixer_jax.planning.data import data_size
 from convmixer_jax.training.validate import validate
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'a file such as those in configs/, and :VARIANT'
+  'config',
+  None,
+  'config file, such as configs/digits.py; add :VARIANT to choose a variant',
 )
 _TOPOLOGY = flags.DEFINE_string(
   'topology',
@@ -58,11 +57,7 @@ def main(argv: Sequence[str]) -> None:
   config = _CONFIG.value
   validate(config)
   chip, layout = parse_topology(_TOPOLOGY.value)
-  output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
-  if output and (not output.parent.is_dir() or output.is_dir()):
-    raise UserError(
-      f'--output={output} cannot be a file; give one in a directory that exists'
-    )
+  output = output_files.check_file(_OUTPUT.value)
   num_examples, num_classes = data_size(
     config.dataset, _NUM_EXAMPLES.value, _NUM_CLASSES.value
   )
@@ -83,6 +78,5 @@ def main(argv: Sequence[str]) -> None:
   )
   plan = {'config': name, 'topology': _TOPOLOGY.value} | plan
   if output:
-    text = json.dumps(plan, indent=2) + '\n'
-    output.write_text(text)
+    output_files.write_json(output, plan)
   print(report.table(plan))

@@ -3,12 +3,10 @@ r"""Classifies image files: prints the five most probable classes of each.
   python -m convmixer_jax predict IMAGE_OR_FOLDER ... --source=SOURCE \
     [--format=csv] [--size=PIXELS]
 
-SOURCE is a run, RUN (its best checkpoint, else its newest), RUN@STEP, RUN@best
-or RUN@newest, a file of weights, or hf://OWNER/NAME. Folders are searched at
-any depth. A file that cannot be read is reported, the others are still
-classified, and the exit status is 1. `--format=csv` prints a row for each
-class: file, rank, class (its number), name, probability; which network was
-loaded is then printed on stderr.
+Folders are searched at any depth. A file that cannot be read is reported, the
+others are still classified, and the exit status is 1. `--format=csv` prints a
+row for each class: file, rank, class (its number), name, probability; which
+network was loaded is then printed on stderr.
 """
 
 import csv

@@ -21,7 +21,8 @@ It may be stopped at any time. TFDS writes to a directory `incomplete.*` and
 renames it at the end; the next call deletes what a killed one left, and
 starts again. A conversion resumes at the file at which it stopped.
 
-Making and converting need TensorFlow: pip install -r requirements-prepare.txt
+Making and converting need TensorFlow: pip install 'convmixer-jax[prepare]', or,
+in a checkout, pip install -r requirements-prepare.txt
 
 An archive that cannot be downloaded from here may be put into the manual_dir
 under its own name, such as cifar-10-binary.tar.gz; TFDS verifies its checksum.

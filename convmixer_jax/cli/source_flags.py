@@ -1,10 +1,6 @@
-"""The flags of commands that use a trained network; absl accepts each once.
+"""The flags of the commands that use a trained network.
 
---source=RUN                  its best checkpoint, else its newest
---source=RUN@STEP             that checkpoint; also RUN@best, RUN@newest and
-                              RUN/checkpoints/STEP
---source=FILE                 weights: .safetensors, .pth.tar, .pth, .pt, .bin
---source=hf://OWNER/NAME      a repository, with @REVISION if wanted
+Shared by several commands: absl allows a flag to be defined only once.
 """
 
 from typing import TYPE_CHECKING
@@ -21,9 +17,7 @@ flags.adopt_module_key_flags(model_flag)  # so that --help shows it
 _SOURCE = flags.DEFINE_string(
   'source',
   None,
-  'trained network to load: a run directory (RUN, of which the best checkpoint '
-  'is loaded, or RUN@STEP, RUN@best, RUN@newest), a file of weights '
-  '(.safetensors, .pth.tar, ...), or hf://OWNER/NAME[@REVISION]',
+  'trained network to load, a SOURCE (required)',
 )
 SIZE = flags.DEFINE_integer(
   'size',

@@ -19,7 +19,9 @@ from convmixer_jax.cli import command, output
 from convmixer_jax.errors import Preempted
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'a file such as those in configs/, and :VARIANT'
+  'config',
+  None,
+  'config file, such as configs/digits.py; add :VARIANT to choose a variant',
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir',

@@ -10,6 +10,15 @@ from types import ModuleType
 from absl import flags
 
 _WIDTH = 80
+_SOURCE = """SOURCE is one of
+  RUN                         run directory: its best checkpoint, or its newest
+                              if none was evaluated
+  RUN@STEP                    one of its checkpoints; also RUN@best, RUN@newest
+                              and RUN/checkpoints/STEP
+  FILE                        weights: .safetensors, or PyTorch's .pth.tar,
+                              .pth, .pt or .bin
+  DIRECTORY                   weights in it: model.safetensors
+  hf://OWNER/NAME[@REVISION]  repository of the Hugging Face Hub"""
 
 
 def overview(commands: Mapping[str, str], text: str) -> str:
@@ -31,6 +40,8 @@ def overview(commands: Mapping[str, str], text: str) -> str:
 def of_command(module: ModuleType, name: str) -> str:
   """Returns a command's text and its flags, without those of libraries.
 
+  A command that has `--model` also gets the text on SOURCE.
+
   Args:
     module: of the command. Its flags are those that it defines, imports or
       adopts.
@@ -41,7 +52,11 @@ def of_command(module: ModuleType, name: str) -> str:
   for value in vars(module).values():
     if isinstance(value, flags.FlagHolder):
       own[value.name] = flags.FLAGS[value.name]
-  lines = [f'convmixer {name}: {module.__doc__.strip()}', '', 'Flags:']
+  lines = [f'convmixer {name}: {module.__doc__.strip()}', '']
+  if 'model' in own:  # completes a SOURCE
+    lines += [_SOURCE, '']
+  lines.append('Flags:')
+  own['debug'] = flags.FLAGS['debug']
   for flag in sorted(own.values(), key=lambda flag: flag.name):
     lines += _describe(flag)
   return '\n'.join(lines)
@@ -49,12 +64,22 @@ def of_command(module: ModuleType, name: str) -> str:
 
 def _describe(flag: flags.Flag) -> list[str]:
   text = flag.help
+  if _is_required(flag):
+    text += ' (required)'
   if flag.default not in (None, False, []):
     default = flag.default_as_str.strip("'")
     text += f' (default: {default})'
+  no = '[no]' if flag.boolean else ''
   return [
-    f'  --{flag.name}',
+    f'  --{no}{flag.name}',
     *textwrap.wrap(
       text, _WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6
     ),
   ]
+
+
+def _is_required(flag: flags.Flag) -> bool:
+  """Returns whether None, which `mark_flag_as_required` refuses, is refused."""
+  return flag.default is None and not all(
+    validator.checker(None) for validator in flag.validators
+  )

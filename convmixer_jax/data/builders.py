@@ -3,7 +3,7 @@
 import json
 import os
 
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, one_line
 from convmixer_jax.files import require_local
 
 
@@ -37,7 +37,7 @@ def find_builder(name: str, data_dir: str | None):
   except json.JSONDecodeError as error:
     raise _open_error(name, error) from error
   except (ValueError, AssertionError) as error:  # its config or version
-    reason = ' '.join(str(error).split()).rpartition('}": ')[-1]
+    reason = one_line(error, limit=None).rpartition('}": ')[-1]
     known = ', '.join(_configs(name))
     reason += f' {known}' if known and known not in reason else ''
     raise UserError(f'{name!r}: {reason}') from error
@@ -57,9 +57,9 @@ def has_array_record(builder) -> bool:
 
 
 def _open_error(name, error):
-  reason = ' '.join(str(error).split()) or type(error).__name__
   return UserError(
-    f'{name!r} cannot be opened ({reason[:200]}); fix it, or prepare it again'
+    f'{name!r} cannot be opened ({one_line(error)}); fix it, or prepare it '
+    'again'
   )
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, one_line
 
 # Grain runs many workers: a thread pool in each call would only compete.
 cv2.setNumThreads(0)
@@ -51,7 +51,7 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
   except Exception as e:  # codecs raise many types; always name the record
     reason = 'not an image that Pillow knows'
     if not isinstance(e, UnidentifiedImageError):
-      reason = ' '.join(str(e).split()) or type(e).__name__
+      reason = one_line(e, limit=None)
     raise UserError(
       f'cannot decode image {where}: {reason} ({len(data)} bytes); '
       'replace the file or leave it out of the data set'

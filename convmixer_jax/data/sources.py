@@ -14,7 +14,7 @@ from convmixer_jax.data.builders import (
   is_prepared,
 )
 from convmixer_jax.data.decode import decode_image
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, one_line
 
 _DIGITS_TEST_EVERY = 5  # of each class, in scikit-learn's order
 _MIN_SIDE = 2  # pixels; an image of a single pixel is a placeholder
@@ -134,9 +134,8 @@ class TfdsSource:
     try:
       record = self._records[index]
     except Exception as error:  # TFDS raises any type for a damaged file
-      reason = ' '.join(str(error).split()) or type(error).__name__
       raise UserError(
-        f'cannot read record {where} ({reason[:200]}); prepare the data set '
+        f'cannot read record {where} ({one_line(error)}); prepare the data set '
         'again'
       ) from error
     image = decode_image(record['image'], where=where)

@@ -8,6 +8,8 @@ from typing import NoReturn
 
 import jax
 
+from convmixer_jax.errors import one_line
+
 EXIT_STATUS = 76  # EX_PROTOCOL of sysexits.h: the other side does not answer
 PATIENCE = 10  # times the limit, for compiling, evaluating and saving
 
@@ -42,8 +44,7 @@ class Watchdog:
     if self._thread:
       self._thread.join()
     if lost_others(error):
-      short = ' '.join(str(error).split())[:200]
-      _exit(f'another process seems to have died ({short})')
+      _exit(f'another process seems to have died ({one_line(error)})')
 
   def expect(self, what: str, patience: int = 1) -> None:
     """Starts the limit for the next event, and ends that of the last one.

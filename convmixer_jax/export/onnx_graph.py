@@ -98,7 +98,8 @@ def to_onnx(
     import onnx
   except ImportError as error:
     raise UserError(
-      "--format=onnx needs the package onnx: pip install 'onnx>=1.17,<2'"
+      '--format=onnx needs the package onnx; install it: pip install '
+      "'convmixer-jax[onnx]', or, in a checkout, pip install '.[onnx]'"
     ) from error
 
   add_network = architecture_of(model).to_onnx

@@ -3,9 +3,8 @@
 import ml_collections
 
 from convmixer_jax.data import builders, sources
+from convmixer_jax.data.known_sets import NUM_CLASSES, NUM_EXAMPLES
 from convmixer_jax.errors import UserError
-
-_TRAIN_SPLITS = {'imagenet2012': (1_281_167, 1000), 'cifar10': (50_000, 10)}
 
 
 def data_size(
@@ -36,14 +35,17 @@ def _find(config):
   if name == 'digits':
     source = sources.create_source(config, split)
     return len(source), source.num_classes
-  if not config.data_dir and split == 'train' and name in _TRAIN_SPLITS:
-    return _TRAIN_SPLITS[name]
+  known = None
+  if split == 'train' and name in NUM_CLASSES:
+    known = NUM_EXAMPLES[name][split], NUM_CLASSES[name]
+  if known and not config.data_dir:
+    return known
   builder = builders.find_builder(name, config.data_dir)
   if builders.is_prepared(builder):
     source = sources.TfdsSource(name, split, config.data_dir)
     return len(source), source.num_classes
-  if split == 'train' and name in _TRAIN_SPLITS:
-    return _TRAIN_SPLITS[name]
+  if known:
+    return known
   raise UserError(
     f'data set {name!r}, split {split!r}, is not prepared in '
     f'{builder.data_path.parent}; give --num_examples and --num_classes'

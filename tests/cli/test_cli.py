@@ -24,10 +24,8 @@ def train(*arguments):
 def test_missing_config_is_refused_in_one_line():
   done = train()
   assert (done.returncode, done.stdout) == (1, '')
-  assert (
-    done.stderr
-    == 'error: --config=configs/nope.py is not a file; configs/ has some\n'
-  )
+  assert done.stderr.startswith('error: --config=configs/nope.py is not a file')
+  assert done.stderr.count('\n') == 1
 
 
 def test_debug_flag_prints_a_traceback():

@@ -143,6 +143,29 @@ TOOLS = [
     'directory that exists',
   ),
   Case(
+    'measure networks to a file that cannot be',
+    tool('benchmark', 'model', '--output=TMP/a/model.json'),
+    '--output=TMP/a/model.json cannot be a file; give one in a directory that '
+    'exists',
+  ),
+  Case(
+    'measure the input to a directory',
+    tool('benchmark', 'input', '--folder=TMP', '--output=TMP'),
+    '--output=TMP cannot be a file; give one in a directory that exists',
+  ),
+  Case(
+    'export to a file',
+    tool(
+      'export',
+      '--output=TMP/x',
+      f'--source={WEIGHTS}',
+      '--model=gelu',
+    ),
+    '--output=TMP/x cannot be written to (File exists); make room, or give '
+    'another',
+    lambda tmp: (tmp / 'x').write_text(''),
+  ),
+  Case(
     'prepare nothing',
     tool('prepare'),
     '0 data sets are named, not one; such as: python -m '

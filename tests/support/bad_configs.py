@@ -11,13 +11,15 @@ CONFIGS = [
   Case(
     'no such config',
     train('--config=configs/nope.py'),
-    '--config=configs/nope.py is not a file; configs/ has some',
+    '--config=configs/nope.py is not a file; give the path of one, or the name '
+    'of one that comes with the package: cifar10, default, digits, finetune, '
+    'imagenet',
   ),
   Case(
     'a file that is not a config',
     train('--config=convmixer_jax/errors.py'),
-    '--config=convmixer_jax/errors.py defines no get_config(); see '
-    'configs/default.py',
+    '--config=convmixer_jax/errors.py defines no get_config(); define it '
+    'to return a ConfigDict, such as convmixer_jax.config.default_config()',
   ),
   Case(
     'a variant of none',
@@ -243,7 +245,7 @@ CONFIGS = [
     'None for a config',
     'return None',
     'get_config() of --config=TMP/mine.py returns None; return a '
-    'ConfigDict, as in configs/default.py',
+    'ConfigDict, such as convmixer_jax.config.default_config()',
   ),
   in_file(
     'a syntax error',

@@ -1,4 +1,4 @@
-"""The stage that trains on CIFAR-10 by `train.py`, from data to accuracy."""
+"""The stage that trains on CIFAR-10 by `convmixer train`: data to accuracy."""
 
 import io
 import pathlib
@@ -9,19 +9,24 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from convmixer_jax.benchmarks.device.session import ROOT, Output, Session
+from convmixer_jax import config_files
+from convmixer_jax.benchmarks.device.session import Output, Session
 from convmixer_jax.benchmarks.machine import count_usable_cores
 from convmixer_jax.checkpoints.metrics_table import read_table
+from convmixer_jax.data.known_sets import NUM_EXAMPLES
 from convmixer_jax.data.prepare.image_tar import prepare_image_tar
 
 _NAME = 'cifar10_jpeg'  # unknown to TFDS
-_ALL_IMAGES = {'train: 50,000 images', 'test: 10,000 images'}
+_ALL_IMAGES = {
+  f'{split}: {count:,} images'
+  for split, count in NUM_EXAMPLES['cifar10'].items()
+}
 _NETWORK = '256/8'
 _MAX_WORKERS, _OTHER_CORES = 12, 4
 # Estimate for start, compilation, evaluations and end.
 _OTHER_SECONDS = 45.0
 _INPUT_SECONDS, _INPUT_TIME_LIMIT = 3.0, 40.0
-_TRAIN_IMAGES = 50_000
+_TRAIN_IMAGES = NUM_EXAMPLES['cifar10']['train']
 _RESERVE = 0.1  # share of the time, in case training is slower than measured
 
 
@@ -149,8 +154,8 @@ def _train(session, changes, about):
     changes['eval_every_epochs'] = -(-epochs // 2)
   workdir = session.scratch / 'cifar10'
   command = session.python(
-    str(ROOT / 'train.py'),
-    f'--config={ROOT / "configs" / "cifar10.py"}',
+    *('-m', 'convmixer_jax', 'train'),
+    f'--config={config_files.find("cifar10")}',
     f'--workdir={workdir}',
     *(f'--config.{key}={value}' for key, value in changes.items()),
   )
@@ -171,7 +176,7 @@ def _train(session, changes, about):
   }
   if notes:
     row['note'] = '; '.join(notes)
-  end = f'train.py {output.outcome}: {output.last_line}'
+  end = f'train {output.outcome}: {output.last_line}'
   if output.status is None:
     row['missing'] = end
   elif output.status != 0:

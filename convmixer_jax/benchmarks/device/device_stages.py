@@ -200,7 +200,7 @@ def run_tests(session: Session) -> None:
   if session.platform != 'gpu':
     reason = 'the tests marked gpu need one'
   elif not tests.exists():
-    reason = f'{tests} is not there'
+    reason = 'the tests are in a checkout only, not in the installed package'
   elif importlib.util.find_spec('pytest') is None:
     reason = 'pytest is not installed'
   if reason:

@@ -1,7 +1,7 @@
 """Makes batches of CIFAR-10 without a device, to time the input alone.
 
 A program that answers one request, a line of JSON with `config`, the changes of
-configs/cifar10.py by dotted key, and `seconds`, the approximate time in which
+the config cifar10 by dotted key, and `seconds`, the approximate time in which
 batches are counted.
 """
 
@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from configs import cifar10
+from convmixer_jax import config_files
 from convmixer_jax.benchmarks.device import streaming
 from convmixer_jax.data import pipeline, sources
 
 
 def _work(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-  config = cifar10.get_config()
+  config = config_files.load('cifar10')
   config.update_from_flattened_dict(request['config'])
   start = time.perf_counter()
   source = sources.create_source(config.dataset, config.dataset.train_split)

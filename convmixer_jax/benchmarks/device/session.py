@@ -16,7 +16,7 @@ from convmixer_jax.benchmarks.device.rows import Rows
 from convmixer_jax.benchmarks.device.settings import Settings
 from convmixer_jax.benchmarks.worker_process import WorkerProcess, kill_tree
 
-ROOT = pathlib.Path(__file__).parents[3]  # of the checkout
+ROOT = pathlib.Path(__file__).parents[3]  # directory of the package
 
 
 @dataclasses.dataclass

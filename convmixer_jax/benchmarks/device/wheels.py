@@ -1,7 +1,8 @@
 """Downloads the wheels that another machine, without a network, lacks.
 
-The required packages are found by requirements.txt and the metadata of the
-packages installed here, in the versions that are installed here.
+The required packages are found by the metadata of the packages installed here
+(of this one, by requirements.txt in a checkout that is not installed), in the
+versions that are installed here.
 """
 
 import importlib.metadata
@@ -30,7 +31,7 @@ _PLATFORMS = (
 def collect(
   directory: pathlib.Path, installed: str | None, python_version: str
 ) -> str:
-  """Downloads the packages a machine lacks for `train.py` and the GPU tests.
+  """Downloads the packages a machine lacks for the benchmark and the GPU tests.
 
   Args:
     directory: directory for the wheels, new or empty.
@@ -114,8 +115,8 @@ def read_installed(path: str | None) -> dict[str, str]:
 def find_needed(python_version: str) -> dict[str, str]:
   """Returns versions by name of all packages required, directly or indirectly.
 
-  The roots are requirements.txt and pytest. A version is that installed here,
-  or '' if the package is not installed.
+  The roots are the requirements of this package and pytest. A version is that
+  installed here, or '' if the package is not installed.
   """
   environment = {
     'python_version': python_version,
@@ -144,11 +145,16 @@ def find_needed(python_version: str) -> dict[str, str]:
 
 
 def _requirements() -> Iterator[Requirement]:
-  for line in (ROOT / 'requirements.txt').read_text().split('\n'):
+  try:
+    lines = importlib.metadata.requires('convmixer-jax') or []
+  except importlib.metadata.PackageNotFoundError:
+    lines = (ROOT / 'requirements.txt').read_text().splitlines()
+  for line in lines:
     text = line.partition('#')[0].strip()
     if text and not text.startswith('-'):
       requirement = Requirement(text)
-      if requirement.marker is None or requirement.marker.evaluate():
+      marker = requirement.marker
+      if marker is None or marker.evaluate({'extra': ''}):
         yield requirement
   yield Requirement('pytest')  # for the tests that are marked `gpu`
 

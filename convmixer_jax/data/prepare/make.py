@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 
 from convmixer_jax.data.prepare import disk, tars, verify
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, one_line
 
 _TARS_NEEDED = {
   'imagenet2012': (tars.TRAIN, tars.VALIDATION),
@@ -27,7 +27,8 @@ def require_tensorflow() -> None:
   except ImportError as error:
     raise UserError(
       'preparing or converting a data set needs TensorFlow, reading one does '
-      'not; install it with: pip install -r requirements-prepare.txt'
+      "not; install it: pip install 'convmixer-jax[prepare]', or, in a "
+      'checkout, pip install -r requirements-prepare.txt'
     ) from error
 
 
@@ -84,7 +85,7 @@ def make(builder, manual_dir: str) -> None:
 
 def to_user_error(error: Exception, builder, manual_dir: str = '') -> UserError:
   """Converts an error of TFDS's preparation or conversion to a UserError."""
-  text = ' '.join(str(error).split())
+  text = one_line(error, limit=None)
   kind = type(error)
   if 'No space left on device' in text:
     root = builder.data_dir_root

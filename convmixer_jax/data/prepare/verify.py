@@ -7,22 +7,8 @@ from collections.abc import Iterable
 import tqdm
 from array_record.python import array_record_module
 
+from convmixer_jax.data.known_sets import NUM_EXAMPLES
 from convmixer_jax.errors import UserError
-
-# Numbers of examples of the full data sets, from TFDS's catalog.
-FULL_COUNTS = {
-  'imagenet2012': {'train': 1_281_167, 'validation': 50_000},
-  'imagenet2012_real': {'validation': 50_000},
-  'imagenet_v2': {'test': 10_000},
-  'imagenet_a': {'test': 7_500},
-  'imagenet_r': {'test': 30_000},
-  'imagenet_sketch': {'test': 50_889},
-  'imagenette/full-size-v2': {'train': 9_469, 'validation': 3_925},
-  'imagenette/320px-v2': {'train': 9_469, 'validation': 3_925},
-  'imagenette/160px-v2': {'train': 9_469, 'validation': 3_925},
-  'cifar10': {'train': 50_000, 'test': 10_000},
-  'cifar100': {'train': 50_000, 'test': 10_000},
-}
 
 # Labels of ILSVRC2012_val_00000001.JPEG and the three after it.
 FIRST_LABELS = (65, 970, 230, 809)
@@ -35,7 +21,7 @@ _LABEL_FEATURE = {
 def full_counts(builder) -> dict[str, int]:
   """Returns the number of examples of each full split; {} if unknown."""
   with_config = builder.info.full_name.rpartition('/')[0]
-  return FULL_COUNTS.get(with_config, FULL_COUNTS.get(builder.name, {}))
+  return NUM_EXAMPLES.get(with_config, NUM_EXAMPLES.get(builder.name, {}))
 
 
 def shard_paths(split_info, file_format: str) -> list[str]:

@@ -1,34 +1,22 @@
 """Finds the config files that come with the package, from any directory."""
 
 import pathlib
-from collections.abc import Sequence
+import runpy
 
-_FLAG = '--config'
-_PACKAGE = pathlib.Path(__file__).parents[1]
+import ml_collections
+
+_PACKAGE = pathlib.Path(__file__).parent
 # Installed, they lie in the package; in a checkout, beside it.
 _DIRECTORIES = (_PACKAGE / 'configs', _PACKAGE.parent / 'configs')
 
 
-def resolve(argv: Sequence[str]) -> list[str]:
-  """Returns the arguments, with the path of a file in each `--config`.
+def find(value: str) -> str:
+  """Returns the path of a config file, with the variant that was given.
 
   A path that exists is not changed. Otherwise `digits`, `digits.py` and
   `configs/digits.py` all name the file that comes with the package; a variant
   after a colon is kept. A name of no such file is not changed.
-
-  Args:
-    argv: of a command, in which `--config=NAME` and `--config NAME` may be.
   """
-  resolved = list(argv)
-  for i, argument in enumerate(argv):
-    if argument.startswith(f'{_FLAG}='):
-      resolved[i] = f'{_FLAG}={_find(argument.removeprefix(f"{_FLAG}="))}'
-    elif i and argv[i - 1] == _FLAG:
-      resolved[i] = _find(argument)
-  return resolved
-
-
-def _find(value: str) -> str:
   name, colon, variant = value.partition(':')
   if pathlib.Path(name).is_file():
     return value
@@ -38,3 +26,18 @@ def _find(value: str) -> str:
     if stem.isidentifier() and path.is_file():
       return f'{path}{colon}{variant}'
   return value
+
+
+def names() -> list[str]:
+  """Returns the names of the config files that come with the package."""
+  return sorted(
+    path.stem
+    for directory in _DIRECTORIES
+    for path in directory.glob('*.py')
+    if path.stem != '__init__'
+  )
+
+
+def load(name: str) -> ml_collections.ConfigDict:
+  """Returns the config of a file that comes with the package, by its name."""
+  return runpy.run_path(find(name))['get_config']()
