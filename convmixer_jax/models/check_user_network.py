@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from convmixer_jax.errors import UserError
+from convmixer_jax.models import check_parts
 from convmixer_jax.models.architecture import Architecture, Field
 
 _RESERVED = {
@@ -17,6 +18,7 @@ _RESERVED = {
   'parent': 'Flax has an attribute of this name',
   'num_classes': 'the data set decides it',
   'dtype': 'config.dtype decides it',
+  'gather': 'it is what stacked blocks receive',
 }
 _COLLECTIONS = ('params', 'batch_stats')
 _PAGE = 'see docs/adding_a_network.md'
@@ -77,6 +79,8 @@ def check_architecture(
         name,
         f'its field {key!r} has a reserved name ({why}); call it otherwise',
       )
+  if problem := check_parts.find_problem(found):
+    raise network_error(name, problem)
   _check_attributes(name, module, fields)
   if found.stacked and not hasattr(module, 'gather'):
     raise network_error(
@@ -107,13 +111,14 @@ def _check_attributes(name, module, fields):
         f'{module.__name__} has no attribute {key!r}; add it, such as '
         f"'{key}: {'jnp.dtype' if key == 'dtype' else 'int'}'",
       )
+  given = {*fields, *_RESERVED} - {'gather'}
   nothing = dataclasses.MISSING
   for attribute in attributes:
     has_default = (attribute.default, attribute.default_factory) != (
       nothing,
       nothing,
     )
-    if not has_default and attribute.name not in {*fields, *_RESERVED}:
+    if not has_default and attribute.name not in given:
       raise network_error(
         name,
         f'{module.__name__} needs {attribute.name!r}, which is not among its '
@@ -171,6 +176,8 @@ def check_network(
   _check_variables(name, architecture, model, variables)
   logits = shapes('apply with train=False', evaluate, variables, image)
   _check_logits(name, model, logits, 'train=False')
+  more = jax.ShapeDtypeStruct((4, *image.shape[1:]), image.dtype)
+  shapes('apply to 4 images after init with 2', evaluate, variables, more)
   logits, updated = shapes(
     'apply with train=True', train, variables, keys, image
   )
@@ -181,6 +188,32 @@ def check_network(
       'batch_stats have other names, shapes or dtypes after a call with '
       'train=True; keep those of init',
     )
+  if architecture.pictures:
+    function = architecture.pictures
+    call = 'its function pictures fails for the parameters of init'
+    _check_pictures(
+      name,
+      _call(name, call, lambda: jax.eval_shape(function, variables['params'])),
+    )
+
+
+def _check_pictures(name, pictures):
+  if not isinstance(pictures, Mapping):
+    pictures = {'': pictures}
+  for key, array in pictures.items():
+    shape = getattr(array, 'shape', None)
+    is_picture = shape and len(shape) in (4, 5) and shape[-1] in (1, 3)
+    if not isinstance(key, str) or not key or not is_picture:
+      found = (
+        f'{key!r}: {type(array).__name__}'
+        if shape is None
+        else (f'{key!r}: {array.dtype} {list(shape)}')
+      )
+      raise network_error(
+        name,
+        f'its function pictures returns {found}; return a dict of names and '
+        'arrays [N, k, k, C] or [depth, N, k, k, C], where C is 1 or 3',
+      )
 
 
 def _call(name, what, function):
@@ -209,6 +242,12 @@ def _check_variables(name, architecture, model, variables):
         f'{leaf.dtype}; make it float32',
       )
   for stack in architecture.stacked:
+    if stack not in params:
+      raise network_error(
+        name,
+        f'its stacked is {architecture.stacked!r}: there is no such module '
+        f'{stack!r}; there are {", ".join(params) or "none"}',
+      )
     lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(params.get(stack))}
     if len(lengths) != 1 or () in lengths:
       raise network_error(

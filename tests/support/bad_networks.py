@@ -122,8 +122,8 @@ NETWORKS = [
   ),
   network(
     'wrong_networks:NO_STACK',
-    "its parameters in 'blocks' are not stacked along a leading axis of the "
-    'same length; use nn.scan, or leave it out of Architecture(stacked=)',
+    "its stacked is ('blocks',): there is no such module 'blocks'; there are "
+    'head',
   ),
   network(
     'wrong_networks:UNEVEN_STACK',
@@ -135,5 +135,39 @@ NETWORKS = [
     "its head is 'classifier', and there is no module of this name; "
     'there are head; name the last dense layer so, or give '
     'Architecture(head=)',
+  ),
+  network(
+    'wrong_networks:OF_ONE_BATCH',
+    'OfOneBatch fails in apply to 4 images after init with 2 '
+    '(ScopeParamShapeError: ...); correct it; --debug shows more',
+  ),
+  network(
+    'wrong_networks:BAD_PICTURES',
+    "its function pictures returns 'head': float32 [3, 10]; return a dict of "
+    'names and arrays [N, k, k, C] or [depth, N, k, k, C], where C is 1 or 3',
+  ),
+  network(
+    'wrong_networks:RAISING_PICTURES',
+    'its function pictures fails for the parameters of init (KeyError: '
+    "'body'); correct it; --debug shows more",
+  ),
+  network(
+    'wrong_networks:GATHER_FIELD',
+    "its field 'gather' has a reserved name (it is what stacked blocks "
+    'receive); call it otherwise',
+  ),
+  network(
+    'wrong_networks:OTHER_ROLE',
+    "its field 'width' has role 'speed'; give one of network, training, "
+    'compute',
+  ),
+  network(
+    'wrong_networks:GROUPS_NUMBER',
+    "groups of its field 'width' is 3; give a string",
+  ),
+  network(
+    'wrong_networks:GROUPS_OF_TEXT',
+    "its field 'width' has groups and the default 'a'; give a whole number of "
+    'at least 0',
   ),
 ]

@@ -104,6 +104,13 @@ class WithGather(Base):
   gather: GatherFn | None = None
 
 
+class OfOneBatch(Base):
+  def classify(self, x, train):
+    return super().classify(x, train) + self.param(
+      'shift', nn.initializers.zeros, (x.shape[0], 1)
+    )
+
+
 RAISES = Architecture(Raises, WIDTH)
 RAISES_IN_TRAINING = Architecture(RaisesInTraining, WIDTH)
 RAISES_WHEN_CREATED = Architecture(RaisesWhenCreated, WIDTH)
@@ -128,3 +135,14 @@ NO_GATHER = Architecture(Base, WIDTH, stacked=('blocks',))
 NO_STACK = Architecture(WithGather, WIDTH, stacked=('blocks',))
 UNEVEN_STACK = Architecture(WithGather, WIDTH, stacked=('head',))
 NO_HEAD = Architecture(Base, WIDTH, head='classifier')
+GATHER_FIELD = Architecture(Base, {'gather': Field(0, 'a number')})
+OTHER_ROLE = Architecture(Base, {'width': Field(4, 'channels', role='speed')})
+GROUPS_NUMBER = Architecture(Base, {'width': Field(4, 'channels', groups=3)})
+GROUPS_OF_TEXT = Architecture(Base, {'width': Field('a', 'one', groups='two')})
+OF_ONE_BATCH = Architecture(OfOneBatch, WIDTH)
+BAD_PICTURES = Architecture(
+  Base, WIDTH, pictures=lambda params: {'head': params['head']['kernel']}
+)
+RAISING_PICTURES = Architecture(
+  Base, WIDTH, pictures=lambda params: params['body']
+)
