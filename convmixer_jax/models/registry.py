@@ -1,4 +1,4 @@
-"""The table of networks by name: `config.model`, and the module it describes."""
+"""The networks by name: finds an Architecture and creates its module."""
 
 import difflib
 import functools
