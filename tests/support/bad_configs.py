@@ -6,7 +6,8 @@ CONFIGS = [
   Case(
     'no config',
     train(),
-    'flag --config=None: Flag --config must have a value other than None.',
+    '--config is missing; give it: config file, such as configs/digits.py; '
+    'add :VARIANT to choose a variant',
   ),
   Case(
     'no such config',
