@@ -30,9 +30,8 @@ def nearest_key(config: ml_collections.ConfigDict, key: str) -> str:
 def validate(config: ml_collections.ConfigDict) -> None:
   """Checks each value by itself and against the others.
 
-  The fields of `config.model` are checked by `models.validate` and
-  `models.create_model`; what RandAugment's policy admits, by
-  `data.augment.transforms.validate`.
+  Not those of `config.model`, nor what RandAugment's policy admits:
+  `training.validate.validate` checks these too.
 
   Raises:
     UserError: names the key, its value and what it may be.
