@@ -1,4 +1,4 @@
-"""Names of tensors; test_weight_files.py tests that the numbers are right."""
+"""Names of tensors; test_weight_files.py checks the numbers."""
 
 import pathlib
 
