@@ -45,6 +45,9 @@ class CheckpointReader:
     """Returns the step with the best held-out accuracy, None without any.
 
     Of several equal ones it is the last, as in `Checkpointer`.
+
+    Raises:
+      UserError: the metrics of a checkpoint are damaged.
     """
     found = {}
     for step in self.steps():
@@ -52,9 +55,12 @@ class CheckpointReader:
       if not (path / 'metrics').exists():  # of another program
         continue
       args = ocp.args.Composite(metrics=ocp.args.JsonRestore())
-      metrics = self._reader.restore(path, args=args)
-      if BEST_BY in metrics['metrics']:
-        found[step] = metrics['metrics'][BEST_BY]
+      try:
+        metrics = self._reader.restore(path, args=args)['metrics']
+        if BEST_BY in dict(metrics):
+          found[step] = float(metrics[BEST_BY])
+      except Exception as error:  # Orbax raises any for a damaged file
+        raise _damaged(path, error) from error
     return max(found, key=lambda step: (found[step], step), default=None)
 
   def read_variables(self, step: int, head: str = 'head') -> dict[str, Any]:
@@ -73,10 +79,7 @@ class CheckpointReader:
       with pending_reads.awaited():
         return self._read_variables(path, head)
     except Exception as error:  # Orbax raises any for a damaged file
-      raise UserError(
-        f'{path} is damaged or not a checkpoint of train.py '
-        f'({describe_error(error)}); choose another step or run'
-      ) from error
+      raise _damaged(path, error) from error
 
   def _read_variables(self, path, head):
     here = SingleDeviceSharding(jax.local_devices()[0])
@@ -100,3 +103,10 @@ class CheckpointReader:
   def close(self) -> None:
     """Ends Orbax's threads."""
     self._reader.close()
+
+
+def _damaged(path, error):
+  return UserError(
+    f'{path} is damaged or not a checkpoint of train.py '
+    f'({describe_error(error)}); choose another step or run'
+  )

@@ -15,12 +15,18 @@ import jax
 from absl import logging
 from jax import lax
 
+from convmixer_jax.errors import UserError
+
 Operands = tuple[Any, ...]  # arrays, or their shapes and dtypes
 Static = Mapping[str, Any]
 
 # The platforms that may have a default of their own, as JAX names them in
 # lowering, and in `jax.default_backend()`.
 PLATFORMS = {'cpu': 'cpu', 'cuda': 'gpu'}
+
+
+class BackendUnavailableError(UserError, RuntimeError):
+  """A backend that was named cannot compute here; says why in one line."""
 
 
 def _always_available(
@@ -104,13 +110,17 @@ def call(
 
   Raises:
     ValueError: no backend of this name has the operation.
-    RuntimeError: the backend was named, and is unavailable.
+    BackendUnavailableError: the backend was named, and is unavailable.
   """
   if backend is not None:
     check_backend(operation, backend)
     chosen = _backends[backend]
     if reason := chosen.unavailable(operation, operands, static):
-      raise RuntimeError(reason)
+      others = [name for name in backends_of(operation) if name != backend]
+      raise BackendUnavailableError(
+        f'{operation}: backend {backend!r} is unavailable: '
+        f'{" ".join(reason.split())}; else use {", ".join([*others, "None"])}'
+      )
     return chosen.functions[operation](*operands, **static)
   branches = {
     platform: functools.partial(_backends[name].functions[operation], **static)

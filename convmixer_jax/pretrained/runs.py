@@ -100,7 +100,8 @@ class Run:
         f'{self.workdir} has no checkpoint yet; the first is written after '
         f'an evaluation or config.checkpoint_every_steps = {every} steps'
       )
-    existing = f'there are {", ".join(map(str, steps))}'
+    those = 'those of steps' if len(steps) > 1 else 'that of step'
+    existing = f'{those} {", ".join(map(str, steps))}'
     if checkpoint in (None, 'best'):
       best = reader.best_step()
       if best is not None:
@@ -108,13 +109,14 @@ class Run:
       if checkpoint == 'best':
         raise UserError(
           f'no checkpoint of {self.workdir} was evaluated, so none is the '
-          f'best; {existing}'
+          f'best; it has {existing}'
         )
     if checkpoint in (None, 'newest'):
       return steps[-1], 'newest'
     if checkpoint not in steps:
       raise UserError(
-        f'{self.workdir} has no checkpoint of step {checkpoint}; {existing}'
+        f'{self.workdir} has no checkpoint of step {checkpoint}; it '
+        f'has {existing}'
       )
     return checkpoint, None
 

@@ -25,7 +25,7 @@ def check_batch_size(
   if mixup_group := _mixup_group(config):
     parts.append(f'mixup groups of {mixup_group}')
     unit = math.lcm(unit, mixup_group)
-  for name, size in _network_groups(config).items():
+  for name, size in _network_groups(config):
     parts.append(f'{name} of {size}')
     unit = math.lcm(unit, size * config.accum_steps)
   if config.batch_size % unit:
@@ -39,7 +39,7 @@ def check_batch_size(
 
 def least_per_device(config: ml_collections.ConfigDict) -> int:
   """Returns the fewest images with which no group straddles devices."""
-  groups = math.lcm(*_network_groups(config).values())
+  groups = math.lcm(*(size for _, size in _network_groups(config)))
   return math.lcm(_mixup_group(config) or 1, groups * config.accum_steps)
 
 
@@ -49,10 +49,10 @@ def _mixup_group(config):
 
 
 def _network_groups(config):
-  """Returns the sizes of groups within a forward pass by what they are."""
+  """Returns name and size of groups within a forward pass, by field."""
   fields = find_architecture(config.model.name).fields
-  return {
-    field.groups: config.model[key]
+  return [
+    (field.groups, config.model[key])
     for key, field in fields.items()
     if field.groups and config.model[key]
-  }
+  ]

@@ -7,6 +7,7 @@ import pytest
 from absl import logging
 
 from convmixer_jax import kernels
+from convmixer_jax.errors import UserError
 from convmixer_jax.kernels import dispatch
 
 WIDE = jnp.ones(8)
@@ -138,6 +139,8 @@ def test_named_backend_computes_on_every_platform(messages, name, constant):
 
 def test_named_backend_that_is_unavailable_is_refused(messages):
   with pytest.raises(RuntimeError, match='width 4 is not a multiple of 8'):
+    add(NARROW, 'fake_cpu')
+  with pytest.raises(UserError, match="backend 'fake_cpu' is unavailable: wid"):
     add(NARROW, 'fake_cpu')
   assert messages == []
 

@@ -100,7 +100,7 @@ def test_config_of_a_run_can_start_another_run(trained_run, config):
 
 def test_missing_step_is_refused_with_the_list(trained_run):
   run = convmixer_jax.load_run(trained_run)
-  with pytest.raises(UserError, match=r'of step 6; there are 16, 25, 32, 40$'):
+  with pytest.raises(UserError, match=r'those of steps 16, 25, 32, 40$'):
     run.load(6)
 
 
@@ -121,8 +121,22 @@ def test_best_step_without_evaluations_is_refused(trained_run, tmp_path):
     trained_run / 'checkpoints' / '25', tmp_path / 'checkpoints' / '25'
   )
   run = convmixer_jax.load_run(tmp_path)
-  with pytest.raises(UserError, match=r'none is the best; there are 25$'):
+  with pytest.raises(UserError, match=r'best; it has that of step 25$'):
     run.load('best')
+
+
+@pytest.mark.parametrize('content', ['{', '3', '{"eval_accuracy": "high"}'])
+def test_damaged_metrics_are_refused_in_one_line(
+  trained_run, tmp_path, content
+):
+  run_directory = tmp_path / 'run'
+  shutil.copytree(trained_run, run_directory)
+  step = run_directory / 'checkpoints' / '25'
+  (step / 'metrics').mkdir(exist_ok=True)
+  (step / 'metrics' / 'metrics').write_text(content)
+  run = convmixer_jax.load_run(run_directory)
+  with pytest.raises(UserError, match='checkpoints/25 is damaged or not a ch'):
+    run.load()
 
 
 @pytest.mark.parametrize(

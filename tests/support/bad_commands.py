@@ -39,7 +39,8 @@ TOOLS = [
   Case(
     'evaluate the best of none',
     tool('evaluate', '--source=TMP/run@best'),
-    'no checkpoint of TMP/run was evaluated, so none is the best; there are 5',
+    'no checkpoint of TMP/run was evaluated, so none is the best; it '
+    'has that of step 5',
     add_foreign_orbax,
   ),
   Case(
@@ -52,7 +53,7 @@ TOOLS = [
   Case(
     'evaluate a step that is missing',
     tool('evaluate', '--source=TMP/run@4'),
-    'TMP/run has no checkpoint of step 4; there are 5',
+    'TMP/run has no checkpoint of step 4; it has that of step 5',
     add_foreign_orbax,
   ),
   Case(

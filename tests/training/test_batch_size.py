@@ -3,7 +3,10 @@
 import pytest
 
 from configs import default, imagenet
+from convmixer_jax import models
 from convmixer_jax.errors import UserError
+from convmixer_jax.models.architecture import Field
+from convmixer_jax.training import batch_size
 from convmixer_jax.training.batch_size import check_batch_size
 
 
@@ -47,3 +50,16 @@ def test_divisible_batch_is_accepted():
   check_batch_size(config, 10)
   config.accum_steps = 2
   check_batch_size(config, 5)
+
+
+def test_two_fields_with_groups_of_the_same_name_both_count(monkeypatch):
+  groups = Field(0, 'images of a group', minimum=0, groups='groups')
+  network = models.MODELS['convmixer']._replace(
+    fields={'first': groups, 'second': groups}
+  )
+  monkeypatch.setattr(batch_size, 'find_architecture', lambda name: network)
+  config = default.get_config()
+  config.batch_size = 8
+  config.model = {'name': 'convmixer', 'first': 3, 'second': 4}
+  with pytest.raises(UserError, match=r'groups of 3, groups of 4;.*: 12$'):
+    check_batch_size(config, 1)
