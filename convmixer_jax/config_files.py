@@ -13,13 +13,14 @@ _DIRECTORIES = (_PACKAGE / 'configs', _PACKAGE.parent / 'configs')
 def find(value: str) -> str:
   """Returns the path of a config file, with the variant that was given.
 
-  A path that exists is not changed. Otherwise `digits`, `digits.py` and
-  `configs/digits.py` all name the file that comes with the package; a variant
-  after a colon is kept. A name of no such file is not changed.
+  A path that exists, with or without `.py`, is taken first. Otherwise `digits`,
+  `digits.py` and `configs/digits.py` all name the file that comes with the
+  package. A name of no file is not changed.
   """
   name, colon, variant = value.partition(':')
-  if pathlib.Path(name).is_file():
-    return value
+  for path in (name, f'{name}.py'):
+    if pathlib.Path(path).is_file():
+      return f'{path}{colon}{variant}'
   stem = name.removeprefix('configs/').removesuffix('.py')
   for directory in _DIRECTORIES:
     path = directory / f'{stem}.py'

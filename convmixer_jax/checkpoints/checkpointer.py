@@ -34,6 +34,8 @@ class Progress(NamedTuple):
 
 
 class _Manager(ocp.CheckpointManager):
+  """Orbax's manager, without its own handling of preemption."""
+
   def reached_preemption(self, step: int) -> bool:
     """Returns False: the training loop asks for preemption itself.
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 
 class _WaitingLoop(asyncio.SelectorEventLoop):
+  """An event loop that finishes its pending tasks before it closes."""
+
   def close(self):
     if not self.is_closed() and (pending := asyncio.all_tasks(self)):
       self.run_until_complete(asyncio.gather(*pending, return_exceptions=True))

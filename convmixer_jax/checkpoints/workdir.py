@@ -21,7 +21,9 @@ _IN_ALL_CONFIGS = {  # those of converted weights have only a few more
 _MISSING = 'missing'  # in an error, of a key
 
 
-def check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict):
+def check_workdir(
+  workdir: epath.Path, config: ml_collections.ConfigDict
+) -> None:
   """Checks that `workdir` is new or holds a run of the same experiment.
 
   Raises:

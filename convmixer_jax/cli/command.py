@@ -1,27 +1,20 @@
 """Runs a command: parses its flags, and reports an error in one line."""
 
-import inspect
-import itertools
 import os
 import re
-import runpy
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from logging import getLogger
 from typing import NoReturn
 
-import ml_collections
 from absl import app, flags, logging
 
 from convmixer_jax import config as config_lib
-from convmixer_jax import config_files
 from convmixer_jax.cache import enable_compilation_cache
-from convmixer_jax.cli import output
+from convmixer_jax.cli import config_arguments, output
 from convmixer_jax.cli.allocator import tune_allocator
 from convmixer_jax.errors import INTERRUPTED, Preempted, UserError
 
-_CONFIG_FLAG = '--config'
 _DEBUG = flags.DEFINE_bool(
   'debug', False, 'show the traceback of an error in the input'
 )
@@ -69,131 +62,39 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 
 def _parse_flags(argv):
+  known = {}
   try:
-    argv = _resolve_config(argv)
-    known = _check_config_flags(argv[1:])
-    try:
-      return flags.FLAGS(argv)
-    except flags.IllegalFlagValueError as error:
-      given = re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error))
-      if not given or given[1] not in known:
-        raise
-      raise UserError(
-        f'--config.{given[1]}={given[2]} is not '
-        f'{config_lib.describe_kind(known[given[1]])}'
-      ) from error
+    argv = config_arguments.resolve(argv)
+    known = config_arguments.check(argv[1:])
+    return flags.FLAGS(argv)
   except (UserError, flags.Error) as error:
     if '--debug' in argv:
       raise
-    exit_with(error)
+    exit_with(_explain(error, known))
 
 
-def _resolve_config(argv):
-  """Returns the arguments, with the path of a file in each `--config`."""
-  resolved = list(argv)
-  for i, argument in enumerate(argv):
-    name, separator, value = argument.partition('=')
-    if separator and name == _CONFIG_FLAG:
-      resolved[i] = f'{name}={config_files.find(value)}'
-    elif i and argv[i - 1] == _CONFIG_FLAG:
-      resolved[i] = config_files.find(argument)
-  return resolved
+def _explain(error, known):
+  """Returns the error, or one that says more than absl's.
 
-
-def _check_config_flags(arguments):
-  """Checks `--config` and its overrides; errors of absl take many lines.
-
-  Returns the config's leaves by dotted key.
+  Args:
+    error: of parsing the flags.
+    known: the config's leaves by dotted key.
   """
-  given = {}
-  for name, following in itertools.zip_longest(arguments, arguments[1:]):
-    if name.startswith(('--config', '--noconfig.')):
-      name, _, value = name.removeprefix('--').partition('=')
-      given[name] = value or following
-  if 'config' not in given:
-    return {}
-  path, _, variant = given.pop('config').partition(':')
-  if not os.path.isfile(path):
-    raise UserError(
-      f'--config={path} is not a file; give the path of one, or the name of '
-      f'one that comes with the package: {", ".join(config_files.names())}'
-    )
-  from convmixer_jax import models  # imports Flax; only some commands need it
-
-  config = _load_config(path, variant)
-  if not isinstance(config, ml_collections.ConfigDict):
-    raise UserError(
-      f'get_config() of --config={path} returns {config!r}; return a '
-      'ConfigDict, such as convmixer_jax.config.default_config()'
-    )
-  if network := given.get('config.model.name'):
-    models.choose_network(config, network)
-    parser = flags.FLAGS['config'].parser
-    flags.FLAGS['config'].parser = _NetworkParser(parser, network)
-  known = config_lib.flatten(config)
-  for name in given:
-    key = name.removeprefix('no').removeprefix('config.')
-    if key not in known:
-      network = known.get('model.name', models.DEFAULT)
-      if key.startswith('model.') and models.is_field_of_another(
-        key.removeprefix('model.'), network
-      ):
-        raise UserError(
-          f'--{name} is not a field of {models.list_fields(network)}'
-        )
-      raise UserError(
-        f'--{name}: there is no such key in {path}; did you mean '
-        f'--config.{config_lib.nearest_key(config, key)}?'
+  text = str(error)
+  if isinstance(error, flags.UnrecognizedFlagError):
+    keys = [key for key in known if key.split('.')[-1] == error.flagname]
+    if keys:
+      return (
+        f'--{error.flagname} is not a flag; did you mean --config.{keys[0]}?'
       )
-  return known
-
-
-class _NetworkParser(flags.ArgumentParser):
-  """Reads a config file, and sets the network to --config.model.name."""
-
-  def __init__(self, parser, network):
-    self._parser, self._network = parser, network
-
-  def parse(self, argument):
-    from convmixer_jax import models
-
-    config = self._parser.parse(argument)
-    with config.unlocked():
-      models.choose_network(config, self._network)
-    return config
-
-  def flag_type(self):
-    return self._parser.flag_type()
-
-
-def _load_config(path, variant):
-  """Runs a config file; any exception in it becomes one line."""
-  try:
-    get_config = runpy.run_path(path).get('get_config')
-    if get_config is None:
-      raise UserError(
-        f'--config={path} defines no get_config(); define it to return a '
-        'ConfigDict, such as convmixer_jax.config.default_config()'
-      )
-    if variant and not inspect.signature(get_config).parameters:
-      raise UserError(
-        f'--config={path}:{variant}: {path} has no variants; leave out '
-        f':{variant}'
-      )
-    return get_config(variant) if variant else get_config()
-  except UserError:
-    raise
-  except (Exception, SystemExit) as error:
-    lines = [
-      frame.lineno
-      for frame in traceback.extract_tb(error.__traceback__)
-      if frame.filename == path
-    ]
-    line = lines[-1] if lines else getattr(error, 'lineno', 1)
-    raise UserError(
-      f'--config={path} fails in line {line} ({type(error).__name__}: '
-      f'{error}); correct it; --debug shows more'
-    ) from error
+  if missing := re.match(r'flag --(\w+)=None: ', text):
+    text = flags.FLAGS[missing[1]].help
+    return f'--{missing[1]} is missing; give it: {text}'
+  given = re.match(r'flag --config\.([\w.]+)=(.*?): ', text)
+  if given and given[1] in known:
+    kind = config_lib.describe_kind(known[given[1]])
+    return f'--config.{given[1]}={given[2]} is not {kind}'
+  return error
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:

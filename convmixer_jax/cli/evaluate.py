@@ -47,7 +47,8 @@ def main(argv: Sequence[str]) -> None:
   """Evaluates, prints the metrics, and writes the files."""
   if len(argv) > 1:
     raise UserError(
-      f'{argv[1]!r} is not a flag; --dataset=NAME names the data set'
+      f'{argv[1]!r} is not a flag; --source=SOURCE names the network, '
+      '--dataset=NAME the data set'
     )
   network = source_flags.load_source()
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 
 from convmixer_jax.cli import command, output, usage
+from convmixer_jax.errors import INTERRUPTED
 
 # name -> module, of which each has a `main(argv)`; or `COMMANDS` of its own.
 COMMANDS = {
@@ -21,7 +22,7 @@ COMMANDS = {
   'plan': 'convmixer_jax.cli.plan',
   'benchmark': 'convmixer_jax.cli.benchmark',
 }
-_HELP = ('--help', '-h', '-help', '--helpfull', 'help')
+_HELP = ('--help', '-h', '-help', '--helpfull', '--helpshort', 'help')
 
 
 def main() -> None:
@@ -29,6 +30,9 @@ def main() -> None:
   output.guard()
   try:
     _choose(COMMANDS, 'command', __doc__)
+  except KeyboardInterrupt:  # before the command handles it
+    print('interrupted', file=sys.stderr)
+    sys.exit(INTERRUPTED)
   finally:
     output.finish()
 
@@ -49,10 +53,8 @@ def _choose(
     print(usage.overview(commands, text), flush=True)
     return
   if name not in commands:
-    command.exit_with(
-      f'there is no {kind} {name!r}; there are {", ".join(commands)}, and '
-      '--help'
-    )
+    problem = f'there is no {kind} {name!r}' if name else f'no {kind} is given'
+    command.exit_with(f'{problem}; there are {", ".join(commands)}, and --help')
   del sys.argv[1]
   module = importlib.import_module(commands[name])
   if hasattr(module, 'COMMANDS'):

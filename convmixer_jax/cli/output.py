@@ -20,8 +20,9 @@ def guard() -> None:
   """Replaces `sys.stdout` and `sys.stderr`; a second call does nothing."""
   if isinstance(sys.stdout, _Guarded):
     return
-  sys.stdout = _Guarded(sys.stdout, 'standard output')
-  sys.stderr = _Guarded(sys.stderr, _ERRORS)
+  # Python has None for a stream that was closed before the start.
+  sys.stdout = _Guarded(sys.stdout or _discard(), 'standard output')
+  sys.stderr = _Guarded(sys.stderr or _discard(), _ERRORS)
 
 
 def keep_going() -> None:
@@ -35,6 +36,10 @@ def finish() -> None:
   keep_going()
   for stream in (sys.stdout, sys.stderr):
     stream.flush()
+
+
+def _discard():
+  return open(os.devnull, 'w')
 
 
 class _Guarded:

@@ -11,6 +11,7 @@ them. The same command resumes a run that was stopped.
 
 import signal
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
@@ -49,7 +50,7 @@ _PROCESS_ID = flags.DEFINE_integer(
 flags.mark_flags_as_required(['config', 'workdir'])
 
 
-def main(argv):
+def main(argv: Sequence[str]) -> None:
   """Trains, and prints the held-out accuracy as the last line."""
   command.refuse_arguments(argv)
   output.keep_going()  # a run survives its terminal

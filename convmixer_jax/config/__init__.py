@@ -7,9 +7,12 @@ import ml_collections
 
 from convmixer_jax.config.keys import (
   Key,
+  Range,
+  at_least,
+  check_value,
   describe_kind,
-  is_like,
-  short_kind,
+  describe_values,
+  one_of,
 )
 from convmixer_jax.config.reference import describe, table
 from convmixer_jax.config.schema import SCHEMA, default_config
@@ -48,16 +51,19 @@ def num_train_steps(
 __all__ = [
   'SCHEMA',
   'Key',
+  'Range',
+  'at_least',
   'changed_keys',
+  'check_value',
   'choose_variant',
   'default_config',
   'describe',
   'describe_kind',
+  'describe_values',
   'flatten',
-  'is_like',
   'nearest_key',
   'num_train_steps',
-  'short_kind',
+  'one_of',
   'table',
   'uses_mixup',
   'validate',

@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+from convmixer_jax.errors import UserError
 
 _KINDS = {
   bool: 'True or False',
@@ -59,9 +61,17 @@ def free_key(name: str, default: Any, text: str, *ranges: Range) -> Key:
   return Key(name, default, text, ranges, is_free=True)
 
 
-AT_LEAST_ONE = Range('at least 1', lambda value: value >= 1)
-NOT_NEGATIVE = Range('at least 0', lambda value: value >= 0)
-BELOW_ONE = Range('at least 0 and below 1', lambda value: 0 <= value < 1)
+def at_least(minimum: float, below: float = math.inf) -> Range:
+  """Returns the range of numbers with `minimum <= number < below`."""
+  text = f'at least {minimum}'
+  if below < math.inf:
+    text += f' and below {below}'
+  return Range(text, lambda value: minimum <= value < below)
+
+
+AT_LEAST_ONE = at_least(1)
+NOT_NEGATIVE = at_least(0)
+BELOW_ONE = at_least(0, below=1)
 PROBABILITY = Range('a probability, from 0 to 1', lambda x: 0 <= x <= 1)
 PAIR = Range(
   'a pair (low, high) with 0 < low <= high',
@@ -69,9 +79,39 @@ PAIR = Range(
 )
 
 
-def one_of(*choices: str) -> Range:
-  """Returns the range of some strings."""
-  return Range(f'one of {", ".join(choices)}', lambda value: value in choices)
+def one_of(*choices: str | None) -> Range:
+  """Returns the range of some strings, and perhaps None."""
+  text = f'one of {", ".join(map(str, choices))}'
+  return Range(text, lambda value: value in choices)
+
+
+def check_value(
+  name: str, value: Any, default: Any, ranges: Iterable[Range]
+) -> None:
+  """Checks the value of a key, or of a field of a network, by itself.
+
+  Args:
+    name: for the error, such as 'config.batch_size'.
+    value: of it.
+    default: whose type the value must have.
+    ranges: in which it must be.
+
+  Raises:
+    UserError: names the key, its value and what it may be.
+  """
+  if not is_like(value, default):
+    raise UserError(f'{name} = {value!r} is not {describe_kind(default)}')
+  for allowed in ranges:
+    if not allowed.admits(value):
+      raise UserError(f'{name} = {value!r} is not {allowed.text}{allowed.hint}')
+
+
+def describe_values(default: Any, ranges: Iterable[Range]) -> str:
+  """Returns type and ranges in a few words; choices say the type, too."""
+  texts = [allowed.text for allowed in ranges]
+  if texts and (default is None or isinstance(default, str)):
+    return '; '.join(texts)
+  return '; '.join([short_kind(default), *texts])
 
 
 def describe_kind(default: Any) -> str:

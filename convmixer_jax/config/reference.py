@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from convmixer_jax.config.keys import short_kind
+from convmixer_jax.config.keys import describe_values
 from convmixer_jax.config.schema import SCHEMA
 
 _HEADER = ('Key', 'Default', 'Values', 'Meaning', 'May change on resume')
@@ -15,7 +15,7 @@ def describe() -> str:
     (
       key.name,
       key.default,
-      _values(key.default, [allowed.text for allowed in key.ranges]),
+      describe_values(key.default, key.ranges),
       key.text,
       key.is_free,
     )
@@ -36,10 +36,3 @@ def table(rows: Iterable[tuple[str, Any, str, str, bool]]) -> str:
     for name, default, values, text, is_free in rows
   ]
   return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
-
-
-def _values(default, ranges):
-  """Returns type and ranges in a few words; choices say the type, too."""
-  if isinstance(default, str) and ranges:
-    return '; '.join(ranges)
-  return '; '.join([short_kind(default), *ranges])

@@ -6,7 +6,7 @@ from typing import Any
 
 import ml_collections
 
-from convmixer_jax.config.keys import Key, describe_kind, is_like
+from convmixer_jax.config.keys import check_value
 from convmixer_jax.config.schema import SCHEMA
 from convmixer_jax.errors import UserError
 
@@ -30,9 +30,8 @@ def nearest_key(config: ml_collections.ConfigDict, key: str) -> str:
 def validate(config: ml_collections.ConfigDict) -> None:
   """Checks each value by itself and against the others.
 
-  The fields of `config.model` are checked by `models.validate` and
-  `models.create_model`; what RandAugment's policy admits, by
-  `data.augment.transforms.validate`.
+  Not those of `config.model`, nor what RandAugment's policy admits:
+  `training.validate.validate` checks these too.
 
   Raises:
     UserError: names the key, its value and what it may be.
@@ -44,19 +43,13 @@ def validate(config: ml_collections.ConfigDict) -> None:
   }
   _check_names(values)
   for key in SCHEMA.values():
-    _check_type(key, values)
-  _check_ranges(values)
+    if key.name not in values:
+      raise UserError(
+        f'config.{key.name} is missing; its default is {key.default!r}'
+      )
+    check_value(f'config.{key.name}', values[key.name], key.default, key.ranges)
   for rule in _RULES:
     rule(config)
-
-
-def _check_ranges(values):
-  for name, value in values.items():
-    for allowed in SCHEMA[name].ranges:
-      if not allowed.admits(value):
-        raise UserError(
-          f'config.{name} = {value!r} is not {allowed.text}{allowed.hint}'
-        )
 
 
 def changed_keys(
@@ -91,18 +84,6 @@ def _check_names(values):
         f'config.{name} is not a key of the config; did you mean '
         f'config.{_nearest(SCHEMA, name)}?'
       )
-
-
-def _check_type(key: Key, values):
-  if key.name not in values:
-    raise UserError(
-      f'config.{key.name} is missing; its default is {key.default!r}'
-    )
-  value = values[key.name]
-  if not is_like(value, key.default):
-    raise UserError(
-      f'config.{key.name} = {value!r} is not {describe_kind(key.default)}'
-    )
 
 
 def _check_new_head_has_weights(config):

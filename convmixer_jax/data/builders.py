@@ -2,12 +2,16 @@
 
 import json
 import os
+from typing import TYPE_CHECKING
 
 from convmixer_jax.errors import UserError, one_line
 from convmixer_jax.files import require_local
 
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
 
-def find_builder(name: str, data_dir: str | None):
+
+def find_builder(name: str, data_dir: str | None) -> 'tfds.core.DatasetBuilder':
   """Returns the TFDS builder, from the prepared files if there are any.
 
   Args:
@@ -45,12 +49,12 @@ def find_builder(name: str, data_dir: str | None):
     raise _open_error(name, error) from error
 
 
-def is_prepared(builder) -> bool:
+def is_prepared(builder: 'tfds.core.DatasetBuilder') -> bool:
   """Returns whether the data set is prepared, in any file format."""
   return os.path.exists(builder.data_path / 'dataset_info.json')
 
 
-def has_array_record(builder) -> bool:
+def has_array_record(builder: 'tfds.core.DatasetBuilder') -> bool:
   """Returns whether the data set is prepared as array_record."""
   formats = {f.value for f in builder.info.available_file_formats()}
   return is_prepared(builder) and 'array_record' in formats

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import grain
 import ml_collections
@@ -22,7 +23,7 @@ from convmixer_jax.errors import UserError
 
 _MAX_WORKERS = 32  # each holds one or two batches
 
-HostBatch = dict[str, np.ndarray]
+HostBatch = dict[str, Any]  # arrays, and lists of what stays on the host
 _TransformedExample = dict[str, np.ndarray | np.generic]
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import ml_collections
 import numpy as np
@@ -15,6 +15,9 @@ from convmixer_jax.data.builders import (
 )
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.errors import UserError, one_line
+
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
 
 _DIGITS_TEST_EVERY = 5  # of each class, in scikit-learn's order
 _MIN_SIDE = 2  # pixels; an image of a single pixel is a placeholder
@@ -231,7 +234,7 @@ def _load_into_memory(source: TfdsSource) -> InMemorySource:
   return InMemorySource(examples, source.class_names)
 
 
-def prepared_builder(name: str, data_dir: str):
+def prepared_builder(name: str, data_dir: str) -> 'tfds.core.DatasetBuilder':
   """Returns the TFDS builder of a data set prepared as array_record.
 
   Raises:

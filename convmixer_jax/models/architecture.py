@@ -1,6 +1,7 @@
 """The interface of a network, by which all commands work for it."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -8,7 +9,14 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from convmixer_jax.config import short_kind, table
+from convmixer_jax.config import (
+  Range,
+  at_least,
+  check_value,
+  describe_values,
+  one_of,
+  table,
+)
 from convmixer_jax.errors import UserError
 
 Tensors = Mapping[str, np.ndarray]
@@ -51,39 +59,20 @@ class Field:
   cpu_only: tuple[str, ...] = ()
   groups: str = ''
 
-  def describe_values(self) -> str:
-    """Returns in words what values it takes, for a table."""
+  @property
+  def ranges(self) -> tuple[Range, ...]:
+    """What values of the type of the default have to be."""
     if self.choices:
-      optional = ['None'] if self.default is None else []
-      return f'one of {", ".join([*self.choices, *optional])}'
-    kind = short_kind(self.default)
+      optional = (None,) if self.default is None else ()
+      return (one_of(*self.choices, *optional),)
     if self.minimum is None:
-      return kind
-    below = '' if self.below is None else f' and below {self.below}'
-    return f'{kind}; at least {self.minimum}{below}'
+      return ()
+    below = math.inf if self.below is None else self.below
+    return (at_least(self.minimum, below),)
 
   def check(self, key: str, value: Any) -> None:
     """Raises UserError, with the key, if `value` is out of range."""
-    shown = f'{key} = {value!r}'
-    is_optional = value is None and self.default is None
-    if self.choices and value not in self.choices and not is_optional:
-      raise UserError(
-        f'{shown} is unknown; there are {", ".join(self.choices)}'
-      )
-    if self.minimum is None:
-      return
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if self.minimum == 0 and is_number and value < 0:
-      raise UserError(f'{shown} is negative; give 0 or more ({self.text})')
-    is_whole = is_number and isinstance(value, int)
-    if isinstance(self.default, int):
-      if not is_whole or value < self.minimum:
-        raise UserError(
-          f'{shown} is not a whole number of at least {self.minimum}'
-        )
-    elif not is_number or not self.minimum <= value < (self.below or np.inf):
-      below = '' if self.below is None else f' and below {self.below}'
-      raise UserError(f'{shown} is not at least {self.minimum}{below}')
+    check_value(key, value, self.default, self.ranges)
 
 
 NUM_CLASSES = Field(1000, 'outputs of the head', minimum=1)
@@ -202,7 +191,7 @@ class Architecture(NamedTuple):
       (
         f'model.{name}',
         field.default,
-        field.describe_values(),
+        describe_values(field.default, field.ranges),
         field.text,
         field.role == 'compute',
       )

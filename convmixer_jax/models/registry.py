@@ -1,4 +1,4 @@
-"""The table of networks by name: `config.model`, and the module it describes."""
+"""The networks by name: finds an Architecture and creates its module."""
 
 import difflib
 import functools
@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from convmixer_jax.config import describe_kind, is_like
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import check_user_network
 from convmixer_jax.models.architecture import Architecture
@@ -149,10 +148,10 @@ def choose_network(config: ml_collections.ConfigDict, name: str) -> None:
 def validate(config: ml_collections.ConfigDict) -> None:
   """Checks that `config.model` has exactly the fields of its network.
 
-  Their ranges are checked when the network is created.
+  Each value is checked by itself; all together when the network is created.
 
   Raises:
-    UserError: names the field that is missing, surplus or of another type.
+    UserError: names the field that is missing, surplus or out of range.
   """
   name = _name(config)
   fields = find_architecture(name).fields
@@ -165,11 +164,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
         f'config.model.{key} of {name!r} is missing; its default is '
         f'{field.default!r}'
       )
-    if not is_like(config[key], field.default):
-      raise UserError(
-        f'config.model.{key} = {config[key]!r} is not '
-        f'{describe_kind(field.default)}'
-      )
+    field.check(f'config.model.{key}', config[key])
 
 
 def is_field_of_another(key: str, name: str) -> bool:

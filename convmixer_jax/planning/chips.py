@@ -112,7 +112,7 @@ def parse_topology(topology: str) -> tuple[Chip, str]:
 
 
 def unknown_topology(topology: str) -> UserError:
-  """Returns the error that lists what there is."""
+  """Returns the error that lists the known topologies."""
   known = '; '.join(f'{chip}: {sizes}' for chip, sizes in _EXAMPLES.items())
   return UserError(f'--topology={topology} is unknown; there are {known}')
 

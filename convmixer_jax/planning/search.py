@@ -47,6 +47,6 @@ def largest_that_fits(
     other = min(others, key=lambda b: abs(b - guess), default=0)
     slope = (needed - needs.get(other, 0)) / (guess - other)
     guess += int((capacity - needed) / slope) if slope > 0 else most
-    # What fails, fails quickly; so rather one too many.
+    # A batch that does not fit fails quickly, so guess one unit too large.
     guess += unit if fitted else 0
   return fits, too_large if too_large <= most else None

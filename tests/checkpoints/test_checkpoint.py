@@ -67,7 +67,7 @@ def test_last_and_best_checkpoints_are_kept_over_restarts(tmp_path):
   checkpointer.close()
 
 
-def test_progress_is_restored_and_defaults_without_its_file(tmp_path):
+def test_progress_is_restored(tmp_path):
   save(tmp_path, [1], skipped=3)
   _, _, progress = newest(tmp_path)
   assert progress.skipped_in_a_row == 3

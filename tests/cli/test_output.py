@@ -109,3 +109,13 @@ def test_file_is_written_with_unread_output(tmp_path):
   convert = ['convmixer_jax', 'convert', WEIGHTS, str(file), '--model=gelu']
   done = commands.run(convert, is_read=False)
   assert done.returncode in (0, 141) and file.exists()
+
+
+def test_streams_closed_before_the_start_are_replaced(monkeypatch):
+  monkeypatch.setattr(sys, 'stdout', None)  # as Python has them then
+  monkeypatch.setattr(sys, 'stderr', None)
+  output.guard()
+  print('text', flush=True)
+  print('text', file=sys.stderr, flush=True)
+  for stream in (sys.stdout, sys.stderr):
+    stream.close()

@@ -199,6 +199,8 @@ def test_positional_argument_is_refused_in_one_line(tmp_path):
   assert (done.returncode, done.stdout) == (1, '')
   (line,) = done.stderr.splitlines()
   assert (
-    line == "error: 'cifar10' is not a flag; --dataset=NAME names the data set"
+    line
+    == "error: 'cifar10' is not a flag; --source=SOURCE names the network, "
+    '--dataset=NAME the data set'
   )
   assert not list(tmp_path.iterdir())

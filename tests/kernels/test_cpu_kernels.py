@@ -187,8 +187,8 @@ def test_bfloat16_keeps_nan_and_infinity():
     # Has more columns than fit into the registers at once.
     ('depthwise', ['-DKERNEL_SIZE=13'], 'address,undefined'),
     ('depthwise', ['-DKERNEL_SIZE=4'], 'thread'),
-    ('dense', [], 'address,undefined'),
-    ('dense', [], 'thread'),
+    ('norm_linear', [], 'address,undefined'),
+    ('norm_linear', [], 'thread'),
   ],
 )
 def test_kernels_are_clean_under_sanitizers(

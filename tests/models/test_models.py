@@ -259,7 +259,7 @@ def test_bfloat16_stays_close_to_float32():
 @pytest.mark.parametrize(
   ('field', 'value', 'message'),
   [
-    ('width', 0, 'config.model.width = 0 is not a whole number of at least 1'),
+    ('width', 0, 'config.model.width = 0 is not at least 1'),
     ('depth', -1, 'config.model.depth = -1 is not'),
     ('patch_size', 0, 'config.model.patch_size = 0 is not'),
     ('kernel_size', 0, 'config.model.kernel_size = 0 is not'),
@@ -268,10 +268,10 @@ def test_bfloat16_stays_close_to_float32():
     (
       'activation',
       'swish',
-      "config.model.activation = 'swish' is unknown; .*relu",
+      "config.model.activation = 'swish' is not one of .*relu",
     ),
-    ('depthwise', 'fft', "config.model.depthwise = 'fft' is unknown; .*xla"),
-    ('bn_group_size', -1, 'config.model.bn_group_size = -1 is negative'),
+    ('depthwise', 'fft', "config.model.depthwise = 'fft' is not one of .*xla"),
+    ('bn_group_size', -1, 'config.model.bn_group_size = -1 is not at least 0'),
   ],
 )
 def test_refuses_a_field_out_of_range(field, value, message):

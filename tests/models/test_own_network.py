@@ -90,9 +90,7 @@ def test_fields_of_an_own_network_are_checked(directory):
       f"--config.model.heads is not a field of '{NAME}', which has width, "
       'patch_size, dropout'
     ),
-    '--config.model.width=0': (
-      'config.model.width = 0 is not a whole number of at least 1'
-    ),
+    '--config.model.width=0': ('config.model.width = 0 is not at least 1'),
   }.items():
     done = train(directory, 'none', change)
     assert done.returncode == 1

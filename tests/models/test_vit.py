@@ -157,13 +157,13 @@ def test_reference_detects_resampling_without_antialias(
     ),
     (
       {'depth': 0},
-      'config.model.depth = 0 is not a whole number of at least 1',
+      'config.model.depth = 0 is not at least 1',
     ),
     (
       {'drop_path': 1.0},
       'config.model.drop_path = 1.0 is not at least 0 and below 1',
     ),
-    ({'drop_path': -0.1}, 'config.model.drop_path = -0.1 is negative'),
+    ({'drop_path': -0.1}, 'config.model.drop_path = -0.1 is not at least 0'),
   ],
 )
 def test_field_out_of_range_is_refused(tensors, changes, message):

@@ -7,7 +7,7 @@ import pytest
 from convmixer_jax.planning.search import largest_that_fits
 
 
-def linear(capacity, per_image, fixed=0.0, told=True):
+def linear(capacity, per_image, fixed=0.0, reports_size=True):
   """A `measure` that remembers what it was asked."""
   asked = []
 
@@ -15,16 +15,18 @@ def linear(capacity, per_image, fixed=0.0, told=True):
     asked.append(batch)
     needed = fixed + per_image * batch
     fits = needed <= capacity
-    return fits, needed if fits or told else math.inf
+    return fits, needed if fits or reports_size else math.inf
 
   return measure, asked
 
 
-@pytest.mark.parametrize('told', [True, False])
+@pytest.mark.parametrize('reports_size', [True, False])
 @pytest.mark.parametrize('per_image', [0.02, 0.1, 0.24, 0.9])
 @pytest.mark.parametrize('start', [64, 640])
-def test_search_finds_the_largest_batch_that_fits(per_image, start, told):
-  measure, asked = linear(100, per_image, fixed=3, told=told)
+def test_search_finds_the_largest_batch_that_fits(
+  per_image, start, reports_size
+):
+  measure, asked = linear(100, per_image, fixed=3, reports_size=reports_size)
   fits, too_large = largest_that_fits(
     measure, start=start, unit=64, most=6400, capacity=100
   )
@@ -35,7 +37,7 @@ def test_search_finds_the_largest_batch_that_fits(per_image, start, told):
   else:
     assert not measure(too_large)[0]
     assert too_large - fits <= max(64, fits // 16)
-  assert len(asked) <= (8 if told else 12)
+  assert len(asked) <= (8 if reports_size else 12)
 
 
 def test_search_reports_when_no_batch_fits():

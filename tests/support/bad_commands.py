@@ -133,6 +133,26 @@ TOOLS = [
     'HOSTSxGPUS',
   ),
   Case(
+    'plan with a magnitude that the policy does not have',
+    tool(
+      'plan',
+      '--config=configs/digits.py',
+      '--topology=v5e:2x2',
+      '--config.augment.rand_augment.magnitude=11',
+    ),
+    'config.augment.rand_augment.magnitude = 11.0 is not from 0 to 10',
+  ),
+  Case(
+    'plan with a network of no width',
+    tool(
+      'plan',
+      '--config=configs/digits.py',
+      '--topology=v5e:2x2',
+      '--config.model.width=0',
+    ),
+    'config.model.width = 0 is not at least 1',
+  ),
+  Case(
     'plan to a file that cannot be',
     tool(
       'plan',

@@ -6,7 +6,8 @@ CONFIGS = [
   Case(
     'no config',
     train(),
-    'flag --config=None: Flag --config must have a value other than None.',
+    '--config is missing; give it: config file, such as configs/digits.py; '
+    'add :VARIANT to choose a variant',
   ),
   Case(
     'no such config',
@@ -95,7 +96,7 @@ CONFIGS = [
   flag(
     'model.width',
     '0',
-    'config.model.width = 0 is not a whole number of at least 1',
+    'config.model.width = 0 is not at least 1',
   ),
   flag(
     'model.patch_size',
@@ -106,12 +107,12 @@ CONFIGS = [
   flag(
     'model.activation',
     'elu',
-    "config.model.activation = 'elu' is unknown; there are gelu, relu",
+    "config.model.activation = 'elu' is not one of gelu, relu",
   ),
   flag(
     'model.depthwise',
     'fast',
-    "config.model.depthwise = 'fast' is unknown; there are cpu, shift, xla",
+    "config.model.depthwise = 'fast' is not one of cpu, shift, xla, None",
   ),
   flag(
     'model',

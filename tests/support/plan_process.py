@@ -1,7 +1,7 @@
 """What `test_plan.py` runs in a process with eight devices of its own.
 
   XLA_FLAGS=--xla_force_host_platform_device_count=8 JAX_PLATFORMS=cpu \
-    python tests/plan_process.py OUT.json
+    python tests/support/plan_process.py OUT.json
 """
 
 import dataclasses

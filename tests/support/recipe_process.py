@@ -1,7 +1,7 @@
 """What `test_recipe_devices.py` runs in a process with its own devices.
 
   XLA_FLAGS=--xla_force_host_platform_device_count=8 JAX_PLATFORMS=cpu \
-    python tests/recipe_process.py OUT.npz
+    python tests/support/recipe_process.py OUT.npz
 
 Writes into OUT.npz what a recipe of 8 groups of 8 images computes on the
 devices of this process, and, as JSON, what its compiled steps communicate.

@@ -146,7 +146,10 @@ def test_unwritable_workdir_is_refused(config):
     ({'mesh.data': 3}, 'data = 3 x fsdp = 1 does not lay out the 1 devices'),
     ({'batch_size': 60}, 'mixup groups of 8; the nearest that do: 56 and 64'),
     ({'model.patch_size': 9}, r'patch_size = 9 is larger .* \(8 x 8\)'),
-    ({'model.activation': 'elu'}, "activation = 'elu' is unknown"),
+    (
+      {'model.activation': 'elu'},
+      "activation = 'elu' is not one of gelu, relu",
+    ),
     ({'augment.crop_scale': (2.0, 3.0)}, 'config.augment.crop_scale = '),
     ({'model.bn_group_size': 7}, 'BatchNorm groups of 7'),
     ({'dataset.eval_split': 'x'}, "'digits' has no split 'x'"),

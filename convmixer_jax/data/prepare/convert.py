@@ -3,16 +3,20 @@
 import json
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import tqdm
 
 from convmixer_jax.data.prepare.verify import shard_paths
 from convmixer_jax.errors import UserError
 
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
+
 _PARTIAL = 'incomplete.'  # TFDS's own prefix of a file that is being written
 
 
-def bytes_to_convert(builder) -> int:
+def bytes_to_convert(builder: 'tfds.core.DatasetBuilder') -> int:
   """Returns the size in bytes of the tfrecord files still to convert.
 
   Raises:
@@ -30,7 +34,7 @@ def bytes_to_convert(builder) -> int:
   return total
 
 
-def convert_to_array_record(builder) -> None:
+def convert_to_array_record(builder: 'tfds.core.DatasetBuilder') -> None:
   """Writes array_record files next to the tfrecord ones, which are kept.
 
   The result equals that of `tfds convert_format`, which needs Apache Beam: the
@@ -77,7 +81,9 @@ def convert_to_array_record(builder) -> None:
   _change_dataset_info(builder, 'tfrecord', ['array_record'])
 
 
-def _shards(builder) -> Iterator[tuple[str, str, int]]:
+def _shards(
+  builder: 'tfds.core.DatasetBuilder',
+) -> Iterator[tuple[str, str, int]]:
   """Yields the tfrecord path, array_record path and length of each shard."""
   for info in builder.info.splits.values():
     yield from zip(
@@ -109,12 +115,12 @@ def _records(path: str, length: int, bar) -> Iterator[tuple[int, bytes]]:
     )
 
 
-def _remove_partial_files(builder) -> None:
+def _remove_partial_files(builder: 'tfds.core.DatasetBuilder') -> None:
   for path in builder.data_path.glob(f'{_PARTIAL}*.array_record*'):
     path.unlink()
 
 
-def forget_deleted_tfrecord(builder) -> bool:
+def forget_deleted_tfrecord(builder: 'tfds.core.DatasetBuilder') -> bool:
   """Makes array_record the only format if the tfrecord files were deleted.
 
   Then `tfds.builder(name)` finds the array_record files too.
@@ -130,7 +136,9 @@ def forget_deleted_tfrecord(builder) -> bool:
   return True
 
 
-def _change_dataset_info(builder, main: str, alternatives: list[str]) -> None:
+def _change_dataset_info(
+  builder: 'tfds.core.DatasetBuilder', main: str, alternatives: list[str]
+) -> None:
   """Writes the formats to dataset_info.json, which is replaced atomically."""
   path = builder.data_path / 'dataset_info.json'
   info = json.loads(path.read_text())

@@ -6,9 +6,13 @@ import os
 import re
 import traceback
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from convmixer_jax.data.prepare import disk, tars, verify
 from convmixer_jax.errors import UserError, one_line
+
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
 
 _TARS_NEEDED = {
   'imagenet2012': (tars.TRAIN, tars.VALIDATION),
@@ -32,7 +36,7 @@ def require_tensorflow() -> None:
     ) from error
 
 
-def make(builder, manual_dir: str) -> None:
+def make(builder: 'tfds.core.DatasetBuilder', manual_dir: str) -> None:
   """Prepares the data set of a TFDS builder, and prints the progress.
 
   ImageNet's tars are checked first, because TFDS would find most faults after
@@ -111,7 +115,7 @@ def to_user_error(error: Exception, builder, manual_dir: str = '') -> UserError:
   )
 
 
-def _check_tars(builder, manual_dir):
+def _check_tars(builder: 'tfds.core.DatasetBuilder', manual_dir):
   """Checks the tars that an ImageNet data set is made from.
 
   Returns:
@@ -141,7 +145,7 @@ def _check_tars(builder, manual_dir):
   return sum(os.path.getsize(path) for path in paths), counts
 
 
-def _mention_other_versions(builder):
+def _mention_other_versions(builder: 'tfds.core.DatasetBuilder'):
   for path in builder.data_path.parent.glob('*/dataset_info.json'):
     name = os.path.relpath(path.parent.parent, builder.data_dir_root)
     print(

@@ -3,12 +3,16 @@
 import os
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import tqdm
 from array_record.python import array_record_module
 
 from convmixer_jax.data.known_sets import NUM_EXAMPLES
 from convmixer_jax.errors import UserError
+
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
 
 # Labels of ILSVRC2012_val_00000001.JPEG and the three after it.
 FIRST_LABELS = (65, 970, 230, 809)
@@ -18,7 +22,7 @@ _LABEL_FEATURE = {
 }
 
 
-def full_counts(builder) -> dict[str, int]:
+def full_counts(builder: 'tfds.core.DatasetBuilder') -> dict[str, int]:
   """Returns the number of examples of each full split; {} if unknown."""
   with_config = builder.info.full_name.rpartition('/')[0]
   return NUM_EXAMPLES.get(with_config, NUM_EXAMPLES.get(builder.name, {}))
@@ -33,7 +37,9 @@ def shard_paths(split_info, file_format: str) -> list[str]:
   ]
 
 
-def check_records(builder) -> tuple[dict[str, int], int]:
+def check_records(
+  builder: 'tfds.core.DatasetBuilder',
+) -> tuple[dict[str, int], int]:
   """Counts the records in the array_record files of a data set.
 
   Args:
@@ -65,7 +71,7 @@ def check_records(builder) -> tuple[dict[str, int], int]:
   return counts, size
 
 
-def check_validation_labels(builder) -> str:
+def check_validation_labels(builder: 'tfds.core.DatasetBuilder') -> str:
   """Compares the labels of ImageNet's validation images with the correct ones.
 
   Args:
@@ -95,7 +101,7 @@ def check_validation_labels(builder) -> str:
   )
 
 
-def _how_to_restart(builder) -> str:
+def _how_to_restart(builder: 'tfds.core.DatasetBuilder') -> str:
   """Returns the advice to prepare again; nothing is deleted automatically."""
   return f'delete {builder.data_path} and prepare {builder.name} again'
 
@@ -116,7 +122,9 @@ def _num_records(path: str) -> int:
   return count
 
 
-def _labels_by_number(builder, feature: str) -> dict[int, int]:
+def _labels_by_number(
+  builder: 'tfds.core.DatasetBuilder', feature: str
+) -> dict[int, int]:
   """Returns {n: label} of all ILSVRC2012_val_n.JPEG; decodes no images."""
   import tensorflow_datasets as tfds
 
@@ -143,7 +151,9 @@ def _validation_synsets() -> list[str]:
   return tfds.core.tfds_path(path).read_text().split()
 
 
-def _compare(builder, number: int, found: int, correct: int) -> None:
+def _compare(
+  builder: 'tfds.core.DatasetBuilder', number: int, found: int, correct: int
+) -> None:
   if found != correct:
     raise UserError(
       f'{builder.data_path}: validation image {number} is labelled {found}, '

@@ -1,4 +1,4 @@
-"""Names of tensors; that the numbers are right is in test_weights.py."""
+"""Names of tensors; test_weight_files.py checks the numbers."""
 
 import pathlib
 

@@ -1,0 +1,182 @@
+"""The arguments `--config=FILE` and `--config.KEY=VALUE`, checked for errors.
+
+absl and ml_collections would report most of these in many lines.
+"""
+
+import inspect
+import os
+import re
+import runpy
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+from absl import flags
+
+from convmixer_jax import config as config_lib
+from convmixer_jax import config_files
+from convmixer_jax.errors import UserError
+
+_FLAG = '--config'
+_NEEDED = 'give a config file, such as configs/digits.py'
+
+
+def resolve(argv: Sequence[str]) -> list[str]:
+  """Returns the arguments, with the path of a file in each `--config`.
+
+  `-name` becomes `--name`, which absl takes for the same.
+  """
+  resolved = [
+    f'-{argument}' if re.match('-[A-Za-z]', argument) else argument
+    for argument in argv
+  ]
+  for i, argument in enumerate(resolved):
+    name, equals, value = argument.partition('=')
+    if equals and name == _FLAG:
+      resolved[i] = f'{name}={config_files.find(value)}'
+    elif i and resolved[i - 1] == _FLAG:
+      resolved[i] = config_files.find(argument)
+  return resolved
+
+
+def check(arguments: Sequence[str]) -> dict[str, Any]:
+  """Checks `--config` and its overrides.
+
+  Args:
+    arguments: of the command, from `resolve`.
+
+  Returns:
+    The config's leaves by dotted key, or {} without a config.
+
+  Raises:
+    UserError: the file or a key does not exist, or the file fails.
+  """
+  given = _find_config_arguments(arguments)
+  if 'config' not in given:
+    return {}
+  config_file = given.pop('config')
+  path, colon, variant = config_file.partition(':')
+  if not path:
+    raise UserError(f'--config is empty; {_NEEDED}')
+  if not os.path.isfile(path):
+    raise UserError(
+      f'--config={path} is not a file; give the path of one, or the name of '
+      f'one that comes with the package: {", ".join(config_files.names())}'
+    )
+  if colon and not variant:
+    raise UserError(
+      f'--config={config_file}: no variant follows the colon; leave it out'
+    )
+  from convmixer_jax import models  # imports Flax; only some commands need it
+
+  config = _load_config(path, variant)
+  if not isinstance(config, ml_collections.ConfigDict) or isinstance(
+    config, ml_collections.FrozenConfigDict
+  ):
+    raise UserError(
+      f'get_config() of --config={path} returns a {type(config).__name__}; '
+      'return a ConfigDict, such as convmixer_jax.config.default_config()'
+    )
+  if 'config.model.name' in given:
+    network = given['config.model.name']
+    models.choose_network(config, network)
+    parser = flags.FLAGS['config'].parser
+    flags.FLAGS['config'].parser = _NetworkParser(parser, network)
+  known = config_lib.flatten(config)
+  for name in given:
+    key = name.removeprefix('no').removeprefix('config.')
+    if key not in known:
+      raise UserError(_unknown_key(name, key, path, config, known))
+  return known
+
+
+def _find_config_arguments(arguments):
+  """Returns the values by name, without dashes."""
+  given = {}
+  for i, argument in enumerate(arguments):
+    if not argument.startswith((_FLAG, '--noconfig.')):
+      continue
+    name, equals, value = argument.removeprefix('--').partition('=')
+    if not equals and i + 1 < len(arguments):
+      value = arguments[i + 1]
+    if name == 'config':
+      if not equals and i + 1 == len(arguments):
+        raise UserError(f'--config has no value; {_NEEDED}')
+      if name in given:
+        raise UserError('--config is given twice; give one config file')
+    given[name] = value
+  return given
+
+
+def _unknown_key(name: str, key: str, path: str, config, known: Mapping):
+  from convmixer_jax import models
+
+  network = known.get('model.name', models.DEFAULT)
+  if key.startswith('model.') and models.is_field_of_another(
+    key.removeprefix('model.'), network
+  ):
+    return f'--{name} is not a field of {models.list_fields(network)}'
+  if key in config_lib.SCHEMA:
+    return (
+      f'--{name}: {path} lacks this key; let its config start from '
+      'convmixer_jax.config.default_config()'
+    )
+  missing = f'--{name}: there is no such key in {path}'
+  if not known:
+    return f'{missing}, whose config is empty'
+  nearest = config_lib.nearest_key(config, key)
+  return f'{missing}; did you mean --config.{nearest}?'
+
+
+class _NetworkParser(flags.ArgumentParser):
+  """Reads a config file, and sets the network to --config.model.name."""
+
+  def __init__(self, parser, network):
+    self._parser, self._network = parser, network
+
+  def parse(self, argument):
+    from convmixer_jax import models
+
+    config = self._parser.parse(argument)
+    with config.unlocked():
+      models.choose_network(config, self._network)
+    return config
+
+  def flag_type(self):
+    return self._parser.flag_type()
+
+
+def _load_config(path, variant):
+  """Runs a config file; any exception in it becomes one line.
+
+  Like a script, it can import modules from its own directory.
+  """
+  sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+  try:
+    get_config = runpy.run_path(path).get('get_config')
+    if get_config is None:
+      raise UserError(
+        f'--config={path} defines no get_config(); define it to return a '
+        'ConfigDict, such as convmixer_jax.config.default_config()'
+      )
+    if variant and not inspect.signature(get_config).parameters:
+      raise UserError(
+        f'--config={path}:{variant}: {path} has no variants; leave out '
+        f':{variant}'
+      )
+    return get_config(variant) if variant else get_config()
+  except UserError:
+    raise
+  except (Exception, SystemExit) as error:
+    lines = [
+      frame.lineno
+      for frame in traceback.extract_tb(error.__traceback__)
+      if frame.filename == path
+    ]
+    line = lines[-1] if lines else getattr(error, 'lineno', 1)
+    raise UserError(
+      f'--config={path} fails in line {line} ({type(error).__name__}: '
+      f'{error}); correct it; --debug shows more'
+    ) from error
