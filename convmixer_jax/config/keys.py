@@ -24,11 +24,14 @@ class Range:
     text: completes 'is not', such as 'at least 1'.
     admits: whether a value is one of them.
     hint: what an error adds.
+    limits_size: whether it has the upper limit of a whole number, in place of
+      the usual one, 2**31 - 1.
   """
 
   text: str
   admits: Callable[[Any], bool]
   hint: str = ''
+  limits_size: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,9 @@ def key(name: str, default: Any, text: str, *ranges: Range) -> Key:
 def free_key(name: str, default: Any, text: str, *ranges: Range) -> Key:
   """Returns a key that a run may resume with another value of."""
   return Key(name, default, text, ranges, is_free=True)
+
+
+_FITS_INT32 = Range('below 2**31', lambda value: value < 2**31)
 
 
 def at_least(minimum: float, below: float = math.inf) -> Range:
@@ -101,6 +107,10 @@ def check_value(
   """
   if not is_like(value, default):
     raise UserError(f'{name} = {value!r} is not {describe_kind(default)}')
+  ranges = list(ranges)
+  is_whole = isinstance(default, int)
+  if is_whole and not any(allowed.limits_size for allowed in ranges):
+    ranges.append(_FITS_INT32)
   for allowed in ranges:
     if not allowed.admits(value):
       raise UserError(f'{name} = {value!r} is not {allowed.text}{allowed.hint}')

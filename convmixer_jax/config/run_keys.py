@@ -24,7 +24,7 @@ RUN_KEYS = (
     0,
     'seed of initialisation, data order and augmentation',
     NOT_NEGATIVE,
-    Range('below 2**32', lambda value: value < 2**32),
+    Range('below 2**32', lambda value: value < 2**32, limits_size=True),
   ),
   key(
     'dtype',

@@ -42,7 +42,7 @@ def find_architecture(name: str) -> Architecture:
   Raises:
     UserError: there is none.
   """
-  if name in MODELS:
+  if isinstance(name, str) and name in MODELS:  # a list cannot be looked up
     return MODELS[name]
   if not isinstance(name, str) or ':' not in name:
     raise UserError(

@@ -260,6 +260,23 @@ CONFIGS = [
     "--config=TMP/mine.py fails in line 6 (NameError: name 'size' is not "
     'defined); correct it; --debug shows more',
   ),
+  flag(
+    'num_steps',
+    '2147483648',
+    'config.num_steps = 2147483648 is not below 2**31',
+  ),
+  flag('seed', '4294967296', 'config.seed = 4294967296 is not below 2**32'),
+  flag(
+    'model.width',
+    '9999999999',
+    'config.model.width = 9999999999 is not below 2**31',
+  ),
+  in_file(
+    'a list for the name of a network',
+    "with config.ignore_type(): config.model.name = ['vit']",
+    "config.model.name = ['vit'] is unknown; there are convmixer, vit, and "
+    'MODULE:ATTRIBUTE for a network of your own',
+  ),
   in_file(
     'a config file that ends the process',
     'raise SystemExit(3)',
