@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from convmixer_jax.models.convmixer.macs import count_layers
+from convmixer_jax.analysis import flops
+from convmixer_jax.models import ConvMixer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,18 @@ def count_flops(case: BenchmarkCase) -> dict[str, float]:
   Returns:
     The FLOPs of `forward` and `train`, for a batch.
   """
-  layers = count_layers(case, case.image_size)
-  flops = [2 * case.batch_size * layer.macs for layer in layers]
-  forward = sum(flops)
-  return {'forward': forward, 'train': 3 * forward - flops[0]}
+  model = ConvMixer(
+    width=case.width,
+    depth=case.depth,
+    patch_size=case.patch_size,
+    kernel_size=case.kernel_size,
+    activation=case.activation,
+    num_classes=case.num_classes,
+  )
+  counted = {
+    'forward': flops.count_forward(model, case.image_size, case.batch_size),
+    'train': flops.count_training(model, case.image_size, case.batch_size),
+  }
+  return {
+    kind: 2.0 * (macs.matrix + macs.depthwise) for kind, macs in counted.items()
+  }

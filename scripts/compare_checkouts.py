@@ -1,0 +1,87 @@
+"""Compares the speed of two checkouts of this project, in one run.
+
+    python scripts/compare_checkouts.py BEFORE_DIRECTORY [AFTER_DIRECTORY]
+
+Each has a process of `benchmarks.jax_model_worker`; they work in turns, and the
+order changes from round to round. Printed are the medians over rounds and the
+median of the ratios, after over before. A checkout's processes take the memory
+settings that its commands would set, from $GLIBC_TUNABLES.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+MODULE = 'convmixer_jax.benchmarks.jax_model_worker'
+ROOT = pathlib.Path(__file__).parents[1]
+# ConvMixer-256/8 for CIFAR-10.
+CASE = {
+  'width': 256,
+  'depth': 8,
+  'patch_size': 1,
+  'kernel_size': 5,
+  'activation': 'gelu',
+  'num_classes': 10,
+  'image_size': 32,
+  'batch_size': 16,
+  'dtype': 'float32',
+}
+STEPS = {'forward': 6, 'train': 2}  # a turn
+
+
+def start(directory: str) -> subprocess.Popen:
+  """Starts the worker of a checkout."""
+  return subprocess.Popen(
+    [sys.executable, '-m', MODULE, 'project'],
+    cwd=directory,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+
+
+def ask(worker: subprocess.Popen, line: str) -> dict:
+  """Sends a request, and returns the answer."""
+  worker.stdin.write(f'{line}\n')
+  worker.stdin.flush()
+  return json.loads(worker.stdout.readline())
+
+
+def main() -> None:
+  """Measures, and prints a line for each kind of step."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('before')
+  parser.add_argument('after', nargs='?', default=str(ROOT))
+  parser.add_argument('--rounds', type=int, default=15)
+  arguments = parser.parse_args()
+  workers = [start(arguments.before), start(arguments.after)]
+  for worker in workers:
+    ask(worker, json.dumps(CASE))
+  for kind in STEPS:
+    losses = [ask(worker, f'first {kind}').get('loss') for worker in workers]
+    print(f'{kind}: loss of the second step, before and after: {losses}')
+  for kind, count in STEPS.items():
+    seconds = [[], []]
+    for number in range(arguments.rounds):
+      for i in (0, 1) if number % 2 else (1, 0):
+        answer = ask(workers[i], f'{kind} {count}')
+        seconds[i].append(answer['wall'] / count)
+    before, after = map(statistics.median, seconds)
+    ratios = [b / a for a, b in zip(*seconds, strict=True)]
+    print(
+      f'{kind}: {1e3 * before:.1f} ms before, {1e3 * after:.1f} ms after; '
+      f'median of {len(ratios)} ratios {statistics.median(ratios):.3f} '
+      f'({min(ratios):.3f} to {max(ratios):.3f})'
+    )
+  for worker in workers:
+    worker.stdin.close()
+    worker.wait()
+
+
+if __name__ == '__main__':
+  main()
