@@ -8,6 +8,7 @@ import pathlib
 
 import huggingface_hub
 from huggingface_hub import errors
+from huggingface_hub.utils import logging as hub_logging
 
 from convmixer_jax.errors import UserError
 from convmixer_jax.pretrained.source import HubSource
@@ -33,12 +34,13 @@ def download(source: HubSource) -> str:
   try:
     for name in _WEIGHTS:
       try:
-        path = huggingface_hub.hf_hub_download(
-          repository,
-          name,
-          revision=revision,
-          local_files_only=unreachable is not None,
-        )
+        with _without_log_of_retries():
+          path = huggingface_hub.hf_hub_download(
+            repository,
+            name,
+            revision=revision,
+            local_files_only=unreachable is not None,
+          )
       except errors.LocalEntryNotFoundError as error:
         unreachable = unreachable or error
       except errors.RemoteEntryNotFoundError:
@@ -73,6 +75,21 @@ def download(source: HubSource) -> str:
 def _download_config(repository, commit):
   with contextlib.suppress(errors.EntryNotFoundError):  # it need not have one
     huggingface_hub.hf_hub_download(repository, CONFIG, revision=commit)
+
+
+@contextlib.contextmanager
+def _without_log_of_retries():
+  """Leaves out the hub library's warnings: the error says what failed.
+
+  Not where HF_HUB_VERBOSITY asks for more than warnings.
+  """
+  level = hub_logging.get_verbosity()
+  if level == hub_logging.WARNING:
+    hub_logging.set_verbosity_error()
+  try:
+    yield
+  finally:
+    hub_logging.set_verbosity(level)
 
 
 def _first_line(error):

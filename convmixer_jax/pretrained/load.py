@@ -45,8 +45,8 @@ def load(source: str | os.PathLike, model: str | None = None) -> TrainedModel:
     UserError: there is no such source, it is damaged, it is of a network that
       is not known, or not of `model`.
   """
-  source = str(source)
   found = parse_source(source)
+  source = str(source)
   if isinstance(found, RunSource):
     if model is not None:
       raise UserError(

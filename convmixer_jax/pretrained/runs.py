@@ -2,8 +2,11 @@
 
 import contextlib
 import dataclasses
+import functools
 
+import jax
 import ml_collections
+import numpy as np
 from etils import epath
 
 from convmixer_jax import files
@@ -57,7 +60,8 @@ class Run:
       checkpoint: as for `find_step`.
 
     Raises:
-      UserError: there is no such checkpoint, or it is damaged.
+      UserError: there is no such checkpoint, it is damaged, or it is not of
+        the network that config.json describes.
     """
     config = workdir_lib.read_config(self.workdir)  # ours may be changed by now
     fields = dict(config.model)
@@ -67,7 +71,7 @@ class Run:
       step, chosen_as = self._find_step(reader, checkpoint)
       variables = reader.read_variables(step, architecture.head)
     rows = {row['step']: row for row in self.metrics}
-    return TrainedModel.create(
+    trained = TrainedModel.create(
       network,
       fields,
       architecture.num_classes(variables['params']),
@@ -90,6 +94,8 @@ class Run:
       },
       dtype=config.dtype,
     )
+    _check_shapes(trained, self.workdir)
+    return trained
 
   def _find_step(self, reader, checkpoint):
     """Returns the step, and 'best' or 'newest' if that is why."""
@@ -122,6 +128,32 @@ class Run:
 
   def _reader(self):
     return contextlib.closing(CheckpointReader(self.workdir))
+
+
+def _check_shapes(trained, workdir):
+  """Raises UserError if the arrays are not those of the run's network."""
+  size = trained.image_size
+  image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+  model = trained.model
+  find_architecture(trained.network).check_image_size(model, {}, size)
+  init = functools.partial(model.init, train=False)
+  needed = _shapes(jax.eval_shape(init, jax.random.key(0), image))
+  found = _shapes(trained.variables)
+  for name in sorted(needed.keys() | found.keys()):
+    if needed.get(name) != found.get(name):
+      raise UserError(
+        f'{workdir}: config.json and checkpoint {trained.step} do not fit: '
+        f'{name} is {needed.get(name, "missing")} by the config, and '
+        f'{found.get(name, "missing")} in the checkpoint; restore the '
+        'config.json that train.py wrote'
+      )
+
+
+def _shapes(variables):
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): list(leaf.shape)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
+  }
 
 
 def load_run(workdir: str) -> Run:

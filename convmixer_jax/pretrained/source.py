@@ -24,6 +24,7 @@ from convmixer_jax.errors import UserError
 
 _HUB = 'hf://'
 _WEIGHTS = 'model.safetensors'
+_STEP = '[0-9]{1,18}'  # which fit in 64 bits
 _EXAMPLES = 'a run directory, a file of weights or hf://OWNER/NAME'
 
 # A checkpoint of a run: its step, or which one; None: the best or, where none
@@ -71,7 +72,9 @@ class RunSource:
   checkpoint: Checkpoint
 
 
-def parse_source(source: str) -> HubSource | FileSource | RunSource:
+def parse_source(
+  source: str | os.PathLike,
+) -> HubSource | FileSource | RunSource:
   """Finds what a source is, from its spelling and the files that exist.
 
   Args:
@@ -80,6 +83,14 @@ def parse_source(source: str) -> HubSource | FileSource | RunSource:
   Raises:
     UserError: it is none of these, or in a bucket that cannot be read.
   """
+  if not isinstance(source, (str, os.PathLike)):
+    raise UserError(
+      f'the source is a {type(source).__name__}, not a string or a path; give '
+      f'{_EXAMPLES}'
+    )
+  source = str(source)
+  if not source:
+    raise UserError(f'the source is empty; give {_EXAMPLES}')
   if source.startswith(_HUB):
     return _parse_hub(source)
   path = _to_path(source)
@@ -94,7 +105,7 @@ def parse_source(source: str) -> HubSource | FileSource | RunSource:
     return found
   if _is_in_run(path) and path.parent.is_dir():
     return _checkpoint(path, source)  # it is missing, which reading it reports
-  run, at, checkpoint = source.rpartition('@')
+  run, at, checkpoint = source.rstrip('/').rpartition('@')
   if not at or not run or '/' in checkpoint:
     raise UserError(f'there is no file or directory {source}; give {_EXAMPLES}')
   path = _to_path(run)
@@ -109,12 +120,13 @@ def parse_source(source: str) -> HubSource | FileSource | RunSource:
       f'{source}: {run} is not a run directory, so it has no checkpoint '
       f'{checkpoint!r}; leave out @{checkpoint}'
     )
-  if checkpoint not in ('best', 'newest') and not checkpoint.isdecimal():
+  is_step = re.fullmatch(_STEP, checkpoint)
+  if checkpoint not in ('best', 'newest') and not is_step:
     raise UserError(
       f'{source}: {checkpoint!r} is not a checkpoint; give {run}@STEP, '
       f'{run}@best or {run}@newest'
     )
-  number = int(checkpoint) if checkpoint.isdecimal() else checkpoint
+  number = int(checkpoint) if is_step else checkpoint
   return dataclasses.replace(found, checkpoint=number)
 
 
@@ -145,6 +157,10 @@ def _find(path, source):
     return FileSource(path)
   if _is_in_run(path):
     return _checkpoint(path, source)
+  if not files.is_in_bucket(path):
+    target = epath.Path(os.path.realpath(path))
+    if _is_in_run(target):
+      return _checkpoint(target, str(target))
   has_checkpoints = (path / 'checkpoints').exists()
   if not has_checkpoints and (path / _WEIGHTS).exists():
     return FileSource(path / _WEIGHTS)
@@ -155,12 +171,15 @@ def _find(path, source):
 
 def _is_in_run(path):
   """Whether a path ends with checkpoints/STEP."""
-  return path.parent.name == 'checkpoints' and path.name.isdecimal()
+  return (
+    path.parent.name == 'checkpoints'
+    and re.fullmatch(_STEP, path.name) is not None
+  )
 
 
 def _checkpoint(path, source):
   """Returns the source of RUN/checkpoints/STEP."""
   workdir = path.parent.parent
-  match = re.fullmatch(r'(.+?)/+checkpoints/+\d+/*', source)
+  match = re.fullmatch(r'(.+?)/+checkpoints/+[0-9]+/*', source)
   name = match[1] if match else str(workdir)
   return RunSource(files.absolute_path(str(workdir)), name, int(path.name))

@@ -52,7 +52,7 @@ class TrainedModel:
   network: str
   fields: dict[str, Any]
   num_classes: int
-  variables: dict[str, Any]
+  variables: dict[str, Any] = dataclasses.field(repr=False)
   image_size: int
   eval_crop_fraction: float
   mean: tuple[float, float, float]

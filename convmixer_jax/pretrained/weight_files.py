@@ -118,7 +118,7 @@ def _fetch(source, stack):
 
 def _read_local(path, name, network):
   found = {}
-  if path.endswith('.safetensors'):
+  if path.endswith('.safetensors') or _is_safetensors(path):
     tensors, found = _read_safetensors(path)
   else:
     tensors = torch_files.read_state_dict(path)
@@ -141,6 +141,18 @@ def _read_local(path, name, network):
   )
   variables = architecture.state_dict.from_timm(tensors)
   return Contents(network, fields, num_classes, variables, known)
+
+
+def _is_safetensors(path):
+  """Whether a file of any name begins as safetensors do: length, then JSON."""
+  try:
+    with open(path, 'rb') as file:
+      start = file.read(9)
+    size = os.path.getsize(path)
+  except OSError:  # which reading it reports
+    return False
+  length = int.from_bytes(start[:8], 'little')
+  return start[8:] == b'{' and length <= size - 8
 
 
 def _read_safetensors(path):

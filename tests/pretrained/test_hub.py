@@ -2,12 +2,15 @@
 
 import hashlib
 import http.server
+import logging
 import threading
 
+import huggingface_hub
 import numpy as np
 import pytest
 import safetensors.numpy
-from huggingface_hub import constants
+from huggingface_hub import constants, errors
+from huggingface_hub.utils import logging as hub_logging
 
 from convmixer_jax.errors import UserError
 from convmixer_jax.models.convmixer import state_dict as layouts
@@ -98,6 +101,30 @@ def test_weights_are_downloaded_once_and_then_read_offline(server, monkeypatch):
     UserError, match=r'hf://timm/plain@v2 is not in the cache'
   ):
     load('hf://timm/plain@v2')
+
+
+def test_retries_of_the_library_are_not_logged(monkeypatch):
+  logger = logging.getLogger('huggingface_hub.utils._http')
+  logged = []
+  handler = logging.Handler()
+  handler.emit = logged.append
+
+  def fail(*args, **kwargs):
+    logger.warning('Retrying in 1s')
+    raise errors.LocalEntryNotFoundError('no network')
+
+  monkeypatch.setattr(huggingface_hub, 'hf_hub_download', fail)
+  level = hub_logging.get_verbosity()
+  logger.addHandler(handler)
+  try:
+    hub_logging.set_verbosity_warning()
+    with pytest.raises(UserError, match='the hub cannot be reached'):
+      load('hf://timm/small')
+    assert hub_logging.get_verbosity() == logging.WARNING
+  finally:
+    logger.removeHandler(handler)
+    hub_logging.set_verbosity(level)
+  assert logged == []
 
 
 def test_revision_is_downloaded_without_a_config(server):

@@ -1,5 +1,7 @@
 """`load_run`: what a run left comes back, and nothing is written to it."""
 
+import contextlib
+import json
 import shutil
 import subprocess
 import sys
@@ -8,12 +10,15 @@ import devices
 import jax
 import numpy as np
 import pytest
+from etils import epath
 from run_files import read_state
 
 import convmixer_jax
 from convmixer_jax import config as config_lib
+from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.data import sources
 from convmixer_jax.errors import UserError
+from convmixer_jax.models import find_architecture
 
 
 def contents(directory):
@@ -104,6 +109,18 @@ def test_missing_step_is_refused_with_the_list(trained_run):
     run.load(6)
 
 
+def test_config_that_does_not_fit_the_checkpoint_is_refused(
+  trained_run, tmp_path
+):
+  shutil.copytree(trained_run, tmp_path / 'run')
+  path = tmp_path / 'run' / 'config.json'
+  config = json.loads(path.read_text())
+  config['model']['width'] *= 2
+  path.write_text(json.dumps(config))
+  with pytest.raises(UserError, match=r'config.json and checkpoint \d+ do not'):
+    convmixer_jax.load_run(tmp_path / 'run').load()
+
+
 def test_run_without_checkpoints_is_loaded_but_not_restored(
   trained_run, tmp_path
 ):
@@ -187,8 +204,9 @@ writer.save(TrainState(np.int32(3), params, stats, ()), progress)
 writer.close()
 """
   devices.run(code, 4)
-  trained = convmixer_jax.load_run(tmp_path).load()
-  assert trained.num_classes == trained.model.num_classes == 4
-  kernel = trained.variables['params']['head']['kernel']
+  with contextlib.closing(CheckpointReader(epath.Path(tmp_path))) as reader:
+    variables = reader.read_variables(3)
+  assert find_architecture('convmixer').num_classes(variables['params']) == 4
+  kernel = variables['params']['head']['kernel']
   assert len(kernel.devices()) == 1
   np.testing.assert_array_equal(kernel, np.arange(32.0).reshape(8, 4))

@@ -56,6 +56,7 @@ def test_repository_and_revision_are_read(source, repository, revision):
     ('./run/', 'run', './run/', None),
     ('run@330', 'run', 'run', 330),
     ('run@newest', 'run', 'run', 'newest'),
+    ('run@330/', 'run', 'run', 330),
     ('run@best@best', 'run@best', 'run@best', 'best'),
     ('run@best', 'run@best', 'run@best', None),  # it exists as it is written
     ('run/checkpoints/330', 'run', 'run', 330),
@@ -94,6 +95,16 @@ def test_weights_are_found(root, source, path):
   assert parse_source(source) == FileSource(root / path)
 
 
+def test_path_and_link_to_a_checkpoint_are_parsed(root):
+  assert parse_source(root / 'run') == RunSource(
+    root / 'run', str(root / 'run'), None
+  )
+  (root / 'chosen').symlink_to(root / 'run' / 'checkpoints' / '330')
+  assert parse_source('chosen') == RunSource(
+    root / 'run', str(root / 'run'), 330
+  )
+
+
 def test_home_directory_is_expanded(root, monkeypatch):
   monkeypatch.setenv('HOME', str(root))
   assert parse_source('~/run@330') == RunSource(root / 'run', '~/run', 330)
@@ -103,7 +114,12 @@ def test_home_directory_is_expanded(root, monkeypatch):
 @pytest.mark.parametrize(
   ('source', 'message'),
   [
-    ('', 'the name of a directory is empty'),
+    ('', 'the source is empty; give a run directory, a file of weights or'),
+    (3, 'the source is a int, not a string or a path; give a run directory'),
+    (None, 'the source is a NoneType, not a string or a path; give a run'),
+    ('run@\u00b2', "'\u00b2' is not a checkpoint; give run@STEP"),
+    ('run@\u0663', "'\u0663' is not a checkpoint; give run@STEP"),
+    (f'run@{10**18}', "'10+' is not a checkpoint; give run@STEP"),
     ('hf://timm', 'hf://timm is not a repository; give hf://OWNER/NAME or '),
     ('s3://bucket/run', 's3://bucket/run is neither local nor in a bucket of'),
     ('none', 'there is no file or directory none; give a run directory, a '),

@@ -202,6 +202,13 @@ def test_missing_or_damaged_files_are_refused(content, message, tmp_path):
     load(str(path))
 
 
+def test_safetensors_under_another_suffix_are_read(path):
+  other = path.rename(path.with_suffix('.pth'))
+  loaded = load(other, 'relu')
+  assert loaded.num_classes == 5
+  assert 'array(' not in repr(loaded)
+
+
 def test_truncated_file_is_refused(path):
   path.write_bytes(path.read_bytes()[:-1])
   with pytest.raises(UserError, match='is damaged or not a safetensors file'):
