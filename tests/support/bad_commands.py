@@ -124,7 +124,7 @@ TOOLS = [
   Case(
     'export to nowhere',
     tool('export', f'--source={WEIGHTS}'),
-    'flag --output=None: Flag --output must have a value other than None.',
+    '--output is missing; give it: directory to write files to',
   ),
   Case(
     'plan for a chip that is none',

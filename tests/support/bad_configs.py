@@ -245,7 +245,7 @@ CONFIGS = [
   in_file(
     'None for a config',
     'return None',
-    'get_config() of --config=TMP/mine.py returns None; return a '
+    'get_config() of --config=TMP/mine.py returns a NoneType; return a '
     'ConfigDict, such as convmixer_jax.config.default_config()',
   ),
   in_file(
