@@ -123,6 +123,7 @@ def test_receptive_field_of_a_block_does_not_depend_on_later_blocks():
   np.testing.assert_allclose(fields[0], field, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fields', [{}, {'scan': True, 'remat': True}])
 def test_receptive_fields_have_the_extent_of_the_kernels(fields):
   model, variables = network(depth=3, **fields)

@@ -62,6 +62,7 @@ STORED = (
 )
 
 
+@pytest.mark.slow
 def test_run_stops_at_a_bad_record_and_resumes_after_it_is_fixed(tmp_path):
   bad = tiny_sets.encode(tiny_sets.noise()), 3
   # Read for the second batch: an epoch has two.

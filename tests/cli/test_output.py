@@ -77,6 +77,7 @@ def test_after_keep_going_a_closed_output_is_reported_once(stream, make, capfd):
   assert line.startswith('standard output cannot be written to (')
 
 
+@pytest.mark.slow
 def test_commands_with_unread_output_finish_their_files(tmp_path):
   tiny_sets.write_set(tmp_path / 'data')
   arguments = [

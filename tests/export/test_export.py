@@ -172,7 +172,7 @@ def test_card_of_weights_without_a_run_has_no_accuracy():
 def test_error_without_onnx_has_the_command_to_install_it(monkeypatch):
   model, size = NETWORKS['relu, odd kernel']
   monkeypatch.setitem(sys.modules, 'onnx', None)
-  with pytest.raises(UserError, match=rr"pip install '\.\[onnx\]'$"):
+  with pytest.raises(UserError, match=r"pip install '\.\[onnx\]'$"):
     export.to_onnx(model, with_random_statistics(model), dataset(size))
 
 

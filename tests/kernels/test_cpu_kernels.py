@@ -96,6 +96,7 @@ def test_processes_that_build_at_once_share_one_library(tmp_path):
   assert library.name.startswith('depthwise_k2_')
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_library_has_another_name_after_a_source_changed(tmp_path, monkeypatch):
   monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path / 'cache'))
@@ -108,6 +109,7 @@ def test_library_has_another_name_after_a_source_changed(tmp_path, monkeypatch):
   assert build.build('depthwise', 1) != before
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_library_is_built_once(tmp_path, monkeypatch):
   monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path))

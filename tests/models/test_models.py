@@ -230,6 +230,7 @@ def test_initialisation_has_pytorchs_distribution():
   assert not np.array_equal(blocks[0], blocks[1])
 
 
+@pytest.mark.slow
 def test_every_parameter_gets_a_gradient():
   model = small_model()
   images = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))

@@ -118,6 +118,7 @@ def test_published_values_are_written_where_weights_contain_none(
   assert again.class_names is None
 
 
+@pytest.mark.slow
 def test_run_starts_from_weights_and_resumes_from_its_checkpoint(
   run, config, tmp_path, capsys
 ):
@@ -209,6 +210,7 @@ def test_frozen_backbone_stays_unchanged_bit_for_bit(run, config, tmp_path):
   assert np.abs(now['params']['head']['kernel']).max() > 0
 
 
+@pytest.mark.slow
 def test_run_with_slower_backbone_resumes_bit_for_bit(run, config, tmp_path):
   config.init_from, config.backbone_lr_scale = run[0], 0.1
   config.num_steps, config.checkpoint_every_steps = 4, 2

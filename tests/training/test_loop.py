@@ -105,6 +105,7 @@ def test_interrupted_run_ends_with_the_same_bits_and_files(
     loop.train_and_evaluate(config, whole)
 
 
+@pytest.mark.slow
 def test_relative_workdir_is_created_below_the_current_directory(
   config, tmp_path, monkeypatch
 ):
