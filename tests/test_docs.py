@@ -206,6 +206,7 @@ def counts_of(variant):
   return flops.count_parameters(model, 224), macs / 1e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', ['README.md', 'docs/config_files.md'])
 def test_parameters_and_macs_are_those_of_the_networks(path):
   rows = 0

@@ -78,6 +78,7 @@ for size in sizes:
   devices.run(code, 8)
 
 
+@pytest.mark.slow
 def test_receptive_fields_equal_finite_differences():
   model, variables = network(depth=2)
   images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))

@@ -119,6 +119,7 @@ def as_plain_flax(params, depth):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('activation', ['gelu', 'relu'])
 def test_plain_flax_network_has_the_same_logits(activation):
   case = dataclasses.replace(TINY, activation=activation)

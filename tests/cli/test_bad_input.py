@@ -81,6 +81,7 @@ def test_run_stops_at_a_bad_record_and_resumes_after_it_is_fixed(tmp_path):
   assert done.stdout.splitlines()[-1].startswith('eval_accuracy = ')
 
 
+@pytest.mark.slow
 def test_bad_record_in_a_worker_process_is_reported_in_one_line(tmp_path):
   bad = jpeg()[:-30], 1
   tiny_sets.write_set(tmp_path / 'data', tiny_sets.examples(changed={5: bad}))

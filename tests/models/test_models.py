@@ -198,6 +198,7 @@ def test_parameter_count_on_cifar10():
   assert count_parameters(cifar10.get_config(), 10) == 594_186
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [(2, 2), (7, 9), (32, 8)])
 def test_accepts_any_image_size(size):
   model = small_model(kernel_size=4)
@@ -209,6 +210,7 @@ def test_accepts_any_image_size(size):
   np.testing.assert_array_equal(logits, evaluate(model, variables, whole))
 
 
+@pytest.mark.slow
 def test_initialisation_has_pytorchs_distribution():
   model = small_model(width=64, patch_size=4, kernel_size=7)
   params = init(model, jnp.zeros((1, 8, 8, 3)))['params']
@@ -247,6 +249,7 @@ def test_every_parameter_gets_a_gradient():
     assert np.any(gradient != 0), path
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_close_to_float32():
   images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
   variables = init(small_model(), images)

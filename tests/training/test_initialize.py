@@ -198,6 +198,7 @@ def test_weights_of_another_network_are_refused_before_anything_is_written(
   assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_frozen_backbone_stays_unchanged_bit_for_bit(run, config, tmp_path):
   path, _, state = run
   config.init_from, config.new_head = path, True

@@ -41,6 +41,7 @@ def assert_trees_close(a, b, **tolerance):
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
+@pytest.mark.slow
 def test_step_is_gradient_descent_on_the_smoothed_loss(config, batch):
   model, state, train_step = make(config)
   new_state, metrics = train_step(state, batch)

@@ -41,6 +41,7 @@ def test_initialisation_has_the_published_distribution():
   assert 0 < np.abs(params['class_token']).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_drop_path_grows_linearly_over_depth_and_is_determined_by_the_key():
   fields = {'width': 24, 'depth': 3, 'patch_size': 8, 'heads': 3}
   model = ViT(**fields, num_classes=5, drop_path=0.75)
@@ -80,6 +81,7 @@ def test_drop_path_keeps_the_mean():
   assert np.mean(y) == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.slow
 def test_drop_path_differs_between_steps_and_repeats_with_the_step():
   config = digits.get_config()
   config.model = model_config('vit', width=8, depth=2, heads=2, drop_path=0.5)
