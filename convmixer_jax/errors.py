@@ -20,6 +20,11 @@ class Preempted(Exception):
   EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
+def first_line(error: BaseException) -> str:
+  """Returns the first line of an error's message, '' without a message."""
+  return (str(error).strip().splitlines() or [''])[0]
+
+
 def one_line(error: BaseException, limit: int | None = 200) -> str:
   """Returns the message of an error as one line.
 

@@ -144,9 +144,9 @@ def test_value_out_of_range_is_refused(config, key, value, message):
 
 
 def test_nearest_key_corrects_a_typing_error():
-  config = default.get_config()
-  assert config_lib.nearest_key(config, 'model.widht') == 'model.width'
-  assert config_lib.nearest_key(config, 'lerning_rate') == 'learning_rate'
+  keys = config_lib.flatten(default.get_config())
+  assert config_lib.nearest('model.widht', keys) == 'model.width'
+  assert config_lib.nearest('lerning_rate', keys) == 'learning_rate'
 
 
 def test_changed_keys_leaves_out_keys_that_may_change():

@@ -16,6 +16,7 @@ from flax import linen as nn
 from jax.extend import core
 
 from convmixer_jax.models import architecture_of
+from convmixer_jax.models.shapes import variable_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Macs:
 
 def count_parameters(model: nn.Module, image_size: int) -> int:
   """Returns the number of parameters for square images of this size."""
-  params = _shapes(model, image_size)['params']
+  params = variable_shapes(model, image_size)['params']
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
@@ -67,7 +68,7 @@ def count_forward(
   images = jax.ShapeDtypeStruct(
     (batch_size, image_size, image_size, 3), jnp.float32
   )
-  variables = _shapes(model, image_size)
+  variables = variable_shapes(model, image_size)
   return count(
     lambda variables, images: model.apply(variables, images, train=False),
     variables,
@@ -86,7 +87,7 @@ def count_training(
   images = jax.ShapeDtypeStruct(
     (batch_size, image_size, image_size, 3), jnp.float32
   )
-  variables = _shapes(model, image_size)
+  variables = variable_shapes(model, image_size)
 
   def loss(params, rest, images):
     logits, _ = model.apply(
@@ -119,13 +120,6 @@ def _countable(model):
     name: 0 for name, field in architecture.fields.items() if field.groups
   }
   return model.clone(**changes)
-
-
-def _shapes(model, image_size):
-  image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-  return jax.eval_shape(
-    lambda image: model.init(jax.random.key(0), image, train=False), image
-  )
 
 
 def _count(jaxpr: core.Jaxpr, is_used: Sequence[bool] | None = None) -> Macs:

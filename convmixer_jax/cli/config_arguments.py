@@ -9,7 +9,7 @@ import re
 import runpy
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
@@ -88,7 +88,7 @@ def check(arguments: Sequence[str]) -> dict[str, Any]:
   for name in given:
     key = name.removeprefix('no').removeprefix('config.')
     if key not in known:
-      raise UserError(_unknown_key(name, key, path, config, known))
+      raise UserError(_unknown_key(name, key, path, known))
   return known
 
 
@@ -110,7 +110,8 @@ def _find_config_arguments(arguments):
   return given
 
 
-def _unknown_key(name: str, key: str, path: str, config, known: Mapping):
+def _unknown_key(name, key, path, known):
+  """Returns the error of a key that the config does not have."""
   from convmixer_jax import models
 
   network = known.get('model.name', models.DEFAULT)
@@ -126,8 +127,7 @@ def _unknown_key(name: str, key: str, path: str, config, known: Mapping):
   missing = f'--{name}: there is no such key in {path}'
   if not known:
     return f'{missing}, whose config is empty'
-  nearest = config_lib.nearest_key(config, key)
-  return f'{missing}; did you mean --config.{nearest}?'
+  return f'{missing}; did you mean --config.{config_lib.nearest(key, known)}?'
 
 
 class _NetworkParser(flags.ArgumentParser):

@@ -19,7 +19,7 @@ from convmixer_jax.config.schema import SCHEMA, default_config
 from convmixer_jax.config.validation import (
   changed_keys,
   flatten,
-  nearest_key,
+  nearest,
   validate,
 )
 from convmixer_jax.errors import UserError
@@ -61,7 +61,7 @@ __all__ = [
   'describe_kind',
   'describe_values',
   'flatten',
-  'nearest_key',
+  'nearest',
   'num_train_steps',
   'one_of',
   'table',

@@ -22,9 +22,9 @@ def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
   return flat
 
 
-def nearest_key(config: ml_collections.ConfigDict, key: str) -> str:
-  """Returns the dotted key of `config` that `key` is most likely to mean."""
-  return _nearest(flatten(config), key)
+def nearest(name: str, names: Iterable[str]) -> str:
+  """Returns which of `names` a misspelt name is most likely to mean."""
+  return difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -73,16 +73,12 @@ def changed_keys(
   ]
 
 
-def _nearest(keys, key):
-  return difflib.get_close_matches(key, keys, n=1, cutoff=0.0)[0]
-
-
 def _check_names(values):
   for name in values:
     if name not in SCHEMA:
       raise UserError(
         f'config.{name} is not a key of the config; did you mean '
-        f'config.{_nearest(SCHEMA, name)}?'
+        f'config.{nearest(name, SCHEMA)}?'
       )
 
 

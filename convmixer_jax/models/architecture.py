@@ -1,5 +1,6 @@
 """The interface of a network, by which all commands work for it."""
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
@@ -17,7 +18,8 @@ from convmixer_jax.config import (
   one_of,
   table,
 )
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, first_line
+from convmixer_jax.models.shapes import variable_shapes
 
 Tensors = Mapping[str, np.ndarray]
 Variables = Mapping[str, Any]
@@ -218,33 +220,25 @@ class Architecture(NamedTuple):
 
     Args:
       model: the network.
-      variables: its own; {} for those of images of this size.
+      variables: its own.
       image_size: in pixels.
     """
-    patch_size = getattr(model, 'patch_size', 1)
-    if image_size < patch_size:
-      raise UserError(
-        f'images of {image_size} x {image_size} are smaller than a patch of '
-        f'the network, {patch_size} pixels; choose a larger size'
-      )
     image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
+    with _size_errors(model, image_size):
+      jax.eval_shape(
+        lambda image: model.apply(variables, image, train=False), image
+      )
 
-    def evaluate(image):
-      if variables:
-        return model.apply(variables, image, train=False)
-      return model.init(jax.random.key(0), image, train=False)
+  def variable_shapes(
+    self, model: nn.Module, image_size: int
+  ) -> dict[str, Any]:
+    """Returns `shapes.variable_shapes`.
 
-    try:
-      jax.eval_shape(evaluate, image)
-    except UserError:
-      raise
-    except Exception as error:  # anything may go wrong in somebody's module
-      (text, *_) = str(error).splitlines() or ['']
-      raise UserError(
-        f'{type(model).__name__} fails for images of {image_size} x '
-        f'{image_size} ({type(error).__name__}: {text}); choose another size, '
-        'or correct it as it was in training; --debug shows more'
-      ) from error
+    Raises:
+      UserError: the network does not take images of this size.
+    """
+    with _size_errors(model, image_size):
+      return variable_shapes(model, image_size)
 
   def make_inference(
     self,
@@ -258,6 +252,27 @@ class Architecture(NamedTuple):
     """Returns evaluation as a function of uint8 images; see `inference`."""
     make = self.inference or plain_inference
     return make(model, variables, mean, std, pack_weights=pack_weights)
+
+
+@contextlib.contextmanager
+def _size_errors(model, image_size):
+  """Turns what a network raises for images of a size into a UserError."""
+  patch_size = getattr(model, 'patch_size', 1)
+  if image_size < patch_size:
+    raise UserError(
+      f'images of {image_size} x {image_size} are smaller than a patch of '
+      f'the network, {patch_size} pixels; choose a larger size'
+    )
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:  # any, from the user's module
+    raise UserError(
+      f'{type(model).__name__} fails for images of {image_size} x '
+      f'{image_size} ({type(error).__name__}: {first_line(error)}); choose '
+      'another size, or correct it as it was in training; --debug shows more'
+    ) from error
 
 
 def plain_inference(

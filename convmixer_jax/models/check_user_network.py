@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, first_line
 from convmixer_jax.models import check_parts
 from convmixer_jax.models.architecture import Architecture, Field
 
@@ -25,14 +25,14 @@ _PAGE = 'see docs/adding_a_network.md'
 
 
 def network_error(name: str, problem: str) -> UserError:
-  """Returns the error of a network: `problem` says what would do, too."""
+  """Returns an error; `problem` says what is wrong and what to do."""
   return UserError(f'config.model.name = {name!r}: {problem}')
 
 
 def describe_error(error: BaseException) -> str:
   """Returns an error of somebody else's code in a line."""
-  (text, *_) = str(error).strip().splitlines() or ['']
-  return f'({type(error).__name__}: {text}); correct it; --debug shows more'
+  text = f'{type(error).__name__}: {first_line(error)}'
+  return f'({text}); correct it; --debug shows more'
 
 
 def check_architecture(

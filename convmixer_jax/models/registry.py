@@ -1,6 +1,5 @@
 """The networks by name: finds an Architecture and creates its module."""
 
-import difflib
 import functools
 import importlib
 import os
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 from ml_collections.config_dict import placeholder
 
+from convmixer_jax.config import nearest
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import check_user_network
 from convmixer_jax.models.architecture import Architecture
@@ -189,10 +189,9 @@ def _unknown_field(key, name):
   if is_field_of_another(key, name):
     return f'config.model.{key} is not a field of {list_fields(name)}'
   fields = ['name', *find_architecture(name).fields]
-  (nearest,) = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
   return (
     f'config.model.{key} is not a field of {name!r}; did you mean '
-    f'config.model.{nearest}?'
+    f'config.model.{nearest(key, fields)}?'
   )
 
 

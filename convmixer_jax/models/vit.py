@@ -33,6 +33,7 @@ from convmixer_jax.models.layers import (
   layer_norm,
   resample,
 )
+from convmixer_jax.models.shapes import variable_shapes
 from convmixer_jax.models.state_dict import (
   Entry,
   Table,
@@ -247,11 +248,7 @@ def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
   }
   pixels = _image_size(fields, tensors)
   model = ViT(**fields, heads=1)
-  shapes = jax.eval_shape(
-    lambda: model.init(
-      jax.random.key(0), jnp.zeros((1, pixels, pixels, 3)), train=False
-    )
-  )
+  shapes = variable_shapes(model, pixels)
   return fields, _TABLE.check(tensors, shapes, source)
 
 

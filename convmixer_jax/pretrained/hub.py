@@ -10,7 +10,7 @@ import huggingface_hub
 from huggingface_hub import errors
 from huggingface_hub.utils import logging as hub_logging
 
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, first_line
 from convmixer_jax.pretrained.source import HubSource
 
 _WEIGHTS = ('model.safetensors', 'pytorch_model.bin')  # the first that exists
@@ -62,7 +62,8 @@ def download(source: HubSource) -> str:
       f'{source}: {repository} has no revision {revision!r}'
     ) from error
   except (errors.HFValidationError, OSError) as error:
-    raise UserError(f'{source}: {_first_line(error)}') from error
+    reason = first_line(error) or type(error).__name__
+    raise UserError(f'{source}: {reason}') from error
   if unreachable:
     raise UserError(
       f'{source} is not in the cache, and the hub cannot be reached or '
@@ -90,7 +91,3 @@ def _without_log_of_retries():
     yield
   finally:
     hub_logging.set_verbosity(level)
-
-
-def _first_line(error):
-  return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -85,7 +85,7 @@ def from_timm(path: str) -> dict[str, Any]:
 
 
 def _network(timm_name):
-  """Returns the network and all its fields, if we wrote it."""
+  """Returns the network and all its fields, if the package has it."""
   if timm_name not in _TIMM:
     return {}
   name, variant = _TIMM[timm_name]

@@ -1,10 +1,9 @@
 """Parses `--model`, which completes weights: a network, variant or fields."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from convmixer_jax.config import choose_variant
+from convmixer_jax.config import choose_variant, nearest
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import MODELS, VARIANTS
 
@@ -58,10 +57,9 @@ def _field_of(part, model):
     if field.role == 'network'
   }
   if name not in fields:
-    (nearest,) = difflib.get_close_matches(name, fields, n=1, cutoff=0.0)
     raise UserError(
       f'--model={model}: {name!r} is not a field of a network; did you mean '
-      f'{nearest!r}?'
+      f'{nearest(name, fields)!r}?'
     )
   if not isinstance(fields[name].default, int):
     return name, value

@@ -2,11 +2,9 @@
 
 import contextlib
 import dataclasses
-import functools
 
 import jax
 import ml_collections
-import numpy as np
 from etils import epath
 
 from convmixer_jax import files
@@ -132,12 +130,10 @@ class Run:
 
 def _check_shapes(trained, workdir):
   """Raises UserError if the arrays are not those of the run's network."""
-  size = trained.image_size
-  image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-  model = trained.model
-  find_architecture(trained.network).check_image_size(model, {}, size)
-  init = functools.partial(model.init, train=False)
-  needed = _shapes(jax.eval_shape(init, jax.random.key(0), image))
+  architecture = find_architecture(trained.network)
+  needed = _shapes(
+    architecture.variable_shapes(trained.model, trained.image_size)
+  )
   found = _shapes(trained.variables)
   for name in sorted(needed.keys() | found.keys()):
     if needed.get(name) != found.get(name):

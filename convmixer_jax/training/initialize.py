@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import linen as nn
@@ -41,11 +40,7 @@ def load_pretrained(
   variables = jax.tree.map(np.asarray, loaded.variables)
   params = dict(variables['params'])
   if architecture.resize:
-    size = config.dataset.image_size
-    image = jnp.zeros((1, size, size, 3))
-    like = jax.eval_shape(
-      lambda: model.init(jax.random.key(0), image, train=False)
-    )
+    like = architecture.variable_shapes(model, config.dataset.image_size)
     params = dict(architecture.resize(params, like['params']))
   head = 'with its head'
   if config.new_head or loaded.num_classes != model.num_classes:
