@@ -50,23 +50,13 @@ def kernel_gradient(
 
 
 def fused_mixer(
-  p: jax.Array,
-  p_bias: jax.Array,
-  p_factor: jax.Array,
-  p_shift: jax.Array,
-  kernel: jax.Array,
-  bias: jax.Array,
-  factor: jax.Array,
-  activation: str,
-  pad_before: int,
+  *arrays: jax.Array, activation: str, pad_before: int
 ) -> jax.Array:
-  """Computes `kernels.fused_mixer` in one pass over memory.
+  """Computes `kernels.fused_mixer`, of its arrays, in one pass over memory.
 
   kernel and bias have p's dtype.
   """
-  return _fused_mixer(
-    p, p_bias, p_factor, p_shift, kernel, bias, factor, activation, pad_before
-  )
+  return _fused_mixer(*arrays, activation, pad_before)
 
 
 def _correlate_here(x, kernel, bias, pad_before):
@@ -76,13 +66,14 @@ def _correlate_here(x, kernel, bias, pad_before):
   )(x, kernel, bias, pad_before=np.int64(pad_before))
 
 
-def _fused_mixer_here(p, p_bias, p_factor, p_shift, kernel, bias, factor, *how):
-  activation, pad_before = how
+def _fused_mixer_here(*arguments):
+  *arrays, activation, pad_before = arguments
+  p, kernel = arrays[0], arrays[4]
   return jax.ffi.ffi_call(
     library.target('fused_mixer', kernel.shape[0]),
     jax.ShapeDtypeStruct(p.shape, p.dtype),
   )(
-    *(p, p_bias, p_factor, p_shift, kernel, bias, factor),
+    *arrays,
     pad_before=np.int64(pad_before),
     activation=np.int64(library.ACTIVATION_NUMBERS[activation]),
   )

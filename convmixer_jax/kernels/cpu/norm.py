@@ -24,31 +24,19 @@ def sums(
   return _products(x, bias, g, activation)
 
 
-def affine(
-  x: jax.Array,
-  bias: jax.Array,
-  factor: jax.Array,
-  shift: jax.Array,
-  residual: jax.Array | None,
-  activation: str,
-) -> jax.Array:
+def affine(*arrays: jax.Array | None, activation: str) -> jax.Array:
   """Computes `a * factor + shift (+ residual)`."""
+  *operands, residual = arrays
   if residual is None:
-    return _affine(x, bias, factor, shift, activation)
-  return _affine_residual(x, bias, factor, shift, residual, activation)
+    return _affine(*operands, activation)
+  return _affine_residual(*arrays, activation)
 
 
 def gradient(
-  x: jax.Array,
-  bias: jax.Array,
-  g: jax.Array,
-  p: jax.Array,
-  q: jax.Array,
-  r: jax.Array,
-  activation: str,
+  *arrays: jax.Array, activation: str
 ) -> tuple[jax.Array, jax.Array]:
   """Computes `dx = activation'(x + bias) * (p g + q a + r)` and its sums."""
-  return _gradient(x, bias, g, p, q, r, activation)
+  return _gradient(*arrays, activation)
 
 
 def _like(x):
