@@ -29,7 +29,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'support')]
 import jobs  # noqa: E402
-from run_files import read_state  # noqa: E402
+from run_files import SPEED, read_state  # noqa: E402
 
 NUM_STEPS = 60
 FLAGS = [
@@ -46,7 +46,7 @@ FLAGS = [
   '--config.checkpoint_every_steps=4',
   '--config.input.num_threads=2',
 ]
-SPEEDS = ('steps_per_sec', 'images_per_sec')
+
 MOMENTS = ('start', 'steps', 'checkpoint', 'preemption')
 WEIGHTS = (2, 3, 4, 1)
 PREEMPTED = 75  # the exit status
@@ -90,7 +90,7 @@ def read_lines(workdir):
   """Returns the rows of metrics.csv as text, without the speeds."""
   with open(workdir / 'metrics.csv', newline='') as file:
     return [
-      {name: text for name, text in row.items() if name not in SPEEDS}
+      {name: text for name, text in row.items() if name not in SPEED}
       for row in csv.DictReader(file)
     ]
 

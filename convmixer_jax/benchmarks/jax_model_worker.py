@@ -20,6 +20,7 @@ import numpy as np
 
 from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, serve
 from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
+from convmixer_jax.config import default_config
 from convmixer_jax.kernels.cpu import library
 from convmixer_jax.models import DTYPES, ConvMixer
 from convmixer_jax.models.convmixer.folding import (
@@ -38,30 +39,16 @@ _NETWORKS = {
 
 
 def _config(image_size):
-  return ml_collections.ConfigDict(
-    {
-      'seed': 0,
-      'accum_steps': 1,
-      'dataset': {
-        'image_size': image_size,
-        'mean': (0.5, 0.5, 0.5),
-        'std': (0.25, 0.25, 0.25),
-      },
-      'mixup': {'mixup_alpha': 0.0, 'cutmix_alpha': 0.0},
-      'erasing': {'probability': 0.0},
-      'label_smoothing': 0.0,
-      'schedule': 'constant',
-      'learning_rate': 1e-3,
-      'backbone_lr_scale': 1.0,
-      'warmup_epochs': 0.0,
-      'weight_decay': 0.01,
-      'decay_all': True,
-      'adam_beta1': 0.9,
-      'adam_beta2': 0.999,
-      'adam_epsilon': 1e-8,
-      'clip_norm': 0.0,
-    }
-  )
+  """Returns AdamW at a constant rate; neither augmentation nor clipping."""
+  config = default_config(ml_collections.ConfigDict())
+  config.dataset.image_size = image_size
+  config.schedule = 'constant'
+  config.learning_rate = 1e-3
+  config.weight_decay = 0.01
+  config.decay_all = True
+  config.adam_epsilon = 1e-8
+  config.clip_norm = 0.0
+  return config
 
 
 def create(name: str, case: dict[str, int | str]):

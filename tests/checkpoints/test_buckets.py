@@ -14,7 +14,7 @@ import jax
 import jobs
 import numpy as np
 import pytest
-from run_files import read_state
+from run_files import SPEED, read_state
 from tensorboard.backend.event_processing import event_file_loader
 from tiny_archives import jpeg
 
@@ -42,7 +42,6 @@ FLAGS = [
   '--config.keep_checkpoints=2',
   '--config.input.num_threads=2',
 ]
-SPEEDS = ('steps_per_sec', 'images_per_sec')
 
 
 @pytest.fixture(scope='module')
@@ -99,7 +98,7 @@ def finished(bucket):
 def rows(content):
   """Returns the rows of metrics.csv, without speeds."""
   return [
-    {name: text for name, text in row.items() if name not in SPEEDS}
+    {name: text for name, text in row.items() if name not in SPEED}
     for row in csv.DictReader(io.StringIO(content))
   ]
 
