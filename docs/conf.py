@@ -18,5 +18,7 @@ include_patterns = [
 exclude_patterns = ['.*', 'data', 'runs', 'docs/_build']  # not to walk through
 html_theme = 'furo'
 html_title = project
+html_static_path = ['_static']
+html_css_files = ['wide.css']
 myst_heading_anchors = 3
 nitpicky = True

@@ -4,10 +4,14 @@ python scripts/write_config_reference.py
 """
 
 import pathlib
+import sys
 
-from convmixer_jax import config, models
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
 
-PATH = pathlib.Path(__file__).parents[1] / 'docs' / 'configuration.md'
+from convmixer_jax import config, models  # noqa: E402
+
+PATH = ROOT / 'docs' / 'configuration.md'
 
 _TEXT = """\
 # Configuration

@@ -46,7 +46,7 @@ RUN_KEYS = (
   key(
     'init_from',
     '',
-    'weights to start from: hf://OWNER/NAME, a file or another run',
+    'weights to start from: a SOURCE, as in evaluate --source; none if empty',
   ),
   key(
     'new_head',
