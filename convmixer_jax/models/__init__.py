@@ -1,7 +1,8 @@
 """The networks, in Flax linen, and the table of them by name."""
 
-from convmixer_jax.models.architecture import Architecture, Field, describe
+from convmixer_jax.models.architecture import Architecture, describe
 from convmixer_jax.models.convmixer import CONVMIXER, ConvMixer
+from convmixer_jax.models.fields import Field
 from convmixer_jax.models.registry import (
   DEFAULT,
   DTYPES,

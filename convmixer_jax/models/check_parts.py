@@ -6,9 +6,9 @@ from typing import get_args, get_type_hints
 from convmixer_jax.models.architecture import (
   IMAGENET_INPUT,
   Architecture,
-  Field,
   StateDictMap,
 )
+from convmixer_jax.models.fields import Field
 
 _ROLES = get_args(get_type_hints(Field)['role'])
 _FUNCTIONS = ('inference', 'pictures', 'resize', 'to_onnx')

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from convmixer_jax.errors import UserError, first_line
 from convmixer_jax.models import check_parts
-from convmixer_jax.models.architecture import Architecture, Field
+from convmixer_jax.models.architecture import Architecture
+from convmixer_jax.models.fields import Field
 
 _RESERVED = {
   'name': 'that is the key of the network itself, and Flax has it too',

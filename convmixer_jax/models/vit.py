@@ -17,10 +17,9 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.models.architecture import (
   IMAGENET_INPUT,
   Architecture,
-  Field,
   StateDictMap,
-  check_fields,
 )
+from convmixer_jax.models.fields import Field, check_fields
 from convmixer_jax.models.layers import (
   Attention,
   Dense,

@@ -3,7 +3,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from convmixer_jax.models.architecture import Architecture, Field
+from convmixer_jax.models.architecture import Architecture
+from convmixer_jax.models.fields import Field
 from convmixer_jax.models.layers import GatherFn, create_block, to_patches
 
 FIELDS = {

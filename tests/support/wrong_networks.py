@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from convmixer_jax.models import ConvMixer
-from convmixer_jax.models.architecture import Architecture, Field
+from convmixer_jax.models.architecture import Architecture
+from convmixer_jax.models.fields import Field
 from convmixer_jax.models.layers import GatherFn
 
 WIDTH = {'width': Field(4, 'channels', minimum=1)}

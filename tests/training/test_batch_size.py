@@ -5,7 +5,7 @@ import pytest
 from configs import default, imagenet
 from convmixer_jax import models
 from convmixer_jax.errors import UserError
-from convmixer_jax.models.architecture import Field
+from convmixer_jax.models.fields import Field
 from convmixer_jax.training import batch_size
 from convmixer_jax.training.batch_size import check_batch_size
 

@@ -1,7 +1,7 @@
 """The fields of a ConvMixer; the defaults are for digits of 8 x 8 pixels."""
 
 from convmixer_jax import kernels
-from convmixer_jax.models.architecture import Field
+from convmixer_jax.models.fields import Field
 
 FIELDS = {
   'width': Field(64, 'channels of all layers', minimum=1),

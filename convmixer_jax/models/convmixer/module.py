@@ -15,9 +15,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 from convmixer_jax import kernels
 from convmixer_jax.errors import UserError
-from convmixer_jax.models.architecture import check_fields
 from convmixer_jax.models.batch_norm import ActivationBatchNorm
 from convmixer_jax.models.convmixer.fields import FIELDS
+from convmixer_jax.models.fields import check_fields
 from convmixer_jax.models.layers import (
   GatherFn,
   create_block,
