@@ -61,6 +61,7 @@ def convert(source: str, dest: str, model: str | None = None) -> None:
     _save_run(trained, path)
   fields = trained.network_fields()
   network = ', '.join(f'{key} {value}' for key, value in fields.items())
+  print(trained.loaded_line)
   print(f'{dest}: {network}, {trained.num_classes} classes')
 
 

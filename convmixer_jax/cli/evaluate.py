@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
     output_lib.keep_going()  # the files are the result
     output = output_files.make_directory(_OUTPUT.value)
 
-  print(source_flags.loaded_line(network))
+  print(network.loaded_line)
   if network.class_names is None:
     print(
       "WARNING: the names of the network's classes are unknown; they are "

@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
   with output_files.one_line_errors(output):
     for name, content in contents.items():
       files.write(output / name, content)
-  print(source_flags.loaded_line(network))
+  print(network.loaded_line)
   print(f'Written to {output}:')
   for name, content in contents.items():
     print(f'  {name:16} {len(content) / 1e6:8.2f} MB')

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
   labels = network.labels()
   is_csv = _FORMAT.value == 'csv'
   print(
-    source_flags.loaded_line(network),
+    network.loaded_line,
     file=sys.stderr if is_csv else sys.stdout,
     flush=True,
   )

@@ -43,10 +43,3 @@ def load_source() -> 'TrainedModel':
   from convmixer_jax.pretrained.load import load
 
   return load(_SOURCE.value, model_flag.MODEL.value)
-
-
-def loaded_line(trained: 'TrainedModel') -> str:
-  """Returns the first line of each command's output: what was loaded."""
-  from convmixer_jax.models import describe
-
-  return f'Loaded {trained.origin}: {describe(trained.model)}'

@@ -125,6 +125,11 @@ class TrainedModel:
     return f'{self.source}, step {self.step}{chosen}'
 
   @property
+  def loaded_line(self) -> str:
+    """The first line of each command's output: what was loaded."""
+    return f'Loaded {self.origin}: {describe(self.model)}'
+
+  @property
   def name(self) -> str:
     """What it is, for people: 'ConvMixer-256/8 of runs/digits, step 330'."""
     step = '' if self.step is None else f', step {self.step}'
