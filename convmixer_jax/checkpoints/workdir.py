@@ -7,6 +7,7 @@ import ml_collections
 from etils import epath
 
 from convmixer_jax import files, models
+from convmixer_jax.checkpoints import lock
 from convmixer_jax.config import changed_keys, flatten
 from convmixer_jax.errors import UserError
 from convmixer_jax.versions import package_versions
@@ -38,7 +39,7 @@ def check_workdir(
     return
   # A process killed at its start may have left the first file incomplete.
   names = {path.name for path in workdir.iterdir()}
-  if {name for name in names if not files.is_access_check(name)} <= {
+  if {name for name in names if not _is_temporary(name)} <= {
     _CONFIG + files.PARTIAL
   }:
     return
@@ -133,6 +134,10 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
     files.write(path, content)
   except OSError as error:
     raise _cannot_be_written_to(path.parent, error) from error
+
+
+def _is_temporary(name):
+  return files.is_access_check(name) or name.startswith(lock.NAME)
 
 
 def _cannot_be_written_to(workdir, error):

@@ -12,6 +12,7 @@ from convmixer_jax import config as config_lib
 from convmixer_jax import files, models
 from convmixer_jax.checkpoints import restore, workdir
 from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
+from convmixer_jax.checkpoints.lock import DirectoryLock
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.data import pipeline, sources
@@ -42,6 +43,7 @@ def train_and_evaluate(
     The metrics of the held-out split after the last step.
 
   Raises:
+    InUse: another process trains there; nothing was written.
     UserError: the config, the data or the directory is wrong, and nothing was
       written. Or too many steps in a row were not finite, or a checkpoint
       could not be written.
@@ -87,13 +89,18 @@ def train_and_evaluate(
     Watchdog(config.hang_timeout) as watchdog,  # sees an error first
   ):
     watchdog.expect('the first step', PATIENCE)
+    is_first_process = jax.process_index() == 0
+    lock = DirectoryLock(directory)
+    with agreement.require_same_on_all_processes():  # that it is free
+      if is_first_process:
+        stack.enter_context(lock)
+        workdir.check_workdir(directory, config)  # one may just have ended
     signals = stack.enter_context(preemption.Signals(directory))
     first_step, state, progress = restore.restore_newest(
       directory,
       trainer.state,
       Progress(empty_window()),
     )
-    is_first_process = jax.process_index() == 0
     overview = parameter_overview.get_parameter_overview(
       trainer.state.params, include_stats=False
     )
@@ -162,6 +169,8 @@ def train_and_evaluate(
           reporter.evaluation(step, results)
           if pictures:
             reporter.weights(step, pictures(state.params))
+        if is_first_process:
+          lock.check()
         skipped = len(reporter.skipped_in_a_row)
         checkpointer.save(state, Progress(window, skipped), results)
       if stops:
