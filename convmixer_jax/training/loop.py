@@ -141,6 +141,7 @@ def train_and_evaluate(
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
+    stack.callback(batches.close)
     eval_every = config.eval_every_epochs * steps_per_epoch
     results = None
     if signals.stop(0):
@@ -210,10 +211,11 @@ def evaluate(
     process_count=jax.process_count(),
   )
   total = jax.device_get(EvalMetrics.empty())
-  for _, metrics in run_batches(
-    partial(eval_step, state), batches, mesh, config.batch_size
-  ):
-    total = total.merge(metrics)
+  with contextlib.closing(batches):
+    for _, metrics in run_batches(
+      partial(eval_step, state), batches, mesh, config.batch_size
+    ):
+      total = total.merge(metrics)
   return {name: float(value) for name, value in total.compute().items()}
 
 
