@@ -75,6 +75,9 @@ class Checkpointer:
         ),
         cleanup_tmp_directories=True,  # of a process that was killed
         async_options=ocp.AsyncOptions(
+          # Otherwise, where one cannot be made, threads wait for it for 20 min,
+          # and Python for them.
+          create_directories_asynchronously=False,
           post_finalization_callback=self._write_checksums
         ),
       ),

@@ -11,7 +11,7 @@ from absl import app, flags, logging
 
 from convmixer_jax import config as config_lib
 from convmixer_jax.cache import enable_compilation_cache
-from convmixer_jax.cli import config_arguments, output
+from convmixer_jax.cli import config_arguments, ending, output
 from convmixer_jax.cli.allocator import tune_allocator
 from convmixer_jax.errors import INTERRUPTED, Preempted, UserError
 
@@ -56,7 +56,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
   output.guard()
   try:
-    app.run(guarded, flags_parser=_parse_flags)
+    with ending.ends_soon_after_errors():
+      app.run(guarded, flags_parser=_parse_flags)
   finally:
     output.finish()
 
