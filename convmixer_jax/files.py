@@ -145,11 +145,20 @@ def list_files(directory: epath.Path) -> Iterator[str]:
       yield str((folder / name).relative_to(root))
 
 
-def write(path: epath.Path, content: str | bytes) -> None:
+def write(
+  path: epath.Path, content: str | bytes, is_shared: bool = False
+) -> None:
   """Writes a file atomically: an incomplete file never has this name.
 
   An object in a bucket appears when it is complete; a local file is written
   under a temporary name and renamed.
+
+  Args:
+    path: of the file.
+    content: of it.
+    is_shared: whether another process may write the same file at this time;
+      the last one wins. Only then killed processes may leave several
+      temporary files.
 
   Raises:
     OSError: the file cannot be written.
@@ -161,7 +170,8 @@ def write(path: epath.Path, content: str | bytes) -> None:
     except Exception as error:  # from gcsfs, aiohttp or google-auth
       raise OSError(one_line(error)) from error
     return
-  partial = path.with_name(path.name + PARTIAL)
+  own = f'.{uuid.uuid4().hex[:8]}' if is_shared else ''
+  partial = path.with_name(f'{path.name}{own}{PARTIAL}')
   try:
     partial.write_bytes(content)
     partial.replace(path)

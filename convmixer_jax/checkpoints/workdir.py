@@ -7,9 +7,9 @@ import ml_collections
 from etils import epath
 
 from convmixer_jax import files, models
-from convmixer_jax.checkpoints import lock
 from convmixer_jax.config import changed_keys, flatten
 from convmixer_jax.errors import UserError
+from convmixer_jax.locks import directory_lock
 from convmixer_jax.versions import package_versions
 
 _CONFIG, _VERSIONS, _LABELS = 'config.json', 'versions.json', 'labels.json'
@@ -137,7 +137,7 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
 
 
 def _is_temporary(name):
-  return files.is_access_check(name) or name.startswith(lock.NAME)
+  return files.is_access_check(name) or name.startswith(directory_lock.NAME)
 
 
 def _cannot_be_written_to(workdir, error):

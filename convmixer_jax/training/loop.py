@@ -12,13 +12,13 @@ from convmixer_jax import config as config_lib
 from convmixer_jax import files, models
 from convmixer_jax.checkpoints import restore, workdir
 from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
-from convmixer_jax.checkpoints.lock import DirectoryLock
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.data import pipeline, sources
 from convmixer_jax.distributed import agreement, preemption, sharding
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
+from convmixer_jax.locks.directory_lock import DirectoryLock
 from convmixer_jax.training import initialize, steps
 from convmixer_jax.training.batch_size import check_batch_size
 from convmixer_jax.training.eval_pass import run_batches

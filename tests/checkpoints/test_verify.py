@@ -104,9 +104,8 @@ def remove_manifest(path):
 
 
 def truncate_data(path):
-  data = (path / 'state' / 'ocdbt.process_0' / 'd').iterdir()
-  largest = max(data, key=os.path.getsize)
-  os.truncate(largest, os.path.getsize(largest) - 1)
+  for data in (path / 'state' / 'ocdbt.process_0' / 'd').iterdir():
+    os.truncate(data, 1)
 
 
 def remove_metadata(path):

@@ -9,10 +9,10 @@ import sys
 import pytest
 from etils import epath
 
-from convmixer_jax.checkpoints import lock as lock_lib
-from convmixer_jax.checkpoints.lock import DirectoryLock
-from convmixer_jax.checkpoints.lock_file import LocalFile
 from convmixer_jax.errors import InUse, UserError
+from convmixer_jax.locks import directory_lock as lock_lib
+from convmixer_jax.locks.directory_lock import DirectoryLock
+from convmixer_jax.locks.lock_file import LocalFile
 
 
 @pytest.fixture
@@ -29,6 +29,8 @@ def is_quick(monkeypatch):
 
 
 def names(directory):
+  if not directory.exists():
+    return []
   return [path.name for path in directory.iterdir()]
 
 
@@ -74,7 +76,7 @@ def test_lock_is_released_by_an_error(directory):
 def test_lock_of_a_killed_process_is_taken_over_at_once(directory, capsys):
   code = (
     'import os, sys; from etils import epath; '
-    'from convmixer_jax.checkpoints.lock import DirectoryLock; '
+    'from convmixer_jax.locks.directory_lock import DirectoryLock; '
     'DirectoryLock(epath.Path(sys.argv[1])).__enter__(); '
     'os.kill(os.getpid(), 9)'
   )
@@ -178,3 +180,13 @@ def test_directory_that_cannot_be_made_is_reported(tmp_path):
     DirectoryLock(epath.Path(tmp_path) / 'file' / 'run'),
   ):
     pass
+
+
+def test_directories_are_removed_again_if_nothing_was_written(tmp_path):
+  with DirectoryLock(epath.Path(tmp_path) / 'a' / 'b'):
+    pass
+  assert list(tmp_path.iterdir()) == []
+  with DirectoryLock(epath.Path(tmp_path) / 'a' / 'b'):
+    (tmp_path / 'a' / 'file').touch()
+  assert names(tmp_path) == ['a']
+  assert names(tmp_path / 'a') == ['file']

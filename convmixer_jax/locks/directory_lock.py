@@ -24,8 +24,9 @@ from typing import Any
 
 from etils import epath
 
-from convmixer_jax.checkpoints.lock_file import open_lock_file
 from convmixer_jax.errors import InUse, UserError, one_line
+from convmixer_jax.files import is_in_bucket
+from convmixer_jax.locks.lock_file import open_lock_file
 
 NAME = 'in_use.lock'
 STALE_AFTER = 120  # seconds without a refresh
@@ -41,7 +42,8 @@ class DirectoryLock:
     """Does nothing yet.
 
     Args:
-      directory: which is created if it does not exist.
+      directory: which is created if it does not exist; and removed again, if
+        nothing was written to it.
       name: of the flag that gives it, for messages.
     """
     self._directory, self._name = directory, name
@@ -51,6 +53,7 @@ class DirectoryLock:
     self._lost: str | None = None
     self._ended = threading.Event()
     self._thread = None
+    self._created: list[epath.Path] = []  # directories, the deepest first
 
   def __enter__(self) -> 'DirectoryLock':
     """Takes the lock.
@@ -59,7 +62,9 @@ class DirectoryLock:
       InUse: another process holds it.
       UserError: the directory cannot be written to.
     """
+    above = self._directory, *self._directory.parents
     try:
+      self._created = [path for path in above if not path.exists()]
       self._directory.mkdir(parents=True, exist_ok=True)
       self._take()
     except UserError:
@@ -79,6 +84,8 @@ class DirectoryLock:
     self._thread.join()
     with contextlib.suppress(Exception):  # else it becomes stale
       self._file.delete()
+      for path in () if is_in_bucket(self._directory) else self._created:
+        os.rmdir(path)  # fails unless it is empty
 
   def check(self) -> None:
     """Checks that the lock was not taken over or removed.
