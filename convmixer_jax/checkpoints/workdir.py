@@ -24,8 +24,11 @@ _MISSING = 'missing'  # in an error, of a key
 
 def check_workdir(
   workdir: epath.Path, config: ml_collections.ConfigDict
-) -> None:
+) -> ml_collections.ConfigDict | None:
   """Checks that `workdir` is new or holds a run of the same experiment.
+
+  Returns:
+    The config that the run in it was last started with; None if it is new.
 
   Raises:
     UserError: its bucket cannot be written to; or it holds something else, or a
@@ -36,19 +39,20 @@ def check_workdir(
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f'--workdir={workdir} is a file; give a directory')
   if not workdir.exists():
-    return
+    return None
   # A process killed at its start may have left the first file incomplete.
   names = {path.name for path in workdir.iterdir()}
   if {name for name in names if not _is_temporary(name)} <= {
     _CONFIG + files.PARTIAL
   }:
-    return
+    return None
   if not (workdir / _CONFIG).exists():
     raise UserError(
       f'--workdir={workdir} is not empty and not a run directory (no '
       f'{_CONFIG}); give a new or an empty directory'
     )
-  old = flatten(read_config(workdir))
+  recorded = read_config(workdir)
+  old = flatten(recorded)
   new = flatten(_from_json(_to_json(config)))
   if changed := changed_keys(old, new, models.free_keys(config.model)):
     differences = ', '.join(
@@ -59,6 +63,7 @@ def check_workdir(
       f'--workdir={workdir} holds a run with another config: {differences}; '
       'give the old values or a new --workdir'
     )
+  return recorded
 
 
 def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:

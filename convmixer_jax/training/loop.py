@@ -19,7 +19,7 @@ from convmixer_jax.distributed import agreement, preemption, sharding
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
 from convmixer_jax.locks.directory_lock import DirectoryLock
-from convmixer_jax.training import initialize, steps
+from convmixer_jax.training import changes, initialize, steps
 from convmixer_jax.training.batch_size import check_batch_size
 from convmixer_jax.training.eval_pass import run_batches
 from convmixer_jax.training.metrics import EvalMetrics, empty_window
@@ -94,7 +94,8 @@ def train_and_evaluate(
     with agreement.require_same_on_all_processes():  # that it is free
       if is_first_process:
         stack.enter_context(lock)
-        workdir.check_workdir(directory, config)  # one may just have ended
+        # Again, since a process may just have ended.
+        recorded = workdir.check_workdir(directory, config)
     signals = stack.enter_context(preemption.Signals(directory))
     first_step, state, progress = restore.restore_newest(
       directory,
@@ -118,6 +119,10 @@ def train_and_evaluate(
       del start
     elif is_first_process:
       print(f'Resuming from step {first_step} of {num_steps}')
+      if line := changes.describe_changes(
+        recorded, config, first_step, steps_per_epoch
+      ):
+        print(line)
 
     reporter = Reporter(
       directory,
