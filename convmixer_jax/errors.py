@@ -11,6 +11,15 @@ class UserError(ValueError):
   """
 
 
+class InUse(UserError):
+  """Another process writes to the same place; later the same command works.
+
+  `train.py` and the commands print it as one line and exit with `EXIT_STATUS`.
+  """
+
+  EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
 class Preempted(Exception):
   """A signal stopped the run; the same command resumes it.
 

@@ -20,6 +20,7 @@ from logging import CRITICAL, getLogger
 from absl import logging
 from etils import epath
 
+from convmixer_jax import path_names
 from convmixer_jax.errors import UserError, one_line
 
 _TIME_LIMIT = 25  # seconds for `check_access`
@@ -30,20 +31,25 @@ PARTIAL = '.tmp'  # suffix of a local file while `write` writes it
 _ACCESS_CHECK = '.access-check-'
 _ROLES = 'Storage Object User and Storage Legacy Bucket Reader'
 
+path_names.read_directories_literally()
+
 
 def absolute_path(path: str) -> epath.Path:
   """Returns an absolute path, as Orbax requires; a `gs://` path is unchanged.
 
   Raises:
     UserError: the path is empty (as from an unset variable of the shell), is in
-      a bucket of another provider, or gcsfs is not installed.
+      a bucket of another provider, has a name that a library would take for
+      something else, or gcsfs is not installed.
   """
   if not path:
     raise UserError(
       'the name of a directory is empty; give one, such as runs/1'
     )
   if not (match := re.match(r'(\w\w+):/', path)):
-    return epath.Path(path).expanduser().resolve()
+    local = os.path.abspath(os.path.expanduser(path))
+    path_names.check_local(local)
+    return epath.Path(local)
   if match[1] != 'gs':
     raise UserError(
       f'{path} is neither local nor in a bucket of Google Cloud Storage, such '
@@ -51,6 +57,7 @@ def absolute_path(path: str) -> epath.Path:
     )
   if not re.match(r'gs://[^/]+(/|$)', path):
     raise UserError(f'{path} does not name a bucket; give gs://BUCKET/NAME')
+  path_names.check_bucket(path)
   if importlib.util.find_spec('gcsfs') is None:
     raise UserError(
       f"{path} needs gcsfs; install it: pip install 'convmixer-jax[gcs]', or, "
@@ -73,13 +80,16 @@ def require_local(path: str | None, name: str) -> str | None:
     name: name of the flag or config key, for the error message.
 
   Raises:
-    UserError: the path is in a bucket.
+    UserError: the path is in a bucket, or has a name that a library would take
+      for one.
   """
   if path and '://' in path:
     raise UserError(
       f'{name} {path} is not on this machine; copy the files to it, or mount '
       'the bucket'
     )
+  if path:
+    path_names.check_local(os.path.abspath(os.path.expanduser(path)))
   return path
 
 
@@ -135,11 +145,20 @@ def list_files(directory: epath.Path) -> Iterator[str]:
       yield str((folder / name).relative_to(root))
 
 
-def write(path: epath.Path, content: str | bytes) -> None:
+def write(
+  path: epath.Path, content: str | bytes, is_shared: bool = False
+) -> None:
   """Writes a file atomically: an incomplete file never has this name.
 
   An object in a bucket appears when it is complete; a local file is written
   under a temporary name and renamed.
+
+  Args:
+    path: of the file.
+    content: of it.
+    is_shared: whether another process may write the same file at this time;
+      the last one wins. Only then killed processes may leave several
+      temporary files.
 
   Raises:
     OSError: the file cannot be written.
@@ -151,7 +170,8 @@ def write(path: epath.Path, content: str | bytes) -> None:
     except Exception as error:  # from gcsfs, aiohttp or google-auth
       raise OSError(one_line(error)) from error
     return
-  partial = path.with_name(path.name + PARTIAL)
+  own = f'.{uuid.uuid4().hex[:8]}' if is_shared else ''
+  partial = path.with_name(f'{path.name}{own}{PARTIAL}')
   try:
     partial.write_bytes(content)
     partial.replace(path)

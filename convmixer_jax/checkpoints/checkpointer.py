@@ -7,7 +7,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from convmixer_jax.checkpoints import checksums
+from convmixer_jax.checkpoints import checksums, verify
 from convmixer_jax.checkpoints.step_directories import (
   DIRECTORY,
   describe_error,
@@ -75,11 +75,16 @@ class Checkpointer:
         ),
         cleanup_tmp_directories=True,  # of a process that was killed
         async_options=ocp.AsyncOptions(
-          post_finalization_callback=self._write_checksums
+          # Otherwise, where one cannot be made, threads wait for it for 20 min,
+          # and Python for them.
+          create_directories_asynchronously=False,
+          post_finalization_callback=self._verify,
         ),
       ),
     )
     self._saving = None  # the step that is being written
+    self._expected = {}  # what it holds, by item
+    self._has_saved = False
 
   def latest_step(self) -> int | None:
     """Returns the step of the newest checkpoint, or None."""
@@ -93,17 +98,26 @@ class Checkpointer:
   ) -> None:
     """Starts writing; returns once the arrays are copied to the host.
 
+    The first checkpoint is waited for, and read back: what cannot be kept here
+    should be known at once. Of later ones the structure is verified.
+
     Args:
       state: the state after update `state.step`.
       progress: of the loop.
       metrics: of the evaluation at this step, if there was one.
 
     Raises:
-      UserError: the previous checkpoint could not be written.
+      UserError: the previous or the first checkpoint could not be written, or
+        not be read back.
     """
     with self._writing():
       self._manager.wait_until_finished()
       self._saving = int(state.step)
+      is_first = not self._has_saved
+      self._expected = {
+        'state': verify.expect(state, with_values=is_first),
+        'progress': verify.expect(progress.window, with_values=is_first),
+      }
       self._manager.save(
         self._saving,
         args=ocp.args.Composite(
@@ -113,6 +127,9 @@ class Checkpointer:
         ),
         metrics=metrics or {},
       )
+      if is_first:
+        self._manager.wait_until_finished()
+        self._has_saved = True
 
   def close(self) -> None:
     """Waits until everything is written.
@@ -123,11 +140,16 @@ class Checkpointer:
     with self._writing():
       self._manager.close()
 
-  def _write_checksums(self):
-    """Adds checksums when all processes have written, before Orbax commits."""
+  def _verify(self):
+    """Reads it when all processes have written, and adds checksums.
+
+    After that Orbax commits it.
+    """
     final = self._directory / str(self._saving)
     temporary = final.with_name(final.name + _UNFINISHED)
-    checksums.write(temporary if temporary.exists() else final)
+    directory = temporary if temporary.exists() else final
+    verify.verify(directory, self._expected)
+    checksums.write(directory)
 
   @contextlib.contextmanager
   def _writing(self):

@@ -9,6 +9,7 @@ from etils import epath
 from convmixer_jax import files, models
 from convmixer_jax.config import changed_keys, flatten
 from convmixer_jax.errors import UserError
+from convmixer_jax.locks import directory_lock
 from convmixer_jax.versions import package_versions
 
 _CONFIG, _VERSIONS, _LABELS = 'config.json', 'versions.json', 'labels.json'
@@ -23,8 +24,11 @@ _MISSING = 'missing'  # in an error, of a key
 
 def check_workdir(
   workdir: epath.Path, config: ml_collections.ConfigDict
-) -> None:
+) -> ml_collections.ConfigDict | None:
   """Checks that `workdir` is new or holds a run of the same experiment.
+
+  Returns:
+    The config that the run in it was last started with; None if it is new.
 
   Raises:
     UserError: its bucket cannot be written to; or it holds something else, or a
@@ -35,19 +39,20 @@ def check_workdir(
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f'--workdir={workdir} is a file; give a directory')
   if not workdir.exists():
-    return
+    return None
   # A process killed at its start may have left the first file incomplete.
   names = {path.name for path in workdir.iterdir()}
-  if {name for name in names if not files.is_access_check(name)} <= {
+  if {name for name in names if not _is_temporary(name)} <= {
     _CONFIG + files.PARTIAL
   }:
-    return
+    return None
   if not (workdir / _CONFIG).exists():
     raise UserError(
       f'--workdir={workdir} is not empty and not a run directory (no '
       f'{_CONFIG}); give a new or an empty directory'
     )
-  old = flatten(read_config(workdir))
+  recorded = read_config(workdir)
+  old = flatten(recorded)
   new = flatten(_from_json(_to_json(config)))
   if changed := changed_keys(old, new, models.free_keys(config.model)):
     differences = ', '.join(
@@ -58,6 +63,7 @@ def check_workdir(
       f'--workdir={workdir} holds a run with another config: {differences}; '
       'give the old values or a new --workdir'
     )
+  return recorded
 
 
 def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
@@ -133,6 +139,10 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
     files.write(path, content)
   except OSError as error:
     raise _cannot_be_written_to(path.parent, error) from error
+
+
+def _is_temporary(name):
+  return files.is_access_check(name) or name.startswith(directory_lock.NAME)
 
 
 def _cannot_be_written_to(workdir, error):

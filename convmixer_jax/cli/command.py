@@ -11,7 +11,7 @@ from absl import app, flags, logging
 
 from convmixer_jax import config as config_lib
 from convmixer_jax.cache import enable_compilation_cache
-from convmixer_jax.cli import config_arguments, output
+from convmixer_jax.cli import config_arguments, ending, output
 from convmixer_jax.cli.allocator import tune_allocator
 from convmixer_jax.errors import INTERRUPTED, Preempted, UserError
 
@@ -46,7 +46,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except UserError as error:
       if _DEBUG.value:
         raise
-      exit_with(error)
+      exit_with(error, getattr(error, 'EXIT_STATUS', 1))
     except Preempted as stopped:
       print(stopped, file=sys.stderr)
       sys.exit(Preempted.EXIT_STATUS)
@@ -56,7 +56,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
   output.guard()
   try:
-    app.run(guarded, flags_parser=_parse_flags)
+    with ending.ends_soon_after_errors():
+      app.run(guarded, flags_parser=_parse_flags)
   finally:
     output.finish()
 
@@ -103,7 +104,7 @@ def refuse_arguments(argv: Sequence[str]) -> None:
     raise UserError(f'{argv[1]!r} is not a flag; flags begin with --')
 
 
-def exit_with(error: Exception | str) -> NoReturn:
-  """Ends the process with status 1 and one line on stderr."""
+def exit_with(error: Exception | str, status: int = 1) -> NoReturn:
+  """Ends the process with one line on stderr."""
   print('error:', *str(error).split(), file=sys.stderr)
-  sys.exit(1)
+  sys.exit(status)

@@ -27,6 +27,7 @@ from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.cli.model_flag import MODEL
 from convmixer_jax.errors import UserError
+from convmixer_jax.locks.directory_lock import NAME, DirectoryLock
 from convmixer_jax.pretrained import weight_files
 from convmixer_jax.pretrained.load import load
 from convmixer_jax.pretrained.trained_model import TrainedModel
@@ -53,12 +54,15 @@ def convert(source: str, dest: str, model: str | None = None) -> None:
     )
   files.check_access(path.parent if is_file else path, writes=True)
   if path.exists():
-    raise UserError(f'{dest} is there already; remove it, or choose another')
+    raise _is_there(dest)
   trained = load(source, model)
   if is_file:
     weight_files.save(trained, str(path))
   else:
-    _save_run(trained, path)
+    with DirectoryLock(path, 'DEST'):
+      if any(not name.startswith(NAME) for name in files.list_files(path)):
+        raise _is_there(dest)  # by now
+      _save_run(trained, path)
   fields = trained.network_fields()
   network = ', '.join(f'{key} {value}' for key, value in fields.items())
   print(trained.loaded_line)
@@ -92,6 +96,10 @@ def _save_run(trained: TrainedModel, path: epath.Path) -> None:
   state = TrainState(jnp.int32(0), params, variables['batch_stats'], ())
   checkpointer.save(state, Progress(empty_window()))
   checkpointer.close()
+
+
+def _is_there(dest):
+  return UserError(f'{dest} is there already; remove it, or choose another')
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """The files of `--output`: checked before a command works, then written."""
 
+import atexit
 import contextlib
 import json
 import os
@@ -11,6 +12,7 @@ from etils import epath
 
 from convmixer_jax import files
 from convmixer_jax.errors import UserError, one_line
+from convmixer_jax.locks.directory_lock import DirectoryLock
 
 
 def check_file(path: str | None) -> pathlib.Path | None:
@@ -43,19 +45,26 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     UserError: the file cannot be written.
   """
   with one_line_errors(path):
-    path.write_text(json.dumps(content, indent=2) + '\n')
+    files.write(
+      epath.Path(path), json.dumps(content, indent=2) + '\n', is_shared=True
+    )
 
 
 def make_directory(path: str) -> epath.Path:
   """Makes a directory, local or in a bucket, unless it exists.
 
+  It is locked until the process ends, so that its files are those of one
+  command.
+
   Raises:
+    InUse: another process writes to it.
     UserError: it cannot be made, or not be written to.
   """
   output = files.absolute_path(path)
   files.check_access(output, writes=True)
-  with one_line_errors(output):
-    output.mkdir(parents=True, exist_ok=True)
+  lock = DirectoryLock(output, '--output')
+  lock.__enter__()
+  atexit.register(lock.__exit__, None, None, None)
   return output
 
 

@@ -45,6 +45,8 @@ class Key:
     ranges: what values of this type have to be.
     is_free: whether a run may resume with another value: it changes neither
       the network nor what it is trained on.
+    changes: what another value changes for the steps that are left, if that is
+      free; the run says so when it resumes.
   """
 
   name: str
@@ -52,6 +54,7 @@ class Key:
   text: str
   ranges: tuple[Range, ...] = ()
   is_free: bool = False
+  changes: str = ''
 
 
 def key(name: str, default: Any, text: str, *ranges: Range) -> Key:
@@ -59,9 +62,11 @@ def key(name: str, default: Any, text: str, *ranges: Range) -> Key:
   return Key(name, default, text, ranges)
 
 
-def free_key(name: str, default: Any, text: str, *ranges: Range) -> Key:
+def free_key(
+  name: str, default: Any, text: str, *ranges: Range, changes: str = ''
+) -> Key:
   """Returns a key that a run may resume with another value of."""
-  return Key(name, default, text, ranges, is_free=True)
+  return Key(name, default, text, ranges, is_free=True, changes=changes)
 
 
 _FITS_INT32 = Range('below 2**31', lambda value: value < 2**31)

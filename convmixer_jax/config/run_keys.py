@@ -18,6 +18,8 @@ _WORKERS = Range(
   'at least 0, or -1 for a number by core count', lambda value: value >= -1
 )
 
+_SCHEDULE = 'the learning rate'
+
 RUN_KEYS = (
   key(
     'seed',
@@ -39,9 +41,14 @@ RUN_KEYS = (
     20,
     'length of the run; an epoch is training images // batch_size updates',
     NOT_NEGATIVE,
+    changes=_SCHEDULE,
   ),
   free_key(
-    'num_steps', 0, 'length in updates, instead of num_epochs', NOT_NEGATIVE
+    'num_steps',
+    0,
+    'length in updates, instead of num_epochs',
+    NOT_NEGATIVE,
+    changes=_SCHEDULE,
   ),
   key(
     'init_from',

@@ -8,9 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import grain
 import ml_collections
@@ -18,12 +16,12 @@ import numpy as np
 from absl import flags  # noqa: TID251 (Grain reads them)
 
 from convmixer_jax.data.augment import transforms
+from convmixer_jax.data.batches import Batches
 from convmixer_jax.data.sources import Example, InMemorySource, Source
 from convmixer_jax.errors import UserError
 
 _MAX_WORKERS = 32  # each holds one or two batches
 
-HostBatch = dict[str, Any]  # arrays, and lists of what stays on the host
 _TransformedExample = dict[str, np.ndarray | np.generic]
 
 
@@ -48,8 +46,8 @@ def train_batches(
   first_step: int = 0,
   process_index: int = 0,
   process_count: int = 1,
-) -> Iterator[HostBatch]:
-  """Yields this process's rows of each training batch, indefinitely.
+) -> Batches:
+  """Returns this process's rows of each training batch, indefinitely.
 
   An epoch has every image once, in a new order; as in the authors' training,
   the images that do not fill the last batch are dropped. Process p of P gets
@@ -62,8 +60,9 @@ def train_batches(
     process_index: index of this process.
     process_count: number of processes.
 
-  Yields:
-    `image` `[B / P, H, W, 3]` in uint8 and `label` `[B / P]` in int32.
+  Returns:
+    Dicts of `image` `[B / P, H, W, 3]` in uint8 and `label` `[B / P]` in
+    int32.
   """
   epoch_size = steps_per_epoch(source, config.batch_size) * config.batch_size
   # Grain shuffles each epoch differently, and gives each (seed, position) its
@@ -75,7 +74,7 @@ def train_batches(
   )
   dataset = dataset.batch(config.batch_size // process_count)
   dataset = dataset[process_index::process_count][first_step:]
-  return iter(_prefetch(dataset, source, config.input))
+  return Batches(_prefetch(dataset, source, config.input))
 
 
 def eval_batches(
@@ -84,8 +83,8 @@ def eval_batches(
   *,
   process_index: int = 0,
   process_count: int = 1,
-) -> Iterator[HostBatch]:
-  """Yields this process's rows of each batch of one pass over `source`.
+) -> Batches:
+  """Returns this process's rows of each batch of one pass over `source`.
 
   The last batch is padded with copies of the last image; `mask` is 0 for them.
 
@@ -95,8 +94,9 @@ def eval_batches(
     process_index: index of this process.
     process_count: number of processes.
 
-  Yields:
-    `image` and `label` as in training, and `mask` `[B / P]` in float32.
+  Returns:
+    Dicts of `image` and `label` as in training, and `mask` `[B / P]` in
+    float32.
   """
   num_batches = -(-len(source) // config.batch_size)
   size = config.dataset.image_size
@@ -105,7 +105,7 @@ def eval_batches(
   )
   dataset = dataset.batch(config.batch_size // process_count)
   dataset = dataset[process_index::process_count]
-  return iter(_prefetch(dataset, source, config.input))
+  return Batches(_prefetch(dataset, source, config.input))
 
 
 def _augment(

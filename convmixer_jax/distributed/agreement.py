@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 from convmixer_jax.config import flatten
 from convmixer_jax.data.sources import Source
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import InUse, UserError
 from convmixer_jax.models import MODELS, find_architecture
 from convmixer_jax.versions import package_versions
 
@@ -59,7 +59,13 @@ def require_same_on_all_processes() -> Iterator[dict[str, Any]]:
   try:
     yield fingerprint
   except Exception as error:
-    _exchange({'error': str(error) or type(error).__name__}, _HANG_TIMEOUT)
+    _exchange(
+      {
+        'error': str(error) or type(error).__name__,
+        'in_use': isinstance(error, InUse),
+      },
+      _HANG_TIMEOUT,
+    )
     raise
   found = _exchange(
     {
@@ -70,7 +76,8 @@ def require_same_on_all_processes() -> Iterator[dict[str, Any]]:
   )
   for number, other in enumerate(found):
     if 'error' in other:
-      raise UserError(f'process {number} stopped: {other["error"]}')
+      kind = InUse if other['in_use'] else UserError
+      raise kind(f'process {number} stopped: {other["error"]}')
   if differences := compare([other['fingerprint'] for other in found]):
     hosts = ', '.join(
       f'{i} on {other["host"]}' for i, other in enumerate(found)

@@ -1,5 +1,6 @@
 """Per-image predictions of a data set, and aggregate metrics."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -118,8 +119,9 @@ def evaluate_per_image(
   eval_step = _compile(trained, variables, config, classes, mesh, label_shape)
 
   started = time.monotonic()
+  made = pipeline.eval_batches(source, config)
   batches = tqdm.tqdm(
-    pipeline.eval_batches(source, config),
+    made,
     'Evaluating',
     total=math.ceil(len(source) / config.batch_size),
     leave=False,
@@ -128,12 +130,13 @@ def evaluate_per_image(
   )
   if not label_shape:
     batches = (_with_index_of_label(batch, classes) for batch in batches)
-  parts = [
-    results | {'label': _one_label(batch['label'], results)}
-    for batch, results in run_batches(
-      partial(eval_step, variables), batches, mesh, config.batch_size
-    )
-  ]
+  with contextlib.closing(made):
+    parts = [
+      results | {'label': _one_label(batch['label'], results)}
+      for batch, results in run_batches(
+        partial(eval_step, variables), batches, mesh, config.batch_size
+      )
+    ]
   seconds = time.monotonic() - started
 
   columns = {

@@ -12,8 +12,8 @@ import ml_collections
 import numpy as np
 
 from convmixer_jax.data.augment.transforms import eval_transform
+from convmixer_jax.data.batches import HostBatch
 from convmixer_jax.data.decode import decode_image
-from convmixer_jax.data.pipeline import HostBatch
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import require_local

@@ -95,7 +95,7 @@ def save(trained: TrainedModel, path: str) -> None:
     content = safetensors.numpy.save(
       state_dict.to_timm(trained.variables), header
     )
-    files.write(epath.Path(path), content)
+    files.write(epath.Path(path), content, is_shared=True)
   except (OSError, safetensors.SafetensorError) as error:
     raise UserError(
       f'{path} cannot be written ({error}); choose another place'

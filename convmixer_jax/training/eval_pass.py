@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from convmixer_jax.data.pipeline import HostBatch
+from convmixer_jax.data.batches import HostBatch
 from convmixer_jax.distributed import sharding
 
 _ON_DEVICES = ('image', 'label', 'mask')

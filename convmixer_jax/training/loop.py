@@ -18,7 +18,8 @@ from convmixer_jax.data import pipeline, sources
 from convmixer_jax.distributed import agreement, preemption, sharding
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
-from convmixer_jax.training import initialize, steps
+from convmixer_jax.locks.directory_lock import DirectoryLock
+from convmixer_jax.training import changes, initialize, steps
 from convmixer_jax.training.batch_size import check_batch_size
 from convmixer_jax.training.eval_pass import run_batches
 from convmixer_jax.training.metrics import EvalMetrics, empty_window
@@ -42,6 +43,7 @@ def train_and_evaluate(
     The metrics of the held-out split after the last step.
 
   Raises:
+    InUse: another process trains there; nothing was written.
     UserError: the config, the data or the directory is wrong, and nothing was
       written. Or too many steps in a row were not finite, or a checkpoint
       could not be written.
@@ -87,13 +89,19 @@ def train_and_evaluate(
     Watchdog(config.hang_timeout) as watchdog,  # sees an error first
   ):
     watchdog.expect('the first step', PATIENCE)
+    is_first_process = jax.process_index() == 0
+    lock = DirectoryLock(directory)
+    with agreement.require_same_on_all_processes():  # that it is free
+      if is_first_process:
+        stack.enter_context(lock)
+        # Again, since a process may just have ended.
+        recorded = workdir.check_workdir(directory, config)
     signals = stack.enter_context(preemption.Signals(directory))
     first_step, state, progress = restore.restore_newest(
       directory,
       trainer.state,
       Progress(empty_window()),
     )
-    is_first_process = jax.process_index() == 0
     overview = parameter_overview.get_parameter_overview(
       trainer.state.params, include_stats=False
     )
@@ -111,6 +119,10 @@ def train_and_evaluate(
       del start
     elif is_first_process:
       print(f'Resuming from step {first_step} of {num_steps}')
+      if line := changes.describe_changes(
+        recorded, config, first_step, steps_per_epoch
+      ):
+        print(line)
 
     reporter = Reporter(
       directory,
@@ -134,6 +146,7 @@ def train_and_evaluate(
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
+    stack.callback(batches.close)
     eval_every = config.eval_every_epochs * steps_per_epoch
     results = None
     if signals.stop(0):
@@ -162,6 +175,8 @@ def train_and_evaluate(
           reporter.evaluation(step, results)
           if pictures:
             reporter.weights(step, pictures(state.params))
+        if is_first_process:
+          lock.check()
         skipped = len(reporter.skipped_in_a_row)
         checkpointer.save(state, Progress(window, skipped), results)
       if stops:
@@ -201,10 +216,11 @@ def evaluate(
     process_count=jax.process_count(),
   )
   total = jax.device_get(EvalMetrics.empty())
-  for _, metrics in run_batches(
-    partial(eval_step, state), batches, mesh, config.batch_size
-  ):
-    total = total.merge(metrics)
+  with contextlib.closing(batches):
+    for _, metrics in run_batches(
+      partial(eval_step, state), batches, mesh, config.batch_size
+    ):
+      total = total.merge(metrics)
   return {name: float(value) for name, value in total.compute().items()}
 
 

@@ -1,15 +1,14 @@
 """Disk space, locks and incomplete files of data sets that TFDS prepares."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
 
-from absl import logging
-
+from convmixer_jax import files
 from convmixer_jax.errors import UserError
+from convmixer_jax.locks.directory_lock import DirectoryLock
 
 # Size of array_record files relative to tars or tfrecord files: measured 0.995
 # to 1.005 for files of 120 MB; each is rounded up to 64 KiB.
@@ -20,32 +19,13 @@ _SPACE_FACTOR = 1.02
 def locked(directory: str | os.PathLike) -> Iterator[None]:
   """Creates a directory and locks it against other processes.
 
-  The lock of a killed process is released.
-
   Raises:
-    UserError: another process holds the lock, or the directory is not writable.
+    InUse: another process holds the lock.
+    UserError: the directory is not writable.
   """
-  try:
-    os.makedirs(directory, exist_ok=True)
-    if not os.access(directory, os.W_OK | os.X_OK):
-      raise UserError(f'{directory} is not writable; choose another --data_dir')
-    descriptor = os.open(directory, os.O_RDONLY)
-  except OSError as error:
-    raise UserError(
-      f'{directory}: {error.strerror}; choose another --data_dir'
-    ) from error
-  try:
-    try:
-      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise UserError(
-        f'another process uses {directory}; wait until it has finished'
-      ) from error
-    except OSError:  # some network file systems have no such locks
-      logging.warning('%s cannot be locked', directory)
+  directory = files.absolute_path(os.fspath(directory))
+  with DirectoryLock(directory, '--data_dir'):
     yield
-  finally:
-    os.close(descriptor)
 
 
 def remove_incomplete(directory: pathlib.Path) -> None:

@@ -1,0 +1,103 @@
+"""Iterates over batches, and ends the threads and processes that make them."""
+
+import atexit
+import gc
+import re
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+
+from convmixer_jax.errors import UserError
+
+HostBatch = dict[str, Any]  # arrays, and lists of what stays on the host
+
+
+class Batches(Iterator[HostBatch]):
+  """The batches of a Grain data set.
+
+  Python waits at its end for the threads that make batches. They and the worker
+  processes end with the last batch, at `close`, or with this object.
+  """
+
+  def __init__(self, dataset: grain.IterDataset):
+    """Starts at the first batch.
+
+    Args:
+      dataset: of batches.
+    """
+    self._iterator = iter(dataset)
+
+  def __next__(self) -> HostBatch:
+    """Returns the next batch.
+
+    Raises:
+      UserError: a worker process died, or an example cannot be read.
+    """
+    if self._iterator is None:
+      raise StopIteration
+    try:
+      batch = next(self._iterator)
+    except StopIteration:
+      self.close()
+      raise
+    except RuntimeError as error:
+      self.close()
+      raise _worker_error(error) from error
+    for value in batch.values():
+      _free_at_exit(type(value))
+    return batch
+
+  def close(self) -> None:
+    """Ends the threads and worker processes; a second call does nothing."""
+    iterator, self._iterator = self._iterator, None
+    if iterator is not None:
+      iterator.close()
+
+  def __del__(self):
+    if self.__dict__.get('_iterator') is not None:
+      self.close()
+
+
+def _worker_error(error: RuntimeError) -> Exception:
+  """Returns the error of a worker process that died, or the same error."""
+  code = re.search(
+    r'terminated unexpectedly with exit code (-?\d+)', str(error)
+  )
+  if code is None:
+    return error
+  number = int(code[1])
+  ended, hint = f'with status {number}', ''
+  if number < 0:
+    ended = f'by {signal.Signals(-number).name}'
+  if number == -signal.SIGKILL:
+    hint = ' (which the system does when memory is short)'
+  return UserError(
+    f'a worker process that makes batches was ended {ended}{hint}; give fewer '
+    'by config.input.num_workers, or more memory; the same command resumes '
+    'from the last checkpoint'
+  )
+
+
+_shared_types: set[type] = set()  # of arrays in shared memory
+
+
+def _free_at_exit(array_type: type) -> None:
+  """Has arrays of a type freed when Python exits.
+
+  Grain frees those of its workers in a pool of one thread, which Python would
+  end before it has freed the last ones; then it warns of leaked memory.
+  """
+  if not hasattr(array_type, '_del_thread_pool'):
+    return
+  if not _shared_types:
+    atexit.register(_finish_freeing)
+  _shared_types.add(array_type)
+
+
+def _finish_freeing() -> None:
+  gc.collect()
+  for array_type in _shared_types:
+    if pool := array_type._del_thread_pool:
+      pool.apply(int)  # returns once those before it are done

@@ -1,0 +1,1 @@
+"""Locks of directories, local or in a bucket, against other processes."""

@@ -1,0 +1,61 @@
+"""What a run does differently from here on, when its length was changed."""
+
+import ml_collections
+import numpy as np
+
+from convmixer_jax.config import SCHEMA, flatten, num_train_steps
+from convmixer_jax.training.optimizer import create_schedule
+
+_SAMPLES = 100  # of the steps that are left
+
+
+def describe_changes(
+  recorded: ml_collections.ConfigDict,
+  config: ml_collections.ConfigDict,
+  step: int,
+  steps_per_epoch: int,
+) -> str | None:
+  """Returns a line about the learning rate, or None if it stays as it was.
+
+  Args:
+    recorded: the config that the run was last started with.
+    config: the config that it resumes with.
+    step: that it resumes from.
+    steps_per_epoch: updates in an epoch.
+  """
+  old, new = flatten(recorded), flatten(config)
+  keys = [
+    key.name
+    for key in SCHEMA.values()
+    if key.changes and old.get(key.name, key.default) != new[key.name]
+  ]
+  if not keys:
+    return None
+  changed = ', '.join(f'config.{k} {old.get(k)} -> {new[k]}' for k in keys)
+  before, after = (
+    num_train_steps(c, steps_per_epoch) for c in (recorded, config)
+  )
+  if after <= step:
+    return (
+      f'The run has made {step} steps, and has only {after} now ({changed}): '
+      'nothing is left to train'
+    )
+  samples = np.linspace(step, after - 1, _SAMPLES).astype(int)
+  old_rates, new_rates = (
+    np.broadcast_to(
+      create_schedule(c, steps_per_epoch, length)(samples), samples.shape
+    )
+    for c, length in ((recorded, before), (config, after))
+  )
+  differs = old_rates != new_rates
+  # A schedule that had ended says nothing of the steps that were added.
+  if not np.any(differs & (samples < before)) and np.all(
+    new_rates[samples >= before] == old_rates[0]
+  ):
+    return None
+  return (
+    f'The run has {after} steps now, not {before} ({changed}): from step '
+    f'{step + 1} on the learning rate is that of a run of {after} steps, at '
+    f'first {new_rates[0]:.3g}, not {old_rates[0]:.3g}; earlier steps had that '
+    f'of a run of {before}'
+  )
