@@ -66,17 +66,15 @@ def main(argv: Sequence[str]) -> None:
     dataset, split, network.class_names, network.num_classes
   )
   names = readable(classes.names)
+  notes = _notes(network, source, dataset, classes)
   output = None
   if _OUTPUT.value is not None:
     output_lib.keep_going()  # the files are the result
     output = output_files.make_directory(_OUTPUT.value)
 
   print(source_flags.loaded_line(network))
-  if network.class_names is None:
-    print(
-      "WARNING: the names of the network's classes are unknown; they are "
-      f'assumed to be those of {dataset.name}, in its order'
-    )
+  for line in notes:
+    print(line)
   if protocol.num_present not in (None, len(names)):
     print(
       f'WARNING: {dataset.name} has images of {len(names)} classes, not of '
@@ -120,6 +118,34 @@ def main(argv: Sequence[str]) -> None:
       output, summary, rows, results, names, source, config
     )
   print(f'In {output}: {", ".join(written)}')
+
+
+def _notes(network, source, dataset, classes) -> list[str]:
+  """Returns lines on the classes, and on data that is also that of training.
+
+  Raises:
+    UserError: the run's own data set was changed after training.
+  """
+  from convmixer_jax.evaluation import training_data
+
+  changed = training_data.check_same_data(
+    network, source, is_default=not _DATASET.value
+  )
+  notes = []
+  if classes.note and changed != []:
+    notes.append(classes.note)
+  if changed:
+    notes.append(
+      f'WARNING: {source.origin.name} was changed after training: '
+      f'{", ".join(changed)}'
+    )
+  if changed is not None and network.config is not None:
+    notes.append(
+      training_data.overlap_warning(
+        source, dataset, network.config.dataset.train_split
+      )
+    )
+  return list(filter(None, notes))
 
 
 def _choose_data(dataset, run_config) -> str:
