@@ -23,6 +23,7 @@ for each class, confusion.png, and most_wrong.png: the misclassified images with
 the least probability of the right class.
 """
 
+import contextlib
 from collections.abc import Sequence
 
 from absl import flags
@@ -52,27 +53,35 @@ def main(argv: Sequence[str]) -> None:
     )
   network = source_flags.load_source()
 
+  from convmixer_jax.evaluation import protocols
+
+  config = network.eval_config(BATCH_SIZE.value, source_flags.SIZE.value)
+  dataset = config.dataset
+  split = _choose_data(dataset, network.config)
+  source, classes = protocols.open_test_set(
+    dataset, split, network.class_names, network.num_classes
+  )
+  notes = _notes(network, source, dataset, classes)
+  with contextlib.ExitStack() as stack:
+    output = None
+    if _OUTPUT.value is not None:
+      output_lib.keep_going()  # the files are the result
+      output = stack.enter_context(output_files.make_directory(_OUTPUT.value))
+    print(source_flags.loaded_line(network))
+    _evaluate(network, source, config, classes, split, notes, output)
+
+
+def _evaluate(network, source, config, classes, split, notes, output):
+  """Evaluates, prints the metrics, and writes the files."""
   import jax
 
   from convmixer_jax.data.class_names import readable
   from convmixer_jax.evaluation import protocols, report
   from convmixer_jax.evaluation.per_image import evaluate_per_image
 
-  config = network.eval_config(BATCH_SIZE.value, source_flags.SIZE.value)
   dataset = config.dataset
-  split = _choose_data(dataset, network.config)
   protocol = protocols.protocol_of(dataset.name)
-  source, classes = protocols.open_test_set(
-    dataset, split, network.class_names, network.num_classes
-  )
   names = readable(classes.names)
-  notes = _notes(network, source, dataset, classes)
-  output = None
-  if _OUTPUT.value is not None:
-    output_lib.keep_going()  # the files are the result
-    output = output_files.make_directory(_OUTPUT.value)
-
-  print(source_flags.loaded_line(network))
   for line in notes:
     print(line)
   if protocol.num_present not in (None, len(names)):

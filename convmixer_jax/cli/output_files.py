@@ -1,6 +1,7 @@
 """The files of `--output`: checked before a command works, then written."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -46,17 +47,27 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2) + '\n')
 
 
-def make_directory(path: str) -> epath.Path:
+@contextlib.contextmanager
+def make_directory(path: str) -> Iterator[epath.Path]:
   """Makes a directory, local or in a bucket, unless it exists.
+
+  It is removed at the end of the `with` block if nothing was written to it.
+
+  Yields:
+    Its path.
 
   Raises:
     UserError: it cannot be made, or not be written to.
   """
   output = files.absolute_path(path)
   files.check_access(output, writes=True)
-  with one_line_errors(output):
-    output.mkdir(parents=True, exist_ok=True)
-  return output
+  with contextlib.ExitStack() as stack:
+    if not files.is_in_bucket(output):
+      with one_line_errors(output):
+        stack.enter_context(files.directory_in_use(output))
+        if not os.access(output, os.W_OK | os.X_OK):
+          raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    yield output
 
 
 @contextlib.contextmanager

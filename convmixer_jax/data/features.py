@@ -83,4 +83,4 @@ def _describe(feature):
   if kind not in ('Tensor', 'Scalar'):
     return kind
   dtype = np.dtype(feature.np_dtype).name
-  return f'a {dtype} array of shape {feature.shape}'
+  return f'an array of {dtype} and shape {feature.shape}'

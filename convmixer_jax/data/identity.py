@@ -14,8 +14,10 @@ import numpy as np
 
 from convmixer_jax.data.examples import Source
 
-_SAMPLE_BYTES = 2**25  # of images that are hashed: all, or evenly spaced ones
-_MIN_SAMPLE = 64  # images, however large they are
+# Images that are hashed: all, or as many evenly spaced ones as a second or two
+# allow.
+_SAMPLE_BYTES = 2**25
+_MIN_SAMPLE, _MAX_SAMPLE = 64, 2**13
 _KINDS = {'name': str, 'config': str, 'version': str, 'class_names': list}
 _OF_SPLIT = {'num_examples': int, 'content': str}
 
@@ -145,7 +147,8 @@ def _hash_content(source: Source) -> str:
   content = hashlib.sha256()
   size = 0
   for count, index in enumerate(_spread(len(source))):
-    if size > _SAMPLE_BYTES and count >= _MIN_SAMPLE:
+    is_large = size > _SAMPLE_BYTES and count >= _MIN_SAMPLE
+    if is_large or count == _MAX_SAMPLE:
       content.update(f'{source.origin.num_bytes} bytes in all'.encode())
       break
     data, label = source.stored_example(index)

@@ -32,9 +32,9 @@ TOOLS = [
   Case(
     'evaluate on other classes',
     tool('evaluate', f'--source={WEIGHTS}', '--model=gelu', '--dataset=digits'),
-    'the network has 3 classes and the data set 10, and the names of its '
-    'classes are unknown; choose the set it was trained on, or another with '
-    'the same classes',
+    'the network has 3 classes and the data set 10, and the names of '
+    "the network's classes are unknown; choose the set it was trained on, or "
+    'another with the same classes',
   ),
   Case(
     'evaluate the best of none',

@@ -15,10 +15,29 @@ from convmixer_jax.data.prepare.array_record_set import (
   write_split,
 )
 
-__all__ = ['image_feature', 'tensor_feature']
+__all__ = ['image_feature', 'label_feature', 'tensor_feature']
 
 RECORDS = shard_name('tiny', 'train')
 LABEL = label_feature(3)
+
+
+_FEATURES = 'tensorflow_datasets.core.features.'
+
+
+def text_feature():
+  """Returns TFDS's description of a feature that holds text."""
+  return {
+    'pythonClassName': f'{_FEATURES}text_feature.Text',
+    'text': {},
+  }
+
+
+def sequence_feature(feature):
+  """Returns TFDS's description of a sequence of another feature."""
+  return {
+    'pythonClassName': f'{_FEATURES}sequence_feature.Sequence',
+    'sequence': {'feature': feature, 'length': '-1'},
+  }
 
 
 def encode(image, file_format='PNG'):

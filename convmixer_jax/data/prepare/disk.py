@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
+from convmixer_jax import files
 from convmixer_jax.errors import UserError
 
 # Size of array_record files relative to tars or tfrecord files: measured 0.995
@@ -20,21 +21,25 @@ _SPACE_FACTOR = 1.02
 def locked(directory: str | os.PathLike) -> Iterator[None]:
   """Creates a directory and locks it against other processes.
 
-  The lock of a killed process is released.
+  The lock of a killed process is released. The directory is removed at the end
+  if it is empty and was created.
 
   Raises:
     UserError: another process holds the lock, or the directory is not writable.
   """
-  try:
-    os.makedirs(directory, exist_ok=True)
-    if not os.access(directory, os.W_OK | os.X_OK):
-      raise UserError(f'{directory} is not writable; choose another --data_dir')
-    descriptor = os.open(directory, os.O_RDONLY)
-  except OSError as error:
-    raise UserError(
-      f'{directory}: {error.strerror}; choose another --data_dir'
-    ) from error
-  try:
+  with contextlib.ExitStack() as stack:
+    try:
+      stack.enter_context(files.directory_in_use(directory))
+      if not os.access(directory, os.W_OK | os.X_OK):
+        raise UserError(
+          f'{directory} is not writable; choose another --data_dir'
+        )
+      descriptor = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+      raise UserError(
+        f'{directory}: {error.strerror}; choose another --data_dir'
+      ) from error
+    stack.callback(os.close, descriptor)
     try:
       fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -44,8 +49,6 @@ def locked(directory: str | os.PathLike) -> Iterator[None]:
     except OSError:  # some network file systems have no such locks
       logging.warning('%s cannot be locked', directory)
     yield
-  finally:
-    os.close(descriptor)
 
 
 def remove_incomplete(directory: pathlib.Path) -> None:
