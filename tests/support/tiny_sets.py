@@ -56,7 +56,7 @@ def examples(count=8, changed=None):
   return list((good | (changed or {})).values())
 
 
-def write_set(data_dir, records=None, **features):
+def write_set(data_dir, records=None, class_names=(), **features):
   """Writes the split `train` of a set `tiny`, of `(image, label)`s.
 
   `features` replaces those of TFDS; None leaves one out. Returns where it is.
@@ -67,5 +67,5 @@ def write_set(data_dir, records=None, **features):
   features = {'image': image_feature(), 'label': LABEL} | features
   features = {k: v for k, v in features.items() if v is not None}
   length = write_split(directory, 'tiny', 'train', records)
-  write_info(directory, 'tiny', features, {'train': length})
+  write_info(directory, 'tiny', features, {'train': length}, class_names)
   return directory

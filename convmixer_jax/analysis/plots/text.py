@@ -27,7 +27,7 @@ def literal_text(names: Iterable[str]) -> Iterator[Callable[[str], str]]:
   """
   families = list(matplotlib.rcParams['font.family'])
   missing = set().union(*names) - _NEUTRAL
-  missing -= _characters(font_manager.findfont('sans-serif'))
+  missing -= _characters(font_manager.findfont(font_manager.FontProperties()))
   others = []
   if missing:
     for path in sorted(font_manager.findSystemFonts()):
