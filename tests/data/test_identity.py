@@ -23,7 +23,7 @@ def identity_of(config, data_dir):
 
 
 def with_changed(seed, label):
-  """Returns examples of which number 5, noise of seed 5 and label 2, differs."""
+  """Returns the examples with another number 5: noise of seed 5, label 2."""
   changed = {5: (tiny_sets.encode(tiny_sets.noise(seed)), label)}
   return tiny_sets.examples(changed=changed)
 

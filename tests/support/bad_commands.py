@@ -199,6 +199,13 @@ TOOLS = [
     'https://www.tensorflow.org/datasets/catalog lists them',
   ),
   Case(
+    'prepare ImageNet without its tars',
+    tool('prepare', 'imagenet2012', '--data_dir=TMP/a/b'),
+    '--manual_dir=TMP/a/b/downloads/manual has no ILSVRC2012_img_train.tar and '
+    'no ILSVRC2012_img_val.tar; it must have ILSVRC2012_img_train.tar and '
+    'ILSVRC2012_img_val.tar, from https://image-net.org/download-images',
+  ),
+  Case(
     'prepare in a bucket',
     tool('prepare', 'cifar10', '--data_dir=gs://bucket'),
     '--data_dir=gs://bucket is not a local directory, and array_record '
