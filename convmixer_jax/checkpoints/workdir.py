@@ -8,11 +8,13 @@ from etils import epath
 
 from convmixer_jax import files, models
 from convmixer_jax.config import changed_keys, flatten
+from convmixer_jax.data import identity
 from convmixer_jax.errors import UserError
 from convmixer_jax.locks import directory_lock
 from convmixer_jax.versions import package_versions
 
 _CONFIG, _VERSIONS, _LABELS = 'config.json', 'versions.json', 'labels.json'
+_DATA = 'data.json'
 _IN_ALL_CONFIGS = {  # those of converted weights have only a few more
   'augment.eval_crop_fraction',
   'dataset.image_size',
@@ -54,7 +56,10 @@ def check_workdir(
   recorded = read_config(workdir)
   old = flatten(recorded)
   new = flatten(_from_json(_to_json(config)))
-  if changed := changed_keys(old, new, models.free_keys(config.model)):
+  free = models.free_keys(config.model)
+  if (workdir / _DATA).exists():  # which data it is, by whatever name
+    free = {*free, 'dataset.name'}
+  if changed := changed_keys(old, new, free):
     differences = ', '.join(
       f'{key} ({old.get(key, _MISSING)} -> {new.get(key, _MISSING)})'
       for key in changed
@@ -64,6 +69,58 @@ def check_workdir(
       'give the old values or a new --workdir'
     )
   return recorded
+
+
+def check_data(workdir: epath.Path, data: identity.Identity) -> bool:
+  """Checks that a run in `workdir`, if there is one, was started on this data.
+
+  Args:
+    workdir: of the run.
+    data: what it would read now.
+
+  Returns:
+    Whether the run recorded its data.
+
+  Raises:
+    UserError: the data differs; the message says in what.
+  """
+  recorded = read_data(workdir)
+  names = read_class_names(workdir)
+  known = dict(data if recorded is None else recorded)
+  if names is not None:
+    known['class_names'] = list(names)
+  if changed := identity.differences(known, data):
+    accept = ''
+    if known['class_names'] == data['class_names']:
+      accept = (
+        f'; if only damaged images were replaced, remove {_DATA} from it and '
+        'start again'
+      )
+    raise UserError(
+      f'--workdir={workdir} holds a run on other data; changed: '
+      f'{", ".join(changed)}; give the data it was started on '
+      '(config.dataset.data_dir, or NAME:VERSION as config.dataset.name) or a '
+      f'new --workdir{accept}'
+    )
+  return recorded is not None
+
+
+def read_data(workdir: epath.Path) -> identity.Identity | None:
+  """Returns the identity of a run's data, None if it was not recorded.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  path = workdir / _DATA
+  if not path.exists():
+    return None
+  try:
+    return identity.check(json.loads(path.read_text()))
+  except ValueError as error:
+    raise UserError(
+      f'{path} does not describe the data of a run ({error}); restore the one '
+      'that train.py wrote, or remove it'
+    ) from error
 
 
 def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
@@ -97,8 +154,13 @@ def read_class_names(workdir: epath.Path) -> tuple[str, ...] | None:
   if not path.exists():
     return None
   try:
-    return tuple(map(str, json.loads(path.read_text())))
-  except (ValueError, TypeError) as error:
+    names = json.loads(path.read_text())
+    if not isinstance(names, list) or not all(
+      isinstance(name, str) for name in names
+    ):
+      raise ValueError('it has other values')
+    return tuple(names)
+  except ValueError as error:
     raise UserError(
       f'{path} is not a list of names ({error}); restore the one that train.py '
       'wrote, or remove it'
@@ -110,8 +172,18 @@ def describe_run(
   config: ml_collections.ConfigDict,
   class_names: Sequence[str] | None,
   overview: str,
+  data: identity.Identity | None = None,
 ) -> None:
   """Writes config, versions, labels and table of parameters into `workdir`.
+
+  What an earlier start wrote of classes and data stays as it is.
+
+  Args:
+    workdir: which need not exist.
+    config: the whole config.
+    class_names: None if unknown.
+    overview: the table of parameters.
+    data: identity of the data, None if unknown.
 
   Raises:
     UserError: `workdir` cannot be written to.
@@ -124,8 +196,9 @@ def describe_run(
   write_whole(
     workdir / _VERSIONS, json.dumps(package_versions(), indent=2) + '\n'
   )
-  if class_names is not None:
-    write_whole(workdir / _LABELS, json.dumps(class_names, indent=2) + '\n')
+  for name, content in ((_LABELS, class_names), (_DATA, data)):
+    if content is not None and not (workdir / name).exists():
+      write_whole(workdir / name, json.dumps(content, indent=2) + '\n')
   write_whole(workdir / 'parameters.txt', overview + '\n')
 
 

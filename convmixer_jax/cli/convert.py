@@ -91,7 +91,7 @@ def _save_run(trained: TrainedModel, path: epath.Path) -> None:
   overview = parameter_overview.get_parameter_overview(
     params, include_stats=False
   )
-  workdir.describe_run(path, config, class_names, overview)
+  workdir.describe_run(path, config, class_names, overview, trained.data)
   checkpointer = Checkpointer(path, keep=1)
   state = TrainState(jnp.int32(0), params, variables['batch_stats'], ())
   checkpointer.save(state, Progress(empty_window()))

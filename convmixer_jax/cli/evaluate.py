@@ -23,6 +23,7 @@ for each class, confusion.png, and most_wrong.png: the misclassified images with
 the least probability of the right class.
 """
 
+import contextlib
 from collections.abc import Sequence
 
 from absl import flags
@@ -52,31 +53,37 @@ def main(argv: Sequence[str]) -> None:
     )
   network = source_flags.load_source()
 
+  from convmixer_jax.evaluation import protocols
+
+  config = network.eval_config(BATCH_SIZE.value, source_flags.SIZE.value)
+  dataset = config.dataset
+  split = _choose_data(dataset, network.config)
+  source, classes = protocols.open_test_set(
+    dataset, split, network.class_names, network.num_classes
+  )
+  notes = _notes(network, source, dataset, classes)
+  with contextlib.ExitStack() as stack:
+    output = None
+    if _OUTPUT.value is not None:
+      output_lib.keep_going()  # the files are the result
+      output = stack.enter_context(output_files.make_directory(_OUTPUT.value))
+    print(network.loaded_line)
+    _evaluate(network, source, config, classes, split, notes, output)
+
+
+def _evaluate(network, source, config, classes, split, notes, output):
+  """Evaluates, prints the metrics, and writes the files."""
   import jax
 
   from convmixer_jax.data.class_names import readable
   from convmixer_jax.evaluation import protocols, report
   from convmixer_jax.evaluation.per_image import evaluate_per_image
 
-  config = network.eval_config(BATCH_SIZE.value, source_flags.SIZE.value)
   dataset = config.dataset
-  split = _choose_data(dataset, network.config)
   protocol = protocols.protocol_of(dataset.name)
-  source, classes = protocols.open_test_set(
-    dataset, split, network.class_names, network.num_classes
-  )
   names = readable(classes.names)
-  output = None
-  if _OUTPUT.value is not None:
-    output_lib.keep_going()  # the files are the result
-    output = output_files.make_directory(_OUTPUT.value)
-
-  print(network.loaded_line)
-  if network.class_names is None:
-    print(
-      "WARNING: the names of the network's classes are unknown; they are "
-      f'assumed to be those of {dataset.name}, in its order'
-    )
+  for line in notes:
+    print(line)
   if protocol.num_present not in (None, len(names)):
     print(
       f'WARNING: {dataset.name} has images of {len(names)} classes, not of '
@@ -120,6 +127,34 @@ def main(argv: Sequence[str]) -> None:
       output, summary, rows, results, names, source, config
     )
   print(f'In {output}: {", ".join(written)}')
+
+
+def _notes(network, source, dataset, classes) -> list[str]:
+  """Returns lines on the classes, and on data that is also that of training.
+
+  Raises:
+    UserError: the run's own data set was changed after training.
+  """
+  from convmixer_jax.evaluation import training_data
+
+  changed = training_data.check_same_data(
+    network, source, is_default=not _DATASET.value
+  )
+  notes = []
+  if classes.note and changed != []:
+    notes.append(classes.note)
+  if changed:
+    notes.append(
+      f'WARNING: {source.origin.name} was changed after training: '
+      f'{", ".join(changed)}'
+    )
+  if changed is not None and network.config is not None:
+    notes.append(
+      training_data.overlap_warning(
+        source, dataset, network.config.dataset.train_split
+      )
+    )
+  return list(filter(None, notes))
 
 
 def _choose_data(dataset, run_config) -> str:

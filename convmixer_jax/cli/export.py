@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
       f'{argv[1]!r} is not a flag; --output=DIR names the directory'
     )
 
-  from convmixer_jax import export, files
+  from convmixer_jax import export
 
   known = {
     'stablehlo': (export.STABLEHLO, export.to_stablehlo),
@@ -46,7 +46,18 @@ def main(argv: Sequence[str]) -> None:
         f'--format={name} is unknown; there are {", ".join(known)}'
       )
   network = source_flags.load_source()
-  output = output_files.make_directory(_OUTPUT.value)
+  with output_files.make_directory(_OUTPUT.value) as output:
+    contents = _write(network, output, known)
+  print(network.loaded_line)
+  print(f'Written to {output}:')
+  for name, content in contents.items():
+    print(f'  {name:16} {len(content) / 1e6:8.2f} MB')
+
+
+def _write(network, output, known) -> dict[str, bytes]:
+  """Writes the files; returns their contents by name."""
+  from convmixer_jax import export, files
+
   config = network.eval_config(batch_size=1, image_size=source_flags.SIZE.value)
   formats = [known[name][0] for name in _FORMAT.value]
   contents = {
@@ -66,7 +77,4 @@ def main(argv: Sequence[str]) -> None:
   with output_files.one_line_errors(output):
     for name, content in contents.items():
       files.write(output / name, content)
-  print(network.loaded_line)
-  print(f'Written to {output}:')
-  for name, content in contents.items():
-    print(f'  {name:16} {len(content) / 1e6:8.2f} MB')
+  return contents

@@ -1,6 +1,5 @@
 """The files of `--output`: checked before a command works, then written."""
 
-import atexit
 import contextlib
 import json
 import os
@@ -50,11 +49,15 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     )
 
 
-def make_directory(path: str) -> epath.Path:
+@contextlib.contextmanager
+def make_directory(path: str) -> Iterator[epath.Path]:
   """Makes a directory, local or in a bucket, unless it exists.
 
-  It is locked until the process ends, so that its files are those of one
-  command.
+  It is locked in the `with` block, so that its files are those of one command,
+  and removed at the end if nothing was written to it.
+
+  Yields:
+    Its path.
 
   Raises:
     InUse: another process writes to it.
@@ -62,10 +65,8 @@ def make_directory(path: str) -> epath.Path:
   """
   output = files.absolute_path(path)
   files.check_access(output, writes=True)
-  lock = DirectoryLock(output, '--output')
-  lock.__enter__()
-  atexit.register(lock.__exit__, None, None, None)
-  return output
+  with DirectoryLock(output, '--output'):
+    yield output
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
 """Finds the TFDS builder of a data set, prepared or not."""
 
+import contextlib
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from convmixer_jax.errors import UserError, one_line
@@ -28,7 +31,8 @@ def find_builder(name: str, data_dir: str | None) -> 'tfds.core.DatasetBuilder':
   data_dir = require_local(data_dir, 'data_dir')
   data_dir = os.path.expanduser(data_dir) if data_dir else None
   try:
-    builder = tfds.builder(name, data_dir=data_dir)
+    with _temporary_files_removed():
+      builder = tfds.builder(name, data_dir=data_dir)
     if is_prepared(builder):
       # TFDS ignores alternative formats unless it builds from the files alone.
       return tfds.builder_from_directory(builder.data_path)
@@ -58,6 +62,18 @@ def has_array_record(builder: 'tfds.core.DatasetBuilder') -> bool:
   """Returns whether the data set is prepared as array_record."""
   formats = {f.value for f in builder.info.available_file_formats()}
   return is_prepared(builder) and 'array_record' in formats
+
+
+@contextlib.contextmanager
+def _temporary_files_removed() -> Iterator[None]:
+  """Removes the temporary directory that TFDS leaves for each builder."""
+  before = tempfile.tempdir
+  with tempfile.TemporaryDirectory() as directory:
+    tempfile.tempdir = directory
+    try:
+      yield
+    finally:
+      tempfile.tempdir = before
 
 
 def _open_error(name, error):

@@ -1,9 +1,7 @@
 """Sources of images: scikit-learn's digits, or a prepared TFDS data set."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import TYPE_CHECKING
 
 import ml_collections
 import numpy as np
@@ -13,7 +11,15 @@ from convmixer_jax.data.builders import (
   has_array_record,
   is_prepared,
 )
+from convmixer_jax.data.cache import load_if_small
 from convmixer_jax.data.decode import decode_image
+from convmixer_jax.data.examples import (
+  Example,
+  InMemorySource,
+  Origin,
+  Source,
+)
+from convmixer_jax.data.features import check_image_feature, find_class_names
 from convmixer_jax.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -21,51 +27,6 @@ if TYPE_CHECKING:
 
 _DIGITS_TEST_EVERY = 5  # of each class, in scikit-learn's order
 _MIN_SIDE = 2  # pixels; an image of a single pixel is a placeholder
-
-
-class Example(TypedDict):
-  """An image `[H, W, 3]` in uint8 and its label.
-
-  In a multi-label data set, `label` is an int array `[num_classes]` of 0 and 1.
-  """
-
-  image: np.ndarray
-  label: int | np.ndarray
-
-
-class Source(Protocol):
-  """Random access to examples; the pipeline shuffles and batches them.
-
-  Attributes:
-    num_classes: number of classes.
-    class_names: names in the data set, such as 'n01440764'.
-  """
-
-  num_classes: int
-  class_names: tuple[str, ...]
-
-  def __len__(self) -> int:
-    """Returns the number of examples."""
-    ...
-
-  def __getitem__(self, index: int) -> Example:
-    """Returns one example."""
-    ...
-
-
-class InMemorySource:
-  """Decoded examples in memory."""
-
-  def __init__(self, examples: Sequence[Example], class_names: Sequence[str]):
-    self._examples = examples
-    self.class_names = tuple(class_names)
-    self.num_classes = len(self.class_names)
-
-  def __len__(self) -> int:
-    return len(self._examples)
-
-  def __getitem__(self, index: int) -> Example:
-    return self._examples[index]
 
 
 class TfdsSource:
@@ -79,7 +40,13 @@ class TfdsSource:
   """
 
   def __init__(
-    self, name: str, split: str, data_dir: str, label: str = 'label'
+    self,
+    name: str,
+    split: str,
+    data_dir: str,
+    label: str = 'label',
+    *,
+    is_multi_label: bool = False,
   ):
     """Opens the split.
 
@@ -88,43 +55,32 @@ class TfdsSource:
       split: the split, in TFDS's syntax.
       data_dir: directory of TFDS's data sets; '' for TFDS's default.
       label: feature with the label, or with a sequence of correct labels.
+      is_multi_label: whether it is a sequence.
     """
     import tensorflow_datasets as tfds
 
     self._name, self._split, self._label = name, split, label
+    self._is_multi_label = is_multi_label
     builder = prepared_builder(name, data_dir)
     features = builder.info.features
-    if not {'image', label} <= set(features):
-      raise UserError(
-        f'config.dataset.name = {name!r} has the features '
-        f'{", ".join(features)}, but image and {label} are required; choose a '
-        'data set of images with labels'
-      )
-    _check_image_feature(name, features['image'])
-    classes = features[label]
-    self._is_multi_label = isinstance(classes, tfds.features.Sequence)
-    if self._is_multi_label:
-      classes = classes.feature
-    is_label = isinstance(classes, tfds.features.ClassLabel)
-    if not is_label or not classes.num_classes:
-      raise UserError(
-        f'config.dataset.name = {name!r}: its feature {label} does not define '
-        "classes; choose a data set with TFDS's ClassLabel"
-      )
-    self.class_names = tuple(classes.names)
+    self.class_names = find_class_names(
+      name, features, label, is_multi_label=is_multi_label
+    )
     self.num_classes = len(self.class_names)
+    check_image_feature(name, features['image'])
+    splits = builder.info.splits
     try:
-      num_images = builder.info.splits[split].num_examples
+      num_images = splits[split].num_examples
     except (ValueError, KeyError) as error:
-      splits = ', '.join(builder.info.splits)
       raise UserError(
-        f'{name!r} has no split {split!r}; its splits are {splits}, and slices '
-        "of them such as 'train[:10%]'"
+        f'{name!r} has no split {split!r}; its splits are {", ".join(splits)}, '
+        "and slices of them such as 'train[:10%]'"
       ) from error
     if num_images <= 0:  # negative for train[5:3]
       raise UserError(
         f'{name!r} has no images in split {split!r}; choose another'
       )
+    self.origin = _origin_of(builder, split)
     self._records = builder.as_data_source(
       split, decoders={'image': tfds.decode.SkipDecoding()}
     )
@@ -133,27 +89,37 @@ class TfdsSource:
     return len(self._records)
 
   def __getitem__(self, index: int) -> Example:
-    where = f'{index} of {self._name} {self._split}'
+    return self.decode(index, *self.stored_example(index))
+
+  def stored_example(self, index: int) -> tuple[bytes, int | Sequence[int]]:
+    """Returns the bytes of an image file, and its label."""
     try:
       record = self._records[index]
     except Exception as error:  # TFDS raises any type for a damaged file
       raise UserError(
-        f'cannot read record {where} ({one_line(error)}); prepare the data set '
-        'again'
+        f'cannot read record {self._where(index)} ({one_line(error)}); prepare '
+        'the data set again'
       ) from error
-    image = decode_image(record['image'], where=where)
+    label = record[self._label]
+    if not all(0 <= value < self.num_classes for value in np.ravel(label)):
+      raise UserError(
+        f'the label of image {self._where(index)} is {label}, not from 0 to '
+        f'{self.num_classes - 1}; fix it, leave the image out, or choose '
+        'another split'
+      )
+    return record['image'], label
+
+  def decode(
+    self, index: int, data: bytes, label: int | Sequence[int]
+  ) -> Example:
+    """Returns the example of what `stored_example` returned."""
+    where = self._where(index)
+    image = decode_image(data, where=where)
     if min(image.shape[:2]) < _MIN_SIDE:
       height, width = image.shape[:2]
       raise UserError(
         f'image {where} is {height} x {width} pixels, which is too small; '
         'replace it or leave it out of the data set'
-      )
-    label = record[self._label]
-    if not all(0 <= value < self.num_classes for value in np.ravel(label)):
-      raise UserError(
-        f'the label of image {where} is {label}, not from 0 to '
-        f'{self.num_classes - 1}; fix it, leave the image out, or choose '
-        'another split'
       )
     if self._is_multi_label:
       multi_hot = np.zeros(self.num_classes, np.int32)
@@ -161,46 +127,64 @@ class TfdsSource:
       return {'image': image, 'label': multi_hot}
     return {'image': image, 'label': int(label)}
 
+  def _where(self, index):
+    return f'{index} of {self._name} {self._split}'
+
 
 def create_source(
-  config: ml_collections.ConfigDict, split: str, label: str = 'label'
+  config: ml_collections.ConfigDict,
+  split: str,
+  label: str = 'label',
+  *,
+  is_multi_label: bool = False,
 ) -> TfdsSource | InMemorySource:
   """Opens a split of the data set that `config.dataset` names.
 
-  A data set that takes at most `cache_mib` when decoded is kept in memory.
+  A split that takes at most `cache_mib` when decoded is kept in memory.
 
   Args:
     config: `config.dataset`.
     split: 'train' or 'test' for digits; for TFDS, a split in its syntax.
     label: feature of a TFDS data set that holds the label.
+    is_multi_label: whether this feature has several labels for an image.
 
   Raises:
     UserError: see `TfdsSource`.
   """
   if config.name == 'digits':
     return _load_digits(split)
-  source = TfdsSource(config.name, split, config.data_dir, label)
-  if len(source) * source[0]['image'].nbytes <= config.cache_mib * 2**20:
-    return _load_into_memory(source)
-  return source
+  source = TfdsSource(
+    config.name, split, config.data_dir, label, is_multi_label=is_multi_label
+  )
+  return load_if_small(source, int(config.cache_mib * 2**20))
 
 
-def _check_image_feature(name, feature):
-  """Raises UserError unless a feature has images that become 8-bit RGB."""
-  import tensorflow_datasets as tfds
-
-  found = None
-  if not isinstance(feature, tfds.features.Image):
-    found = f'a feature image of type {type(feature).__name__}, not Image'
-  elif feature.np_dtype != np.uint8:
-    found = f'images of {np.dtype(feature.np_dtype).name}'
-  elif feature.shape[-1] not in (None, 1, 3):
-    found = f'images of {feature.shape[-1]} channels'
-  if found:
+def require_classes(source: Source) -> None:
+  """Raises UserError if there is nothing to tell apart in a data set."""
+  if source.num_classes < 2:
     raise UserError(
-      f'config.dataset.name = {name!r} has {found}, but images of uint8 with 1 '
-      'or 3 channels are required; convert them, or choose another data set'
+      f'{source.origin.name!r} has one class only, {source.class_names[0]!r}; '
+      'choose a data set with two or more'
     )
+
+
+def _origin_of(builder, split):
+  """Returns where the examples of a split are from."""
+  info = builder.info
+  instructions = info.splits[split].file_instructions
+  files = {instruction.filename for instruction in instructions}
+  return Origin(
+    info.name,
+    info.config_name or '',
+    str(info.version),
+    split,
+    tuple((x.filename, x.skip, x.take) for x in instructions),
+    sum(
+      int(whole.num_bytes)
+      for whole in info.splits.values()
+      if any(x.filename in files for x in whole.file_instructions)
+    ),
+  )
 
 
 def _load_digits(split: str) -> InMemorySource:
@@ -225,13 +209,8 @@ def _load_digits(split: str) -> InMemorySource:
       for i, label in zip(chosen, digits.target[chosen], strict=True)
     ],
     class_names=[str(name) for name in digits.target_names],
+    origin=Origin('digits', '', '', split, ((split, 0, len(chosen)),)),
   )
-
-
-def _load_into_memory(source: TfdsSource) -> InMemorySource:
-  with ThreadPoolExecutor(os.cpu_count()) as pool:
-    examples = list(pool.map(source.__getitem__, range(len(source))))
-  return InMemorySource(examples, source.class_names)
 
 
 def prepared_builder(name: str, data_dir: str) -> 'tfds.core.DatasetBuilder':

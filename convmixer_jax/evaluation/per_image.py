@@ -59,10 +59,16 @@ class PerImageResults:
     return {name: float(value) for name, value in means.items()}
 
   def confusion(self) -> np.ndarray:
-    """Returns `[K, K]`: images of class (row) predicted as (column)."""
-    counts = np.zeros((self.num_classes, self.num_classes), np.int64)
-    np.add.at(counts, (self.label, self.best[:, 0]), 1)
-    return counts
+    """Returns `[P, 3]`: the label, the predicted class and number of images.
+
+    Only pairs that occur, so at most N, in ascending order.
+    """
+    pairs, counts = np.unique(
+      np.stack([self.label, self.best[:, 0]], axis=1).astype(np.int64),
+      axis=0,
+      return_counts=True,
+    )
+    return np.concatenate([pairs, counts[:, None]], axis=1)
 
   def per_class(self) -> list[dict[str, Any]]:
     """Returns a row for each class.
@@ -71,22 +77,26 @@ class PerImageResults:
     None without images; `most_confused_with`, the wrong class that was most
     often predicted, None if none was, and `num_confused`, how often.
     """
-    confusion = self.confusion()
-    images = confusion.sum(axis=1)
-    hits = np.bincount(
-      self.label, weights=self.correct_top5, minlength=self.num_classes
+    images, hits, hits_top5 = (
+      np.bincount(
+        self.label, weights=weights, minlength=self.num_classes
+      ).tolist()
+      for weights in (None, self.correct, self.correct_top5)
     )
-    wrong = confusion - np.diag(np.diag(confusion))
+    worst: dict[int, tuple[int, int]] = {}  # the wrong class, and how often
+    for label, predicted, count in self.confusion().tolist():
+      if label != predicted and count > worst.get(label, (0, 0))[1]:
+        worst[label] = predicted, count
     rows = []
-    for k, count in enumerate(images.tolist()):
-      worst = int(wrong[k].argmax())
+    for k, count in enumerate(images):
+      other, num_confused = worst.get(k, (None, 0))
       rows.append(
         {
           'images': count,
-          'accuracy': confusion[k, k].item() / count if count else None,
-          'accuracy_top5': hits[k].item() / count if count else None,
-          'most_confused_with': worst if wrong[k, worst] else None,
-          'num_confused': wrong[k, worst].item(),
+          'accuracy': hits[k] / count if count else None,
+          'accuracy_top5': hits_top5[k] / count if count else None,
+          'most_confused_with': other,
+          'num_confused': num_confused,
         }
       )
     return rows

@@ -1,6 +1,7 @@
 """The rules of test sets: which labels are right, which classes are used."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 
 import ml_collections
@@ -8,6 +9,7 @@ import numpy as np
 import tqdm
 
 from convmixer_jax.data.class_names import readable
+from convmixer_jax.data.identity import are_numbers
 from convmixer_jax.data.sources import (
   Source,
   create_source,
@@ -23,12 +25,14 @@ class EvalProtocol:
   Attributes:
     about: what is special, in words.
     label: the feature with the label, or with the sequence of right ones.
+    is_multi_label: whether it is a sequence.
     num_present: how many classes the set has images of, if only these are
       evaluated and the logits of others are left out; None: all are.
   """
 
   about: str = ''
   label: str = 'label'
+  is_multi_label: bool = False
   num_present: int | None = None
 
 
@@ -37,6 +41,7 @@ _PROTOCOLS = {
   'imagenet2012_real': EvalProtocol(
     "any of an image's labels is right; images without a label are left out",
     label='real_label',
+    is_multi_label=True,
   ),
   # Hendrycks et al., "Natural Adversarial Examples", arXiv 1907.07174.
   'imagenet_a': EvalProtocol(
@@ -67,11 +72,13 @@ class Classes:
     names: of the K, as the data set has them.
     outputs: `[K]`, the output of the network that stands for each.
     label_to_index: for each label of the data set its index among the K, or -1.
+    note: a line on how they were matched, '' if there is nothing to say.
   """
 
   names: tuple[str, ...]
   outputs: np.ndarray
   label_to_index: np.ndarray
+  note: str = ''
 
   def only(self, labels: Sequence[int]) -> 'Classes':
     """Returns the classes of these labels alone, out of all."""
@@ -79,7 +86,7 @@ class Classes:
     label_to_index = np.full_like(self.label_to_index, -1)
     label_to_index[labels] = np.arange(len(labels))
     names = tuple(self.names[label] for label in labels)
-    return Classes(names, self.outputs[labels], label_to_index)
+    return Classes(names, self.outputs[labels], label_to_index, self.note)
 
 
 def open_test_set(
@@ -100,7 +107,9 @@ def open_test_set(
     UserError: see `create_source` and `match_classes`.
   """
   protocol = protocol_of(config.name)
-  source = create_source(config, split, protocol.label)
+  source = create_source(
+    config, split, protocol.label, is_multi_label=protocol.is_multi_label
+  )
   classes = match_classes(known, num_outputs, source.class_names)
   if protocol.num_present is not None:
     classes = classes.only(labels_present(config.name, config.data_dir))
@@ -113,31 +122,55 @@ def match_classes(
   """Finds the output of the network for each class of a data set, by name.
 
   So a network of ImageNet's 1,000 classes can be evaluated on ten of them, and
-  one of ten other classes is not by mistake.
+  one of ten other classes is not by mistake. Where either has no names, only
+  numbers, the order cannot be checked.
 
   Args:
-    known: names of the network's classes; None if unknown, then the set must
-      have as many.
+    known: names of the network's classes; None if unknown.
     num_outputs: of the network.
     labels: names of the data set's classes.
 
   Raises:
-    UserError: the network lacks classes of the set.
+    UserError: the network lacks classes of the set, or there are no names and
+      the set has another number of classes.
   """
   label_to_index = np.arange(len(labels))
+  nameless = [
+    f'the {owner} has only numbers for the names of its classes'
+    for owner, names in (('network', known), ('data set', labels))
+    if names is not None and are_numbers(names)
+  ]
   if known is None:
-    if num_outputs != len(labels):
-      raise UserError(
-        f'the network has {num_outputs} classes and the data set '
-        f'{len(labels)}, and the names of its classes are unknown; choose the '
-        'set it was trained on, or another with the same classes'
-      )
-    return Classes(tuple(labels), label_to_index, label_to_index)
+    nameless = ["the names of the network's classes are unknown"]
+  if nameless and num_outputs != len(labels):
+    raise UserError(
+      f'the network has {num_outputs} classes and the data set {len(labels)}, '
+      f'and {nameless[0]}; choose the set it was trained on, or another with '
+      'the same classes'
+    )
+  if nameless and set(known or ()) != set(labels):
+    note = (
+      f'WARNING: {nameless[0]}; they are assumed to be in the same order, '
+      'which cannot be checked'
+    )
+    return Classes(tuple(labels), label_to_index, label_to_index, note)
   output_of = {name: output for output, name in enumerate(known)}
   for names in (labels, readable(labels)):
     if output_of.keys() >= set(names):
+      _require_unique(known, names)
       outputs = np.array([output_of[name] for name in names])
-      return Classes(tuple(labels), outputs, label_to_index)
+      note = ''
+      if nameless:
+        note = (
+          f'WARNING: {nameless[0]}, so it cannot be checked that they are the '
+          'same classes'
+        )
+      elif len(outputs) == num_outputs and (outputs != label_to_index).any():
+        note = (
+          'The classes are in another order than in training; they are matched '
+          'by name'
+        )
+      return Classes(tuple(labels), outputs, label_to_index, note)
   unknown = [name for name in labels if name not in output_of]
   raise UserError(
     f'the network does not have {len(unknown)} of the {len(labels)} classes of '
@@ -145,6 +178,17 @@ def match_classes(
     f'{", ".join(map(repr, readable(known[:3])))} and so on; choose a set of '
     'classes that it has'
   )
+
+
+def _require_unique(known, names):
+  """Raises UserError if the network has several outputs for a class."""
+  counts = Counter(known)
+  for name in names:
+    if counts[name] > 1:
+      raise UserError(
+        f'the network has {counts[name]} classes called {name!r}, so the '
+        'classes of the data set cannot be matched by name; correct its names'
+      )
 
 
 def labels_present(name: str, data_dir: str) -> list[int]:

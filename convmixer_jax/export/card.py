@@ -77,6 +77,7 @@ def model_card(
       'values': 'probabilities' if probabilities else 'logits',
     },
     'labels': network.labels(),
+    'data': network.data,
     'accuracy': _accuracy(network),
     'training': (
       None

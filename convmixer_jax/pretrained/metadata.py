@@ -8,6 +8,7 @@ import json
 import os
 from typing import Any
 
+from convmixer_jax.data import identity
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import MODELS
 
@@ -18,6 +19,7 @@ INPUT_KEYS = (
   'image_size',
   'eval_crop_fraction',
   'class_names',
+  'data',
 )
 KEYS = ('network', 'fields', *INPUT_KEYS)
 _HEADER = 'convmixer_jax'
@@ -43,11 +45,14 @@ def from_header(header: dict[str, str], path: str) -> dict[str, Any]:
     UserError: it cannot be read.
   """
   try:
-    return {  # JSON has lists only
+    found = {  # JSON has lists only
       key: tuple(value) if isinstance(value, list) else value
       for key, value in json.loads(header.get(_HEADER, '{}')).items()
       if key in KEYS
     }
+    if found.get('data') is not None:
+      identity.check(found['data'])
+    return found
   except _WRONG as error:
     raise UserError(
       f'the header of {path} is damaged ({error}); fetch the file again'

@@ -11,6 +11,7 @@ from convmixer_jax import files
 from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
+from convmixer_jax.data.identity import Identity
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import find_architecture
 from convmixer_jax.pretrained.source import Checkpoint
@@ -30,6 +31,8 @@ class Run:
     class_names: as the data set has them, such as 'n01440764'; None if the run
       did not note them.
     name: the directory as it was given.
+    data: identity of its data (see `data.identity`); None if the run did not
+      record it.
   """
 
   workdir: epath.Path
@@ -37,6 +40,7 @@ class Run:
   metrics: list[dict[str, float]]
   class_names: tuple[str, ...] | None
   name: str
+  data: Identity | None = None
 
   def find_step(self, checkpoint: Checkpoint = None) -> int:
     """Returns the step of a checkpoint.
@@ -68,11 +72,18 @@ class Run:
     with self._reader() as reader:
       step, chosen_as = self._find_step(reader, checkpoint)
       variables = reader.read_variables(step, architecture.head)
+    num_classes = architecture.num_classes(variables['params'])
+    if len(self.class_names or ()) not in (0, num_classes):
+      raise UserError(
+        f'{self.workdir}: labels.json has {len(self.class_names)} names, and '
+        f'the network {num_classes} classes; restore the labels.json that '
+        'train.py wrote, or remove it'
+      )
     rows = {row['step']: row for row in self.metrics}
     trained = TrainedModel.create(
       network,
       fields,
-      architecture.num_classes(variables['params']),
+      num_classes,
       variables,
       {
         'image_size': config.dataset.image_size,
@@ -80,6 +91,7 @@ class Run:
         'mean': config.dataset.mean,
         'std': config.dataset.std,
         'class_names': self.class_names,
+        'data': self.data,
       },
       source=self.name,
       step=step,
@@ -179,4 +191,5 @@ def open_run(workdir: epath.Path, name: str) -> Run:
   config = workdir_lib.read_config(workdir)
   rows = read_table(workdir / 'metrics.csv')
   class_names = workdir_lib.read_class_names(workdir)
-  return Run(workdir, config, list(rows.values()), class_names, name)
+  data = workdir_lib.read_data(workdir)
+  return Run(workdir, config, list(rows.values()), class_names, name, data)

@@ -15,6 +15,7 @@ from convmixer_jax.data.class_names import (
   imagenet_synsets,
   readable,
 )
+from convmixer_jax.data.identity import Identity
 from convmixer_jax.models import create_model, describe, find_architecture
 
 _NUM_IMAGENET_CLASSES = 1000
@@ -40,6 +41,8 @@ class TrainedModel:
       unknown.
     assumed: which of the five attributes above the source does not contain, so
       that they are those of published networks.
+    data: identity of the data it was trained on (see `data.identity`); None if
+      unknown.
     source: where it is from, as it was given; without the checkpoint of a run.
     step: of the run; None for weights.
     checkpoint: 'best' or 'newest', if that is why this step was chosen.
@@ -59,6 +62,7 @@ class TrainedModel:
   std: tuple[float, float, float]
   class_names: tuple[str, ...] | None = None
   assumed: frozenset[str] = frozenset()
+  data: Identity | None = None
   source: str = ''
   step: int | None = None
   checkpoint: Literal['best', 'newest'] | None = None
@@ -87,8 +91,8 @@ class TrainedModel:
       fields: see above.
       num_classes: see above.
       variables: see above.
-      known: some of `image_size`, `eval_crop_fraction`, `mean`, `std` and
-        `class_names`; None is the same as missing.
+      known: some of `image_size`, `eval_crop_fraction`, `mean`, `std`,
+        `class_names` and `data`; None is the same as missing.
       variant: the published network that it is, if that is known.
       **origin: `source` and what follows it.
     """

@@ -28,8 +28,8 @@ class Contents(NamedTuple):
     fields: of these, those that the file or the tensors' shapes contain.
     num_classes: outputs of the head, K.
     variables: `params` and `batch_stats`, trees of NumPy arrays, float32.
-    known: some of `image_size`, `eval_crop_fraction`, `mean`, `std` and
-      `class_names` (`[K]`).
+    known: some of `image_size`, `eval_crop_fraction`, `mean`, `std`,
+      `class_names` (`[K]`) and `data`.
   """
 
   network: str

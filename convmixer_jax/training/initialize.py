@@ -1,5 +1,6 @@
 """What a run starts from: other people's weights, or those of another run."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,23 +9,30 @@ import numpy as np
 from flax import linen as nn
 
 from convmixer_jax.checkpoints.train_state import TrainState
+from convmixer_jax.data.class_names import readable
+from convmixer_jax.data.identity import are_numbers
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import architecture_of
 from convmixer_jax.pretrained.load import load_for_config
+from convmixer_jax.pretrained.trained_model import TrainedModel
 
 
 def load_pretrained(
-  config: ml_collections.ConfigDict, model: nn.Module
+  config: ml_collections.ConfigDict,
+  model: nn.Module,
+  class_names: Sequence[str],
 ) -> dict[str, Any]:
   """Returns what the network starts with instead of random numbers.
 
-  Prints what it is, and whether the head is among it: not if it has another
-  number of classes, or with `config.new_head`.
+  Prints what it is, and whether the head is among it: not if it has other
+  classes, by their names, or with `config.new_head`. Classes in another order
+  are matched by name.
 
   Args:
     config: the whole config; `init_from` is the source (see `pretrained.load`),
       '' for none.
     model: the network.
+    class_names: of the training split.
 
   Returns:
     `params` and `batch_stats`, trees of NumPy arrays, or {} for none.
@@ -42,12 +50,15 @@ def load_pretrained(
   if architecture.resize:
     like = architecture.variable_shapes(model, config.dataset.image_size)
     params = dict(architecture.resize(params, like['params']))
-  head = 'with its head'
-  if config.new_head or loaded.num_classes != model.num_classes:
+  head, outputs = _match_head(loaded, class_names)
+  if config.new_head:
+    head, outputs = 'config.new_head = True', None
+  if outputs is None:
     del params[architecture.head]
-    head = (
-      f'the head is initialised from random numbers ({loaded.num_classes} '
-      f'classes there, {model.num_classes} here)'
+    head = f'the head is initialised from random numbers ({head})'
+  else:
+    params[architecture.head] = jax.tree.map(
+      lambda array: array[..., outputs], params[architecture.head]
     )
   if jax.process_index() == 0:
     print(f'Starting from {loaded.origin}; {head}')
@@ -61,6 +72,37 @@ def load_pretrained(
       elif not np.allclose(theirs, ours, atol=1e-3):
         print(f'Note: its images had {key} {theirs}; config.dataset has {ours}')
   return {'params': params, 'batch_stats': variables.get('batch_stats', {})}
+
+
+def _match_head(
+  loaded: TrainedModel, class_names: Sequence[str]
+) -> tuple[str, np.ndarray | None]:
+  """Finds the output for each class by its name.
+
+  Returns:
+    What to say about the head, and `[num_classes]`, the output of each class;
+    None if the classes are others.
+  """
+  known = loaded.class_names
+  num_classes = len(class_names)
+  if loaded.num_classes != num_classes:
+    return f'{loaded.num_classes} classes there, {num_classes} here', None
+  same = np.arange(num_classes)
+  if known is None or are_numbers(known) or are_numbers(class_names):
+    return (
+      'with its head; not all classes have names, so it cannot be checked that '
+      'they are the same',
+      same,
+    )
+  for names in (class_names, readable(class_names)):
+    if len(set(known)) == num_classes and set(known) == set(names):
+      number = {name: output for output, name in enumerate(known)}
+      outputs = np.array([number[name] for name in names])
+      if (outputs == same).all():
+        return 'with its head', same
+      return 'with its head, in the order of the classes here', outputs
+  other = next((name for name in class_names if name not in set(known)), '')
+  return f'it has other classes: {readable([other])[0]!r} is not there', None
 
 
 def shard_pretrained(

@@ -14,7 +14,7 @@ from convmixer_jax.checkpoints import restore, workdir
 from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
-from convmixer_jax.data import pipeline, sources
+from convmixer_jax.data import identity, pipeline, sources
 from convmixer_jax.distributed import agreement, preemption, sharding
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
@@ -62,8 +62,12 @@ def train_and_evaluate(
     eval_source = sources.create_source(
       config.dataset, config.dataset.eval_split
     )
+    sources.require_classes(train_source)
     steps_per_epoch = pipeline.steps_per_epoch(train_source, config.batch_size)
     num_steps = config_lib.num_train_steps(config, steps_per_epoch)
+
+    data = identity.identify(train_source, eval_source)
+    is_recorded = workdir.check_data(directory, data)
 
     trainer = create_trainer(
       config,
@@ -75,14 +79,16 @@ def train_and_evaluate(
       saved_steps = reader.steps()
     start = {}
     if not saved_steps:
-      start = initialize.load_pretrained(config, trainer.model)
+      start = initialize.load_pretrained(
+        config, trainer.model, train_source.class_names
+      )
     read_table(directory / 'metrics.csv')  # refuses one of another program
     fingerprint |= agreement.collect_fingerprint(
       config,
       directory,
       saved_steps,
       {'train_split': train_source, 'eval_split': eval_source},
-    )
+    ) | identity.fingerprint(data)
 
   with (
     contextlib.ExitStack() as stack,
@@ -108,8 +114,12 @@ def train_and_evaluate(
     with agreement.require_same_on_all_processes():  # that workdir is writable
       if is_first_process:
         class_names = train_source.class_names
-        workdir.describe_run(directory, config, class_names, overview)
+        workdir.describe_run(directory, config, class_names, overview, data)
         print(overview)
+        if warning := identity.overlap_warning(train_source, eval_source):
+          print(warning)
+        if saved_steps and not is_recorded:
+          print('The run had not recorded its data; this is recorded now')
     checkpointer = Checkpointer(directory, config.keep_checkpoints)
     stack.callback(checkpointer.close)
     if not first_step:

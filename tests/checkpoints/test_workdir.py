@@ -63,3 +63,95 @@ def test_a_run_without_the_name_of_its_network_is_refused(config, tmp_path):
     UserError, match=r'config of a run \(it has no model.name'
   ):
     workdir.read_config(epath.Path(tmp_path))
+
+
+DATA = {
+  'name': 'pets',
+  'config': '',
+  'version': '1.0.0',
+  'class_names': ['ant', 'bee', 'cat'],
+  'splits': {'train': {'num_examples': 96, 'content': 'ab'}},
+}
+
+
+def start(path, config, data=DATA):
+  """Writes what a run on `data` writes at its start."""
+  directory = epath.Path(path)
+  names = None if data is None else data['class_names']
+  workdir.describe_run(directory, config, names, 'table', data)
+  return directory
+
+
+@pytest.mark.parametrize(
+  ('changes', 'changed'),
+  [
+    ({'name': 'dogs'}, r'name \(pets -> dogs\)'),
+    ({'config': 'small'}, r'config \(None -> small\)'),
+    ({'version': '2.0.0'}, r'version \(1.0.0 -> 2.0.0\)'),
+    (
+      {'class_names': ['cat', 'ant', 'bee']},
+      r"order of the classes \(class 0 is 'ant' -> 'cat'\)",
+    ),
+    ({'class_names': ['ant', 'bee']}, r'number of classes \(3 -> 2\)'),
+    (
+      {'splits': {'train': {'num_examples': 95, 'content': 'cd'}}},
+      r'number of examples in train \(96 -> 95\)',
+    ),
+    (
+      {'splits': {'train': {'num_examples': 96, 'content': 'cd'}}},
+      'images or labels of train',
+    ),
+  ],
+)
+def test_run_on_other_data_is_refused_with_what_differs(
+  config, tmp_path, changes, changed
+):
+  directory = start(tmp_path, config)
+  assert workdir.check_data(directory, DATA)
+  with pytest.raises(UserError, match=f'run on other data; changed: {changed}'):
+    workdir.check_data(directory, DATA | changes)
+
+
+def test_classes_and_data_of_a_run_are_never_overwritten(config, tmp_path):
+  directory = start(tmp_path, config)
+  start(tmp_path, config, DATA | {'class_names': ['cat', 'ant', 'bee']})
+  assert workdir.read_data(directory) == DATA
+  assert workdir.read_class_names(directory) == ('ant', 'bee', 'cat')
+
+
+def test_older_run_is_checked_by_the_names_of_its_classes(config, tmp_path):
+  directory = start(tmp_path, config)
+  (tmp_path / 'data.json').unlink()
+  assert not workdir.check_data(directory, DATA)
+  with pytest.raises(UserError, match='order of the classes') as error:
+    workdir.check_data(directory, DATA | {'class_names': ['bee', 'ant', 'cat']})
+  assert 'remove data.json' not in str(error.value)
+
+
+def test_version_may_be_added_to_the_name_of_recorded_data(config, tmp_path):
+  config.dataset.name = 'pets'
+  directory = start(tmp_path, config)
+  config.dataset.name = 'pets:1.0.0'
+  workdir.check_workdir(directory, config)
+  (tmp_path / 'data.json').unlink()
+  with pytest.raises(UserError, match=r'another config: dataset\.name'):
+    workdir.check_workdir(directory, config)
+
+
+@pytest.mark.parametrize('content', ['{', '[]', '{"name": "pets"}'])
+def test_data_file_that_is_none_is_refused_in_one_line(
+  config, tmp_path, content
+):
+  directory = start(tmp_path, config)
+  (tmp_path / 'data.json').write_text(content)
+  with pytest.raises(UserError, match='does not describe the data of') as error:
+    workdir.check_data(directory, DATA)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('content', ['"abc"', '[1, 2, 3]', '{"a": 1}', '{'])
+def test_labels_that_are_not_names_are_refused(config, tmp_path, content):
+  directory = start(tmp_path, config)
+  (tmp_path / 'labels.json').write_text(content)
+  with pytest.raises(UserError, match=r'labels\.json is not a list of names'):
+    workdir.read_class_names(directory)

@@ -20,9 +20,9 @@ from tiny_archives import jpeg
 CASES = [*CONFIGS, *NETWORKS, *DATA, *START, *WORKDIRS, *TOOLS]
 
 
-def run(arguments, tmp_path):
+def run(arguments, tmp_path, **environment):
   return commands.run(
-    [text.replace('TMP', str(tmp_path)) for text in arguments]
+    [text.replace('TMP', str(tmp_path)) for text in arguments], environment
   )
 
 
@@ -35,9 +35,11 @@ def written(directory):
 
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
 def test_bad_input_is_refused_in_one_line_and_writes_nothing(case, tmp_path):
+  temporary = tmp_path / 'temporary'
+  temporary.mkdir()
   case.set_up(tmp_path)
   before = written(tmp_path)
-  done = run(case.arguments, tmp_path)
+  done = run(case.arguments, tmp_path, TMPDIR=str(temporary))
   message = re.escape(case.message.replace('TMP', str(tmp_path)))
   expected = f'error: {message}\n'.replace(re.escape('...'), '.+')
   errors = ''.join(f'{line}\n' for line in commands.complaints(done))

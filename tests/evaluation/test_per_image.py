@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import tracemalloc
 
 import commands
 import numpy as np
@@ -100,11 +101,11 @@ def results():
 
 
 def test_per_class_rows_and_confusions_equal_numpy(results):
-  confusion = results.confusion()
+  confusion = {(i, k): count for i, k, count in results.confusion().tolist()}
   for i in range(5):
     for k in range(5):
       both = (results.label == i) & (results.best[:, 0] == k)
-      assert confusion[i, k] == both.sum()
+      assert confusion.get((i, k), 0) == both.sum()
 
   rows = results.per_class()
   assert rows[4] == {
@@ -147,14 +148,45 @@ def texts(figure):
 
 def test_confusion_matrix_names_few_classes_or_the_worst_pairs():
   names = [f'class {k}' for k in range(40)]
-  counts = np.diag(np.full(40, 7))
-  counts[3, 5] = 93
-  few = plots.confusion_matrix(counts[:10, :10], names[:10])
+  pairs = np.array([[3, 5, 93], *([k, k, 7] for k in range(40))])
+  few = plots.confusion_matrix(pairs[:11], names[:10])
   assert texts(few) >= {'93', *names[:10]}
-  many = plots.confusion_matrix(counts, names)
+  many = plots.confusion_matrix(pairs, names)
   assert '93 of 100' in texts(many)
   assert 'class 3 \u2192 class 5' in texts(many)
   assert names[20] not in texts(many)
+
+
+def test_confusion_matrix_of_thousands_of_classes_has_those_with_errors():
+  names = [f'class {k}' for k in range(20_000)]
+  pairs = np.array([[19_990, 19_999, 5], *([k, k, 7] for k in range(2000))])
+  figure = plots.confusion_matrix(pairs, names)
+  assert 'class 19990 \u2192 class 19999' in texts(figure)
+  assert 'true class (of the 1,000 with the most errors)' in texts(figure)
+  (cells,) = (image for axes in figure.axes for image in axes.images)
+  assert cells.get_array().shape == (1000, 1000)
+  assert cells.get_array()[-2, -1] == 1.0  # of the true class
+
+
+def test_rows_of_many_classes_take_memory_linear_in_classes():
+  images = np.arange(8)
+  results = PerImageResults(
+    number=images,
+    label=images,
+    best=images[:, None] + 1,
+    probability=np.ones(8),
+    loss=np.ones(8),
+    correct=np.zeros(8, bool),
+    correct_top5=np.zeros(8, bool),
+    num_classes=20_000,
+    seconds=1.0,
+  )
+  tracemalloc.start()
+  rows = results.per_class()
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert len(rows) == 20_000 and rows[7]['most_confused_with'] == 8
+  assert peak < 1000 * len(rows)  # a matrix would take 3.2 GB
 
 
 def run_tool(*arguments):

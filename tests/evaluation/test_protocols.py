@@ -218,7 +218,8 @@ def test_prediction_of_any_of_several_labels_is_correct(
     places, results.label, results.best, strict=True
   ):
     assert label == (best[0] if 0 in ranks[place % 7] else min(labels[place]))
-  assert results.confusion().trace() == results.correct.sum()
+  label, predicted, count = results.confusion().T
+  assert count[label == predicted].sum() == results.correct.sum()
 
 
 def test_classes_are_matched_by_name():
@@ -230,9 +231,35 @@ def test_classes_are_matched_by_name():
   words = ['cat', 'tiger shark', 'tench']  # what a network may call them
   classes = protocols.match_classes(words, 3, (synsets[0], synsets[3]))
   np.testing.assert_array_equal(classes.outputs, [2, 1])
-  # Without names, classes are matched by number.
-  classes = protocols.match_classes(None, 2, labels)
+  assert classes.note == ''
+
+
+def test_classes_in_another_order_are_matched_by_name_with_a_note():
+  classes = protocols.match_classes('abc', 3, 'cab')
+  np.testing.assert_array_equal(classes.outputs, [2, 0, 1])
+  assert classes.note.startswith('The classes are in another order than in')
+  assert protocols.match_classes('abc', 3, 'abc').note == ''
+  np.testing.assert_array_equal(
+    protocols.match_classes('abc', 3, 'ca').outputs, [2, 0]
+  )
+
+
+@pytest.mark.parametrize(
+  ('known', 'labels', 'why'),
+  [
+    (None, 'ab', "the names of the network's classes are unknown"),
+    ('01', 'ab', 'the network has only numbers'),
+    ('ab', '01', 'the data set has only numbers'),
+    ('01', '01', 'the network has only numbers'),
+  ],
+)
+def test_classes_without_names_are_matched_by_number_with_a_warning(
+  known, labels, why
+):
+  classes = protocols.match_classes(known, 2, labels)
   np.testing.assert_array_equal(classes.outputs, [0, 1])
+  assert classes.note.startswith(f'WARNING: {why}')
+  assert 'be checked' in classes.note
 
 
 @pytest.mark.parametrize(
@@ -243,7 +270,17 @@ def test_classes_are_matched_by_name():
       2,
       "not have 2 of the 2 .* 'tench'; it has 'cat', 'dog'",
     ),
-    (None, 10, 'has 10 classes and the data set 2, and the names of its cl'),
+    (
+      None,
+      10,
+      "has 10 classes and the data set 2, and the names of the network's cl",
+    ),
+    (
+      tuple('0123456789'),
+      10,
+      'has 10 classes and the data set 2, and the network has only numbers',
+    ),
+    (('tench', 'tench', 'goldfish'), 3, "has 2 classes called 'tench'"),
   ],
 )
 def test_network_of_other_classes_is_refused(known, num_outputs, message):

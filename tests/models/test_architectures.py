@@ -154,7 +154,7 @@ def test_weights_of_another_network_are_refused_by_name(name, tmp_path):
     match=f"config.model.name = '{other}' .there '{name}'.; give "
     f'--config.model.name={name}$',
   ):
-    initialize.load_pretrained(config, model)
+    initialize.load_pretrained(config, model, '0123456789')
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -32,9 +32,9 @@ TOOLS = [
   Case(
     'evaluate on other classes',
     tool('evaluate', f'--source={WEIGHTS}', '--model=gelu', '--dataset=digits'),
-    'the network has 3 classes and the data set 10, and the names of its '
-    'classes are unknown; choose the set it was trained on, or another with '
-    'the same classes',
+    'the network has 3 classes and the data set 10, and the names of '
+    "the network's classes are unknown; choose the set it was trained on, or "
+    'another with the same classes',
   ),
   Case(
     'evaluate the best of none',
@@ -197,6 +197,13 @@ TOOLS = [
     tool('prepare', 'imagnet', '--data_dir=TMP'),
     "'imagnet' is neither digits nor a TFDS data set; "
     'https://www.tensorflow.org/datasets/catalog lists them',
+  ),
+  Case(
+    'prepare ImageNet without its tars',
+    tool('prepare', 'imagenet2012', '--data_dir=TMP/a/b'),
+    '--manual_dir=TMP/a/b/downloads/manual has no ILSVRC2012_img_train.tar and '
+    'no ILSVRC2012_img_val.tar; it must have ILSVRC2012_img_train.tar and '
+    'ILSVRC2012_img_val.tar, from https://image-net.org/download-images',
   ),
   Case(
     'prepare in a bucket',

@@ -46,9 +46,49 @@ DATA = [
   ),
   data(
     'labels that are numbers',
-    "config.dataset.name = 'tiny': its feature label does not define "
-    "classes; choose a data set with TFDS's ClassLabel",
+    "config.dataset.name = 'tiny': its feature label is an array of int64 "
+    "and shape (), not the class of the image; store it as TFDS's ClassLabel, "
+    'or choose another data set',
     label=tiny_sets.tensor_feature('int64'),
+  ),
+  data(
+    'labels that are one-hot',
+    "config.dataset.name = 'tiny': its feature label is an array of float32 "
+    "and shape (3,), not the class of the image; store it as TFDS's "
+    'ClassLabel, or choose another data set',
+    label=tiny_sets.tensor_feature('float32', 3),
+  ),
+  data(
+    'labels that are text',
+    "config.dataset.name = 'tiny': its feature label is Text, not the class of "
+    "the image; store it as TFDS's ClassLabel, or choose another data set",
+    label=tiny_sets.text_feature(),
+  ),
+  data(
+    'several labels for an image',
+    "config.dataset.name = 'tiny': its feature label has several labels for an "
+    "image, and one is required; store one as TFDS's ClassLabel, or choose "
+    'another data set',
+    label=tiny_sets.sequence_feature(tiny_sets.LABEL),
+  ),
+  data(
+    'one class only',
+    "'tiny' has one class only, '0'; choose a data set with two or more",
+    [(tiny_sets.encode(tiny_sets.noise(i)), 0) for i in range(8)],
+    label=tiny_sets.label_feature(1),
+  ),
+  data(
+    'no classes',
+    "config.dataset.name = 'tiny': its feature label does not define classes; "
+    'give its ClassLabel their names or number, or choose another data set',
+    label=tiny_sets.label_feature(0),
+  ),
+  data(
+    'labels that are missing in a split that is not cached',
+    'the label of image 0 of tiny train is -1, not from 0 to 2; fix it, leave '
+    'the image out, or choose another split',
+    [(tiny_sets.encode(tiny_sets.noise(i)), -1) for i in range(8)],
+    flags=['--config.dataset.cache_mib=0'],
   ),
   data(
     'images that are numbers',

@@ -1,5 +1,7 @@
 """Bad weights to start from and bad run directories, with their errors."""
 
+import json
+
 import numpy as np
 from bad_input import (
   HTML,
@@ -99,6 +101,15 @@ START = [
   ),
 ]
 
+OTHER_DATA = json.dumps(
+  {
+    'name': 'pets',
+    'config': '',
+    'version': '',
+    'class_names': list('0123456789'),
+    'splits': {},
+  }
+)
 
 WORKDIRS = [
   Case(
@@ -160,6 +171,22 @@ WORKDIRS = [
     'augment.eval_crop_fraction, dataset.image_size, dtype); give another '
     'directory',
     with_run(config_json='{"model": {"name": "resnet"}, "dataset": "cifar10"}'),
+  ),
+  Case(
+    'of other data',
+    on_digits(),
+    '--workdir=TMP/run holds a run on other data; changed: name (pets -> '
+    'digits); give the data it was started on (config.dataset.data_dir, or '
+    'NAME:VERSION as config.dataset.name) or a new --workdir; if only damaged '
+    'images were replaced, remove data.json from it and start again',
+    with_run(data_json=OTHER_DATA),
+  ),
+  Case(
+    'of data that is none',
+    on_digits(),
+    'TMP/run/data.json does not describe the data of a run (name is missing or '
+    'not of type str); restore the one that train.py wrote, or remove it',
+    with_run(data_json='{}'),
   ),
   Case(
     'with metrics of others',

@@ -80,6 +80,7 @@ def _run(arguments, streams, environment, directory, num_devices, is_read):
     for number in (1, 2)
   )
   os.environ.update(environment)
+  tempfile.tempdir = None  # which is from $TMPDIR
   os.chdir(directory)
   jax.config.update('jax_num_cpu_devices', num_devices)
   is_file = arguments[0].endswith('.py')

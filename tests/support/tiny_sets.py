@@ -15,10 +15,29 @@ from convmixer_jax.data.prepare.array_record_set import (
   write_split,
 )
 
-__all__ = ['image_feature', 'tensor_feature']
+__all__ = ['image_feature', 'label_feature', 'tensor_feature']
 
 RECORDS = shard_name('tiny', 'train')
 LABEL = label_feature(3)
+
+
+_FEATURES = 'tensorflow_datasets.core.features.'
+
+
+def text_feature():
+  """Returns TFDS's description of a feature that holds text."""
+  return {
+    'pythonClassName': f'{_FEATURES}text_feature.Text',
+    'text': {},
+  }
+
+
+def sequence_feature(feature):
+  """Returns TFDS's description of a sequence of another feature."""
+  return {
+    'pythonClassName': f'{_FEATURES}sequence_feature.Sequence',
+    'sequence': {'feature': feature, 'length': '-1'},
+  }
 
 
 def encode(image, file_format='PNG'):
@@ -37,7 +56,7 @@ def examples(count=8, changed=None):
   return list((good | (changed or {})).values())
 
 
-def write_set(data_dir, records=None, **features):
+def write_set(data_dir, records=None, class_names=(), **features):
   """Writes the split `train` of a set `tiny`, of `(image, label)`s.
 
   `features` replaces those of TFDS; None leaves one out. Returns where it is.
@@ -48,5 +67,5 @@ def write_set(data_dir, records=None, **features):
   features = {'image': image_feature(), 'label': LABEL} | features
   features = {k: v for k, v in features.items() if v is not None}
   length = write_split(directory, 'tiny', 'train', records)
-  write_info(directory, 'tiny', features, {'train': length})
+  write_info(directory, 'tiny', features, {'train': length}, class_names)
   return directory

@@ -74,14 +74,14 @@ def test_converted_weights_start_another_run_with_a_new_head(run, tmp_path):
   for source in (f'{directory}/checkpoints/4', str(file), str(again)):
     config.init_from = source
     model = models.create_model(config.model, 10)
-    start = initialize.load_pretrained(config, model)
+    start = initialize.load_pretrained(config, model, '0123456789')
     loaded = load(source)
     assert loaded.network == name
     if source == f'{directory}/checkpoints/4':
       assert_identical(start['params'], state['params'])
     assert_identical(start['params'], loaded.variables['params'])
   fewer = models.create_model(config.model, 3)
-  params = initialize.load_pretrained(config, fewer)['params']
+  params = initialize.load_pretrained(config, fewer, '012')['params']
   assert models.MODELS[name].head not in params
   config.new_head, config.backbone_lr_scale, config.num_steps = True, 0.0, 1
   loop.train_and_evaluate(config, str(tmp_path / 'new'))
@@ -101,7 +101,7 @@ def test_weights_trained_at_another_image_size_start_a_run(run):
   config.init_from = str(directory)
   config.dataset.image_size = 12
   model = models.create_model(config.model, 10)
-  start = initialize.load_pretrained(config, model)['params']
+  start = initialize.load_pretrained(config, model, '0123456789')['params']
   shapes = jax.eval_shape(
     lambda: model.init(
       jax.random.key(0), jnp.zeros((1, 12, 12, 3)), train=False

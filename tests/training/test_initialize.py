@@ -35,9 +35,9 @@ def run(trained_run):
   return str(trained_run), best, read_state(trained_run, best)
 
 
-def start_of(config, num_classes=10):
+def start_of(config, class_names=tuple('0123456789')):
   return initialize.load_pretrained(
-    config, create_model(config.model, num_classes)
+    config, create_model(config.model, len(class_names)), class_names
   )
 
 
@@ -146,7 +146,7 @@ def test_run_starts_from_weights_and_resumes_from_its_checkpoint(
 def test_head_is_reinitialised_for_other_classes(run, config, capsys):
   config.init_from = run[0]
   assert 'head' in start_of(config)['params']
-  assert 'head' not in start_of(config, num_classes=3)['params']
+  assert 'head' not in start_of(config, ('ant', 'bee', 'cat'))['params']
   assert (
     'the head is initialised from random numbers (10 classes there, 3 here)'
     in (capsys.readouterr().out)
@@ -156,8 +156,45 @@ def test_head_is_reinitialised_for_other_classes(run, config, capsys):
   start = start_of(config)
   assert start['params'].keys() == {'patch_embedding', 'patch_bn', 'blocks'}
   printed = capsys.readouterr().out
-  assert 'from random numbers (10 classes there, 10 here)' in printed
+  assert 'from random numbers (config.new_head = True)' in printed
   assert 'Note: its images had mean (0.5, 0.5, 0.5)' in printed
+
+
+def named(loaded, class_names, path):
+  """Writes a network's weights with other names of classes."""
+  known = {'class_names': class_names}
+  weight_files.save(
+    trained_model(loaded.model, loaded.variables, **known), str(path)
+  )
+  return str(path)
+
+
+def test_rows_of_the_head_follow_the_names_of_classes(
+  run, config, tmp_path, capsys
+):
+  loaded = load(run[0])
+  names = tuple('abcdefghij')
+  config.init_from = named(loaded, names, tmp_path / 'x.safetensors')
+  start = start_of(config, names[::-1])['params']
+  assert 'in the order of the classes here' in capsys.readouterr().out
+  head = loaded.variables['params']['head']
+  assert_identical(
+    start['head'], jax.tree.map(lambda array: array[..., ::-1], head)
+  )
+  start = start_of(config, names)['params']
+  assert capsys.readouterr().out.splitlines()[0].endswith('; with its head')
+  assert_identical(start['head'], head)
+
+
+def test_head_of_as_many_other_classes_is_reinitialised(
+  run, config, tmp_path, capsys
+):
+  names = tuple('abcdefghij')
+  config.init_from = named(load(run[0]), names, tmp_path / 'x.safetensors')
+  assert 'head' not in start_of(config, (*names[:9], 'yak'))['params']
+  assert "other classes: 'yak' is not there" in capsys.readouterr().out
+  assert 'head' in start_of(config, tuple('0123456789'))['params']
+  assert 'it cannot be checked that they are' in capsys.readouterr().out
 
 
 def test_note_says_that_weights_lack_mean_and_std(

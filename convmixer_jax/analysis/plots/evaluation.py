@@ -1,57 +1,68 @@
 """Plots of an evaluation: confusion matrix and misclassified images."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from convmixer_jax.analysis.plots.text import literal_text
+
 _MAX_NAMED = 30  # classes whose names and counts fit into a matrix
+_MAX_CLASSES = 1000  # of a matrix
 _MAX_BARS = 25
 _MIN_CELL = 1.5  # size of a cell of a matrix, in points
 _NAME_LENGTH = 26  # characters
 
 
-def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
+def confusion_matrix(pairs: np.ndarray, names: Sequence[str]) -> Figure:
   """Draws a confusion matrix.
 
   With up to 30 classes, the matrix has their names and the counts. A larger
-  matrix is next to a chart of the most frequent confusions.
+  matrix is next to a chart of the most frequent confusions. It has at most
+  1,000 classes, those with the most errors.
 
   Args:
-    counts: `[K, K]`, number of images of a class (row) by predicted class
-      (column).
+    pairs: `[P, 3]`: a class, the class predicted for images of it, and their
+      number; each pair once.
     names: names of the K classes.
   """
+  shown = _choose_classes(pairs, len(names))
+  counts = _to_matrix(pairs, shown)
   shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
   rows, columns = np.nonzero(counts)
-  if len(names) <= _MAX_NAMED:
-    side = 3 + 0.42 * len(names)
-    figure = Figure(figsize=(side + 1, side), layout='constrained')
-    axes = figure.subplots()
-    short = [_shorten(name) for name in names]
-    rotation = 90 if max(map(len, short)) > 3 else 0
-    axes.set_xticks(range(len(names)), short, rotation=rotation)
-    axes.set_yticks(range(len(names)), short)
-    for row, column in zip(rows, columns, strict=True):
-      is_dark = shares[row, column] > 0.4
-      axes.text(
-        column,
-        row,
-        counts[row, column],
-        ha='center',
-        va='center',
-        size=8,
-        color='white' if is_dark else 'black',
-      )
-    axes.set(xlabel='predicted class', ylabel='true class')
-  else:
-    figure = Figure(figsize=(17, 8.5), layout='constrained')
-    axes, bar_axes = figure.subplots(1, 2, width_ratios=(3, 2))
-    axes.set(xlabel='predicted class (number)', ylabel='true class (number)')
-    _plot_confusions(bar_axes, counts, names)
+  with literal_text(names[k] for k in _drawn(pairs, len(names))) as literal:
+    if len(shown) <= _MAX_NAMED:
+      side = 3 + 0.42 * len(shown)
+      figure = Figure(figsize=(side + 1, side), layout='constrained')
+      axes = figure.subplots()
+      short = [_shorten(names[k]) for k in shown]
+      rotation = 90 if max(map(len, short)) > 3 else 0
+      short = [literal(name) for name in short]
+      axes.set_xticks(range(len(shown)), short, rotation=rotation)
+      axes.set_yticks(range(len(shown)), short)
+      for row, column in zip(rows, columns, strict=True):
+        is_dark = shares[row, column] > 0.4
+        axes.text(
+          column,
+          row,
+          counts[row, column],
+          ha='center',
+          va='center',
+          size=8,
+          color='white' if is_dark else 'black',
+        )
+      axes.set(xlabel='predicted class', ylabel='true class')
+    else:
+      figure = Figure(figsize=(17, 8.5), layout='constrained')
+      axes, bar_axes = figure.subplots(1, 2, width_ratios=(3, 2))
+      of = 'number'
+      if len(shown) < len(names):
+        of = f'of the {len(shown):,} with the most errors'
+      axes.set(xlabel=f'predicted class ({of})', ylabel=f'true class ({of})')
+      _plot_confusions(bar_axes, pairs, names, literal)
   # With the square root, a confusion of 1 % of the images is still visible.
   image = axes.imshow(
     shares,
@@ -59,7 +70,7 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
     norm=PowerNorm(0.5, vmin=0, vmax=1),
     interpolation='nearest',
   )
-  if len(names) > _MAX_NAMED:  # cells of many classes are too small to see
+  if len(shown) > _MAX_NAMED:  # cells of many classes are too small to see
     order = np.argsort(shares[rows, columns])
     axes.scatter(
       columns[order],
@@ -69,7 +80,7 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
       norm=image.norm,
       marker='s',
       linewidths=0,
-      s=max(400 / len(names), _MIN_CELL) ** 2,
+      s=max(400 / len(shown), _MIN_CELL) ** 2,
     )
   figure.colorbar(
     image, ax=axes, label='share of the images of a class', shrink=0.8
@@ -77,25 +88,63 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
   return figure
 
 
+def _choose_classes(pairs: np.ndarray, num_classes: int) -> np.ndarray:
+  """Returns the classes to draw, ascending: those with the most errors."""
+  if num_classes <= _MAX_CLASSES:
+    return np.arange(num_classes)
+  errors = np.zeros(num_classes, np.int64)
+  true, predicted, count = pairs[pairs[:, 0] != pairs[:, 1]].T
+  np.add.at(errors, true, count)
+  np.add.at(errors, predicted, count)
+  return np.sort(np.argsort(-errors, kind='stable')[:_MAX_CLASSES])
+
+
+def _to_matrix(pairs: np.ndarray, shown: np.ndarray) -> np.ndarray:
+  """Returns the counts `[S, S]` of the S classes in `shown`, ascending."""
+  inside = np.isin(pairs[:, :2], shown).all(axis=1)
+  true, predicted, count = pairs[inside].T
+  counts = np.zeros((len(shown), len(shown)), np.int64)
+  counts[np.searchsorted(shown, true), np.searchsorted(shown, predicted)] = (
+    count
+  )
+  return counts
+
+
+def _most_frequent(pairs: np.ndarray) -> np.ndarray:
+  """Returns the rows of `pairs` of the most frequent confusions."""
+  errors = pairs[pairs[:, 0] != pairs[:, 1]]
+  return errors[np.argsort(-errors[:, 2], kind='stable')[:_MAX_BARS]]
+
+
+def _drawn(pairs: np.ndarray, num_classes: int) -> list[int]:
+  """Returns the classes whose names are drawn."""
+  if num_classes <= _MAX_NAMED:
+    return list(range(num_classes))
+  return np.unique(_most_frequent(pairs)[:, :2]).tolist()
+
+
 def _plot_confusions(
-  axes: Axes, counts: np.ndarray, names: Sequence[str]
+  axes: Axes,
+  pairs: np.ndarray,
+  names: Sequence[str],
+  literal: Callable[[str], str],
 ) -> None:
   """Draws the most frequent confusions as bars, the most frequent on top."""
-  images = counts.sum(axis=1)
-  errors = counts - np.diag(np.diag(counts))
-  order = np.argsort(-errors, axis=None, kind='stable')[:_MAX_BARS]
-  pairs = zip(*np.unravel_index(order, counts.shape), strict=True)
-  pairs = [pair for pair in pairs if errors[pair]]
-  bars = axes.barh(range(len(pairs)), [errors[pair] for pair in pairs])
+  images = np.bincount(pairs[:, 0], weights=pairs[:, 2]).astype(int)
+  worst = _most_frequent(pairs)
+  bars = axes.barh(range(len(worst)), worst[:, 2])
   axes.bar_label(
     bars,
-    [f'{errors[row, column]} of {images[row]}' for row, column in pairs],
+    [f'{count} of {images[true]}' for true, _, count in worst],
     padding=3,
     size=8,
   )
   axes.set_yticks(
-    range(len(pairs)),
-    [f'{_shorten(names[i])} \u2192 {_shorten(names[k])}' for i, k in pairs],
+    range(len(worst)),
+    [
+      literal(f'{_shorten(names[i])} \u2192 {_shorten(names[k])}')
+      for i, k, _ in worst
+    ],
   )
   axes.invert_yaxis()
   axes.margins(x=0.15, y=0.01)
@@ -124,15 +173,18 @@ def misclassified_images(
   grid = figure.subplots(rows, columns, squeeze=False).ravel()
   for axes in grid:
     axes.axis('off')
-  for axes, image, (name, share), (other, other_share) in zip(
-    grid, images, correct, predicted, strict=False
-  ):
-    axes.imshow(image, interpolation='nearest')
-    axes.set_title(
-      f'true: {_shorten(name)}  {100 * share:.1f} %\n'
-      f'predicted: {_shorten(other)}  {100 * other_share:.1f} %',
-      size=7.5,
-    )
+  drawn = [name for name, _ in (*correct, *predicted)]
+  with literal_text(drawn) as literal:
+    for axes, image, (name, share), (other, other_share) in zip(
+      grid, images, correct, predicted, strict=False
+    ):
+      axes.imshow(image, interpolation='nearest')
+      name, other = (literal(_shorten(text)) for text in (name, other))
+      axes.set_title(
+        f'true: {name}  {100 * share:.1f} %\n'
+        f'predicted: {other}  {100 * other_share:.1f} %',
+        size=7.5,
+      )
   return figure
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from convmixer_jax.analysis.plots.text import literal_text
+
 
 def learning_curves(rows: list[dict[str, float]]) -> Figure:
   """Draws loss, accuracy and learning rate against the epoch.
@@ -43,10 +45,12 @@ def compare_runs(
   """
   figure = Figure(figsize=(6, 3.6), layout='constrained')
   axes = figure.subplots()
-  for name, rows in runs.items():
-    points = [(row['epoch'], row[metric]) for row in rows if metric in row]
-    axes.plot(*zip(*points, strict=True), label=name, marker='o', ms=3)
-  axes.set(xlabel='epoch', ylabel=metric)
-  axes.grid(alpha=0.3)
-  axes.legend()
+  with literal_text(runs) as literal:
+    for name, rows in runs.items():
+      points = [(row['epoch'], row[metric]) for row in rows if metric in row]
+      label = literal(name)
+      axes.plot(*zip(*points, strict=True), label=label, marker='o', ms=3)
+    axes.set(xlabel='epoch', ylabel=metric)
+    axes.grid(alpha=0.3)
+    axes.legend()
   return figure

@@ -1,0 +1,72 @@
+"""Draws names as they are, whatever characters they have."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator
+
+import matplotlib
+from absl import logging
+from matplotlib import font_manager, ft2font
+
+_NEUTRAL = set('\n\t')  # characters without a glyph
+
+
+@contextlib.contextmanager
+def literal_text(names: Iterable[str]) -> Iterator[Callable[[str], str]]:
+  r"""Makes matplotlib draw names as they are, within the `with` block.
+
+  Characters that matplotlib's font lacks are taken from other installed fonts.
+  Those that no font has are written as Python does, such as \u732b, and one
+  line on stderr says so. Dollars do not begin a formula.
+
+  Args:
+    names: all that will be drawn.
+
+  Yields:
+    A function that returns what to give to matplotlib for a name.
+  """
+  families = list(matplotlib.rcParams['font.family'])
+  missing = set().union(*names) - _NEUTRAL
+  missing -= _characters(font_manager.findfont(font_manager.FontProperties()))
+  others = []
+  if missing:
+    for path in sorted(font_manager.findSystemFonts()):
+      if found := missing & _characters(path):
+        others.append(path)
+        missing -= found
+      if not missing:
+        break
+  families += [_register(path) for path in others]
+  if missing:
+    logging.warning(
+      'no installed font has %s, which pictures show as %s; install one that '
+      'has, such as Noto Sans',
+      ' '.join(sorted(missing)[:5]),
+      ' '.join(_escape(c) for c in sorted(missing)[:5]),
+    )
+
+  def literal(name):
+    name = ''.join(_escape(c) if c in missing else c for c in name)
+    return name.replace('$', r'\$')
+
+  with matplotlib.rc_context({'font.family': families}):
+    yield literal
+
+
+@functools.cache
+def _characters(path: str) -> frozenset[str]:
+  """Returns the characters that a font has; none if it cannot be read."""
+  try:
+    return frozenset(map(chr, ft2font.FT2Font(path).get_charmap()))
+  except (OSError, RuntimeError, ValueError):
+    return frozenset()
+
+
+def _register(path):
+  """Makes matplotlib know a font; returns its family."""
+  font_manager.fontManager.addfont(path)
+  return font_manager.FontProperties(fname=path).get_name()
+
+
+def _escape(character):
+  return character.encode('unicode_escape').decode('ascii')

@@ -1,0 +1,96 @@
+"""Keeps data sets in memory that fit there, once they are decoded."""
+
+import io
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+from absl import logging
+from PIL import Image
+
+from convmixer_jax.data.examples import Example, InMemorySource, Source
+
+_SAMPLE = 64  # headers that say whether it is worth to decode at all
+_MARGIN = 1.5  # by which an estimate from them must be too large
+_OVERHEAD = 512  # bytes of Python's objects for each example
+
+
+class StoredSource(Source, Protocol):
+  """A source that decodes its examples when they are read."""
+
+  def decode(self, index: int, data: bytes, label: int) -> Example:
+    """Returns the example of what `stored_example` returned."""
+    ...
+
+
+def load_if_small(source: StoredSource, limit: int) -> Source:
+  """Returns the source in memory, if it fits there; else the source itself.
+
+  The bytes of each image are counted before it is decoded, so that there are
+  never more than `limit` in memory.
+
+  Args:
+    source: whose examples are decoded when they are read.
+    limit: in bytes, of all decoded examples.
+  """
+  if not limit:
+    return source
+  sample = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int))
+  sizes = [_decoded_size(source.stored_example(int(i))[0]) for i in sample]
+  if np.mean(sizes) * len(source) > _MARGIN * limit:
+    return source
+  budget = _Budget(limit)
+
+  def load(index):
+    if budget.is_exceeded:
+      return None
+    data, label = source.stored_example(index)
+    if not budget.take(_decoded_size(data)):
+      return None
+    return source.decode(index, data, label)
+
+  examples = []
+  with ThreadPoolExecutor(os.cpu_count()) as pool:
+    for example in pool.map(load, range(len(source))):
+      if example is None:
+        break
+      examples.append(example)
+  if budget.is_exceeded:
+    logging.warning(
+      '%s %s takes more than config.dataset.cache_mib = %g MiB once decoded; '
+      'its images are read from disk',
+      source.origin.name,
+      source.origin.split,
+      limit / 2**20,
+    )
+    return source
+  return InMemorySource(examples, source.class_names, source.origin, source)
+
+
+class _Budget:
+  """Bytes that threads share."""
+
+  def __init__(self, limit):
+    self._left = limit
+    self._lock = threading.Lock()
+    self.is_exceeded = False
+
+  def take(self, size):
+    """Returns whether there is room for so many bytes, and takes them."""
+    with self._lock:
+      self._left -= size
+      self.is_exceeded |= self._left < 0
+      return not self.is_exceeded
+
+
+def _decoded_size(data):
+  """Returns the bytes that an image takes, from the header of its file."""
+  try:
+    with Image.open(io.BytesIO(data)) as image:
+      return image.width * image.height * 3 + _OVERHEAD
+  except Image.DecompressionBombError:  # above twice the number
+    return 2 * Image.MAX_IMAGE_PIXELS * 3
+  except Exception:  # decoding it reports what is wrong
+    return _OVERHEAD

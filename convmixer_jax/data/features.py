@@ -1,0 +1,86 @@
+"""Checks that the features of a TFDS data set can be trained on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from convmixer_jax.errors import UserError
+
+
+def check_image_feature(name: str, feature: Any) -> None:
+  """Checks that a feature has images that become 8-bit RGB.
+
+  Args:
+    name: of the data set.
+    feature: TFDS's feature `image`.
+
+  Raises:
+    UserError: it does not.
+  """
+  import tensorflow_datasets as tfds
+
+  found = None
+  if not isinstance(feature, tfds.features.Image):
+    found = f'a feature image of type {type(feature).__name__}, not Image'
+  elif feature.np_dtype != np.uint8:
+    found = f'images of {np.dtype(feature.np_dtype).name}'
+  elif feature.shape[-1] not in (None, 1, 3):
+    found = f'images of {feature.shape[-1]} channels'
+  if found:
+    raise UserError(
+      f'config.dataset.name = {name!r} has {found}, but images of uint8 with 1 '
+      'or 3 channels are required; convert them, or choose another data set'
+    )
+
+
+def find_class_names(
+  name: str, features: Mapping[str, Any], label: str, *, is_multi_label: bool
+) -> tuple[str, ...]:
+  """Returns the names of the classes that a feature has the labels of.
+
+  Args:
+    name: of the data set.
+    features: TFDS's features of the data set.
+    label: name of the feature.
+    is_multi_label: whether it must have several labels for an image, or one.
+
+  Raises:
+    UserError: there are no images and labels, or the labels are not such.
+  """
+  import tensorflow_datasets as tfds
+
+  where = f'config.dataset.name = {name!r}'
+  if not {'image', label} <= set(features):
+    raise UserError(
+      f'{where} has the features {", ".join(features)}, but image and {label} '
+      'are required; choose a data set of images with labels'
+    )
+  feature = features[label]
+  has_several = isinstance(feature, tfds.features.Sequence)
+  classes = feature.feature if has_several else feature
+  if not isinstance(classes, tfds.features.ClassLabel):
+    raise UserError(
+      f'{where}: its feature {label} is {_describe(feature)}, not the class of '
+      "the image; store it as TFDS's ClassLabel, or choose another data set"
+    )
+  if not classes.num_classes:
+    raise UserError(
+      f'{where}: its feature {label} does not define classes; give its '
+      'ClassLabel their names or number, or choose another data set'
+    )
+  if has_several and not is_multi_label:
+    raise UserError(
+      f'{where}: its feature {label} has several labels for an image, and one '
+      "is required; store one as TFDS's ClassLabel, or choose another data set"
+    )
+  return tuple(classes.names)
+
+
+def _describe(feature):
+  """Returns such as 'Text', or 'a float32 array of shape (3,)'."""
+  kind = type(feature).__name__
+  if kind not in ('Tensor', 'Scalar'):
+    return kind
+  dtype = np.dtype(feature.np_dtype).name
+  return f'an array of {dtype} and shape {feature.shape}'
