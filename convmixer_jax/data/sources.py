@@ -20,6 +20,7 @@ if TYPE_CHECKING:
   import tensorflow_datasets as tfds
 
 _DIGITS_TEST_EVERY = 5  # of each class, in scikit-learn's order
+_FILE_NAME = 'file_name'  # a feature of many data sets
 _MIN_SIDE = 2  # pixels; an image of a single pixel is a placeholder
 
 
@@ -141,6 +142,8 @@ class TfdsSource:
         f'cannot read record {where} ({one_line(error)}); prepare the data set '
         'again'
       ) from error
+    if isinstance(file_name := record.get(_FILE_NAME), bytes):
+      where += f' ({file_name.decode(errors="backslashreplace")})'
     image = decode_image(record['image'], where=where)
     if min(image.shape[:2]) < _MIN_SIDE:
       height, width = image.shape[:2]
