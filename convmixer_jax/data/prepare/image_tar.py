@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from convmixer_jax.data.image_files import has_image_extension, is_hidden
 from convmixer_jax.data.prepare import array_record_set
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, one_line
 
 
 def prepare_image_tar(path: str, data_dir: pathlib.Path, name: str) -> str:
@@ -88,7 +88,9 @@ def _read_images(path: str) -> Iterator[tuple[str, str, bytes]]:
     *(OSError, EOFError, tarfile.TarError),
     *(lzma.LZMAError, zlib.error),  # raised for damaged files
   ) as error:
-    raise UserError(f'{path} cannot be read as a tar ({error})') from error
+    raise UserError(
+      f'{path} cannot be read as a tar ({one_line(error)})'
+    ) from error
   if is_empty:
     raise UserError(
       f'{path} has no images; it must contain images named split/label/name.jpg'
