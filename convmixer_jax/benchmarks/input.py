@@ -24,9 +24,11 @@ from convmixer_jax.benchmarks.timm_input import TimmInput
 from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.builders import find_builder, has_array_record
 from convmixer_jax.data.decode import decode_image
+from convmixer_jax.data.image_files import find_in_folder
 from convmixer_jax.errors import UserError
 
 _PACKAGES = ('numpy', 'pillow', 'opencv-python-headless')
+_JPEG = ('.jpg', '.jpeg', '.jpe', '.jfif')
 
 
 def run(
@@ -189,12 +191,11 @@ def read_folder(folder: str) -> list[bytes]:
   Raises:
     UserError: there are none.
   """
-  paths = sorted(pathlib.Path(folder).rglob('*'))
-  extensions = ('.jpg', '.jpeg')
-  files = [path for path in paths if path.suffix.lower() in extensions]
+  paths = find_in_folder(folder).paths
+  files = [path for path in paths if path.lower().endswith(_JPEG)]
   if not files:
-    raise UserError(f'--folder={folder} has no files *.jpg or *.jpeg')
-  return [path.read_bytes() for path in files[:2000]]
+    raise UserError(f'--folder={folder} has no files {", ".join(_JPEG)}')
+  return [pathlib.Path(path).read_bytes() for path in files[:2000]]
 
 
 def read_dataset(name: str, data_dir: str | None) -> list[bytes]:

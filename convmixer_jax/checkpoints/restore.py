@@ -1,7 +1,6 @@
 """Restores the training state from the newest checkpoint that is undamaged."""
 
 import itertools
-import json
 from collections.abc import Iterator
 
 import jax
@@ -19,6 +18,7 @@ from convmixer_jax.checkpoints.step_directories import (
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.distributed import processes
 from convmixer_jax.errors import UserError
+from convmixer_jax.json_text import parse_json
 
 
 def restore_newest(
@@ -124,7 +124,7 @@ def _find_unreadable_metrics(
     if checksums.exist(path):  # else a process was killed while it deleted
       what = checksums.find_damage(path, 'metrics/')
     try:
-      json.loads((path / 'metrics' / 'metrics').read_text())
+      parse_json((path / 'metrics' / 'metrics').read_text())
     except ValueError as error:
       what = f'metrics/metrics: {error}'
     if what:

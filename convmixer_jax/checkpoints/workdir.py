@@ -7,9 +7,10 @@ import ml_collections
 from etils import epath
 
 from convmixer_jax import files, models
-from convmixer_jax.config import changed_keys, flatten
+from convmixer_jax.config import changed_keys, check_known, flatten
 from convmixer_jax.data import identity
 from convmixer_jax.errors import UserError
+from convmixer_jax.json_text import parse_json
 from convmixer_jax.locks import directory_lock
 from convmixer_jax.versions import package_versions
 
@@ -21,6 +22,12 @@ _IN_ALL_CONFIGS = {  # those of converted weights have only a few more
   'dtype',
   'model.name',
 }
+# What is read of a run, of whichever version: its values are checked.
+_READ_KEYS = (
+  *('augment.eval_crop_fraction', 'dataset.data_dir', 'dataset.eval_split'),
+  *('dataset.image_size', 'dataset.mean', 'dataset.name', 'dataset.std'),
+  *('dtype', 'checkpoint_every_steps'),
+)
 _MISSING = 'missing'  # in an error, of a key
 
 
@@ -115,7 +122,7 @@ def read_data(workdir: epath.Path) -> identity.Identity | None:
   if not path.exists():
     return None
   try:
-    return identity.check(json.loads(path.read_text()))
+    return identity.check(parse_json(path.read_text()))
   except ValueError as error:
     raise UserError(
       f'{path} does not describe the data of a run ({error}); restore the one '
@@ -141,7 +148,8 @@ def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
       raise ValueError('it has no model')
     if missing := _IN_ALL_CONFIGS - flatten(config).keys():
       raise ValueError(f'it has no {", ".join(sorted(missing))}')
-  except (ValueError, AttributeError, TypeError) as error:
+    check_known(config, _READ_KEYS)
+  except (OSError, ValueError, AttributeError, TypeError) as error:
     raise UserError(
       f'{path} is not a config of a run ({error}); give another directory'
     ) from error
@@ -154,13 +162,13 @@ def read_class_names(workdir: epath.Path) -> tuple[str, ...] | None:
   if not path.exists():
     return None
   try:
-    names = json.loads(path.read_text())
+    names = parse_json(path.read_text())
     if not isinstance(names, list) or not all(
       isinstance(name, str) for name in names
     ):
       raise ValueError('it has other values')
     return tuple(names)
-  except ValueError as error:
+  except (OSError, ValueError) as error:
     raise UserError(
       f'{path} is not a list of names ({error}); restore the one that train.py '
       'wrote, or remove it'
@@ -237,4 +245,4 @@ def _from_json(text: str) -> ml_collections.ConfigDict:
       return tuple(with_tuples(item) for item in value)
     return value
 
-  return ml_collections.ConfigDict(with_tuples(json.loads(text)))
+  return ml_collections.ConfigDict(with_tuples(parse_json(text)))

@@ -4,6 +4,7 @@ A command that only prints then ends with the status of SIGPIPE. One that writes
 files continues without printing: see `keep_going`.
 """
 
+import io
 import os
 import signal
 import sys
@@ -47,6 +48,9 @@ class _Guarded:
 
   def __init__(self, stream, name):
     self._stream, self._name = stream, name
+    if isinstance(stream, io.TextIOWrapper):
+      # A character that the terminal cannot show is not an error.
+      stream.reconfigure(errors='backslashreplace')
 
   def write(self, text):
     self._try(self._stream.write, text)

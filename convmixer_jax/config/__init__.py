@@ -18,6 +18,7 @@ from convmixer_jax.config.reference import describe, table
 from convmixer_jax.config.schema import SCHEMA, default_config
 from convmixer_jax.config.validation import (
   changed_keys,
+  check_known,
   flatten,
   nearest,
   validate,
@@ -54,6 +55,7 @@ __all__ = [
   'Range',
   'at_least',
   'changed_keys',
+  'check_known',
   'check_value',
   'choose_variant',
   'default_config',

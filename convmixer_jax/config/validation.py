@@ -52,6 +52,20 @@ def validate(config: ml_collections.ConfigDict) -> None:
     rule(config)
 
 
+def check_known(
+  config: ml_collections.ConfigDict, names: Iterable[str]
+) -> None:
+  """Checks the values of some keys of `SCHEMA`, of those that a config has.
+
+  Raises:
+    UserError: names the key, its value and what it may be.
+  """
+  values = flatten(config)
+  for name in values.keys() & set(names):
+    key = SCHEMA[name]
+    check_value(f'config.{name}', values[name], key.default, key.ranges)
+
+
 def changed_keys(
   old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[str] = ()
 ) -> list[str]:

@@ -1,87 +1,131 @@
 """Decodes image files into RGB pixels, exactly as Pillow does."""
 
+import functools
 import io
+import warnings
+from collections.abc import Callable
 
-import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from convmixer_jax.data import fast_formats
 from convmixer_jax.errors import UserError, one_line
 
-# Grain runs many workers: a thread pool in each call would only compete.
-cv2.setNumThreads(0)
-
-_CV2_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-_JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
-_PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
-# Start-of-frame markers of baseline, extended and progressive Huffman coding.
-_HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
-# Bit depth and colour type: grey, RGB, palette, grey + alpha, RGB + alpha.
-_PNG_EIGHT_BIT = ((8, 0), (8, 2), (8, 3), (8, 4), (8, 6))
+# Pillow's own limit: about 0.5 GB in RGB, and 2 GB while Pillow converts it.
+MAX_PIXELS = 178_956_970
+# Formats that Pillow only recognises, or that it starts Ghostscript for.
+NOT_DECODED = frozenset(('BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF'))
 _DEEP_MODES = ('I', 'F')  # prefixes of Pillow's modes with more than 8 bits
+_HEIF_BRANDS = (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1')
+# Where an orientation may be written: EXIF in a JPEG or WebP (`EXIF` or
+# `Exif`), in a PNG (`eXIf`, or `exif` in a text), or XMP.
+_ORIENTATION_MARKS = (b'Exif', b'EXIF', b'eXIf', b'exif', b'tiff:Orientation')
+
+# Pillow warns from half of the limit on; `decode_image` checks the limit.
+warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 
 
-def decode_image(data: bytes, where: str) -> np.ndarray:
+def decode_image(
+  data: bytes, where: str | Callable[[], str], exif_rotate: bool = False
+) -> np.ndarray:
   """Decodes one image file.
 
   The result equals `PIL.Image.open(...).convert('RGB')` bit for bit: an alpha
-  channel is dropped, an EXIF orientation is not applied. OpenCV, which is
-  faster, decodes the kinds of file for which it gives the same pixels.
+  channel is dropped, a colour profile and gamma are ignored, and of an
+  animation the first frame is taken. OpenCV, which is faster, decodes the kinds
+  of file for which it gives the same pixels.
 
   Args:
-    data: content of the file, in any format that Pillow reads.
-    where: name of the record, for the error message.
+    data: content of the file, in any format that Pillow decodes by itself.
+    where: name of the record, for the error message, or a function that
+      returns it, for names that take time to find.
+    exif_rotate: whether to turn the image upright as its EXIF data says, like
+      `PIL.ImageOps.exif_transpose`. Pixels are otherwise as they are stored.
 
   Returns:
     uint8 `[H, W, 3]`, RGB.
 
   Raises:
-    UserError: `data` is not an image, is damaged or truncated, or is greyscale
-      with more than 8 bits, which Pillow would turn white.
+    UserError: `data` is not an image, is damaged or truncated, has more than
+      `MAX_PIXELS`, needs more memory than there is, or is greyscale with more
+      than 8 bits, which Pillow would turn white.
   """
-  if _opencv_agrees(data):
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), _CV2_FLAGS)
-    if image is not None:
-      return image
   try:
-    with Image.open(io.BytesIO(data)) as file:
-      if file.mode.startswith(_DEEP_MODES):
-        raise ValueError(f'mode {file.mode!r}, grey with more than 8 bits')
-      return np.array(file.convert('RGB'))
+    orientation = _orientation(data) if exif_rotate else 1
+    image = fast_formats.decode(data, MAX_PIXELS)
+    if image is None:
+      image = _decode_with_pillow(data)
+    return _turn_upright(image, orientation)
   except Exception as e:  # codecs raise many types; always name the record
-    reason = 'not an image that Pillow knows'
-    if not isinstance(e, UnidentifiedImageError):
-      reason = one_line(e, limit=None)
+    name = where() if callable(where) else where
     raise UserError(
-      f'cannot decode image {where}: {reason} ({len(data)} bytes); '
+      f'cannot decode image {name}: {_reason(e, data)} ({len(data)} bytes); '
       'replace the file or leave it out of the data set'
     ) from e
 
 
-def _opencv_agrees(data: bytes) -> bool:
-  """Returns whether OpenCV decodes this kind of file as Pillow does.
-
-  OpenCV pads a truncated file silently (so the end is checked here), and
-  converts CMYK and 16-bit values differently.
-  """
-  if data.startswith(_JPEG_START):
-    return data.endswith(_JPEG_END) and _jpeg_components(data) in (1, 3)
-  if data.startswith(_PNG_START):
-    return data.endswith(_PNG_END) and (data[24], data[25]) in _PNG_EIGHT_BIT
-  return False
+def count_pixels(data: bytes) -> int:
+  """Returns height times width by the header of an image file, 0 without."""
+  try:
+    with _open(data) as file:
+      return file.width * file.height
+  except Exception:  # which decoding reports
+    return 0
 
 
-def _jpeg_components(data: bytes) -> int:
-  """Returns the number of components of an 8-bit Huffman JPEG, else 0."""
-  position = 2
-  while position + 9 < len(data) and data[position] == 0xFF:
-    marker = data[position + 1]
-    if marker == 0xFF:  # a fill byte
-      position += 1
-    elif marker in _HUFFMAN_FRAMES:
-      return data[position + 9] if data[position + 4] == 8 else 0
-    elif marker == 0xDA or 0xD0 <= marker <= 0xD9:  # scan data, or misplaced
-      return 0
-    else:
-      position += 2 + int.from_bytes(data[position + 2 : position + 4])
-  return 0
+def _decode_with_pillow(data):
+  with _open(data) as file:
+    if file.width * file.height > MAX_PIXELS:
+      raise Image.DecompressionBombError
+    if file.mode.startswith(_DEEP_MODES):
+      raise ValueError(f'mode {file.mode!r}, grey with more than 8 bits')
+    # Pillow warns of the transparency of a palette, which is dropped anyway.
+    file.load()
+    file.info.pop('transparency', None)
+    image = np.array(file.convert('RGB'))
+  if not image.size:
+    raise ValueError('it has no pixels')
+  return image
+
+
+def _open(data):
+  return Image.open(io.BytesIO(data), formats=_formats())
+
+
+@functools.cache
+def _formats():
+  Image.init()
+  return tuple(name for name in Image.ID if name not in NOT_DECODED)
+
+
+def _orientation(data):
+  """Returns the EXIF orientation, 1 to 8; 1 if it cannot be read."""
+  if not any(mark in data for mark in _ORIENTATION_MARKS):
+    return 1
+  try:
+    with _open(data) as file:
+      found = file.getexif().get(ExifTags.Base.Orientation, 1)
+  except Exception:  # then decoding reports it, or the image is stored upright
+    return 1
+  return found if found in range(1, 9) else 1
+
+
+def _turn_upright(image, orientation):
+  if orientation == 1:
+    return image
+  upright = Image.fromarray(image)
+  upright.getexif()[ExifTags.Base.Orientation] = orientation
+  return np.array(ImageOps.exif_transpose(upright))
+
+
+def _reason(error, data):
+  """Returns in one line why an image cannot be decoded."""
+  if isinstance(error, Image.DecompressionBombError):
+    return f'it has more than {MAX_PIXELS:,} pixels'
+  if isinstance(error, MemoryError):
+    return 'there is not enough memory for its pixels'
+  if data[4:8] == b'ftyp' and data[8:12] in _HEIF_BRANDS:
+    return 'it is HEIF, which Pillow does not decode; convert it to JPEG'
+  if isinstance(error, UnidentifiedImageError):
+    return 'not an image that Pillow knows'
+  return one_line(error, limit=None)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
   import tensorflow_datasets as tfds
 
 _DIGITS_TEST_EVERY = 5  # of each class, in scikit-learn's order
+_FILE_NAME = 'file_name'  # a feature of many data sets
 _MIN_SIDE = 2  # pixels; an image of a single pixel is a placeholder
 
 
@@ -113,13 +114,12 @@ class TfdsSource:
     self, index: int, data: bytes, label: int | Sequence[int]
   ) -> Example:
     """Returns the example of what `stored_example` returned."""
-    where = self._where(index)
-    image = decode_image(data, where=where)
+    image = decode_image(data, where=lambda: self._where_in_full(index))
     if min(image.shape[:2]) < _MIN_SIDE:
       height, width = image.shape[:2]
       raise UserError(
-        f'image {where} is {height} x {width} pixels, which is too small; '
-        'replace it or leave it out of the data set'
+        f'image {self._where_in_full(index)} is {height} x {width} pixels, '
+        'which is too small; replace it or leave it out of the data set'
       )
     if self._is_multi_label:
       multi_hot = np.zeros(self.num_classes, np.int32)
@@ -129,6 +129,13 @@ class TfdsSource:
 
   def _where(self, index):
     return f'{index} of {self._name} {self._split}'
+
+  def _where_in_full(self, index):
+    file_name = self._records[index].get(_FILE_NAME)
+    if not isinstance(file_name, bytes):
+      return self._where(index)
+    name = file_name.decode(errors='backslashreplace')
+    return f'{self._where(index)} ({name})'
 
 
 def create_source(

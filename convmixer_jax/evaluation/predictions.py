@@ -1,8 +1,11 @@
 """Predictions of a trained network for image files."""
 
+import collections
+import contextlib
 import dataclasses
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -11,9 +14,10 @@ import jax
 import ml_collections
 import numpy as np
 
+from convmixer_jax.data import image_files
 from convmixer_jax.data.augment.transforms import eval_transform
 from convmixer_jax.data.batches import HostBatch
-from convmixer_jax.data.decode import decode_image
+from convmixer_jax.data.decode import count_pixels, decode_image
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import require_local
@@ -21,11 +25,11 @@ from convmixer_jax.models.inference import make_inference
 from convmixer_jax.pretrained.trained_model import TrainedModel
 from convmixer_jax.training.eval_pass import run_batches
 
-# Of the files in a folder; one that is named itself may have any.
-_EXTENSIONS = (
-  *('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.ppm'),
-  *('.tif', '.tiff', '.webp'),
-)
+# Longer files are not read, and images of more pixels one at a time: each may
+# take 2 GB while it is decoded and resized.
+_MAX_BYTES = 2**30
+_MANY_PIXELS = 2**25
+_many_pixels = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,35 +50,34 @@ class Prediction:
   error: str | None = None
 
 
-def find_images(paths: Sequence[str]) -> list[str]:
-  """Returns the files, and those of image formats in the folders, sorted.
+def find_images(paths: Sequence[str]) -> image_files.Found:
+  """Returns the files that are named, and the images in the folders, sorted.
 
   Args:
-    paths: of files, and of folders to look through at any depth.
+    paths: of files, and of folders to look through at any depth; see
+      `image_files` for what counts as an image there.
 
   Raises:
     UserError: there is no such path, or no image in a folder.
   """
-  found = []
+  found, passed_over = [], collections.Counter()
   for path in paths:
     require_local(path, 'the path')
     if os.path.isdir(path):
-      inside = sorted(
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(path)
-        for name in names
-        if name.lower().endswith(_EXTENSIONS)
-      )
-      if not inside:
+      inside = image_files.find_in_folder(path)
+      if not inside.paths:
+        others = image_files.describe(inside.passed_over) or 'it is empty'
         raise UserError(
-          f'{path} has no images; looked for {", ".join(_EXTENSIONS)}'
+          f'{path} has no images that Pillow reads, such as .jpg, .png or '
+          f'.webp ({others}); name a folder that has'
         )
-      found += inside
+      found += inside.paths
+      passed_over.update(inside.passed_over)
     elif os.path.exists(path):
       found.append(path)
     else:
       raise UserError(f'{path} does not exist; name image files or folders')
-  return found
+  return image_files.Found(found, passed_over)
 
 
 def predict_files(
@@ -82,6 +85,7 @@ def predict_files(
   paths: Sequence[str],
   batch_size: int = 32,
   image_size: int | None = None,
+  exif_rotate: bool = True,
 ) -> Iterator[Prediction]:
   """Classifies image files, each prepared as in the network's evaluation.
 
@@ -92,6 +96,7 @@ def predict_files(
     paths: of image files.
     batch_size: images at a time.
     image_size: None for that of training.
+    exif_rotate: whether to turn photographs upright by their EXIF orientation.
 
   Yields:
     The prediction for each file, in order.
@@ -106,7 +111,7 @@ def predict_files(
   predict = jax.jit(_predict, out_shardings=everywhere)
   for batch, outputs in run_batches(
     lambda batch: predict(infer, batch['image']),
-    _read_batches(paths, config),
+    _read_batches(paths, config, exif_rotate),
     mesh,
     config.batch_size,
   ):
@@ -138,13 +143,15 @@ def _predict(
 
 
 def _read_batches(
-  paths: Sequence[str], config: ml_collections.ConfigDict
+  paths: Sequence[str], config: ml_collections.ConfigDict, exif_rotate: bool
 ) -> Iterator[HostBatch]:
   """Yields `image` and, of each, `path` and `error` (see `Prediction`).
 
   The image of a file that cannot be read is black.
   """
-  images = grain.MapDataset.source(paths).map(partial(_read, config=config))
+  images = grain.MapDataset.source(paths).map(
+    partial(_read, config=config, exif_rotate=exif_rotate)
+  )
   options = grain.ReadOptions(os.cpu_count(), 2 * config.batch_size)
   images = iter(images.to_iter_dataset(options))
   size = config.dataset.image_size
@@ -159,13 +166,23 @@ def _read_batches(
 
 
 def _read(
-  path: str, *, config: ml_collections.ConfigDict
+  path: str, *, config: ml_collections.ConfigDict, exif_rotate: bool
 ) -> tuple[str, np.ndarray | None, str | None]:
   """Returns path, pixels for the network and None; or the error for them."""
+  where = image_files.display_name(path)
   try:
     with open(path, 'rb') as file:
-      image = decode_image(file.read(), where=path)
-  except (OSError, UserError) as error:
+      data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+      raise UserError(f'{where} has more than {_MAX_BYTES:,} bytes')
+    has_many = count_pixels(data) > _MANY_PIXELS
+    with _many_pixels if has_many else contextlib.nullcontext():
+      image = decode_image(data, where, exif_rotate)
+      size = config.dataset.image_size
+      return path, eval_transform(image, config.augment, size), None
+  except MemoryError:
+    return path, None, f'{where} needs more memory than there is'
+  except OSError as error:
+    return path, None, f'{where} cannot be read ({error.strerror or error})'
+  except UserError as error:
     return path, None, str(error)
-  size = config.dataset.image_size
-  return path, eval_transform(image, config.augment, size), None

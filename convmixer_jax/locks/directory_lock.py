@@ -26,6 +26,7 @@ from etils import epath
 
 from convmixer_jax.errors import InUse, UserError, one_line
 from convmixer_jax.files import is_in_bucket
+from convmixer_jax.json_text import parse_json
 from convmixer_jax.locks.lock_file import open_lock_file
 
 NAME = 'in_use.lock'
@@ -228,7 +229,7 @@ def _is_hidden(pid: Any) -> bool:
 
 def _parse(content: bytes) -> dict[str, Any] | None:
   try:
-    owner = json.loads(content.partition(b'\n')[2])
+    owner = parse_json(content.partition(b'\n')[2].decode())
   except ValueError:
     return None
   return owner if isinstance(owner, dict) else None

@@ -8,8 +8,11 @@ import json
 import os
 from typing import Any
 
+from convmixer_jax.config.keys import check_value
+from convmixer_jax.config.schema import SCHEMA
 from convmixer_jax.data import identity
 from convmixer_jax.errors import UserError
+from convmixer_jax.json_text import parse_json
 from convmixer_jax.models import MODELS
 
 # Attributes of a `TrainedModel` that need not be known.
@@ -30,6 +33,13 @@ _TIMM = {
   if architecture.state_dict
   for timm_name, variant in architecture.state_dict.timm_names.items()
 }
+_CHECKED = {
+  name.rpartition('.')[-1]: SCHEMA[name]
+  for name in (
+    *('augment.eval_crop_fraction', 'dataset.image_size', 'dataset.mean'),
+    'dataset.std',
+  )
+}
 _WRONG = (OSError, ValueError, TypeError, AttributeError, LookupError)
 
 
@@ -47,12 +57,12 @@ def from_header(header: dict[str, str], path: str) -> dict[str, Any]:
   try:
     found = {  # JSON has lists only
       key: tuple(value) if isinstance(value, list) else value
-      for key, value in json.loads(header.get(_HEADER, '{}')).items()
+      for key, value in parse_json(header.get(_HEADER, '{}')).items()
       if key in KEYS
     }
     if found.get('data') is not None:
       identity.check(found['data'])
-    return found
+    return _checked(found)
   except _WRONG as error:
     raise UserError(
       f'the header of {path} is damaged ({error}); fetch the file again'
@@ -69,7 +79,7 @@ def from_timm(path: str) -> dict[str, Any]:
     return {}
   try:
     with open(path) as file:
-      config = json.load(file)
+      config = parse_json(file.read())
     if 'architecture' not in config:
       return {}
     inputs = config.get('pretrained_cfg', config)
@@ -81,12 +91,30 @@ def from_timm(path: str) -> dict[str, Any]:
       'eval_crop_fraction': inputs.get('crop_pct'),
       'class_names': _class_names(inputs | config),
     }
+    return _checked({k: v for k, v in metadata.items() if v is not None})
   except _WRONG as error:
     raise UserError(
       f"{path} is not a config.json of timm's ({type(error).__name__}: "
       f'{error}); fetch it again, or remove it'
     ) from error
-  return {key: value for key, value in metadata.items() if value is not None}
+
+
+def _checked(metadata):
+  """Returns the metadata; raises UserError or TypeError for other values."""
+  for name, key in _CHECKED.items():
+    if metadata.get(name) is not None:
+      check_value(name, metadata[name], key.default, key.ranges)
+  fields = metadata.get('fields', {})
+  class_names = metadata.get('class_names') or ()
+  if not isinstance(fields, dict) or not isinstance(
+    metadata.get('network', ''), str
+  ):
+    raise TypeError('network is not a string, or fields are not by name')
+  if not isinstance(class_names, tuple) or not all(
+    isinstance(name, str) for name in class_names
+  ):
+    raise TypeError('class_names are not strings')
+  return metadata
 
 
 def _network(timm_name):

@@ -8,17 +8,18 @@ archive, and the older stream of pickles (before 1.6, 2020).
 
 import collections
 import io
+import math
 import os
 import pickle
 import struct
 import zipfile
 from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, one_line
 
 _ZIP = b'PK\x03\x04'
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the older format
@@ -53,6 +54,9 @@ _DAMAGED = (
   struct.error,
   zipfile.BadZipFile,
 )
+
+
+_KEYS = (str, int, float, bytes, type(None), np.dtype)
 
 
 class _Storage(NamedTuple):
@@ -107,7 +111,7 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
   except _DAMAGED as error:
     raise UserError(
       f'{path} is cut short, damaged, or not a file of PyTorch '
-      f'({type(error).__name__}: {error}); fetch it again'
+      f'({type(error).__name__}: {one_line(error)}); fetch it again'
     ) from error
 
 
@@ -137,7 +141,7 @@ def _read_stream(file: BinaryIO, path: str) -> tuple[Any, _ReadNumbers]:
   _Unpickler(file, path).load()  # of the machine; numbers are little-endian
   unpickler = _Unpickler(file, path)
   saved = unpickler.load()
-  keys = _Unpickler(file, path).load()
+  keys = list(map(_key, _Unpickler(file, path).load()))
   end = os.fstat(file.fileno()).st_size
   positions = {}
   for key in keys:
@@ -183,27 +187,75 @@ class _Unpickler(pickle._Unpickler):
       ):
         return lambda tensor, *_: tensor
       case 'collections.OrderedDict':
-        return collections.OrderedDict
+        return lambda items=(): collections.OrderedDict(
+          (_key(key), value) for key, value in items
+        )
       case 'builtins.set':
-        return set
+        return lambda items=(): set(map(_key, items))
       case 'torch.Size':
         return tuple
       case 'argparse.Namespace':  # timm's `args`, which nothing here reads
         return type('Namespace', (), {})
     raise UserError(
-      f"{self._path} is refused: it names '{module}.{name}', and only tensors "
-      'and plain containers are read; save only its state_dict'
+      f'{self._path} is refused: it names {f"{module}.{name}"!r}, and only '
+      'tensors and plain containers are read; save only its state_dict'
     )
 
   def persistent_load(self, saved_id: Any) -> _Storage:
     kind, dtype, key, _, size, *views = saved_id
     if kind != 'storage' or not isinstance(dtype, np.dtype):
-      raise pickle.UnpicklingError(f'{kind} is not a storage of numbers')
-    self.dtypes[key] = dtype
+      raise pickle.UnpicklingError('there is a storage of other things')
+    self.dtypes[_key(key)] = dtype
     first = 0
     if views and views[0] is not None:  # (its own key, its place, its size)
       _, first, size = views[0]
     return _Storage(key, dtype, first, size)
+
+  def load_dict(self):
+    items = self.pop_mark()
+    keys = map(_key, items[::2])
+    self.append(dict(zip(keys, items[1::2], strict=True)))
+
+  def load_setitem(self):
+    _key(self.stack[-2])
+    super().load_setitem()
+
+  def load_setitems(self):
+    for key in self.stack[::2]:
+      _key(key)
+    super().load_setitems()
+
+  def load_additems(self):
+    for key in self.stack:
+      _key(key)
+    super().load_additems()
+
+  def load_frozenset(self):
+    self.append(frozenset(map(_key, self.pop_mark())))
+
+  def load_bytearray8(self):
+    # Takes the memory that it claims to need before it reads.
+    raise pickle.UnpicklingError('there is a bytearray, which PyTorch has not')
+
+  dispatch: ClassVar = pickle._Unpickler.dispatch | {
+    pickle.DICT[0]: load_dict,
+    pickle.SETITEM[0]: load_setitem,
+    pickle.SETITEMS[0]: load_setitems,
+    pickle.ADDITEMS[0]: load_additems,
+    pickle.FROZENSET[0]: load_frozenset,
+    pickle.BYTEARRAY8[0]: load_bytearray8,
+  }
+
+
+def _key(key):
+  """Returns a key of a dict or set if hashing it takes no time.
+
+  Tuples of tuples, each ten times in the next, would take for ever.
+  """
+  items = key if type(key) is tuple else (key,)
+  if not all(isinstance(item, _KEYS) for item in items):
+    raise pickle.UnpicklingError(f'there is a key of type {type(key).__name__}')
+  return key
 
 
 def _find_state_dict(saved, path):
@@ -232,13 +284,15 @@ def _array(tensor, read_numbers):
   numbers = read_numbers(storage.key, storage.dtype)
   numbers = numbers[storage.first : storage.first + storage.size]
   positions = (storage.first, storage.size, offset, *shape, *strides)
-  if any(type(n) is not int or n < 0 for n in positions):
+  if any(type(n) is not int or not 0 <= n < 2**63 for n in positions):
     raise ValueError('the positions of its numbers are not whole numbers')
   last = offset + sum(
     (n - 1) * stride for n, stride in zip(shape, strides, strict=True)
   )
   if 0 not in shape and last >= numbers.size:
     raise EOFError(f'a tensor needs {last + 1} numbers of {numbers.size}')
+  if math.prod(shape) > numbers.size:  # which reads some more than once
+    raise ValueError(f'a tensor {list(shape)} repeats {numbers.size} numbers')
   return np.lib.stride_tricks.as_strided(
     numbers[offset:],
     shape,

@@ -12,7 +12,7 @@ import safetensors.numpy
 from etils import epath
 
 from convmixer_jax import files
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, one_line
 from convmixer_jax.models import MODELS, find_architecture, is_known
 from convmixer_jax.models.tensors import without_wrappers
 from convmixer_jax.pretrained import hub, metadata, torch_files
@@ -162,7 +162,8 @@ def _read_safetensors(path):
       header = file.metadata() or {}
   except (OSError, safetensors.SafetensorError, TypeError) as error:
     raise UserError(
-      f'{path} is damaged or not a safetensors file ({error}); fetch it again'
+      f'{path} is damaged or not a safetensors file ({one_line(error)}); fetch '
+      'it again'
     ) from error
   return tensors, metadata.from_header(header, path)
 

@@ -66,10 +66,10 @@ def test_eval_transform_equals_timm(timm):
 
 def test_eval_transform_at_224_resizes_to_233(monkeypatch):
   sizes = []
-  resize = transforms.resize
+  resize = transforms.resize_and_crop
   monkeypatch.setattr(
     transforms,
-    'resize',
+    'resize_and_crop',
     lambda image, *args: sizes.append(args[:2]) or resize(image, *args),
   )
   image = np.zeros((375, 500, 3), np.uint8)

@@ -1,10 +1,12 @@
 """Resizing equals Pillow's."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from convmixer_jax.data.augment.resize import resize
+from convmixer_jax.data.augment.resize import resize, resize_and_crop
 
 RESAMPLE = {
   'bilinear': Image.Resampling.BILINEAR,
@@ -73,3 +75,32 @@ def test_view_of_a_larger_image_is_resized():
     resize(crop, 48, 64, 'bicubic'),
     resize_with_pillow(np.ascontiguousarray(crop), 48, 64, 'bicubic'),
   )
+
+
+@pytest.mark.parametrize('shape', [(90, 80), (7, 300), (300, 2), (33, 40)])
+def test_box_equals_that_of_the_whole_result(shape):
+  image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+  for height, width in [(50, 60), (33, 410), (90, 80)]:
+    whole = resize(image, height, width, 'bicubic')
+    top, left = height // 3, width // 5
+    np.testing.assert_array_equal(
+      resize_and_crop(image, height, width, 'bicubic', (top, left, 9, 11)),
+      whole[top : top + 9, left : left + 11],
+    )
+
+
+def test_only_the_box_of_a_strip_is_computed():
+  strip = np.random.default_rng(0).integers(0, 256, (2, 10**5, 3), np.uint8)
+  middle = 112 * 10**5 // 2  # of 11,200,000 columns
+  box = (0, middle - 112, 224, 224)
+  tracemalloc.start()
+  try:
+    found = resize_and_crop(strip, 224, 112 * 10**5, 'bicubic', box)
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert peak < 2**26
+  # Far from its ends, a shorter strip gives the same.
+  part = strip[:, 10**5 // 2 - 50 : 10**5 // 2 + 50]
+  whole = resize(part, 224, 112 * 100, 'bicubic')
+  np.testing.assert_array_equal(found, whole[:, 5600 - 112 : 5600 + 112])

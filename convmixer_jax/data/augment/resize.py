@@ -45,22 +45,57 @@ def resize(
   Returns:
     uint8 `[height, width, 3]`.
   """
+  return resize_and_crop(image, height, width, resample, (0, 0, height, width))
+
+
+def resize_and_crop(
+  image: np.ndarray,
+  height: int,
+  width: int,
+  resample: str,
+  box: tuple[int, int, int, int],
+) -> np.ndarray:
+  """Returns a box of what `resize` returns, and computes only that.
+
+  A strip of 2 x 20,000 pixels whose short side becomes 224 would be 2,240,000
+  pixels long.
+
+  Args:
+    image: see `resize`.
+    height: see `resize`.
+    width: see `resize`.
+    resample: see `resize`.
+    box: (top, left, height, width) in the resized image.
+
+  Returns:
+    uint8, of the box's height and width.
+  """
+  top, left, box_height, box_width = box
+  rows = height, resample, top, top + box_height
+  columns = width, resample, left, left + box_width
   if image.shape[0] > 100 * image.shape[1] and image.shape[0] > height:
-    image = _resize_first_axis(image, height, resample)
+    image = _resize_first_axis(image, *rows)
+    rows = None
   if image.shape[1] != width:
-    columns = cv2.transpose(image)
-    image = cv2.transpose(_resize_first_axis(columns, width, resample))
+    image = cv2.transpose(_resize_first_axis(cv2.transpose(image), *columns))
+  else:
+    image = image[:, left : left + box_width]
+  if rows is None:
+    return image
   if image.shape[0] != height:
-    image = _resize_first_axis(image, height, resample)
-  return image
+    return _resize_first_axis(image, *rows)
+  return image[top : top + box_height]
 
 
-def _resize_first_axis(image, size, resample):
+def _resize_first_axis(image, full_size, resample, start, stop):
+  """Returns the results `start` to `stop` of resizing to `full_size` rows."""
+  size = stop - start
+  axis = image.shape[0], full_size, resample, start, stop
   rows = np.ascontiguousarray(image).reshape(image.shape[0], -1)
   num_values = rows.shape[1]
-  first, fixed, exact = _fixed_weights(len(rows), size, resample)
-  block_size = _block_size(len(rows), size, fixed.shape[1], num_values)
-  sources, matrices = _blocks(len(rows), size, resample, block_size)
+  first, fixed, exact = _fixed_weights(*axis)
+  block_size = _block_size(len(rows), full_size, fixed.shape[1], num_values)
+  sources, matrices = _blocks(*axis, block_size)
   values = rows[sources].astype(np.float32)
   sums = np.matmul(matrices, values).reshape(-1, num_values)[:size]
   if resample == 'bicubic':  # its weights, and so its sums, can be negative
@@ -83,20 +118,21 @@ def _resize_first_axis(image, size, resample):
 
 @functools.lru_cache(maxsize=2048)
 def _fixed_weights(
-  size_in: int, size: int, resample: str
+  size_in: int, full_size: int, resample: str, start: int, stop: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns the weights of one axis as Pillow's fixed-point numbers.
 
   Returns:
-    `first` int64 `[size]` and `fixed` int64 `[size, terms]`: result i is the
-    sum over k of `fixed[i, k]` times input `first[i] + k`. Then the indices of
-    results whose weights are so coarse that float32 sums are exact: these
-    results can lie half-way between two integers.
+    `first` int64 `[size]` and `fixed` int64 `[size, terms]`, where size is
+    `stop - start`: result `start + i` is the sum over k of `fixed[i, k]` times
+    input `first[i] + k`. Then the indices of results whose weights are so
+    coarse that float32 sums are exact: these results can lie half-way between
+    two integers.
   """
-  scale = size_in / size
+  scale = size_in / full_size
   widening = max(scale, 1.0)
   support = _SUPPORT[resample] * widening
-  centre = (np.arange(size) + 0.5) * scale
+  centre = (np.arange(start, stop) + 0.5) * scale
   first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
   last = np.minimum((centre + support + 0.5).astype(np.int64), size_in)
   offset = np.arange((last - first).max())
@@ -128,7 +164,12 @@ def _filter(x: np.ndarray, resample: str) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2048)
 def _blocks(
-  size_in: int, size: int, resample: str, block_size: int
+  size_in: int,
+  full_size: int,
+  resample: str,
+  start: int,
+  stop: int,
+  block_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Splits the matrix of one axis into blocks of `block_size` results.
 
@@ -137,8 +178,8 @@ def _blocks(
     `[blocks, block_size, depth]`, the matrices to multiply them by. The results
     of the blocks are consecutive; the last block may have unused ones.
   """
-  first, fixed, _ = _fixed_weights(size_in, size, resample)
-  result = np.arange(size)
+  first, fixed, _ = _fixed_weights(size_in, full_size, resample, start, stop)
+  result = np.arange(stop - start)
   block = result // block_size
   column = (
     np.arange(fixed.shape[1]) + (first - first[block * block_size])[:, None]

@@ -13,7 +13,7 @@ import numpy as np
 
 from convmixer_jax.data.augment import rand_augment as rand_augment_lib
 from convmixer_jax.data.augment.policies import POLICIES
-from convmixer_jax.data.augment.resize import resize
+from convmixer_jax.data.augment.resize import resize, resize_and_crop
 from convmixer_jax.errors import UserError
 
 Box = tuple[int, int, int, int]
@@ -88,10 +88,12 @@ def eval_transform(
     new_height, new_width = short, int(short * width / height)
   else:
     new_height, new_width = int(short * height / width), short
-  image = resize(image, new_height, new_width, 'bicubic')
   top = round((new_height - size) / 2.0)
   left = round((new_width - size) / 2.0)
-  return np.ascontiguousarray(image[top : top + size, left : left + size])
+  box = top, left, size, size
+  return np.ascontiguousarray(
+    resize_and_crop(image, new_height, new_width, 'bicubic', box)
+  )
 
 
 def draw_box(

@@ -7,10 +7,9 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 
+from convmixer_jax.data.image_files import has_image_extension, is_hidden
 from convmixer_jax.data.prepare import array_record_set
-from convmixer_jax.errors import UserError
-
-_EXTENSIONS = ('.jpg', '.jpeg', '.png')
+from convmixer_jax.errors import UserError, one_line
 
 
 def prepare_image_tar(path: str, data_dir: pathlib.Path, name: str) -> str:
@@ -68,10 +67,10 @@ def _read_images(path: str) -> Iterator[tuple[str, str, bytes]]:
   try:
     with tarfile.open(path) as tar:
       for member in tar:
-        if not member.isfile():
-          continue
         parts = pathlib.PurePosixPath(member.name).parts
-        if len(parts) != 3 or not member.name.lower().endswith(_EXTENSIONS):
+        if not member.isfile() or is_hidden('/'.join(parts)):
+          continue  # such as the files ._name.jpg of macOS
+        if len(parts) != 3 or not has_image_extension(member.name):
           raise UserError(
             f'{path} has a file {member.name!r}; it must contain only images '
             'named split/label/name.jpg'
@@ -89,7 +88,9 @@ def _read_images(path: str) -> Iterator[tuple[str, str, bytes]]:
     *(OSError, EOFError, tarfile.TarError),
     *(lzma.LZMAError, zlib.error),  # raised for damaged files
   ) as error:
-    raise UserError(f'{path} cannot be read as a tar ({error})') from error
+    raise UserError(
+      f'{path} cannot be read as a tar ({one_line(error)})'
+    ) from error
   if is_empty:
     raise UserError(
       f'{path} has no images; it must contain images named split/label/name.jpg'

@@ -5,7 +5,7 @@ import re
 import tarfile
 from collections.abc import Collection, Iterator
 
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import UserError, one_line
 
 TRAIN = 'ILSVRC2012_img_train.tar'
 VALIDATION = 'ILSVRC2012_img_val.tar'
@@ -128,7 +128,7 @@ def _members(path: str) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
   except tarfile.ReadError as error:
     if size == 0:
       raise _truncation_error(path, size, 'before it begins') from error
-    raise UserError(f'{path} is not a tar: {error}') from error
+    raise UserError(f'{path} is not a tar: {one_line(error)}') from error
   except OSError as error:
     raise UserError(f'{path} cannot be read: {error.strerror}') from error
 
@@ -152,7 +152,7 @@ def _check_inner_tar(
       first = next((m.name for m in inner if m.isfile()), 'nothing')
   except tarfile.ReadError as error:
     raise UserError(
-      f'{path}: its member {member.name!r} is not a tar: {error}'
+      f'{path}: its member {member.name!r} is not a tar: {one_line(error)}'
     ) from error
   if not os.path.normpath(first).startswith(f'{synset}_'):
     raise UserError(
