@@ -1,6 +1,5 @@
 """Sources of images: scikit-learn's digits, or a prepared TFDS data set."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypedDict
@@ -8,12 +7,14 @@ from typing import TYPE_CHECKING, Protocol, TypedDict
 import ml_collections
 import numpy as np
 
+from convmixer_jax import limits
 from convmixer_jax.data.builders import (
   find_builder,
   has_array_record,
   is_prepared,
 )
 from convmixer_jax.data.decode import decode_image
+from convmixer_jax.data.open_files import keep_few_files_open
 from convmixer_jax.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class TfdsSource:
     self._records = builder.as_data_source(
       split, decoders={'image': tfds.decode.SkipDecoding()}
     )
+    keep_few_files_open(self._records, builder.info.splits[split])
 
   def __len__(self) -> int:
     return len(self._records)
@@ -167,7 +169,8 @@ def create_source(
 ) -> TfdsSource | InMemorySource:
   """Opens a split of the data set that `config.dataset` names.
 
-  A data set that takes at most `cache_mib` when decoded is kept in memory.
+  A data set that takes at most `cache_mib` when decoded is kept in memory, if
+  that is at most a quarter of the memory that this process may use.
 
   Args:
     config: `config.dataset`.
@@ -180,7 +183,8 @@ def create_source(
   if config.name == 'digits':
     return _load_digits(split)
   source = TfdsSource(config.name, split, config.data_dir, label)
-  if len(source) * source[0]['image'].nbytes <= config.cache_mib * 2**20:
+  allowed = min(config.cache_mib * 2**20, limits.memory_bytes() / 4)
+  if len(source) * source[0]['image'].nbytes <= allowed:
     return _load_into_memory(source)
   return source
 
@@ -229,7 +233,7 @@ def _load_digits(split: str) -> InMemorySource:
 
 
 def _load_into_memory(source: TfdsSource) -> InMemorySource:
-  with ThreadPoolExecutor(os.cpu_count()) as pool:
+  with ThreadPoolExecutor(limits.num_cores()) as pool:
     examples = list(pool.map(source.__getitem__, range(len(source))))
   return InMemorySource(examples, source.class_names)
 

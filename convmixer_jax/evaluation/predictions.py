@@ -11,6 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from convmixer_jax import limits
 from convmixer_jax.data.augment.transforms import eval_transform
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.data.pipeline import HostBatch
@@ -145,7 +146,7 @@ def _read_batches(
   The image of a file that cannot be read is black.
   """
   images = grain.MapDataset.source(paths).map(partial(_read, config=config))
-  options = grain.ReadOptions(os.cpu_count(), 2 * config.batch_size)
+  options = grain.ReadOptions(limits.num_cores(), 2 * config.batch_size)
   images = iter(images.to_iter_dataset(options))
   size = config.dataset.image_size
   black = np.zeros((size, size, 3), np.uint8)
