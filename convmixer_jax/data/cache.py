@@ -1,7 +1,6 @@
 """Keeps data sets in memory that fit there, once they are decoded."""
 
 import io
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -10,6 +9,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
+from convmixer_jax import limits
 from convmixer_jax.data.examples import Example, InMemorySource, Source
 
 _SAMPLE = 64  # headers that say whether it is worth to decode at all
@@ -52,15 +52,15 @@ def load_if_small(source: StoredSource, limit: int) -> Source:
     return source.decode(index, data, label)
 
   examples = []
-  with ThreadPoolExecutor(os.cpu_count()) as pool:
+  with ThreadPoolExecutor(limits.num_cores()) as pool:
     for example in pool.map(load, range(len(source))):
       if example is None:
         break
       examples.append(example)
   if budget.is_exceeded:
     logging.warning(
-      '%s %s takes more than config.dataset.cache_mib = %g MiB once decoded; '
-      'its images are read from disk',
+      '%s %s takes more than %g MiB once decoded (config.dataset.cache_mib, '
+      'and at most a quarter of the memory); its images are read from disk',
       source.origin.name,
       source.origin.split,
       limit / 2**20,

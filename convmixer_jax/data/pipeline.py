@@ -15,10 +15,13 @@ import ml_collections
 import numpy as np
 from absl import flags  # noqa: TID251 (Grain reads them)
 
+from convmixer_jax import limits
+from convmixer_jax.data import worker_processes
 from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.batches import Batches
 from convmixer_jax.data.sources import Example, InMemorySource, Source
 from convmixer_jax.errors import UserError
+from convmixer_jax.notes import note
 
 _MAX_WORKERS = 32  # each holds one or two batches
 
@@ -74,7 +77,9 @@ def train_batches(
   )
   dataset = dataset.batch(config.batch_size // process_count)
   dataset = dataset[process_index::process_count][first_step:]
-  return Batches(_prefetch(dataset, source, config.input))
+  # Evaluations have batches of the same size, at the same time.
+  num_bytes = 2 * _batch_bytes(config, process_count)
+  return Batches(_prefetch(dataset, source, config.input, num_bytes))
 
 
 def eval_batches(
@@ -105,7 +110,8 @@ def eval_batches(
   )
   dataset = dataset.batch(config.batch_size // process_count)
   dataset = dataset[process_index::process_count]
-  return Batches(_prefetch(dataset, source, config.input))
+  num_bytes = _batch_bytes(config, process_count)
+  return Batches(_prefetch(dataset, source, config.input, num_bytes))
 
 
 def _augment(
@@ -128,14 +134,41 @@ def _eval_example(
   return {'image': image, 'label': np.int32(example['label']), 'mask': mask}
 
 
+def _batch_bytes(config, process_count):
+  pixels = config.dataset.image_size**2
+  return config.batch_size // process_count * (3 * pixels + 8)
+
+
 def _prefetch(
-  dataset: grain.MapDataset, source: Source, config: ml_collections.ConfigDict
+  dataset: grain.MapDataset,
+  source: Source,
+  config: ml_collections.ConfigDict,
+  num_bytes: int,
 ) -> grain.IterDataset:
-  """Prefetches batches; each thread or worker process makes whole batches."""
-  num_threads = config.num_threads or os.cpu_count()
+  """Prefetches batches; each thread or worker process makes whole batches.
+
+  Args:
+    dataset: of batches.
+    source: that they are made from.
+    config: `config.input`.
+    num_bytes: of shared memory, for each batch that is ready.
+  """
+  num_cores = limits.num_cores()
+  num_threads = config.num_threads or num_cores
   num_workers = config.num_workers
   if num_workers == -1:
-    num_workers = default_num_workers(source, os.cpu_count())
+    num_workers = default_num_workers(source, num_cores)
+  if num_workers:
+    buffer_size = -(-config.prefetch // num_workers)
+    num_batches = worker_processes.batches_in_flight(num_workers, buffer_size)
+    obstacle = worker_processes.find_obstacle(
+      num_workers, num_batches * num_bytes
+    )
+    if obstacle:
+      note(
+        f'threads make the batches, more slowly: {obstacle}', 'worker processes'
+      )
+      num_workers = 0
   if not num_workers:
     return dataset.to_iter_dataset(
       grain.ReadOptions(
@@ -148,7 +181,7 @@ def _prefetch(
   return dataset.to_iter_dataset(one_ahead).mp_prefetch(
     grain.MultiprocessingOptions(
       num_workers=num_workers,
-      per_worker_buffer_size=-(-config.prefetch // num_workers),
+      per_worker_buffer_size=buffer_size,
     ),
     worker_init_fn=_exit_only_with_parent,
   )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import ml_collections
 import numpy as np
 
+from convmixer_jax import limits
 from convmixer_jax.data.builders import (
   find_builder,
   has_array_record,
@@ -20,6 +21,7 @@ from convmixer_jax.data.examples import (
   Source,
 )
 from convmixer_jax.data.features import check_image_feature, find_class_names
+from convmixer_jax.data.open_files import keep_few_files_open
 from convmixer_jax.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class TfdsSource:
     self._records = builder.as_data_source(
       split, decoders={'image': tfds.decode.SkipDecoding()}
     )
+    keep_few_files_open(self._records, builder.info.splits[split])
 
   def __len__(self) -> int:
     return len(self._records)
@@ -147,7 +150,8 @@ def create_source(
 ) -> TfdsSource | InMemorySource:
   """Opens a split of the data set that `config.dataset` names.
 
-  A split that takes at most `cache_mib` when decoded is kept in memory.
+  A split that takes at most `cache_mib` when decoded is kept in memory, if that
+  is at most a quarter of the memory that this process may use.
 
   Args:
     config: `config.dataset`.
@@ -163,7 +167,8 @@ def create_source(
   source = TfdsSource(
     config.name, split, config.data_dir, label, is_multi_label=is_multi_label
   )
-  return load_if_small(source, int(config.cache_mib * 2**20))
+  allowed = min(config.cache_mib * 2**20, limits.memory_bytes() / 4)
+  return load_if_small(source, int(allowed))
 
 
 def require_classes(source: Source) -> None:

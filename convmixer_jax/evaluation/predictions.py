@@ -14,6 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from convmixer_jax import limits
 from convmixer_jax.data import image_files
 from convmixer_jax.data.augment.transforms import eval_transform
 from convmixer_jax.data.batches import HostBatch
@@ -152,7 +153,7 @@ def _read_batches(
   images = grain.MapDataset.source(paths).map(
     partial(_read, config=config, exif_rotate=exif_rotate)
   )
-  options = grain.ReadOptions(os.cpu_count(), 2 * config.batch_size)
+  options = grain.ReadOptions(limits.num_cores(), 2 * config.batch_size)
   images = iter(images.to_iter_dataset(options))
   size = config.dataset.image_size
   black = np.zeros((size, size, 3), np.uint8)

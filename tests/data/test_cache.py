@@ -54,8 +54,9 @@ def test_set_that_turns_out_too_large_is_read_from_disk_with_a_line(caplog):
   assert 0 < source.decoded <= limit
   (record,) = caplog.records
   assert record.getMessage() == (
-    'photos train takes more than config.dataset.cache_mib = 0.5 MiB once '
-    'decoded; its images are read from disk'
+    'photos train takes more than 0.5 MiB once decoded '
+    '(config.dataset.cache_mib, and at most a quarter of the memory); its '
+    'images are read from disk'
   )
 
 
