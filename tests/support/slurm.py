@@ -7,6 +7,7 @@ directory of their own: a Slurm that the machine may have is left alone.
 import contextlib
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -16,10 +17,12 @@ from collections.abc import Callable, Iterator
 
 _PROGRAMS = ('munged', 'mungekey', 'slurmctld', 'slurmd', 'sbatch', 'srun')
 _STUCK_AFTER = 900  # seconds
+_DAEMONS = ('munged', 'slurmctld', 'slurmscriptd', 'slurmd')
 _REQUEUE_DELAY = 10  # seconds; Slurm's default is 120
 
 _CONF = """
 ClusterName=test
+FirstJobId={first_job}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
 SlurmdPort={node_port}
@@ -97,6 +100,17 @@ def wait_until(condition: Callable[[], object], explain: Callable[[], object]):
     time.sleep(0.1)
 
 
+def find_processes(**variables: str) -> list[int]:
+  """Returns the ids of processes that have these environment variables."""
+  wanted = {f'{name}={value}'.encode() for name, value in variables.items()}
+  found = []
+  for process in pathlib.Path('/proc').glob('[0-9]*'):
+    with contextlib.suppress(OSError):  # it has ended
+      if wanted <= set((process / 'environ').read_bytes().split(b'\0')):
+        found.append(int(process.name))
+  return found
+
+
 @contextlib.contextmanager
 def running(directory: pathlib.Path) -> Iterator[Slurm]:
   """Runs Slurm; ends its jobs and daemons at the end, also after an error.
@@ -106,8 +120,6 @@ def running(directory: pathlib.Path) -> Iterator[Slurm]:
   """
   for name in ('munge', 'state', 'spool'):
     (directory / name).mkdir(mode=0o755, parents=True)
-  # munged wants its directory to be its own, and all above it unwritable for
-  # others; --force turns the second into a warning.
   munge = directory / 'munge'
   conf = directory / 'slurm.conf'
   controller_port, node_port = _free_ports(2)
@@ -118,6 +130,8 @@ def running(directory: pathlib.Path) -> Iterator[Slurm]:
       controller_port=controller_port,
       node_port=node_port,
       requeue_delay=_REQUEUE_DELAY,
+      # JAX derives its port from the number of the job.
+      first_job=random.randint(1, 4000),
     )
   )
   slurm = Slurm(os.environ | {'SLURM_CONF': str(conf)})
@@ -183,15 +197,11 @@ def _end_jobs(slurm, directory):
       ['scancel', *jobs], env=slurm.environment, stderr=subprocess.DEVNULL
     )
     time.sleep(0.2)
-  for process in pathlib.Path('/proc').glob('[0-9]*'):
+  for pid in find_processes(SLURM_CONF=f'{directory}/slurm.conf'):
     with contextlib.suppress(OSError):
-      mine = f'SLURM_CONF={directory}/slurm.conf'.encode()
-      is_mine = mine in (process / 'environ').read_bytes().split(b'\0')
-      if is_mine and (process / 'comm').read_text() not in _DAEMONS:
-        os.kill(int(process.name), signal.SIGKILL)
-
-
-_DAEMONS = ('munged\n', 'slurmctld\n', 'slurmd\n')
+      name = pathlib.Path(f'/proc/{pid}/comm').read_text().strip()
+      if name not in _DAEMONS:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _output(command, environment):
@@ -212,9 +222,7 @@ def _host():
 
 def _free_ports(number):
   with contextlib.ExitStack() as stack:
-    sockets = [
-      stack.enter_context(socket.socket()) for _ in range(number)
-    ]
+    sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
     for each in sockets:
       each.bind(('127.0.0.1', 0))
     return [each.getsockname()[1] for each in sockets]

@@ -1,0 +1,263 @@
+"""Runs of two processes under a real Slurm and a real mpirun."""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import jax
+import jobs
+import numpy as np
+import pytest
+import slurm
+from run_files import assert_identical, read_rows, read_state
+
+from convmixer_jax.distributed.watchdog import EXIT_STATUS
+from convmixer_jax.errors import Preempted
+
+pytestmark = pytest.mark.slow
+
+ROOT = pathlib.Path(__file__).parents[2]
+NUM_STEPS = 60
+FLAGS = [
+  '--config=configs/digits.py',
+  f'--config.num_steps={NUM_STEPS}',
+  '--config.batch_size=64',
+  '--config.model.width=8',
+  '--config.model.depth=1',
+  '--config.model.kernel_size=3',
+  '--config.mixup.mixup_alpha=0.5',
+  '--config.mixup.group_size=8',
+  '--config.eval_every_epochs=1000',
+  '--config.log_every_steps=1',
+  '--config.checkpoint_every_steps=10',
+  '--config.learning_rate=0.001',
+  '--config.input.num_threads=2',
+]
+
+
+@pytest.fixture(scope='module')
+def environment(tmp_path_factory):
+  """Of `train.py`: compiles little, and once."""
+  return {
+    'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('compiled')),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PLATFORMS': 'cpu',
+    'PATH': f'{pathlib.Path(sys.executable).parent}:{os.environ["PATH"]}',
+    'XLA_FLAGS': '--xla_backend_optimization_level=0',
+  }
+
+
+@pytest.fixture(scope='module')
+def one_process(tmp_path_factory):
+  """The directory of a run of one process."""
+  workdir = tmp_path_factory.mktemp('one') / 'run'
+  jobs.Job(workdir, FLAGS).finish()
+  return workdir
+
+
+def assert_close(workdir, expected):
+  """Compares metrics and state, up to the order of sums.
+
+  Each process sums over half of the batch, so the sums of float32 are rounded
+  otherwise; the difference grows from step to step.
+  """
+  rows, expected_rows = read_rows(workdir), read_rows(expected)
+  assert [row['step'] for row in rows] == [row['step'] for row in expected_rows]
+  for row, other in zip(rows, expected_rows, strict=True):
+    assert row.keys() == other.keys()
+    for name, value in row.items():
+      np.testing.assert_allclose(
+        value, other[name], rtol=1e-3, err_msg=f'{name} at {row["step"]}'
+      )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4),
+    read_state(workdir, NUM_STEPS),
+    read_state(expected, NUM_STEPS),
+  )
+
+
+def count_rows(workdir):
+  path = workdir / 'metrics.csv'
+  return len(path.read_text().splitlines()) - 1 if path.exists() else 0
+
+
+@pytest.fixture(scope='module')
+def cluster(tmp_path_factory, environment):
+  """A running Slurm."""
+  if reason := slurm.why_missing():
+    pytest.skip(reason)
+  with slurm.running(tmp_path_factory.mktemp('slurm') / 'files') as running:
+    running.environment.update(environment)
+    yield running
+
+
+class Batch:
+  """A job of the script in docs/clusters.md, as two processes of one node."""
+
+  def __init__(self, cluster, directory):
+    self.workdir = directory / 'run'
+    self._cluster, self._log = cluster, directory / 'log.txt'
+    page = (ROOT / 'docs' / 'clusters.md').read_text()
+    script = re.search(r'```sh\n(#!/bin/bash\n#SBATCH .*?)```', page, re.DOTALL)
+    (directory / 'train.sbatch').write_text(script[1])
+    self.id = cluster.call(
+      *('sbatch', '--parsable', f'--output={self._log}'),
+      *('--nodes=1', '--ntasks-per-node=2', str(directory / 'train.sbatch')),
+      *(*FLAGS, f'--workdir={self.workdir}'),
+      cwd=ROOT,
+    )
+
+  def output(self):
+    return self._log.read_text() if self._log.exists() else ''
+
+  def wait_until(self, condition):
+    slurm.wait_until(condition, lambda: f'{self.show()}\n{self.output()}')
+
+  def show(self):
+    return self._cluster.show(self.id)
+
+  def has_ended(self):
+    state = self.show()['JobState']
+    return state not in ('PENDING', 'CONFIGURING', 'RUNNING', 'COMPLETING')
+
+  def wait_for_rows(self, number):
+    self.wait_until(lambda: count_rows(self.workdir) >= number)
+
+  def wait_for_restart(self, number):
+    self.wait_until(
+      lambda: self.has_ended() or self.show()['Restarts'] == str(number)
+    )
+    assert self.show()['Restarts'] == str(number), self.output()
+
+  def finish(self):
+    self.wait_until(self.has_ended)
+    shown = self.show()
+    assert shown['JobState'] == 'COMPLETED', self.output()
+    return shown
+
+
+@pytest.fixture(scope='module')
+def undisturbed(cluster, tmp_path_factory):
+  """A finished job."""
+  batch = Batch(cluster, tmp_path_factory.mktemp('undisturbed'))
+  assert batch.finish()['Restarts'] == '0'
+  return batch
+
+
+def test_processes_of_srun_train_as_one_process(undisturbed, one_process):
+  assert '[0/2] eval_accuracy = ' in undisturbed.output()
+  assert_close(undisturbed.workdir, one_process)
+
+
+def test_job_resumes_bit_for_bit_after_sigterm_and_after_a_dead_process(
+  cluster, undisturbed, tmp_path
+):
+  job = Batch(cluster, tmp_path)
+  job.wait_for_rows(3)
+  cluster.call('scancel', '--signal=TERM', job.id)
+  job.wait_for_restart(1)
+  assert f'tasks 0-1: Exited with exit code {Preempted.EXIT_STATUS}' in (
+    job.output()
+  )
+  (stopped_at,) = set(re.findall(r'step (\d+) is saved', job.output()))
+  job.wait_for_rows(int(stopped_at) + 3)
+  assert f'Resuming from step {stopped_at} of' in job.output()
+
+  (victim,) = find_tasks(job, 1)
+  os.kill(victim, signal.SIGKILL)
+  job.wait_for_restart(2)
+  assert 'task 1: Killed' in job.output()
+  assert f'task 0: Exited with exit code {EXIT_STATUS}' in job.output()
+  (line,) = re.findall('.*error: another process.*', job.output())
+  assert line.startswith('[0/2] error: another process seems to have died (')
+
+  assert job.finish()['Restarts'] == '2'
+  assert_identical(
+    read_state(job.workdir, NUM_STEPS),
+    read_state(undisturbed.workdir, NUM_STEPS),
+  )
+  assert read_rows(job.workdir) == read_rows(undisturbed.workdir)
+
+
+def find_tasks(job, number):
+  """Returns the ids of the training processes with this number."""
+  return [
+    pid
+    for pid in slurm.find_processes(
+      SLURM_JOB_ID=job.id, SLURM_PROCID=str(number)
+    )
+    if b'train.py' in pathlib.Path(f'/proc/{pid}/cmdline').read_bytes()
+  ]
+
+
+def test_cancelled_job_is_not_requeued(cluster, tmp_path):
+  job = Batch(cluster, tmp_path)
+  job.wait_until(lambda: find_tasks(job, 1))
+  cluster.call('scancel', job.id)
+  job.wait_until(job.has_ended)
+  shown = job.show()
+  assert (shown['JobState'], shown['Restarts']) == ('CANCELLED', '0')
+
+
+@pytest.fixture
+def mpirun(environment):
+  """Starts `mpirun -n 2 python train.py` with further arguments."""
+  if not shutil.which('mpirun'):
+    pytest.skip('not installed: mpirun (Debian: openmpi-bin)')
+  with contextlib.ExitStack() as stack:
+
+    def start(workdir):
+      log = stack.enter_context(workdir.with_name('log.txt').open('w'))
+      process = subprocess.Popen(
+        ['mpirun', '-n', '2', 'python', 'train.py', *FLAGS]
+        + [f'--workdir={workdir}'],
+        cwd=ROOT,
+        env=os.environ
+        | environment
+        | {
+          'OMPI_ALLOW_RUN_AS_ROOT': '1',
+          'OMPI_ALLOW_RUN_AS_ROOT_CONFIRM': '1',
+          'OMPI_MCA_rmaps_base_oversubscribe': '1',  # also on one core
+        },
+        stdout=log,
+        stderr=log,
+      )
+      stack.callback(process.wait)
+      stack.callback(process.terminate)  # which ends both, if they still run
+      return process
+
+    yield start
+
+
+def test_processes_of_mpirun_train_as_one_process(
+  mpirun, one_process, tmp_path
+):
+  workdir, log = tmp_path / 'run', tmp_path / 'log.txt'
+  process = mpirun(workdir)
+  slurm.wait_until(
+    lambda: count_rows(workdir) >= 3 or process.poll() is not None,
+    log.read_text,
+  )
+  first = find_rank(process, 1)
+  os.kill(first, signal.SIGTERM)
+  assert process.wait() == Preempted.EXIT_STATUS, log.read_text()
+  assert mpirun(workdir).wait() == 0, log.read_text()
+  assert '[0/2] Resuming from step' in log.read_text()
+  assert_close(workdir, one_process)
+
+
+def find_rank(process, number):
+  """Returns the id of the training process with this number."""
+  ranks = slurm.find_processes(OMPI_COMM_WORLD_RANK=str(number))
+  (found,) = [pid for pid in ranks if parent_of(pid) == process.pid]
+  return found
+
+
+def parent_of(pid):
+  status = pathlib.Path(f'/proc/{pid}/status').read_text()
+  return int(re.search(r'PPid:\s*(\d+)', status)[1])
