@@ -14,12 +14,11 @@ import jobs
 import numpy as np
 import pytest
 import slurm
+from batch_jobs import BatchJob, batch_script, count_rows
 from run_files import assert_identical, read_rows, read_state
 
 from convmixer_jax.distributed.watchdog import EXIT_STATUS
 from convmixer_jax.errors import Preempted
-
-pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_STEPS = 60
@@ -64,7 +63,7 @@ def assert_close(workdir, expected):
   """Compares metrics and state, up to the order of sums.
 
   Each process sums over half of the batch, so the sums of float32 are rounded
-  otherwise; the difference grows from step to step.
+  otherwise: seen are differences of 5e-7. They grow with the learning rate.
   """
   rows, expected_rows = read_rows(workdir), read_rows(expected)
   assert [row['step'] for row in rows] == [row['step'] for row in expected_rows]
@@ -72,18 +71,13 @@ def assert_close(workdir, expected):
     assert row.keys() == other.keys()
     for name, value in row.items():
       np.testing.assert_allclose(
-        value, other[name], rtol=1e-3, err_msg=f'{name} at {row["step"]}'
+        value, other[name], rtol=1e-5, err_msg=f'{name} at {row["step"]}'
       )
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4),
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
     read_state(workdir, NUM_STEPS),
     read_state(expected, NUM_STEPS),
   )
-
-
-def count_rows(workdir):
-  path = workdir / 'metrics.csv'
-  return len(path.read_text().splitlines()) - 1 if path.exists() else 0
 
 
 @pytest.fixture(scope='module')
@@ -96,83 +90,73 @@ def cluster(tmp_path_factory, environment):
     yield running
 
 
-class Batch:
-  """A job of the script in docs/clusters.md, as two processes of one node."""
-
-  def __init__(self, cluster, directory):
-    self.workdir = directory / 'run'
-    self._cluster, self._log = cluster, directory / 'log.txt'
-    page = (ROOT / 'docs' / 'clusters.md').read_text()
-    script = re.search(r'```sh\n(#!/bin/bash\n#SBATCH .*?)```', page, re.DOTALL)
-    (directory / 'train.sbatch').write_text(script[1])
-    self.id = cluster.call(
-      *('sbatch', '--parsable', f'--output={self._log}'),
-      *('--nodes=1', '--ntasks-per-node=2', str(directory / 'train.sbatch')),
-      *(*FLAGS, f'--workdir={self.workdir}'),
-      cwd=ROOT,
-    )
-
-  def output(self):
-    return self._log.read_text() if self._log.exists() else ''
-
-  def wait_until(self, condition):
-    slurm.wait_until(condition, lambda: f'{self.show()}\n{self.output()}')
-
-  def show(self):
-    return self._cluster.show(self.id)
-
-  def has_ended(self):
-    state = self.show()['JobState']
-    return state not in ('PENDING', 'CONFIGURING', 'RUNNING', 'COMPLETING')
-
-  def wait_for_rows(self, number):
-    self.wait_until(lambda: count_rows(self.workdir) >= number)
-
-  def wait_for_restart(self, number):
-    self.wait_until(
-      lambda: self.has_ended() or self.show()['Restarts'] == str(number)
-    )
-    assert self.show()['Restarts'] == str(number), self.output()
-
-  def finish(self):
-    self.wait_until(self.has_ended)
-    shown = self.show()
-    assert shown['JobState'] == 'COMPLETED', self.output()
-    return shown
+@pytest.mark.parametrize(
+  ('status', 'earlier_restarts', 'is_requeued'),
+  [
+    (0, None, False),
+    (1, None, False),
+    (75, None, True),
+    (75, 1000, True),
+    (76, None, True),
+    (134, 3, True),
+    (137, 19, True),
+    (137, 20, False),
+    (143, None, True),
+  ],
+)
+def test_batch_script_requeues_a_job_that_can_resume(
+  tmp_path, status, earlier_restarts, is_requeued
+):
+  for name, text in (
+    ('srun', f'exit {status}'),
+    ('scontrol', f'echo "$@" > {tmp_path}/called'),
+  ):
+    (tmp_path / name).write_text(f'#!/bin/sh\n{text}\n')
+    (tmp_path / name).chmod(0o755)
+  variables = {'SLURM_JOB_ID': '7', 'PATH': f'{tmp_path}:{os.environ["PATH"]}'}
+  if earlier_restarts is not None:
+    variables['SLURM_RESTART_COUNT'] = str(earlier_restarts)
+  done = subprocess.run(['bash', '-c', batch_script()], env=variables)
+  called = tmp_path / 'called'
+  assert called.exists() == is_requeued
+  if is_requeued:
+    assert called.read_text() == 'requeue 7\n'
+  else:
+    assert done.returncode == status
 
 
 @pytest.fixture(scope='module')
 def undisturbed(cluster, tmp_path_factory):
   """A finished job."""
-  batch = Batch(cluster, tmp_path_factory.mktemp('undisturbed'))
+  batch = BatchJob(cluster, tmp_path_factory.mktemp('undisturbed'), FLAGS)
   assert batch.finish()['Restarts'] == '0'
   return batch
 
 
+@pytest.mark.slow
 def test_processes_of_srun_train_as_one_process(undisturbed, one_process):
   assert '[0/2] eval_accuracy = ' in undisturbed.output()
   assert_close(undisturbed.workdir, one_process)
 
 
+@pytest.mark.slow
 def test_job_resumes_bit_for_bit_after_sigterm_and_after_a_dead_process(
   cluster, undisturbed, tmp_path
 ):
-  job = Batch(cluster, tmp_path)
+  job = BatchJob(cluster, tmp_path, FLAGS)
   job.wait_for_rows(3)
   cluster.call('scancel', '--signal=TERM', job.id)
   job.wait_for_restart(1)
-  assert f'tasks 0-1: Exited with exit code {Preempted.EXIT_STATUS}' in (
-    job.output()
-  )
+  assert job.exit_statuses() == {Preempted.EXIT_STATUS}, job.output()
   (stopped_at,) = set(re.findall(r'step (\d+) is saved', job.output()))
   job.wait_for_rows(int(stopped_at) + 3)
   assert f'Resuming from step {stopped_at} of' in job.output()
 
-  (victim,) = find_tasks(job, 1)
+  (victim,) = job.find_tasks(1)
   os.kill(victim, signal.SIGKILL)
   job.wait_for_restart(2)
   assert 'task 1: Killed' in job.output()
-  assert f'task 0: Exited with exit code {EXIT_STATUS}' in job.output()
+  assert job.exit_statuses() == {Preempted.EXIT_STATUS, EXIT_STATUS}
   (line,) = re.findall('.*error: another process.*', job.output())
   assert line.startswith('[0/2] error: another process seems to have died (')
 
@@ -184,20 +168,10 @@ def test_job_resumes_bit_for_bit_after_sigterm_and_after_a_dead_process(
   assert read_rows(job.workdir) == read_rows(undisturbed.workdir)
 
 
-def find_tasks(job, number):
-  """Returns the ids of the training processes with this number."""
-  return [
-    pid
-    for pid in slurm.find_processes(
-      SLURM_JOB_ID=job.id, SLURM_PROCID=str(number)
-    )
-    if b'train.py' in pathlib.Path(f'/proc/{pid}/cmdline').read_bytes()
-  ]
-
-
+@pytest.mark.slow
 def test_cancelled_job_is_not_requeued(cluster, tmp_path):
-  job = Batch(cluster, tmp_path)
-  job.wait_until(lambda: find_tasks(job, 1))
+  job = BatchJob(cluster, tmp_path, FLAGS)
+  job.wait_until(lambda: job.find_tasks(1))
   cluster.call('scancel', job.id)
   job.wait_until(job.has_ended)
   shown = job.show()
@@ -234,6 +208,7 @@ def mpirun(environment):
     yield start
 
 
+@pytest.mark.slow
 def test_processes_of_mpirun_train_as_one_process(
   mpirun, one_process, tmp_path
 ):
