@@ -63,10 +63,14 @@ class BatchJob:
     return state not in ('PENDING', 'CONFIGURING', 'RUNNING', 'COMPLETING')
 
   def wait_for_rows(self, number):
+    """Waits for that many steps; returns the id of the second process."""
+    self.wait_until(lambda: self.find_tasks(1) or self.has_ended())
+    (task,) = self.find_tasks(1)
+    running = pathlib.Path(f'/proc/{task}')
     self.wait_until(
-      lambda: count_rows(self.workdir) >= number or self.has_ended()
+      lambda: count_rows(self.workdir) >= number or not running.exists()
     )
-    assert not self.has_ended(), self.output()
+    return task
 
   def wait_for_restart(self, number):
     """Waits until Slurm has requeued it that many times."""
