@@ -195,7 +195,7 @@ def mpirun(environment):
         ['mpirun', '-n', '2', 'python', 'train.py', *FLAGS]
         + [f'--workdir={workdir}'],
         cwd=ROOT,
-        env=os.environ
+        env=slurm.environment_outside_jobs()
         | environment
         | {
           'OMPI_ALLOW_RUN_AS_ROOT': '1',

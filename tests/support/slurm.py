@@ -111,6 +111,12 @@ def find_processes(**variables: str) -> list[int]:
   return found
 
 
+def environment_outside_jobs() -> dict[str, str]:
+  """Returns this process's, without what names a job that it may belong to."""
+  of_jobs = 'SLURM', 'SBATCH_', 'SRUN_', 'OMPI_', 'PMI'
+  return {k: v for k, v in os.environ.items() if not k.startswith(of_jobs)}
+
+
 @contextlib.contextmanager
 def running(directory: pathlib.Path) -> Iterator[Slurm]:
   """Runs Slurm; ends its jobs and daemons at the end, also after an error.
@@ -134,7 +140,7 @@ def running(directory: pathlib.Path) -> Iterator[Slurm]:
       first_job=random.randint(1, 4000),
     )
   )
-  slurm = Slurm(os.environ | {'SLURM_CONF': str(conf)})
+  slurm = Slurm(environment_outside_jobs() | {'SLURM_CONF': str(conf)})
   with contextlib.ExitStack() as stack:
     slurm.call(_find('mungekey'), '--create', f'--keyfile={munge}/key')
     munged = [
