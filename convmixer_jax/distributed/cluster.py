@@ -77,10 +77,12 @@ def join(
 def _started_with_others() -> bool:
   """Whether the environment names several processes that run this command.
 
-  Tasks of a Slurm allocation count only if `srun` started them. A Kubernetes
-  pod cannot know, nor can a Cloud TPU VM without a request for metadata.
+  Of Slurm, only the tasks of this step count: in a batch script and in the
+  shell of `salloc`, which may be a step of one task, SLURM_NTASKS is the number
+  that `srun` would start. A Kubernetes pod cannot know, nor can a Cloud TPU VM
+  without a request for metadata.
   """
-  if 'SLURM_STEP_NODELIST' in os.environ and (_number('SLURM_NTASKS') or 1) > 1:
+  if (_number('SLURM_STEP_NUM_TASKS') or 1) > 1:
     return True
   if (_number('OMPI_COMM_WORLD_SIZE') or 1) > 1:
     return True
@@ -92,9 +94,11 @@ def _all_gpus_of_this_host() -> list[int] | None:
 
   Under Slurm and Open MPI JAX would assign one GPU to each process.
   """
-  per_host = os.environ.get('SLURM_STEP_TASKS_PER_NODE')  # such as 1(x2)
-  alone = per_host and re.fullmatch(r'1(\(x\d+\))?', per_host)
-  if not alone and _number('OMPI_COMM_WORLD_LOCAL_SIZE') != 1:
+  per_host = _number('OMPI_COMM_WORLD_LOCAL_SIZE')
+  if per_host is None:  # else Slurm's variables may be those of mpirun itself
+    tasks = os.environ.get('SLURM_STEP_TASKS_PER_NODE', '')  # such as 1(x2)
+    per_host = 1 if re.fullmatch(r'1(\(x\d+\))?', tasks) else None
+  if per_host != 1:
     return None
   if 'JAX_LOCAL_DEVICE_IDS' in os.environ:
     return None

@@ -14,6 +14,7 @@ from convmixer_jax.errors import UserError
 SRUN = {
   'SLURM_STEP_NODELIST': 'node[1-2]',
   'SLURM_NTASKS': '2',
+  'SLURM_STEP_NUM_TASKS': '2',
   'SLURM_STEP_TASKS_PER_NODE': '1(x2)',
 }
 MPIRUN = {
@@ -55,7 +56,9 @@ def join(monkeypatch):
     ({}, (False, 'host:1', 4, 3), None),
     (SRUN, (None,), (None, None, None, None)),
     (SRUN, (False,), None),
-    (SRUN | {'SLURM_NTASKS': '1'}, (None,), None),
+    # `srun --ntasks=1`, and the shell of `salloc --ntasks=2`.
+    (SRUN | {'SLURM_NTASKS': '1', 'SLURM_STEP_NUM_TASKS': '1'}, (None,), None),
+    (SRUN | {'SLURM_STEP_NUM_TASKS': '1'}, (None,), None),
     ({'SLURM_NTASKS': '2'}, (None,), None),  # a batch script, without srun
     (
       SRUN | {'CUDA_VISIBLE_DEVICES': '4,5,6'},
@@ -69,6 +72,13 @@ def join(monkeypatch):
       (None, None, None, None),
     ),
     (MPIRUN, (None,), (None, None, None, None)),
+    (  # mpirun starts its daemons by a step of one task each
+      SRUN
+      | MPIRUN
+      | {'OMPI_COMM_WORLD_LOCAL_SIZE': '2', 'CUDA_VISIBLE_DEVICES': '0,1'},
+      (None,),
+      (None, None, None, None),
+    ),
     (MPIRUN, (None, 'host:1'), ('host:1', 2, 1, None)),
     ({'TPU_WORKER_HOSTNAMES': 'a,b'}, (None,), (None, None, None, None)),
     ({'TPU_WORKER_HOSTNAMES': 'localhost'}, (None,), None),
