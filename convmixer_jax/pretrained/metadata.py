@@ -56,7 +56,7 @@ def from_header(header: dict[str, str], path: str) -> dict[str, Any]:
     found = {  # JSON has lists only
       key: tuple(value) if isinstance(value, list) else value
       for key, value in parse_json(header.get(_HEADER, '{}')).items()
-      if key in KEYS
+      if key in KEYS and value is not None
     }
     return _checked(found)
   except _WRONG as error:
