@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ def find_builder(name: str, data_dir: str | None) -> 'tfds.core.DatasetBuilder':
       return tfds.builder_from_directory(builder.data_path)
     return builder
   except tfds.core.DatasetNotFoundError as error:
+    if _is_path(name):
+      raise _path_error(name) from error
     raise UserError(
       f'{name!r} is neither digits nor a TFDS data set; '
       'https://www.tensorflow.org/datasets/catalog lists them'
@@ -45,11 +48,18 @@ def find_builder(name: str, data_dir: str | None) -> 'tfds.core.DatasetBuilder':
   except json.JSONDecodeError as error:
     raise _open_error(name, error) from error
   except (ValueError, AssertionError) as error:  # its config or version
+    if _is_path(name):
+      raise _path_error(name) from error
     reason = one_line(error, limit=None).rpartition('}": ')[-1]
     known = ', '.join(_configs(name))
     reason += f' {known}' if known and known not in reason else ''
     raise UserError(f'{name!r}: {reason}') from error
   except Exception as error:  # TFDS raises any type for a damaged file
+    if namespace := re.match(r'(\w+):[a-z]', name):
+      raise UserError(
+        f'{name!r}: the list of the data sets of {namespace[1]} cannot be read '
+        f'({one_line(error)}); check the network, or name a set of TFDS itself'
+      ) from error
     raise _open_error(name, error) from error
 
 
@@ -74,6 +84,18 @@ def _temporary_files_removed() -> Iterator[None]:
       yield
     finally:
       tempfile.tempdir = before
+
+
+def _is_path(name):
+  return name.startswith(('/', '~', '.')) or os.path.isdir(name)
+
+
+def _path_error(name):
+  return UserError(
+    f'{name!r} is a path, not the name of a data set; give the name, such as '
+    'cifar10, and the directory that has it as data_dir; docs/datasets.md says '
+    'how to make a set of your own images'
+  )
 
 
 def _open_error(name, error):

@@ -17,8 +17,8 @@ MAX_PIXELS = 178_956_970
 NOT_DECODED = frozenset(('BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF'))
 _DEEP_MODES = ('I', 'F')  # prefixes of Pillow's modes with more than 8 bits
 _HEIF_BRANDS = (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1')
-# Where an orientation may be written: EXIF in a JPEG or WebP (`EXIF` or
-# `Exif`), in a PNG (`eXIf`, or `exif` in a text), or XMP.
+# Where a JPEG, PNG or WebP may have an orientation: in EXIF, or in XMP.
+_MARKED = (b'\xff\xd8', b'\x89PNG', b'RIFF')
 _ORIENTATION_MARKS = (b'Exif', b'EXIF', b'eXIf', b'exif', b'tiff:Orientation')
 
 # Pillow warns from half of the limit on; `decode_image` checks the limit.
@@ -100,10 +100,13 @@ def _formats():
 
 def _orientation(data):
   """Returns the EXIF orientation, 1 to 8; 1 if it cannot be read."""
-  if not any(mark in data for mark in _ORIENTATION_MARKS):
+  is_marked = any(mark in data for mark in _ORIENTATION_MARKS)
+  if data.startswith(_MARKED) and not is_marked:
     return 1
   try:
     with _open(data) as file:
+      if file.format == 'TIFF':  # which Pillow turns itself
+        return 1
       found = file.getexif().get(ExifTags.Base.Orientation, 1)
   except Exception:  # then decoding reports it, or the image is stored upright
     return 1

@@ -93,7 +93,7 @@ def has_image_extension(name: str) -> bool:
 @functools.cache
 def _extensions():
   known = Image.registered_extensions()
-  return _HEIF | {
+  return {
     extension.lower()
     for extension, name in known.items()
     if name in Image.OPEN and name not in NOT_DECODED
@@ -126,9 +126,10 @@ def _why_not(entry):
       return _OTHER
   except OSError:
     return _BROKEN_LINK if entry.is_symlink() else _UNREADABLE
-  if has_image_extension(entry.name):
+  extension = os.path.splitext(entry.name)[1].lower()
+  if has_image_extension(entry.name) or extension in _HEIF:
     return None
-  if os.path.splitext(entry.name)[1].lower() in _RAW:
+  if extension in _RAW:
     return _RAW_PHOTO
   try:
     with Image.open(entry.path, formats=_COMMON):

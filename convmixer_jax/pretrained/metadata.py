@@ -58,7 +58,7 @@ def from_header(header: dict[str, str], path: str) -> dict[str, Any]:
     found = {  # JSON has lists only
       key: tuple(value) if isinstance(value, list) else value
       for key, value in parse_json(header.get(_HEADER, '{}')).items()
-      if key in KEYS
+      if key in KEYS and value is not None
     }
     if found.get('data') is not None:
       identity.check(found['data'])

@@ -39,6 +39,29 @@ def test_data_set_has_the_images_splits_and_labels_of_the_tar(tmp_path):
   assert test[0]['label'] == 1
 
 
+def test_hidden_files_of_a_tar_are_left_out(tmp_path):
+  members = [
+    ('train/cat/._0.jpg', b'Mac OS X'),
+    ('__MACOSX/train/cat/0.jpg', b'Mac OS X'),
+    ('train/cat/0.JPE', tiny_archives.jpeg()),
+    ('train/.DS_Store', b'Mac OS X'),
+  ]
+  tar = write_tar(tmp_path / 'images.tar', members)
+  contents = prepare_image_tar(tar, tmp_path / 'data', 'pets')
+  assert contents == 'train: 1 images'
+
+
+def test_sizes_that_no_image_has_are_refused(tmp_path):
+  tar = bytearray(tiny_archives.tar_bytes([('train/cat/0.jpg', b'')]))
+  tar[124:136] = b'\x80' + (2**70).to_bytes(11)
+  tar[148:156] = b' ' * 8
+  tar[148:156] = b'%06o\0 ' % sum(tar[:512])
+  path = tmp_path / 'images.tar'
+  path.write_bytes(tar)
+  with pytest.raises(UserError, match=r"cannot be read as a tar \('train/cat"):
+    prepare_image_tar(str(path), tmp_path / 'data', 'pets')
+
+
 def test_other_layouts_are_refused(tmp_path):
   path = tmp_path / 'images.tar'
   flat = write_tar(path, [('cat.jpg', tiny_archives.jpeg())])

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 
 import commands
 import numpy as np
@@ -70,13 +71,15 @@ def expected(network, path):
 
 def test_files_of_folders_are_found_in_order(folder):
   found = predictions.find_images([str(folder / 'notes.txt'), str(folder)])
-  assert found == [str(folder / name) for name in ['notes.txt', *SORTED]]
+  assert found.paths == [str(folder / name) for name in ['notes.txt', *SORTED]]
+  assert found.passed_over == {'not an image': 1}
   with pytest.raises(UserError, match=r'nope.png does not exist; name image'):
     predictions.find_images([str(folder), str(folder / 'nope.png')])
 
 
 def test_folder_without_images_is_refused(tmp_path):
-  with pytest.raises(UserError, match=r'has no images; looked for \.bmp, '):
+  (tmp_path / 'a.txt').write_text('no image')
+  with pytest.raises(UserError, match=r'no images .* \(1 not an image\);'):
     predictions.find_images([str(tmp_path)])
 
 
@@ -84,7 +87,7 @@ def test_probabilities_equal_those_of_the_network(
   trained_run, folder, monkeypatch
 ):
   network = load(str(trained_run))
-  paths = predictions.find_images([str(folder)])
+  paths, _ = predictions.find_images([str(folder)])
   traces = []
   compiled = predictions._predict
 
@@ -118,7 +121,8 @@ def test_command_prints_predictions_and_reports_unreadable_files(
   ):
     predict.main(arguments)
   printed = capsys.readouterr()
-  first, line = printed.err.splitlines()
+  first, passed_over, line = printed.err.splitlines()
+  assert passed_over == 'Passed over: 1 not an image'
   step = load(str(trained_run)).step
   loaded = f'Loaded {trained_run}, step {step} (best): ConvMixer-16/2'
   assert first == loaded
@@ -144,6 +148,49 @@ def test_command_prints_predictions_and_reports_unreadable_files(
     str(folder / 'a.JPEG'),
     *(f'  {100 * shares[k]:5.1f} %  {k}' for k in best),
   ]
+
+
+def test_photographs_are_turned_upright_unless_told_otherwise(
+  trained_run, tmp_path
+):
+  network = load(str(trained_run))
+  pixels = np.zeros((16, 16, 3), np.uint8)
+  pixels[:8] = 255
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  photo = Image.fromarray(pixels)
+  photo.save(tmp_path / 'upright.png')
+  photo.rotate(90).save(tmp_path / 'lying.png', exif=exif)
+  paths = [str(tmp_path / name) for name in ('upright.png', 'lying.png')]
+  upright, turned = predictions.predict_files(network, paths)
+  assert turned.probabilities == upright.probabilities
+  _, lying = predictions.predict_files(network, paths, exif_rotate=False)
+  assert lying.probabilities != upright.probabilities
+
+
+def test_whatever_is_wrong_with_a_file_the_others_continue(
+  trained_run, tmp_path, monkeypatch
+):
+  paths = [str(tmp_path / f'{name}.png') for name in 'abcd']
+  for path in paths:
+    Image.new('RGB', (8, 8)).save(path)
+  os.remove(paths[1])
+  transform = predictions.eval_transform
+  calls = []
+
+  def fail_once(*args):
+    calls.append(args)
+    if len(calls) == 1:
+      raise MemoryError
+    return transform(*args)
+
+  monkeypatch.setattr(predictions, 'eval_transform', fail_once)
+  monkeypatch.setattr(predictions.os, 'cpu_count', lambda: 1)
+  found = list(predictions.predict_files(load(str(trained_run)), paths))
+  errors = [prediction.error for prediction in found]
+  assert 'needs more memory than there is' in errors[0]
+  assert 'cannot be read (No such file or directory)' in errors[1]
+  assert errors[2:] == [None, None] and all(p.best for p in found[2:])
 
 
 def test_command_without_images_is_refused_in_one_line(trained_run):

@@ -119,6 +119,18 @@ def test_library_is_built_once(tmp_path, monkeypatch):
   assert library.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
+@needs_compiler
+def test_damaged_library_is_built_again(tmp_path, monkeypatch):
+  monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path))
+  library = build.build('depthwise', 2)
+  content = library.read_bytes()
+  for damaged in (b'', content[: len(content) // 2], content[:-1] + b'x'):
+    library.unlink()  # which may be loaded
+    library.write_bytes(damaged)
+    assert build.build('depthwise', 2).read_bytes() == content
+
+
 @pytest.mark.parametrize(
   'compiler, reason',
   [

@@ -259,3 +259,46 @@ def test_file_without_weights_is_refused(saved, message, tmp_path):
   write_zip(path, saved)
   with pytest.raises(UserError, match=message):
     torch_files.read_state_dict(str(path))
+
+
+# Tuples of ten times the tuple before: hashing the last would take for ever.
+TUPLES = b')q\0' + b''.join(
+  b'(' + b'h%c' % i * 10 + b'tq%c' % (i + 1) for i in range(40)
+)
+
+
+@pytest.mark.parametrize(
+  'content',
+  [
+    b'\x80\x02}' + TUPLES + b'Ns.',
+    b'\x80\x02}(' + TUPLES + b'Nu.',
+    b'\x80\x02(' + TUPLES + b'Nd.',
+    b'\x80\x04\x8f(' + TUPLES + b'\x90.',
+    b'\x80\x04(' + TUPLES + b'\x91.',
+    b'\x80\x02cbuiltins\nset\n](' + TUPLES + b'e\x85R.',
+    b'\x80\x02ccollections\nOrderedDict\n](' + TUPLES + b'N\x86e\x85R.',
+    b'\x80\x02(X\x07\0\0\0storagectorch\nFloatStorage\n'
+    + (TUPLES + b'K\0K\1tQ.'),
+    b'\x80\x05\x96' + (2**34).to_bytes(8, 'little') + b'x.',
+  ],
+)
+def test_pickle_that_would_take_all_time_or_memory_is_refused(
+  content, tmp_path
+):
+  path = tmp_path / 'slow.pth'
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('archive/data.pkl', content)
+  with pytest.raises(UserError, match='is cut short, damaged'):
+    torch_files.read_state_dict(str(path))
+
+
+def test_tensor_that_repeats_its_numbers_is_refused(tmp_path):
+  path = tmp_path / 'repeated.pt'
+  shape = (10**9, 10**9)
+  write_zip(
+    path,
+    {'a': tensor(Storage('FloatStorage', '0', 1), 0, shape, (0, 0))},
+    {'0': np.zeros(1, np.float32)},
+  )
+  with pytest.raises(UserError, match='repeats 1 numbers'):
+    torch_files.read_state_dict(str(path))

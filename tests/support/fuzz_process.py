@@ -1,6 +1,6 @@
 """Gives corrupted files to a reader; a process of its own, which may crash.
 
-  python tests/support/fuzz_process.py READER SEED COUNT [RUN]
+  python tests/support/fuzz_process.py READER,READER SEED COUNT RUN
 
 Prints a JSON line before each case, and one at the end. A reader may return or
 raise UserError with one line. What else ends the process, or is printed as
@@ -35,7 +35,8 @@ _executed = []
 
 
 def _watch(event, arguments):
-  if event in _EXECUTION and _executed is not None:
+  del arguments
+  if event in _EXECUTION:
     _executed.append(event)
 
 
@@ -43,25 +44,24 @@ def peak_mib():
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def main(name, seed, count, *run):
+def main(name, seed, count, trained_run):
+  """Reads `count` corrupted files; RUN is copied for readers of runs."""
   reader = fuzz_readers.READERS[name]
   with tempfile.TemporaryDirectory() as directory:
-    directory = pathlib.Path(directory)
-    read, cases = reader.set_up(directory, *run)
-    for content in reader.warm_up(cases):
+    read, cases = reader.set_up(pathlib.Path(directory), trained_run)
+    for content in cases.values():
       read(content)  # imports what reading needs
     start = peak_mib()
-    limit = int((start + reader.limit_mib) * 2**20) + 2**34
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    sys.addaudithook(_watch)
-    _executed.clear()
+    # Far above the limit, for the sake of the machine.
+    most = int((start + reader.limit_mib) * 2**20) + 2**34
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
     refused = 0
     for number in range(count):
-      rng = np.random.default_rng((seed, number))
-      content = reader.corrupt(cases, rng)
-      print(json.dumps({'case': number}), flush=True)
+      content = reader.corrupt(cases, np.random.default_rng((seed, number)))
+      report(reader=name, case=number)
       faulthandler.dump_traceback_later(SECONDS, exit=True)
       wrong = None
+      _executed.clear()
       try:
         read(content)
       except UserError as error:
@@ -71,20 +71,24 @@ def main(name, seed, count, *run):
       except BaseException:
         wrong = traceback.format_exc()
       faulthandler.cancel_dump_traceback_later()
-      used = peak_mib() - start
-      if used > reader.limit_mib:
-        wrong = f'{used:.0f} MiB, more than {reader.limit_mib}'
       if _executed:
         wrong = f'it executed {_executed}'
-        _executed.clear()
+      used = peak_mib() - start
+      if used > reader.limit_mib:
+        wrong = f'it took {used:.0f} MiB, more than {reader.limit_mib}'
+        start = peak_mib()
       if wrong:
-        print(json.dumps({'wrong': wrong, 'case': number}), flush=True)
-        if used > reader.limit_mib:
-          break
-    print(json.dumps({'refused': refused, 'mib': round(peak_mib() - start)}))
-    sys.stdout.flush()
+        report(reader=name, case=number, wrong=wrong)
+    report(reader=name, refused=refused)
+
+
+def report(**values):
+  print(json.dumps(values), flush=True)
 
 
 if __name__ == '__main__':
-  main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])
-  os._exit(0)  # no library's cleanup
+  names, seed, count, run = sys.argv[1:]
+  sys.addaudithook(_watch)
+  for reader_name in names.split(','):
+    main(reader_name, int(seed), int(count), run)
+  os._exit(0)  # without any library's cleanup

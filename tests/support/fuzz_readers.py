@@ -1,54 +1,44 @@
 """The readers of foreign bytes that fuzz tests corrupt files for."""
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import fuzz_images
 import fuzz_run_files
 import fuzz_tars
 import fuzz_weights
-from corruption import corrupt
+import numpy as np
 
 
-def _corrupt_any(cases, rng):
-  names = sorted(cases)
-  content, other = (
-    cases[names[int(i)]] for i in rng.integers(len(names), size=2)
-  )
-  return corrupt(content, rng, other)
-
-
-@dataclasses.dataclass(frozen=True)
-class Reader:
+class Reader(NamedTuple):
   """A reader, and what it is given.
 
   Attributes:
-    set_up: is given an empty directory; returns a function that reads a
-      content, and sound contents by name.
-    limit_mib: memory that reading may take besides what it takes at first.
-    corrupt: returns one of the contents, corrupted.
-    warm_up: returns contents that are read before memory is measured.
+    set_up: is given an empty directory and a run; returns a function that
+      reads a content, and sound contents by name.
+    corrupt: is given these contents; returns a corrupted one.
+    limit_mib: memory that reading may take, besides what it takes of sound
+      files.
   """
 
-  set_up: Callable[[Any], tuple[Callable[[Any], object], Mapping[str, Any]]]
+  set_up: Callable[
+    [pathlib.Path, str], tuple[Callable[[Any], object], Mapping[str, Any]]
+  ]
+  corrupt: Callable[[Mapping[str, Any], np.random.Generator], Any]
   limit_mib: int
-  corrupt: Callable[[Mapping[str, Any], Any], Any] = _corrupt_any
-  warm_up: Callable[[Mapping[str, Any]], Sequence[Any]] = lambda cases: list(
-    cases.values()
-  )
 
 
 READERS = {
   # At most 178,956,970 pixels; see `decode.MAX_PIXELS`.
-  'images': Reader(fuzz_images.set_up, 2500, fuzz_images.corrupt_image),
+  'images': Reader(fuzz_images.set_up, fuzz_images.corrupt_image, 2500),
   'safetensors': Reader(
-    fuzz_weights.set_up_safetensors, 300, fuzz_weights.corrupt_safetensors
+    fuzz_weights.set_up_safetensors, fuzz_weights.corrupt_safetensors, 300
   ),
-  'pth': Reader(fuzz_weights.set_up_pth, 300, fuzz_weights.corrupt_pth),
-  'run': Reader(fuzz_run_files.set_up, 300, fuzz_run_files.corrupt_file),
+  'pth': Reader(fuzz_weights.set_up_pth, fuzz_weights.corrupt_pth, 300),
+  'run': Reader(fuzz_run_files.set_up, fuzz_run_files.corrupt_file, 300),
   'checkpoint': Reader(
-    fuzz_run_files.set_up_checkpoint, 500, fuzz_run_files.corrupt_file
+    fuzz_run_files.set_up_checkpoint, fuzz_run_files.corrupt_file, 500
   ),
-  'tars': Reader(fuzz_tars.set_up, 300, fuzz_tars.corrupt_tar),
+  'tars': Reader(fuzz_tars.set_up, fuzz_tars.corrupt_tar, 300),
 }

@@ -11,6 +11,8 @@ from convmixer_jax.data.image_files import has_image_extension, is_hidden
 from convmixer_jax.data.prepare import array_record_set
 from convmixer_jax.errors import UserError, one_line
 
+_MAX_BYTES = 2**30  # of an image
+
 
 def prepare_image_tar(path: str, data_dir: pathlib.Path, name: str) -> str:
   """Writes the data set `name` with the splits and labels of the tar.
@@ -76,6 +78,8 @@ def _read_images(path: str) -> Iterator[tuple[str, str, bytes]]:
             'named split/label/name.jpg'
           )
         split, label, _ = parts
+        if member.sparse or not 0 <= member.size <= _MAX_BYTES:
+          raise tarfile.ReadError(f"{member.name!r} is not of an image's size")
         yield split, label, tar.extractfile(member).read()
         is_empty = False
       # tarfile takes a damaged header for the end, which must be zeros. Reading

@@ -3,7 +3,7 @@
 Libraries are kept in the cache directory (`cache.py`). The name of a library
 contains a hash of everything that it was compiled from, so that another
 compiler, CPU, JAX or source makes another file, and several machines can share
-a home directory.
+a home directory; and one of its content, so that a damaged file is not loaded.
 The compiler is $CXX, else the first of c++, g++ and clang++.
 """
 
@@ -59,16 +59,24 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
     *(file.read_text() for file in sources),
   ):
     digest.update(part.encode() + b'\0')
-  library = cache_dir() / f'{name}_{digest.hexdigest()}.so'
-  if not library.exists():
-    library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
-      fresh = pathlib.Path(scratch) / library.name
-      # As of a system, whose headers the compiler does not warn of.
-      include = '-isystem', jax.ffi.include_dir()
-      _run([*compiler, *flags, *include, str(sources[0]), '-o', str(fresh)])
-      fresh.replace(library)
-  return library
+  prefix = f'{name}_{digest.hexdigest()}'
+  directory = cache_dir()
+  for library in sorted(directory.glob(f'{prefix}_*.so')):
+    if library.name == _name_by_content(prefix, library):
+      return library
+    library.unlink(missing_ok=True)  # damaged
+  directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=directory) as scratch:
+    fresh = pathlib.Path(scratch) / 'fresh.so'
+    # As of a system, whose headers the compiler does not warn of.
+    include = '-isystem', jax.ffi.include_dir()
+    _run([*compiler, *flags, *include, str(sources[0]), '-o', str(fresh)])
+    return fresh.replace(directory / _name_by_content(prefix, fresh))
+
+
+def _name_by_content(prefix, library):
+  content = hashlib.sha256(library.read_bytes()).hexdigest()
+  return f'{prefix}_{content[:16]}.so'
 
 
 def _machine_flag() -> str:
