@@ -4,6 +4,7 @@ Their results are checked with those of the other backends in
 test_depthwise.py, their sharding in test_depthwise_sharded.py.
 """
 
+import ctypes
 import os
 import pathlib
 import platform
@@ -117,6 +118,24 @@ def test_library_is_built_once(tmp_path, monkeypatch):
   written = library.stat().st_mtime_ns
   assert build.build('depthwise', 2) == library
   assert library.stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize(
+  'damage',
+  [lambda content: content[: len(content) // 2], lambda content: b''],
+  ids=['truncated', 'empty'],
+)
+def test_damaged_library_is_built_again(tmp_path, monkeypatch, capsys, damage):
+  monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path))
+  library = build.build('depthwise', 2)
+  library.write_bytes(damage(library.read_bytes()))
+  assert build.build('depthwise', 2) == library
+  assert build._is_whole(library)
+  ctypes.CDLL(str(library))
+  line = f'note: {library} is damaged; it is compiled again\n'
+  assert capsys.readouterr().err == line
 
 
 @pytest.mark.parametrize(

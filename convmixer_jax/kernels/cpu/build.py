@@ -14,6 +14,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import jax
@@ -28,7 +29,8 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
   """Returns the library of `csrc/<source>.cc`, after compiling it if needed.
 
   Several processes may do so at the same time: each writes its own file and
-  renames it.
+  renames it. One that is damaged is compiled again: mapping it could end the
+  process.
 
   Raises:
     RuntimeError: no compiler was found, or it failed.
@@ -51,7 +53,7 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
   # The compiler's predefined macros show its version and the CPU's extensions.
   macros = _run([*compiler, _machine_flag(), '-dM', '-E', '-xc++', os.devnull])
   sources = [_SOURCE_DIR / f'{source}.cc', *sorted(_SOURCE_DIR.glob('*.h'))]
-  digest = hashlib.sha256()
+  digest = hashlib.sha256(b'with checksum')  # not so the first releases
   for part in (
     macros,
     shlex.join([*compiler, *flags]),
@@ -60,15 +62,28 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
   ):
     digest.update(part.encode() + b'\0')
   library = cache_dir() / f'{name}_{digest.hexdigest()}.so'
-  if not library.exists():
+  is_there = library.exists()
+  if is_there and not _is_whole(library):
+    print(f'note: {library} is damaged; it is compiled again', file=sys.stderr)
+    is_there = False
+  if not is_there:
     library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
       fresh = pathlib.Path(scratch) / library.name
       # As of a system, whose headers the compiler does not warn of.
       include = '-isystem', jax.ffi.include_dir()
       _run([*compiler, *flags, *include, str(sources[0]), '-o', str(fresh)])
+      content = fresh.read_bytes()  # the linker ignores what is behind it
+      fresh.write_bytes(content + hashlib.sha256(content).digest())
       fresh.replace(library)
   return library
+
+
+def _is_whole(library: pathlib.Path) -> bool:
+  """Returns whether a library ends with the SHA-256 sum of the rest."""
+  content = library.read_bytes()
+  size = len(content) - hashlib.sha256().digest_size
+  return hashlib.sha256(content[:size]).digest() == content[size:]
 
 
 def _machine_flag() -> str:
