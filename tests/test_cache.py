@@ -4,12 +4,19 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
+import warnings
 
 import pytest
 
 from convmixer_jax import cache
 
 ROOT = pathlib.Path(__file__).parents[1]
+
+
+def fake_jax(directory):
+  config = types.SimpleNamespace(jax_compilation_cache_dir=str(directory))
+  return types.SimpleNamespace(config=config)
 
 
 def test_cache_directory_follows_xdg(monkeypatch):
@@ -64,3 +71,60 @@ def test_cache_directory_of_the_user_is_kept(tmp_path):
     text=True,
   )
   assert done.stdout.strip() == str(tmp_path)
+
+
+def test_damaged_and_unwritable_entries_are_reported_in_one_line(
+  tmp_path, monkeypatch, capsys
+):
+  others = []
+  monkeypatch.setattr(
+    warnings, 'showwarning', lambda message, *_: others.append(str(message))
+  )
+  monkeypatch.setattr(cache, 'jax', fake_jax(tmp_path))
+  for name in ('jit_step-1-cache', 'jit_step-2-cache', 'jit_other-1-cache'):
+    (tmp_path / name).touch()
+  cache.enable_compilation_cache()
+  cache.enable_compilation_cache()
+  start = 'Error {} persistent compilation cache entry for {!r}: error: bad'
+  for kind in ('reading', 'writing'):
+    for name in ('jit_step', 'jit_step', 'jit_missing'):
+      warnings.showwarning(start.format(kind, name), UserWarning, 'a.py', 1)
+  warnings.showwarning('Something else', UserWarning, 'a.py', 1)
+  assert [path.name for path in tmp_path.iterdir()] == ['jit_other-1-cache']
+  first, second = capsys.readouterr().err.splitlines()
+  assert first == (
+    f'note: compiled programs in {tmp_path} are damaged; they are compiled '
+    'again'
+  )
+  assert second.startswith('note: compiled programs cannot be kept in ')
+  assert others == ['Something else']
+
+
+@pytest.mark.slow
+def test_damaged_entries_are_replaced(tmp_path):
+  """By JAX itself: what it warns of, and what it does then."""
+  code = (
+    'from convmixer_jax.cache import enable_compilation_cache\n'
+    'enable_compilation_cache()\n'
+    'import jax\n'
+    'print(jax.jit(lambda x: x + 1)(1.0))\n'
+  )
+  errors = []
+  for _ in range(3):
+    done = subprocess.run(
+      [sys.executable, '-c', code],
+      cwd=ROOT,
+      env=os.environ
+      | {'CONVMIXER_JAX_CACHE': str(tmp_path), 'JAX_PLATFORMS': 'cpu'},
+      check=True,
+      capture_output=True,
+      text=True,
+    )
+    assert done.stdout == '2.0\n'
+    errors.append(done.stderr)
+    if len(errors) == 1:
+      for path in tmp_path.glob('xla_*/*-cache'):
+        path.write_bytes(path.read_bytes()[:-9])
+  assert errors[0] == errors[2] == ''
+  assert errors[1].startswith('note: compiled programs in ')
+  assert errors[1].count('\n') == 1

@@ -1,9 +1,9 @@
 """Iterates over batches, and ends the threads and processes that make them."""
 
 import atexit
-import gc
 import re
 import signal
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,7 +46,7 @@ class Batches(Iterator[HostBatch]):
       self.close()
       raise _worker_error(error) from error
     for value in batch.values():
-      _free_at_exit(type(value))
+      _free_at_exit(value)
     return batch
 
   def close(self) -> None:
@@ -80,24 +80,32 @@ def _worker_error(error: RuntimeError) -> Exception:
   )
 
 
-_shared_types: set[type] = set()  # of arrays in shared memory
+_shared: dict[int, weakref.ref] = {}  # arrays in shared memory, by id
+_shared_types: set[type] = set()
 
 
-def _free_at_exit(array_type: type) -> None:
-  """Has arrays of a type freed when Python exits.
+def _free_at_exit(array: Any) -> None:
+  """Has an array in shared memory freed when Python exits, if not before.
 
   Grain frees those of its workers in a pool of one thread, which Python would
-  end before it has freed the last ones; then it warns of leaked memory.
+  end before it has freed the last ones, and not those that are still in use;
+  then it warns of leaked memory.
   """
-  if not hasattr(array_type, '_del_thread_pool'):
+  if not hasattr(array, '_unlink_on_del'):
     return
   if not _shared_types:
-    atexit.register(_finish_freeing)
-  _shared_types.add(array_type)
+    atexit.register(_free_all)
+  _shared_types.add(type(array))
+  key = id(array)
+  _shared[key] = weakref.ref(array, lambda _: _shared.pop(key, None))
 
 
-def _finish_freeing() -> None:
-  gc.collect()
+def _free_all() -> None:
+  for reference in list(_shared.values()):
+    array = reference()
+    if array is not None and array._unlink_on_del:
+      array._unlink_on_del = False
+      array.shm.unlink()  # who uses it keeps it
   for array_type in _shared_types:
     if pool := array_type._del_thread_pool:
       pool.apply(int)  # returns once those before it are done

@@ -121,7 +121,7 @@ def test_library_is_built_once(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @needs_compiler
-def test_damaged_library_is_built_again(tmp_path, monkeypatch):
+def test_damaged_library_is_built_again(tmp_path, monkeypatch, capsys):
   monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path))
   library = build.build('depthwise', 2)
   content = library.read_bytes()
@@ -129,6 +129,8 @@ def test_damaged_library_is_built_again(tmp_path, monkeypatch):
     library.unlink()  # which may be loaded
     library.write_bytes(damaged)
     assert build.build('depthwise', 2).read_bytes() == content
+  line = f'Note: {library} is damaged; it is compiled again\n'
+  assert capsys.readouterr().err == line
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
   """Returns the library of `csrc/<source>.cc`, after compiling it if needed.
 
   Several processes may do so at the same time: each writes its own file and
-  renames it.
+  renames it. One that is damaged is compiled again: mapping it could end the
+  process.
 
   Raises:
     RuntimeError: no compiler was found, or it failed.
@@ -51,7 +52,7 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
   # The compiler's predefined macros show its version and the CPU's extensions.
   macros = _run([*compiler, _machine_flag(), '-dM', '-E', '-xc++', os.devnull])
   sources = [_SOURCE_DIR / f'{source}.cc', *sorted(_SOURCE_DIR.glob('*.h'))]
-  digest = hashlib.sha256()
+  digest = hashlib.sha256(b'with checksum')  # not so the first releases
   for part in (
     macros,
     shlex.join([*compiler, *flags]),
@@ -64,7 +65,8 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
   for library in sorted(directory.glob(f'{prefix}_*.so')):
     if library.name == _name_by_content(prefix, library):
       return library
-    library.unlink(missing_ok=True)  # damaged
+    note(f'{library} is damaged; it is compiled again')
+    library.unlink(missing_ok=True)
   directory.mkdir(mode=0o700, parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=directory) as scratch:
     fresh = pathlib.Path(scratch) / 'fresh.so'

@@ -1,0 +1,113 @@
+"""The end of batches: of threads, worker processes and their memory."""
+
+import gc
+import multiprocessing
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from convmixer_jax.data import pipeline, sources
+from convmixer_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# Reads batches in worker processes, and ends in one of several ways.
+PROGRAM = """
+import sys
+
+from convmixer_jax.config import default_config
+from convmixer_jax.data import pipeline, sources
+from convmixer_jax.models import model_config
+
+
+def main(end):
+  config = default_config(model_config('convmixer'))
+  config.batch_size, config.input.num_workers = 64, 2
+  source = sources.create_source(config.dataset, 'train')
+  batches = pipeline.train_batches(source, config)
+  last = [next(batches) for _ in range(3)][-1]
+  if end == 'error':
+    raise KeyError('an error of the program')
+  elif end == 'eval':
+    for last in pipeline.eval_batches(source, config):
+      pass
+
+
+if __name__ == '__main__':
+  main(sys.argv[1])
+"""
+
+
+@pytest.fixture
+def config(config):
+  config.batch_size = 64
+  return config
+
+
+@pytest.fixture
+def source(config):
+  return sources.create_source(config.dataset, 'train')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('end', ['error', 'eval'])
+def test_program_with_worker_processes_ends_silently(tmp_path, end):
+  (tmp_path / 'program.py').write_text(PROGRAM)
+  done = subprocess.run(
+    [sys.executable, tmp_path / 'program.py', end],
+    env=os.environ | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  lines = done.stderr.splitlines()
+  if end == 'error':
+    assert (done.returncode, lines[-1]) == (
+      1,
+      "KeyError: 'an error of the program'",
+    )
+  else:
+    assert (done.returncode, lines) == (0, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSEGV])
+def test_worker_process_that_dies_ends_the_batches_with_one_line(
+  config, source, number
+):
+  config.input.num_workers = 2
+  batches = pipeline.train_batches(source, config)
+  next(batches)
+  os.kill(multiprocessing.active_children()[0].pid, number)
+  with pytest.raises(UserError, match='worker process') as error:
+    while True:  # those that were ready come first
+      next(batches)
+  message = str(error.value)
+  assert f'was ended by {number.name}' in message
+  assert ('memory is short' in message) == (number == signal.SIGKILL)
+  assert '\n' not in message
+  assert not multiprocessing.active_children()
+  assert next(batches, None) is None
+
+
+@pytest.mark.parametrize(
+  'num_workers', [0, pytest.param(2, marks=pytest.mark.slow)]
+)
+def test_threads_and_processes_end_with_the_object(config, source, num_workers):
+  config.input.num_workers = num_workers
+  before = threading.active_count()
+  batches = pipeline.train_batches(source, config)
+  next(batches)
+  assert num_workers == 0 or multiprocessing.active_children()
+  del batches
+  gc.collect()
+  assert not multiprocessing.active_children()
+  for thread in threading.enumerate():  # those that are still ending
+    if thread is not threading.current_thread() and not thread.daemon:
+      thread.join(60)
+  assert threading.active_count() <= before + 3  # one pool that frees memory
