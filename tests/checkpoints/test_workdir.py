@@ -134,7 +134,7 @@ def test_version_may_be_added_to_the_name_of_recorded_data(config, tmp_path):
   config.dataset.name = 'pets:1.0.0'
   workdir.check_workdir(directory, config)
   (tmp_path / 'data.json').unlink()
-  with pytest.raises(UserError, match='another config: dataset.name'):
+  with pytest.raises(UserError, match=r'another config: dataset\.name'):
     workdir.check_workdir(directory, config)
 
 
@@ -153,5 +153,5 @@ def test_data_file_that_is_none_is_refused_in_one_line(
 def test_labels_that_are_not_names_are_refused(config, tmp_path, content):
   directory = start(tmp_path, config)
   (tmp_path / 'labels.json').write_text(content)
-  with pytest.raises(UserError, match='labels.json is not a list of names'):
+  with pytest.raises(UserError, match=r'labels\.json is not a list'):
     workdir.read_class_names(directory)
