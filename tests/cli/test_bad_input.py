@@ -34,9 +34,10 @@ def written(directory):
 
 
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
-def test_bad_input_is_refused_in_one_line_and_writes_nothing(case, tmp_path):
-  temporary = tmp_path / 'temporary'
-  temporary.mkdir()
+def test_bad_input_is_refused_in_one_line_and_writes_nothing(
+  case, tmp_path, tmp_path_factory
+):
+  temporary = tmp_path_factory.mktemp('temporary')
   case.set_up(tmp_path)
   before = written(tmp_path)
   done = run(case.arguments, tmp_path, TMPDIR=str(temporary))
@@ -46,6 +47,7 @@ def test_bad_input_is_refused_in_one_line_and_writes_nothing(case, tmp_path):
   assert re.fullmatch(expected, errors), done.stderr
   assert (done.returncode, done.stdout) == (1, '')
   assert written(tmp_path) == before
+  assert not written(temporary)
 
 
 def test_debug_flag_prints_a_traceback(tmp_path):
