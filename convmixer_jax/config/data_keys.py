@@ -57,7 +57,7 @@ DATA_KEYS = (
   free_key(
     'dataset.cache_mib',
     1024,
-    'data sets smaller than this stay in memory, in MiB',
+    'a split that takes at most this much once decoded stays in memory, in MiB',
     NOT_NEGATIVE,
   ),
   key(

@@ -1,9 +1,12 @@
 """Checks that the features of a TFDS data set can be trained on."""
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from convmixer_jax.errors import UserError
 
@@ -74,7 +77,43 @@ def find_class_names(
       f'{where}: its feature {label} has several labels for an image, and one '
       "is required; store one as TFDS's ClassLabel, or choose another data set"
     )
+  for class_name, count in Counter(classes.names).items():
+    if count > 1:
+      raise UserError(
+        f'{where}: {count} of its classes are called {class_name!r}; give each '
+        'class a name of its own'
+      )
   return tuple(classes.names)
+
+
+def check_number_of_names(
+  name: str, directory: epath.Path, label: str, class_names: Sequence[str]
+) -> None:
+  """Checks that a prepared data set has as many names as classes.
+
+  TFDS itself takes the number of names.
+
+  Args:
+    name: of the data set.
+    directory: of its files.
+    label: name of the feature.
+    class_names: that TFDS has read.
+
+  Raises:
+    UserError: there are more names or fewer.
+  """
+  path = directory / 'features.json'
+  try:
+    features = json.loads(path.read_text())['featuresDict']['features']
+    feature = features[label].get('sequence', {}).get('feature')
+    number = int((feature or features[label])['classLabel']['numClasses'])
+  except (OSError, LookupError, ValueError):  # of an older version of TFDS
+    return
+  if number != len(class_names):
+    raise UserError(
+      f'config.dataset.name = {name!r} has {number} classes and the names of '
+      f'{len(class_names)}; correct {directory / label}.labels.txt'
+    )
 
 
 def _describe(feature):

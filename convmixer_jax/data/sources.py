@@ -20,7 +20,11 @@ from convmixer_jax.data.examples import (
   Origin,
   Source,
 )
-from convmixer_jax.data.features import check_image_feature, find_class_names
+from convmixer_jax.data.features import (
+  check_image_feature,
+  check_number_of_names,
+  find_class_names,
+)
 from convmixer_jax.data.open_files import keep_few_files_open
 from convmixer_jax.errors import UserError, one_line
 
@@ -70,6 +74,7 @@ class TfdsSource:
       name, features, label, is_multi_label=is_multi_label
     )
     self.num_classes = len(self.class_names)
+    check_number_of_names(name, builder.data_path, label, self.class_names)
     check_image_feature(name, features['image'])
     splits = builder.info.splits
     try:

@@ -43,6 +43,7 @@ def _find(config):
   builder = builders.find_builder(name, config.data_dir)
   if builders.is_prepared(builder):
     source = sources.TfdsSource(name, split, config.data_dir)
+    sources.require_classes(source)
     return len(source), source.num_classes
   if known:
     return known

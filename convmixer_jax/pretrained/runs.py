@@ -192,4 +192,6 @@ def open_run(workdir: epath.Path, name: str) -> Run:
   rows = read_table(workdir / 'metrics.csv')
   class_names = workdir_lib.read_class_names(workdir)
   data = workdir_lib.read_data(workdir)
+  if class_names is None and data is not None:
+    class_names = tuple(data['class_names'])
   return Run(workdir, config, list(rows.values()), class_names, name, data)

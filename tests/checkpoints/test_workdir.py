@@ -153,5 +153,5 @@ def test_data_file_that_is_none_is_refused_in_one_line(
 def test_labels_that_are_not_names_are_refused(config, tmp_path, content):
   directory = start(tmp_path, config)
   (tmp_path / 'labels.json').write_text(content)
-  with pytest.raises(UserError, match=r'labels\.json is not a list of names'):
+  with pytest.raises(UserError, match=r'labels\.json is not a list'):
     workdir.read_class_names(directory)

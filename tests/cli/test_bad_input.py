@@ -34,9 +34,10 @@ def written(directory):
 
 
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
-def test_bad_input_is_refused_in_one_line_and_writes_nothing(case, tmp_path):
-  temporary = tmp_path / 'temporary'
-  temporary.mkdir()
+def test_bad_input_is_refused_in_one_line_and_writes_nothing(
+  case, tmp_path, tmp_path_factory
+):
+  temporary = tmp_path_factory.mktemp('temporary')
   case.set_up(tmp_path)
   before = written(tmp_path)
   done = run(case.arguments, tmp_path, TMPDIR=str(temporary))
@@ -46,6 +47,7 @@ def test_bad_input_is_refused_in_one_line_and_writes_nothing(case, tmp_path):
   assert re.fullmatch(expected, errors), done.stderr
   assert (done.returncode, done.stdout) == (1, '')
   assert written(tmp_path) == before
+  assert not written(temporary)
 
 
 def test_debug_flag_prints_a_traceback(tmp_path):
@@ -66,17 +68,22 @@ STORED = (
 
 @pytest.mark.slow
 def test_run_stops_at_a_bad_record_and_resumes_after_it_is_fixed(tmp_path):
-  bad = tiny_sets.encode(tiny_sets.noise()), 3
+  bad = jpeg()[:-30], 0
   # Read for the second batch: an epoch has two.
   tiny_sets.write_set(tmp_path / 'data', tiny_sets.examples(changed={6: bad}))
   arguments = [*STORED, '--config.input.num_workers=0']
   done = run(arguments, tmp_path)
   assert done.stderr == (
-    'error: the label of image 6 of tiny train is 3, not from 0 to 2; fix it, '
-    'leave the image out, or choose another split\n'
+    'error: cannot decode image 6 of tiny train: Truncated File Read '
+    f'({len(bad[0])} bytes); replace the file or leave it out of the data set\n'
   )
   assert done.returncode == 1
   tiny_sets.write_set(tmp_path / 'data')
+  done = run(arguments, tmp_path)  # it cannot know that this is all
+  assert 'on other data; changed: images or labels of train; give' in (
+    done.stderr
+  )
+  (tmp_path / 'run' / 'data.json').unlink()  # as the error says
   done = run(arguments, tmp_path)
   assert (done.returncode, commands.complaints(done)) == (0, [])
   assert '\nResuming from step 1 of 4\n' in done.stdout

@@ -1,5 +1,6 @@
 """Bad arguments of the commands besides train, with their errors."""
 
+import tiny_sets
 from bad_input import WEIGHTS, Case, add_foreign_orbax, tool, with_run
 
 from convmixer_jax.cli import convert
@@ -185,6 +186,40 @@ TOOLS = [
     '--output=TMP/x cannot be written to (File exists); make room, or give '
     'another',
     lambda tmp: (tmp / 'x').write_text(''),
+  ),
+  Case(
+    'evaluate on images that cannot be decoded',
+    tool(
+      'evaluate',
+      f'--source={WEIGHTS}',
+      '--model=gelu',
+      '--dataset=tiny',
+      '--split=train',
+      '--data_dir=TMP/data',
+      '--output=TMP/a/out',
+    ),
+    'cannot decode image 5 of tiny train: not an image that Pillow knows '
+    '(0 bytes); replace the file or leave it out of the data set',
+    lambda tmp: tiny_sets.write_set(
+      tmp / 'data', tiny_sets.examples(changed={5: (b'', 1)})
+    ),
+  ),
+  Case(
+    'evaluate on several labels for an image',
+    tool(
+      'evaluate',
+      f'--source={WEIGHTS}',
+      '--model=gelu',
+      '--dataset=tiny',
+      '--split=train',
+      '--data_dir=TMP/data',
+    ),
+    "config.dataset.name = 'tiny': its feature label has several labels for an "
+    "image, and one is required; store one as TFDS's ClassLabel, or choose "
+    'another data set',
+    lambda tmp: tiny_sets.write_set(
+      tmp / 'data', label=tiny_sets.sequence_feature(tiny_sets.LABEL)
+    ),
   ),
   Case(
     'prepare nothing',

@@ -78,6 +78,18 @@ DATA = [
     label=tiny_sets.label_feature(1),
   ),
   data(
+    'fewer names than classes',
+    "config.dataset.name = 'tiny' has 3 classes and the names of 2; correct "
+    'TMP/data/tiny/1.0.0/label.labels.txt',
+    class_names=('ant', 'bee'),
+  ),
+  data(
+    'two classes of one name',
+    "config.dataset.name = 'tiny': 2 of its classes are called 'ant'; give "
+    'each class a name of its own',
+    class_names=('ant', 'bee', 'ant'),
+  ),
+  data(
     'no classes',
     "config.dataset.name = 'tiny': its feature label does not define classes; "
     'give its ClassLabel their names or number, or choose another data set',

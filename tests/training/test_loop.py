@@ -61,6 +61,7 @@ def test_interrupted_run_ends_with_the_same_bits_and_files(
     'checkpoints',
     'config.json',
     'curves.png',
+    'data.json',
     'labels.json',
     'metrics.csv',
     'parameters.txt',

@@ -9,6 +9,7 @@ from absl import logging
 from matplotlib import font_manager, ft2font
 
 _NEUTRAL = set('\n\t')  # characters without a glyph
+_reported = set()  # characters that no font has
 
 
 @contextlib.contextmanager
@@ -37,12 +38,13 @@ def literal_text(names: Iterable[str]) -> Iterator[Callable[[str], str]]:
       if not missing:
         break
   families += [_register(path) for path in others]
-  if missing:
+  if new := sorted(missing - _reported):
+    _reported.update(new)
     logging.warning(
       'no installed font has %s, which pictures show as %s; install one that '
       'has, such as Noto Sans',
-      ' '.join(sorted(missing)[:5]),
-      ' '.join(_escape(c) for c in sorted(missing)[:5]),
+      ' '.join(new[:5]),
+      ' '.join(map(_escape, new[:5])),
     )
 
   def literal(name):

@@ -20,6 +20,7 @@ import jax
 import jaxlib
 
 from convmixer_jax.cache import cache_dir
+from convmixer_jax.notes import note
 
 _SOURCE_DIR = pathlib.Path(__file__).parent / 'csrc'
 
