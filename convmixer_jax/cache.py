@@ -30,12 +30,8 @@ def cache_dir() -> pathlib.Path:
   reason = 'there is no home directory'
   if directory is not None:
     reason = f'{directory} cannot be written to'
-  result = (
-    'compiled code is not kept' if instead is None else f'it is {instead}'
-  )
-  note(
-    f'{reason} for the cache: {result}; $CONVMIXER_JAX_CACHE chooses another'
-  )
+  now = f'it is {instead}' if instead else 'compiled code is not kept'
+  note(f'{reason} for the cache: {now}; $CONVMIXER_JAX_CACHE chooses another')
   return instead or directory or pathlib.Path(os.devnull)
 
 

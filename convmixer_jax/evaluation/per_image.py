@@ -110,7 +110,7 @@ def evaluate_per_image(
 
   Raises:
     UserError: an image cannot be decoded, has a label that is not among the
-      classes, or none has a right label.
+      classes, or none has a right label; or outputs are not finite.
   """
   mesh = sharding.create_mesh(config.mesh)
   variables = jax.device_put(trained.variables, sharding.replicated(mesh))
@@ -142,6 +142,12 @@ def evaluate_per_image(
   (number,) = np.nonzero(columns.pop('mask'))
   if not len(number):
     raise UserError('no image of the data set has a right label')
+  finite = np.isfinite(columns['loss'][number])
+  if not finite.all():
+    raise UserError(
+      f'the outputs of {trained.origin} are not finite for '
+      f'{(~finite).sum():,} of {len(finite):,} images; give other weights'
+    )
   return PerImageResults(
     number=number,
     **{name: values[number] for name, values in columns.items()},

@@ -119,6 +119,11 @@ def predict_files(
     ):
       if error is not None:
         yield Prediction(path, error=error)
+      elif not np.isfinite(probabilities).all():
+        raise UserError(
+          f'the outputs of {trained.origin} are not finite for {path}; give '
+          'other weights'
+        )
       else:
         yield Prediction(
           path, tuple(best.tolist()), tuple(probabilities.tolist())

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 
-import jax
 import ml_collections
 from etils import epath
 
@@ -13,6 +12,7 @@ from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import find_architecture
+from convmixer_jax.pretrained.check_values import by_name, check_values
 from convmixer_jax.pretrained.source import Checkpoint
 from convmixer_jax.pretrained.trained_model import TrainedModel
 
@@ -58,8 +58,9 @@ class Run:
       checkpoint: as for `find_step`.
 
     Raises:
-      UserError: there is no such checkpoint, it is damaged, or it is not of
-        the network that config.json describes.
+      UserError: there is no such checkpoint, it is damaged, has values that no
+        trained network has, or is not of the network that config.json
+        describes.
     """
     config = workdir_lib.read_config(self.workdir)  # ours may be changed by now
     fields = dict(config.model)
@@ -93,6 +94,9 @@ class Run:
       dtype=config.dtype,
     )
     _check_shapes(trained, self.workdir)
+    check_values(
+      by_name(trained.variables), trained.origin, 'choose another checkpoint'
+    )
     return trained
 
   def _find_step(self, reader, checkpoint):
@@ -146,10 +150,7 @@ def _check_shapes(trained, workdir):
 
 
 def _shapes(variables):
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): list(leaf.shape)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
-  }
+  return {name: list(leaf.shape) for name, leaf in by_name(variables).items()}
 
 
 def load_run(workdir: str) -> Run:

@@ -18,6 +18,7 @@ from convmixer_jax.data import pipeline, sources
 from convmixer_jax.distributed import agreement, preemption, sharding
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
+from convmixer_jax.pretrained.check_values import check_state
 from convmixer_jax.training import initialize, steps
 from convmixer_jax.training.batch_size import check_batch_size
 from convmixer_jax.training.eval_pass import run_batches
@@ -98,6 +99,8 @@ def train_and_evaluate(
       trainer.state.params, include_stats=False
     )
     with agreement.require_same_on_all_processes():  # that workdir is writable
+      if first_step:
+        check_state(state, f'checkpoint {first_step} of {directory}')
       if is_first_process:
         class_names = train_source.class_names
         workdir.describe_run(directory, config, class_names, overview)
