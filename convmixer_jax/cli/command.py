@@ -14,6 +14,7 @@ from convmixer_jax.cache import enable_compilation_cache
 from convmixer_jax.cli import config_arguments, output
 from convmixer_jax.cli.allocator import tune_allocator
 from convmixer_jax.errors import INTERRUPTED, Preempted, UserError
+from convmixer_jax.jax_settings import use_usual_settings
 
 _DEBUG = flags.DEFINE_bool(
   'debug', False, 'show the traceback of an error in the input'
@@ -37,6 +38,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   def guarded(argv):
     logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)
     enable_compilation_cache()
+    use_usual_settings()
     if not _DEBUG.value:  # libraries log exceptions with a traceback
       for name in ('absl', 'asyncio'):
         getLogger(name).addFilter(lambda record: not record.exc_info)

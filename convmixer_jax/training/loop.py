@@ -18,6 +18,7 @@ from convmixer_jax.data import pipeline, sources
 from convmixer_jax.distributed import agreement, preemption, sharding
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
+from convmixer_jax.jax_settings import usual_settings
 from convmixer_jax.pretrained.check_values import check_state
 from convmixer_jax.training import initialize, steps
 from convmixer_jax.training.batch_size import check_batch_size
@@ -29,6 +30,7 @@ from convmixer_jax.training.trainer import create_trainer
 from convmixer_jax.training.validate import validate
 
 
+@usual_settings()
 def train_and_evaluate(
   config: ml_collections.ConfigDict, workdir_path: str
 ) -> dict[str, float]:
