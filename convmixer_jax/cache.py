@@ -1,7 +1,8 @@
 """The cache of compiled code, for the C++ kernels and for JAX.
 
 Its directory is $CONVMIXER_JAX_CACHE, else $XDG_CACHE_HOME/convmixer_jax, else
-~/.cache/convmixer_jax.
+~/.cache/convmixer_jax; and where that cannot be written, one of the user's own
+in the temporary directory.
 """
 
 import contextlib
@@ -10,10 +11,13 @@ import os
 import pathlib
 import platform
 import re
-import sys
+import stat
+import tempfile
 import warnings
 
 import jax
+
+from convmixer_jax.notes import note
 
 _NOTES = {
   'reading': 'compiled programs in {} are damaged; they are compiled again',
@@ -23,25 +27,37 @@ _NOTES = {
 
 
 def cache_dir() -> pathlib.Path:
-  """Returns the cache directory, which may not exist yet."""
-  directory = os.environ.get('CONVMIXER_JAX_CACHE')
-  if directory:
-    return pathlib.Path(directory)
-  base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  return pathlib.Path(base) / 'convmixer_jax'
+  """Returns the cache directory, which may not exist yet.
+
+  Where no directory can be written it is the first that was tried; whoever uses
+  it has to do without.
+  """
+  directory = _wanted()
+  if directory is not None and _is_usable(directory):
+    return directory
+  instead = _temporary()
+  reason = 'there is no home directory'
+  if directory is not None:
+    reason = f'{directory} cannot be written to'
+  now = f'it is {instead}' if instead else 'compiled code is not kept'
+  note(f'{reason} for the cache: {now}; $CONVMIXER_JAX_CACHE chooses another')
+  return instead or directory or pathlib.Path(os.devnull)
 
 
 def enable_compilation_cache() -> None:
   """Makes JAX store compiled programs, so that the next start compiles nothing.
 
   Does nothing if the user has set a directory, for example by
-  `$JAX_COMPILATION_CACHE_DIR`. Each type of CPU has its own directory: machines
-  may share a home directory, and code for one CPU may be illegal on another.
+  `$JAX_COMPILATION_CACHE_DIR`, or where it cannot be written. Each type of CPU
+  has its own directory: machines may share a home directory, and code for one
+  CPU may be illegal on another.
   """
   _report_in_one_line()
   if jax.config.jax_compilation_cache_dir is not None:
     return
   directory = cache_dir() / f'xla_{_cpu_hash()}'
+  if not _is_usable(directory):
+    return
   jax.config.update('jax_compilation_cache_dir', str(directory))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
@@ -55,7 +71,6 @@ def _report_in_one_line() -> None:
   if getattr(warnings.showwarning, 'is_for_cache', False):
     return
   show = warnings.showwarning
-  reported = set()
 
   def show_in_one_line(message, *arguments, **keywords):
     match = re.match(
@@ -69,9 +84,7 @@ def _report_in_one_line() -> None:
     kind, name = match.groups()
     if kind == 'reading':
       _delete_entries(directory, name)
-    if kind not in reported:
-      reported.add(kind)
-      print(f'note: {_NOTES[kind].format(directory)}', file=sys.stderr)
+    note(_NOTES[kind].format(directory))
 
   show_in_one_line.is_for_cache = True
   warnings.showwarning = show_in_one_line
@@ -83,6 +96,48 @@ def _delete_entries(directory: str, name: str) -> None:
     for file in os.listdir(directory):
       if file.startswith(f'{name}-'):
         os.unlink(os.path.join(directory, file))
+
+
+def _wanted() -> pathlib.Path | None:
+  """Returns what the environment names; None without a home directory."""
+  directory = os.environ.get('CONVMIXER_JAX_CACHE')
+  if directory:
+    return pathlib.Path(directory)
+  base = os.environ.get('XDG_CACHE_HOME')
+  if base:
+    return pathlib.Path(base) / 'convmixer_jax'
+  try:
+    return pathlib.Path.home() / '.cache' / 'convmixer_jax'
+  except (RuntimeError, KeyError):  # no HOME, and a user without an entry
+    return None
+
+
+def _is_usable(directory: pathlib.Path) -> bool:
+  """Whether files can be read and written in it once it is made."""
+  for path in (directory, *directory.absolute().parents):
+    try:
+      if path.exists():
+        return path.is_dir() and os.access(path, os.R_OK | os.W_OK | os.X_OK)
+    except OSError:  # its parent cannot be looked into
+      return False
+  return False
+
+
+def _temporary() -> pathlib.Path | None:
+  """Returns a directory that only this user can write; None if there is none.
+
+  Code is loaded from it, so one that another user prepared is not used.
+  """
+  if not hasattr(os, 'getuid'):
+    return None
+  try:
+    path = pathlib.Path(tempfile.gettempdir()) / f'convmixer_jax_{os.getuid()}'
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+  except OSError:
+    return None
+  is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+  return path if is_ours and not found.st_mode & 0o022 else None
 
 
 def _cpu_hash() -> str:

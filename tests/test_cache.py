@@ -2,14 +2,16 @@
 
 import os
 import pathlib
+import pwd
 import subprocess
 import sys
+import tempfile
 import types
 import warnings
 
 import pytest
 
-from convmixer_jax import cache
+from convmixer_jax import cache, notes
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -19,12 +21,68 @@ def fake_jax(directory):
   return types.SimpleNamespace(config=config)
 
 
-def test_cache_directory_follows_xdg(monkeypatch):
+def test_cache_directory_follows_xdg(monkeypatch, tmp_path):
   monkeypatch.delenv('CONVMIXER_JAX_CACHE', raising=False)
-  monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
-  assert cache.cache_dir() == pathlib.Path('/somewhere/convmixer_jax')
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  assert cache.cache_dir() == tmp_path / 'convmixer_jax'
   monkeypatch.setenv('XDG_CACHE_HOME', '')
-  assert cache.cache_dir() == pathlib.Path.home() / '.cache/convmixer_jax'
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  assert cache.cache_dir() == tmp_path / 'home/.cache/convmixer_jax'
+
+
+def _no_entry(*_):
+  raise KeyError('getpwuid(): uid not found')
+
+
+def _without_home(monkeypatch, tmp_path):
+  monkeypatch.delenv('HOME', raising=False)
+  monkeypatch.setattr(pwd, 'getpwuid', _no_entry)
+
+
+def _home_that_is_a_file(monkeypatch, tmp_path):
+  (tmp_path / 'home').touch()
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+
+
+def _cache_of_another_user(monkeypatch, tmp_path):
+  monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path / 'theirs'))
+  (tmp_path / 'theirs').mkdir()
+  access = os.access
+  monkeypatch.setattr(
+    os,
+    'access',
+    lambda path, mode: 'theirs' not in str(path) and access(path, mode),
+  )
+
+
+@pytest.mark.parametrize(
+  'prepare', [_without_home, _home_that_is_a_file, _cache_of_another_user]
+)
+def test_cache_moves_to_a_private_temporary_directory(
+  prepare, monkeypatch, tmp_path, capsys
+):
+  for name in ('CONVMIXER_JAX_CACHE', 'XDG_CACHE_HOME'):
+    monkeypatch.delenv(name, raising=False)
+  temporary = tmp_path / 'tmp'
+  temporary.mkdir()
+  monkeypatch.setattr(tempfile, 'tempdir', str(temporary))
+  monkeypatch.setattr(notes, '_said', set())
+  prepare(monkeypatch, tmp_path)
+  directory = cache.cache_dir()
+  assert directory.parent == temporary
+  assert directory.stat().st_mode & 0o777 == 0o700
+  assert cache.cache_dir() == directory
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith('Note: ') and '$CONVMIXER_JAX_CACHE' in line
+
+
+def test_temporary_directory_that_others_may_write_is_not_used(
+  monkeypatch, tmp_path
+):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+  (tmp_path / f'convmixer_jax_{os.getuid()}').mkdir(mode=0o777)
+  (tmp_path / f'convmixer_jax_{os.getuid()}').chmod(0o777)
+  assert cache._temporary() is None
 
 
 @pytest.mark.slow
@@ -93,10 +151,10 @@ def test_damaged_and_unwritable_entries_are_reported_in_one_line(
   assert [path.name for path in tmp_path.iterdir()] == ['jit_other-1-cache']
   first, second = capsys.readouterr().err.splitlines()
   assert first == (
-    f'note: compiled programs in {tmp_path} are damaged; they are compiled '
+    f'Note: compiled programs in {tmp_path} are damaged; they are compiled '
     'again'
   )
-  assert second.startswith('note: compiled programs cannot be kept in ')
+  assert second.startswith('Note: compiled programs cannot be kept in ')
   assert others == ['Something else']
 
 
@@ -126,5 +184,5 @@ def test_damaged_entries_are_replaced(tmp_path):
       for path in tmp_path.glob('xla_*/*-cache'):
         path.write_bytes(path.read_bytes()[:-9])
   assert errors[0] == errors[2] == ''
-  assert errors[1].startswith('note: compiled programs in ')
+  assert errors[1].startswith('Note: compiled programs in ')
   assert errors[1].count('\n') == 1

@@ -6,10 +6,13 @@ with a page fault each: half of the time of a step. glibc reads these settings
 (`mallopt` lacks some) only from the environment at the start of a program.
 """
 
+import contextlib
 import glob
 import os
 import platform
 import sys
+
+from convmixer_jax.cli import program
 
 _VARIABLE = 'GLIBC_TUNABLES'
 _HUGE_PAGES = 'glibc.malloc.hugetlb=1'
@@ -25,13 +28,18 @@ def tune_allocator() -> None:
   """Re-executes this program with the settings, if they have an effect here.
 
   Memory is kept only on machines without an accelerator: with one, XLA:CPU has
-  little to do. Nothing happens if `GLIBC_TUNABLES` is set, even to nothing, or
-  if the C library is not glibc.
+  little to do. Nothing happens if `GLIBC_TUNABLES` is set, even to nothing, if
+  the C library is not glibc, or if the process is more than this command.
   """
   if _VARIABLE in os.environ or platform.libc_ver()[0] != 'glibc':
+    return
+  if not sys.executable or not program.is_program():
     return
   settings = [_HUGE_PAGES]
   if not any(map(glob.glob, _ACCELERATORS)):
     settings.append(_KEEP)
-  os.environ[_VARIABLE] = ':'.join(settings)
-  os.execv(sys.executable, sys.orig_argv)
+  environment = os.environ | {_VARIABLE: ':'.join(settings)}
+  for stream in (sys.stdout, sys.stderr):
+    stream.flush()
+  with contextlib.suppress(OSError):  # slower, but the command runs
+    os.execve(sys.executable, sys.orig_argv, environment)

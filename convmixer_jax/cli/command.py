@@ -1,5 +1,6 @@
 """Runs a command: parses its flags, and reports an error in one line."""
 
+import importlib
 import os
 import re
 import sys
@@ -10,10 +11,14 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from convmixer_jax import config as config_lib
-from convmixer_jax.cache import enable_compilation_cache
-from convmixer_jax.cli import config_arguments, ending, output
+from convmixer_jax.cli import (
+  config_arguments,
+  ending,
+  machine_errors,
+  output,
+)
 from convmixer_jax.cli.allocator import tune_allocator
-from convmixer_jax.errors import INTERRUPTED, Preempted, UserError
+from convmixer_jax.errors import INTERRUPTED, Preempted, UserError, one_line
 
 _DEBUG = flags.DEFINE_bool(
   'debug', False, 'show the traceback of an error in the input'
@@ -29,6 +34,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   `output`.
   """
   tune_allocator()
+  import_jax()
+  from convmixer_jax import cache, jax_settings
+
   # TFDS imports TensorFlow for some sets, if it is installed; it should log
   # errors only.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -36,7 +44,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
   def guarded(argv):
     logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)
-    enable_compilation_cache()
+    cache.enable_compilation_cache()
+    jax_settings.use_usual_settings()
     if not _DEBUG.value:  # libraries log exceptions with a traceback
       for name in ('absl', 'asyncio'):
         getLogger(name).addFilter(lambda record: not record.exc_info)
@@ -53,6 +62,11 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except KeyboardInterrupt:
       print('interrupted', file=sys.stderr)
       sys.exit(INTERRUPTED)
+    except Exception as error:
+      refused = machine_errors.describe(error)
+      if _DEBUG.value or not refused:
+        raise
+      exit_with(refused)
 
   output.guard()
   try:
@@ -60,6 +74,29 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
       app.run(guarded, flags_parser=_parse_flags)
   finally:
     output.finish()
+
+
+def expand_flagfiles() -> None:
+  """Replaces `--flagfile=FILE` in `sys.argv` by the flags in the file.
+
+  It has to be done before flags are defined: that of a config reads the files
+  itself.
+  """
+  try:
+    sys.argv[1:] = flags.FLAGS.read_flags_from_files(
+      sys.argv[1:], force_gnu=False
+    )
+  except (flags.Error, UnicodeDecodeError) as error:
+    text = one_line(error).removeprefix('ERROR:: ')
+    exit_with(f'--flagfile cannot be read ({text}); name a file of flags')
+
+
+def import_jax() -> None:
+  """Imports JAX; ends the process if it refuses a setting of the shell."""
+  try:
+    importlib.import_module('jax')
+  except (ValueError, TypeError) as error:
+    exit_with(f'JAX cannot be imported ({one_line(error)}); unset the variable')
 
 
 def _parse_flags(argv):

@@ -56,6 +56,8 @@ def _choose(
     problem = f'there is no {kind} {name!r}' if name else f'no {kind} is given'
     command.exit_with(f'{problem}; there are {", ".join(commands)}, and --help')
   del sys.argv[1]
+  command.expand_flagfiles()
+  command.import_jax()
   module = importlib.import_module(commands[name])
   if hasattr(module, 'COMMANDS'):
     _choose(module.COMMANDS, name, module.__doc__, f'{above}{name} ')

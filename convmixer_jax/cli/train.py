@@ -11,6 +11,7 @@ them. The same command resumes a run that was stopped.
 
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from absl import flags
@@ -55,7 +56,8 @@ def main(argv: Sequence[str]) -> None:
   command.refuse_arguments(argv)
   output.keep_going()  # a run survives its terminal
   # Until the loop handles the signal, there is nothing to save.
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(Preempted.EXIT_STATUS))
+  if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Preempted.EXIT_STATUS))
   import jax
 
   from convmixer_jax.distributed import cluster

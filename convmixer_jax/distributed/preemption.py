@@ -11,6 +11,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from convmixer_jax.errors import INTERRUPTED, Preempted, UserError
+from convmixer_jax.notes import note
 
 
 class Signals:
@@ -37,6 +38,10 @@ class Signals:
     self._is_distributed = jax.distributed.is_initialized()
     self._handlers = {}
     if threading.current_thread() is not threading.main_thread():
+      note(
+        'training runs in a thread, which signals do not reach: the last '
+        'checkpoint is what a stopped run resumes from'
+      )
       return self  # only the main thread may install handlers
     watched = [signal.SIGINT]
     if not self._is_distributed:  # else jax.distributed handles SIGTERM

@@ -17,6 +17,7 @@ from convmixer_jax.data.sources import Source
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.evaluation.protocols import Classes
+from convmixer_jax.jax_settings import usual_settings
 from convmixer_jax.pretrained.trained_model import TrainedModel
 from convmixer_jax.training.eval_pass import run_batches
 from convmixer_jax.training.metrics import EvalMetrics
@@ -102,6 +103,7 @@ class PerImageResults:
     return rows
 
 
+@usual_settings()
 def evaluate_per_image(
   trained: TrainedModel,
   source: Source,
@@ -121,7 +123,7 @@ def evaluate_per_image(
 
   Raises:
     UserError: an image cannot be decoded, has a label that is not among the
-      classes, or none has a right label.
+      classes, or none has a right label; or outputs are not finite.
   """
   mesh = sharding.create_mesh(config.mesh)
   variables = jax.device_put(trained.variables, sharding.replicated(mesh))
@@ -155,6 +157,12 @@ def evaluate_per_image(
   (number,) = np.nonzero(columns.pop('mask'))
   if not len(number):
     raise UserError('no image of the data set has a right label')
+  finite = np.isfinite(columns['loss'][number])
+  if not finite.all():
+    raise UserError(
+      f'the outputs of {trained.origin} are not finite for '
+      f'{(~finite).sum():,} of {len(finite):,} images; give other weights'
+    )
   return PerImageResults(
     number=number,
     **{name: values[number] for name, values in columns.items()},

@@ -22,6 +22,7 @@ from convmixer_jax.data.decode import count_pixels, decode_image
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import require_local
+from convmixer_jax.jax_settings import usual_settings
 from convmixer_jax.models.inference import make_inference
 from convmixer_jax.pretrained.trained_model import TrainedModel
 from convmixer_jax.training.eval_pass import run_batches
@@ -105,11 +106,12 @@ def predict_files(
   config = trained.eval_config(min(batch_size, len(paths)), image_size)
   mesh = sharding.create_mesh(config.mesh)
   everywhere = sharding.replicated(mesh)
-  infer = jax.jit(
-    partial(_make_inference, model=trained.model, config=config),
-    out_shardings=everywhere,
-  )(jax.device_put(trained.variables, everywhere))
-  predict = jax.jit(_predict, out_shardings=everywhere)
+  with usual_settings():
+    infer = jax.jit(
+      partial(_make_inference, model=trained.model, config=config),
+      out_shardings=everywhere,
+    )(jax.device_put(trained.variables, everywhere))
+  predict = usual_settings()(jax.jit(_predict, out_shardings=everywhere))
   for batch, outputs in run_batches(
     lambda batch: predict(infer, batch['image']),
     _read_batches(paths, config, exif_rotate),
@@ -124,6 +126,11 @@ def predict_files(
     ):
       if error is not None:
         yield Prediction(path, error=error)
+      elif not np.isfinite(probabilities).all():
+        raise UserError(
+          f'the outputs of {trained.origin} are not finite for {path}; give '
+          'other weights'
+        )
       else:
         yield Prediction(
           path, tuple(best.tolist()), tuple(probabilities.tolist())

@@ -56,7 +56,8 @@ class ActivationBatchNorm(nn.Module):
       `[B, H, W, C]`, the dtype of `x`.
 
     Raises:
-      UserError: `group_size` does not divide the batch.
+      UserError: `group_size` does not divide the batch, or each channel of a
+        group has one value in training.
     """
     channels = x.shape[-1]
     scale = self.param('scale', nn.initializers.ones, (channels,))
@@ -82,6 +83,14 @@ class ActivationBatchNorm(nn.Module):
         f'{x.shape[0]} images of a forward pass; choose a divisor, or 0 for '
         'the whole batch'
       )
+    count = group_size * x.shape[1] * x.shape[2]
+    if count == 1 and not self.is_initializing():
+      raise UserError(
+        'BatchNorm has a single value per channel in training, whose variance '
+        'is 0: groups of 1 image, of 1 x 1 positions; raise config.batch_size '
+        '(or config.model.bn_group_size), or lower config.accum_steps or '
+        'config.model.patch_size'
+      )
     y, mean, var = kernels.activation_batch_norm(
       x,
       bias,
@@ -93,8 +102,7 @@ class ActivationBatchNorm(nn.Module):
       **how,
     )
     if not self.is_initializing():
-      count = group_size * x.shape[1] * x.shape[2]
-      unbiased = var * (count / max(count - 1, 1))
+      unbiased = var * (count / (count - 1))
       running_mean.value = _update(running_mean.value, mean)
       running_var.value = _update(running_var.value, unbiased)
     return y

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 
-import jax
 import ml_collections
 from etils import epath
 
@@ -13,7 +12,9 @@ from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.data.identity import Identity
 from convmixer_jax.errors import UserError
+from convmixer_jax.jax_settings import usual_settings
 from convmixer_jax.models import find_architecture
+from convmixer_jax.pretrained.check_values import by_name, check_values
 from convmixer_jax.pretrained.source import Checkpoint
 from convmixer_jax.pretrained.trained_model import TrainedModel
 
@@ -55,6 +56,7 @@ class Run:
     with self._reader() as reader:
       return self._find_step(reader, checkpoint)[0]
 
+  @usual_settings()
   def load(self, checkpoint: Checkpoint = None) -> TrainedModel:
     """Reads a network back, on the first device of this process.
 
@@ -62,8 +64,9 @@ class Run:
       checkpoint: as for `find_step`.
 
     Raises:
-      UserError: there is no such checkpoint, it is damaged, or it is not of
-        the network that config.json describes.
+      UserError: there is no such checkpoint, it is damaged, has values that no
+        trained network has, or is not of the network that config.json
+        describes.
     """
     config = workdir_lib.read_config(self.workdir)  # ours may be changed by now
     fields = dict(config.model)
@@ -105,6 +108,9 @@ class Run:
       dtype=config.dtype,
     )
     _check_shapes(trained, self.workdir)
+    check_values(
+      by_name(trained.variables), trained.origin, 'choose another checkpoint'
+    )
     return trained
 
   def _find_step(self, reader, checkpoint):
@@ -158,10 +164,7 @@ def _check_shapes(trained, workdir):
 
 
 def _shapes(variables):
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): list(leaf.shape)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
-  }
+  return {name: list(leaf.shape) for name, leaf in by_name(variables).items()}
 
 
 def load_run(workdir: str) -> Run:

@@ -16,6 +16,7 @@ from convmixer_jax.errors import UserError, one_line
 from convmixer_jax.models import MODELS, find_architecture, is_known
 from convmixer_jax.models.tensors import without_wrappers
 from convmixer_jax.pretrained import hub, metadata, torch_files
+from convmixer_jax.pretrained.check_values import by_name, check_values
 from convmixer_jax.pretrained.source import FileSource, HubSource
 from convmixer_jax.pretrained.trained_model import TrainedModel
 
@@ -57,7 +58,7 @@ def read(
   Raises:
     UserError: the repository cannot be read, the file is damaged, or its
       tensors are not those of a network that is known (which are missing,
-      surplus or misshapen).
+      surplus or misshapen), or have values that no trained network has.
   """
   with contextlib.ExitStack() as stack:
     return _read_local(_fetch(source, stack), name, network)
@@ -127,7 +128,10 @@ def _read_local(path, name, network):
 
   network = infer_architecture(tensors, found.get('network'), network)
   architecture = find_architecture(network)
-  fields, tensors = architecture.state_dict.infer_fields(tensors, name)
+  saved = tensors
+  with np.errstate(over='ignore'):  # of float64, which check_values reports
+    fields, tensors = architecture.state_dict.infer_fields(saved, name)
+  check_values(saved, name)
   num_classes = fields.pop('num_classes')
   recorded = found.get('fields', {})
   for key in architecture.names('network'):
@@ -140,6 +144,7 @@ def _read_local(path, name, network):
     'image_size', architecture.state_dict.image_size(fields, tensors)
   )
   variables = architecture.state_dict.from_timm(tensors)
+  check_values(by_name(variables), name)
   return Contents(network, fields, num_classes, variables, known)
 
 

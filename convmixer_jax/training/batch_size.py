@@ -43,6 +43,12 @@ def least_per_device(config: ml_collections.ConfigDict) -> int:
   return math.lcm(_mixup_group(config) or 1, groups * config.accum_steps)
 
 
+def smallest_group(config: ml_collections.ConfigDict) -> int:
+  """Returns the fewest images that a forward pass computes together."""
+  microbatch = config.batch_size // config.accum_steps
+  return min([microbatch, *(size for _, size in _network_groups(config))])
+
+
 def _mixup_group(config):
   """Returns how many images share a draw; 0 if all, or if none do."""
   return config.mixup.group_size if uses_mixup(config) else 0

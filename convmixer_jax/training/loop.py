@@ -18,7 +18,9 @@ from convmixer_jax.data import identity, pipeline, sources
 from convmixer_jax.distributed import agreement, preemption, sharding
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
+from convmixer_jax.jax_settings import usual_settings
 from convmixer_jax.locks.directory_lock import DirectoryLock
+from convmixer_jax.pretrained.check_values import check_state
 from convmixer_jax.training import changes, initialize, steps
 from convmixer_jax.training.batch_size import check_batch_size
 from convmixer_jax.training.eval_pass import run_batches
@@ -29,6 +31,7 @@ from convmixer_jax.training.trainer import create_trainer
 from convmixer_jax.training.validate import validate
 
 
+@usual_settings()
 def train_and_evaluate(
   config: ml_collections.ConfigDict, workdir_path: str
 ) -> dict[str, float]:
@@ -112,6 +115,8 @@ def train_and_evaluate(
       trainer.state.params, include_stats=False
     )
     with agreement.require_same_on_all_processes():  # that workdir is writable
+      if first_step:
+        check_state(state, f'checkpoint {first_step} of {directory}')
       if is_first_process:
         class_names = train_source.class_names
         workdir.describe_run(directory, config, class_names, overview, data)

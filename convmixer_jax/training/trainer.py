@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -17,6 +18,7 @@ from convmixer_jax.distributed import sharding
 from convmixer_jax.models import architecture_of, check_network, create_model
 from convmixer_jax.training import optimizer as optimizer_lib
 from convmixer_jax.training import steps
+from convmixer_jax.training.batch_size import smallest_group
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +57,8 @@ def create_trainer(
     steps_per_epoch: updates in an epoch, for the schedule.
 
   Raises:
-    UserError: a field of `config.model` is out of range, or a network of one's
-      own lacks something that a run needs.
+    UserError: a field of `config.model` is out of range, a network of one's own
+      lacks something that a run needs, or BatchNorm has one value a channel.
   """
   model = create_model(config.model, num_classes, config.dtype)
   check_network(config.model, model, config.dataset.image_size)
@@ -69,6 +71,8 @@ def create_trainer(
   create_state = partial(steps.create_state, model, optimizer, config)
   shapes = jax.eval_shape(create_state)
   stacked = architecture.stacked
+  if config.backbone_lr_scale and smallest_group(config) == 1:
+    _check_normalization(model, shapes, config)
   replicated = sharding.replicated(mesh)
   # Statistics are replicated: if they were split by channels, the partitioner
   # would split activations in the same way.
@@ -97,4 +101,23 @@ def create_trainer(
       ),
       out_shardings=replicated,
     ),
+  )
+
+
+def _check_normalization(model, state, config):
+  """Traces a forward pass of training, in which BatchNorm checks its input."""
+  size = config.dataset.image_size
+  images = jnp.zeros((config.batch_size // config.accum_steps, size, size, 3))
+
+  def apply(variables):
+    return model.apply(
+      variables,
+      images,
+      train=True,
+      mutable=['batch_stats'],
+      rngs={'dropout': jax.random.key(0)},
+    )
+
+  jax.eval_shape(
+    apply, {'params': state.params, 'batch_stats': state.batch_stats}
   )

@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+import commands
 import pytest
 
 from convmixer_jax import config_files
@@ -100,3 +101,24 @@ def test_wrong_configs_are_refused(directory, body, flag, message):
   )
   with pytest.raises(UserError, match=message):
     config_arguments.check(['--config=mine.py', f'--config.{flag}=3'])
+
+
+@pytest.mark.parametrize(
+  ('line', 'expected'),
+  [
+    ('--config.model.widht=3', 'did you mean --config.model.width?'),
+    ('-config.batch_size=many', 'is not a whole number'),
+    ('--workdri=x', 'Did you mean: workdir'),
+    ('--flagfile=absent.txt', 'absent.txt'),
+  ],
+)
+def test_flagfile_is_checked_like_the_command_line(directory, line, expected):
+  flagfile = directory / 'flags.txt'
+  flagfile.write_text(f'# mine\n--config=digits\n{line}\n--workdir=run\n')
+  done = commands.run(
+    [str(ROOT / 'train.py'), f'--flagfile={flagfile}'], directory=directory
+  )
+  assert done.returncode == 1
+  (error,) = done.stderr.splitlines()
+  assert error.startswith('error: ') and expected.lower() in error.lower()
+  assert not (directory / 'run').exists()

@@ -125,3 +125,13 @@ def test_bfloat16_is_summed_in_float32(variables):
 def test_refuses_groups_that_do_not_divide_the_batch(x, variables):
   with pytest.raises(UserError, match=r'bn_group_size = 3 .* 8 images'):
     train(variables, x, 3)
+
+
+def test_one_value_per_channel_is_refused_in_training(variables, x):
+  one = x[:, :1, :1]
+  for images, group_size in ((one, 1), (one[:1], 0)):
+    with pytest.raises(UserError, match='a single value per channel'):
+      train(variables, images, group_size)
+  train(variables, one, 2)
+  evaluated = ActivationBatchNorm('relu', 1).apply(variables, one, train=False)
+  assert evaluated.shape == one.shape

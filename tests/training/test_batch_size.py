@@ -6,7 +6,7 @@ from configs import default, imagenet
 from convmixer_jax import models
 from convmixer_jax.errors import UserError
 from convmixer_jax.models.fields import Field
-from convmixer_jax.training import batch_size
+from convmixer_jax.training import batch_size, loop
 from convmixer_jax.training.batch_size import check_batch_size
 
 
@@ -63,3 +63,23 @@ def test_two_fields_with_groups_of_the_same_name_both_count(monkeypatch):
   config.model = {'name': 'convmixer', 'first': 3, 'second': 4}
   with pytest.raises(UserError, match=r'groups of 3, groups of 4;.*: 12$'):
     check_batch_size(config, 1)
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'batch_size': 1},
+    {'batch_size': 8, 'accum_steps': 8},
+    {'batch_size': 8, 'model.bn_group_size': 1},
+  ],
+)
+def test_one_value_per_channel_is_refused_before_anything_is_written(
+  changes, tmp_path
+):
+  config = default.get_config()
+  config.model.width, config.model.depth = 8, 1
+  config.model.patch_size = 8  # a grid of 1 x 1
+  config.update_from_flattened_dict(changes)
+  with pytest.raises(UserError, match='a single value per channel'):
+    loop.train_and_evaluate(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
