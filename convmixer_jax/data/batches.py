@@ -73,6 +73,8 @@ def _worker_error(error: RuntimeError) -> Exception:
     ended = f'by {signal.Signals(-number).name}'
   if number == -signal.SIGKILL:
     hint = ' (which the system does when memory is short)'
+  elif number == -signal.SIGBUS:
+    hint = ' (which the system does when /dev/shm is full)'
   return UserError(
     f'a worker process that makes batches was ended {ended}{hint}; give fewer '
     'by config.input.num_workers, or more memory; the same command resumes '
