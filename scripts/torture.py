@@ -1,89 +1,58 @@
 """Kills a run repeatedly, and compares it with an undisturbed one.
 
-    python scripts/torture.py --rounds=100
+    python scripts/torture.py --rounds=100 --directory=DIR
 
 A small network is trained on digits in two processes. In each round, SIGKILL
 kills one or both of them at a random time: while they start, between two
 checkpoints, or while a checkpoint is written. Then the same command is run
 again. Sometimes the fault is a SIGTERM or SIGINT to one of the processes, after
-which both must save and exit with the status of a preemption. A finished run is
+which both must save and exit with the status of a preemption. Other faults: a
+worker process that makes batches is killed; the same command is started a
+second time, and must be refused; /dev/shm is full; the clock is set back while
+files have dates of the future. A finished run is
 compared with an undisturbed one: the last state bit for bit, and `metrics.csv`
 line by line except for the speeds. Then the next run starts.
+
+With `--directory` the rounds are kept in DIR/results.jsonl, and the same
+command makes those that are left.
 """
 
 import argparse
 import collections
 import csv
+import json
 import operator
-import os
 import pathlib
 import random
-import signal
+import shutil
 import sys
 import tempfile
-import time
 
 import jax
 import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'support')]
-import jobs  # noqa: E402
 from run_files import SPEED, read_state  # noqa: E402
+from torture_jobs import (  # noqa: E402
+  NUM_STEPS,
+  Failure,
+  Job,
+  date_in_the_future,
+  disturb,
+  why_impossible,
+)
 
-NUM_STEPS = 60
-FLAGS = [
-  '--config=configs/digits.py',
-  f'--config.num_steps={NUM_STEPS}',  # an epoch is 22
-  '--config.batch_size=64',
-  '--config.model.width=8',
-  '--config.model.depth=1',
-  '--config.model.kernel_size=3',
-  '--config.mixup.mixup_alpha=0.5',
-  '--config.mixup.group_size=8',
-  '--config.eval_every_epochs=1',
-  '--config.log_every_steps=3',
-  '--config.checkpoint_every_steps=4',
-  '--config.input.num_threads=2',
-]
-
-MOMENTS = ('start', 'steps', 'checkpoint', 'preemption')
-WEIGHTS = (2, 3, 4, 1)
-PREEMPTED = 75  # the exit status
-EXITS_WITHIN = 3  # seconds for the process that was not killed
-POLL = 0.02  # seconds
-
-
-class Failure(Exception):
-  """The run does not behave as specified."""
-
-
-class Job(jobs.Job):
-  """Two processes of one run."""
-
-  def __init__(self, workdir):
-    super().__init__(workdir, FLAGS, num_processes=2)
-
-  def has_ended(self):
-    return not all(process.is_alive() for process in self.processes)
-
-  def wait_for_new(self, list_items, number):
-    """Waits for `number` new items; returns whether they appeared."""
-    give_up = time.monotonic() + jobs.STUCK_AFTER
-    before, seen = list_items(), set()
-    while len(seen) < number:
-      if self.has_ended():
-        return False
-      if time.monotonic() > give_up:
-        self.wait(0)
-        raise Failure(f'stuck for {jobs.STUCK_AFTER} s\n{self.output()}')
-      time.sleep(POLL)
-      seen |= list_items() - before
-    return True
-
-  def unfinished(self):
-    """Returns the incomplete checkpoints."""
-    return set(self.workdir.glob('checkpoints/*.orbax-checkpoint-tmp'))
+WEIGHTS = {  # of the moments
+  'start': 4,
+  'steps': 6,
+  'checkpoint': 8,
+  'preemption': 2,
+  'worker': 3,
+  'second writer': 3,
+  'full shared memory': 3,
+  'clock': 3,
+}
 
 
 def read_lines(workdir):
@@ -93,6 +62,11 @@ def read_lines(workdir):
       {name: text for name, text in row.items() if name not in SPEED}
       for row in csv.DictReader(file)
     ]
+
+
+def has_ended(workdir):
+  """Returns whether a run has its last checkpoint."""
+  return (workdir / 'checkpoints' / str(NUM_STEPS)).exists()
 
 
 def compare(workdir, undisturbed):
@@ -112,71 +86,57 @@ def compare(workdir, undisturbed):
   return differences + sum(map(operator.ne, found, expected))
 
 
-def disturb(job, rng, moment):
-  """Causes a fault; returns its description, or None if the run had ended."""
-  if moment == 'start':
-    time.sleep(rng.uniform(0, 8))
-  elif moment == 'checkpoint':
-    if not job.wait_for_new(job.unfinished, rng.randint(1, 3)):
-      return None
-    time.sleep(rng.uniform(0, 0.3))
-  else:
-    if not job.wait_for_new(job.rows, rng.randint(1, 5)):
-      return None
-    time.sleep(rng.uniform(0, 1))
-  if job.has_ended():
-    return None
-  if moment == 'preemption':
-    victim = rng.randrange(2)
-    number = rng.choice([signal.SIGTERM, signal.SIGINT])
-    os.kill(job.processes[victim].pid, number)
-    statuses = job.wait()
-    if statuses == [0, 0]:  # the run was at its last step
-      return None
-    if statuses != [PREEMPTED] * 2:
-      raise Failure(f'{number.name} ended in {statuses}\n{job.output()}')
-    return f'{number.name} to process {victim}'
-  victims = rng.choice([[0], [1], [0, 1]])
-  for i in victims:
-    job.processes[i].kill()
-  half = ', a checkpoint half written' if job.unfinished() else ''
-  statuses = job.wait(EXITS_WITHIN)
-  names = ' and '.join(map(str, victims))
-  other = ''
-  for i in {0, 1} - set(victims):
-    by_itself = statuses[i] != -signal.SIGKILL
-    other = f'; process {i} {"exited" if by_itself else "had to be killed"}'
-  return f'SIGKILL to process {names}{half}{other}'
-
-
-def torture(moments, rng, directory):
+def torture(moments, seed, directory):
   """Causes a fault at each of `moments`; returns the number of differences."""
+  results = directory / 'results.jsonl'
   undisturbed = directory / 'undisturbed'
-  Job(undisturbed).finish()
-  compared = differences = done = 0
-  counts = collections.Counter()
-  rounds = len(moments)
-  while True:
+  kept = results.read_text().splitlines() if results.exists() else []
+  kept = [json.loads(line) for line in kept]
+  faults = [line for line in kept if 'fault' in line]
+  compared = len(kept) - len(faults)
+  differences = sum(line.get('differences', 0) for line in kept)
+  counts = collections.Counter(line['moment'] for line in faults)
+  counts['checkpoint half written'] = sum(
+    'half written' in line['fault'] for line in faults
+  )
+  done, rounds = len(faults), len(moments)
+  if not kept or not has_ended(undisturbed):
+    shutil.rmtree(undisturbed, ignore_errors=True)
+    Job(undisturbed).finish()
+
+  def keep(**line):
+    with open(results, 'a') as file:
+      file.write(json.dumps(line) + '\n')
+
+  while done < rounds or not compared:
     workdir = directory / f'run{compared}'
-    job = Job(workdir)
+    moment = moments[done] if done < rounds else None
+    if reason := why_impossible(moment):
+      print(f'round {done + 1}: {moment} is skipped: {reason}')
+      moment = 'steps'
+    rng = random.Random(f'{seed} {done}')
+    if moment == 'clock':
+      date_in_the_future(workdir)
+    job = Job(workdir, moment)
     fault = None
-    if done < rounds:
-      fault = disturb(job, rng, moments[done])
+    if moment:
+      fault = disturb(job, rng, moment)
     if fault:
+      keep(moment=moment, fault=fault)
       done += 1
-      counts[moments[done - 1]] += 1
+      counts[moment] += 1
       counts['checkpoint half written'] += 'half written' in fault
       steps = read_lines(workdir) if job.rows() else []
       at = steps[-1]['step'] if steps else 0
-      print(
-        f'round {done}: {moments[done - 1]}, step {at}: {fault}', flush=True
-      )
+      print(f'round {done}: {moment}, step {at}: {fault}', flush=True)
       continue
     job.finish()
     found = compare(workdir, undisturbed)
     differences += found
     compared += 1
+    keep(differences=found)
     print(f'run {compared} has ended: differences {found}', flush=True)
+    shutil.rmtree(workdir)
     if done == rounds:
       break
   print(f'rounds: {rounds}')
@@ -197,16 +157,23 @@ def main():
   parser.add_argument(
     '--moments',
     nargs='+',
-    choices=MOMENTS,
+    choices=WEIGHTS,
     help='time of the fault of each round; default: random',
   )
+  parser.add_argument(
+    '--directory',
+    type=pathlib.Path,
+    help='directory of runs and results; default: a temporary one',
+  )
   arguments = parser.parse_args()
-  rng = random.Random(arguments.seed)
-  moments = rng.choices(MOMENTS, WEIGHTS, k=arguments.rounds)
-  with tempfile.TemporaryDirectory() as directory:
-    differences = torture(
-      arguments.moments or moments, rng, pathlib.Path(directory)
-    )
+  moments = random.Random(arguments.seed).choices(
+    list(WEIGHTS), WEIGHTS.values(), k=arguments.rounds
+  )
+  moments = arguments.moments or moments
+  with tempfile.TemporaryDirectory() as scratch:
+    directory = arguments.directory or pathlib.Path(scratch)
+    directory.mkdir(parents=True, exist_ok=True)
+    differences = torture(moments, arguments.seed, directory.resolve())
   sys.exit(differences > 0)
 
 

@@ -28,6 +28,10 @@ class Batches(Iterator[HostBatch]):
       dataset: of batches.
     """
     self._iterator = iter(dataset)
+    if not _open:
+      atexit.unregister(_free_all)  # before other libraries end theirs
+      atexit.register(_free_all)
+    _open.add(self)
 
   def __next__(self) -> HostBatch:
     """Returns the next batch.
@@ -52,6 +56,7 @@ class Batches(Iterator[HostBatch]):
   def close(self) -> None:
     """Ends the threads and worker processes; a second call does nothing."""
     iterator, self._iterator = self._iterator, None
+    _open.discard(self)
     if iterator is not None:
       iterator.close()
 
@@ -73,6 +78,8 @@ def _worker_error(error: RuntimeError) -> Exception:
     ended = f'by {signal.Signals(-number).name}'
   if number == -signal.SIGKILL:
     hint = ' (which the system does when memory is short)'
+  elif number == -signal.SIGBUS:
+    hint = ' (which the system does when /dev/shm is full)'
   return UserError(
     f'a worker process that makes batches was ended {ended}{hint}; give fewer '
     'by config.input.num_workers, or more memory; the same command resumes '
@@ -80,6 +87,7 @@ def _worker_error(error: RuntimeError) -> Exception:
   )
 
 
+_open: weakref.WeakSet[Batches] = weakref.WeakSet()
 _shared: dict[int, weakref.ref] = {}  # arrays in shared memory, by id
 _shared_types: set[type] = set()
 
@@ -93,14 +101,14 @@ def _free_at_exit(array: Any) -> None:
   """
   if not hasattr(array, '_unlink_on_del'):
     return
-  if not _shared_types:
-    atexit.register(_free_all)
   _shared_types.add(type(array))
   key = id(array)
   _shared[key] = weakref.ref(array, lambda _: _shared.pop(key, None))
 
 
 def _free_all() -> None:
+  for batches in list(_open):
+    batches.close()
   for reference in list(_shared.values()):
     array = reference()
     if array is not None and array._unlink_on_del:

@@ -182,9 +182,11 @@ class BucketFile:
     """See LockFile."""
     from google.api_core import exceptions
 
-    with contextlib.suppress(
-      exceptions.NotFound, exceptions.PreconditionFailed
-    ):
+    found = self.read()
+    if found is None or found[1] != str(self._generation):
+      return
+    gone = exceptions.NotFound, exceptions.PreconditionFailed
+    with contextlib.suppress(*gone):
       self._blob().delete(if_generation_match=self._generation)
 
   def _blob(self) -> Any:

@@ -11,12 +11,15 @@ import time
 
 import forks
 import jax
+import machines
 
 STUCK_AFTER = 900  # seconds
 _numbers = itertools.count()  # of jobs, for the names of their outputs
 
 
-def train(arguments, log, num_devices, versions, environment):
+def train(
+  arguments, log, num_devices, versions, environment, prepare=machines.nothing
+):
   """Is `python train.py ...`, in a process that was forked.
 
   Args:
@@ -25,11 +28,13 @@ def train(arguments, log, num_devices, versions, environment):
     num_devices: that the CPU pretends to be.
     versions: of packages, in place of the installed ones.
     environment: variables to set.
+    prepare: is called first.
   """
   file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
   os.dup2(file, 1)
   os.dup2(file, 2)
   os.environ.update(environment)
+  prepare()
   os.chdir(forks.ROOT)
   sys.path.insert(0, str(forks.ROOT))
   sys.argv = ['train.py', *arguments]
@@ -65,6 +70,7 @@ class Job:
     flags_of_last=(),
     versions_of_last=(),
     environment=(),
+    prepare=machines.nothing,
   ):
     """Starts them.
 
@@ -76,6 +82,7 @@ class Job:
       flags_of_last: further ones of the last process.
       versions_of_last: see `train`.
       environment: see `train`.
+      prepare: see `train`.
     """
     self.workdir = workdir
     self.processes, self._logs = [], []
@@ -97,7 +104,14 @@ class Job:
       log = workdir.with_name(f'{workdir.name}.{number}.{i}.txt')
       process = forks.context().Process(
         target=train,
-        args=(arguments, str(log), num_devices, versions, environment),
+        args=(
+          arguments,
+          str(log),
+          num_devices,
+          versions,
+          environment,
+          prepare,
+        ),
       )
       process.start()
       self.processes.append(process)
