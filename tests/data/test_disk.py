@@ -35,3 +35,15 @@ def test_a_file_as_data_dir_is_refused(tmp_path):
     disk.locked(tmp_path / 'file' / 'imagenet2012'),
   ):
     pass
+
+
+def test_failed_download_leaves_complete_archives_only(tmp_path):
+  downloads = tmp_path / 'downloads'
+  with pytest.raises(KeyError), disk.incomplete_downloads_removed(downloads):
+    (downloads / 'cifar10').mkdir()
+    (downloads / 'extracted').mkdir()
+    (downloads / 'whole.tar').touch()
+    (downloads / 'cifar10' / 'x.tar.gz.tmp.1f2e').mkdir()
+    (downloads / 'cifar10' / 'x.tar.gz.tmp.1f2e' / 'part').touch()
+    raise KeyError
+  assert [path.name for path in downloads.rglob('*')] == ['whole.tar']

@@ -220,6 +220,7 @@ def test_exported_run_is_loaded_with_jax_only(trained_run, tmp_path):
   assert card['input']['shape'] == ['batch', 12, 12, 3]
   assert card['output']['shape'] == ['batch', 10]
   assert card['labels'] == list('0123456789')
+  assert card['data']['name'] == 'digits'
   assert card['normalization']['std'] == [0.25, 0.25, 0.25]
   assert card['training']['model']['width'] == card['size']['width'] == 16
   parameters = jax.tree.leaves(network.variables['params'])

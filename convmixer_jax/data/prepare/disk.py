@@ -40,6 +40,37 @@ def remove_incomplete(directory: pathlib.Path) -> None:
     shutil.rmtree(path)
 
 
+@contextlib.contextmanager
+def incomplete_downloads_removed(directory: pathlib.Path) -> Iterator[None]:
+  """Removes what a failed download leaves; complete archives stay.
+
+  Args:
+    directory: of TFDS's downloads, which need not exist.
+  """
+
+  def find():
+    return {*directory.glob('*'), *directory.glob('*/*')}
+
+  before = find()
+  try:
+    with files.directory_in_use(directory):
+      try:
+        yield
+      finally:
+        for path in sorted(find() - before, reverse=True):  # contents first
+          if '.tmp.' in path.name and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+          elif '.tmp.' in path.name:
+            path.unlink(missing_ok=True)
+          elif path.is_dir():
+            with contextlib.suppress(OSError):  # it is not empty
+              path.rmdir()
+  except OSError as error:
+    raise UserError(
+      f'{directory}: {error.strerror}; choose another --data_dir'
+    ) from error
+
+
 def check_space(directory: str | os.PathLike, num_bytes: int) -> None:
   """Checks that a data set fits on the disk; prints the sizes.
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import pathlib
 import re
 import traceback
 from collections.abc import Iterator
@@ -77,7 +78,12 @@ def make(builder: 'tfds.core.DatasetBuilder', manual_dir: str) -> None:
   downloader.MAX_RETRIES = _DOWNLOAD_TRIES
   config = tfds.download.DownloadConfig(manual_dir=manual_dir)
   # TFDS prints that the size is unknown; its progress bars are on stderr.
-  with _short_progress_bars(), contextlib.redirect_stdout(io.StringIO()):
+  downloads = pathlib.Path(builder.data_dir_root) / 'downloads'
+  with (
+    disk.incomplete_downloads_removed(downloads),
+    _short_progress_bars(),
+    contextlib.redirect_stdout(io.StringIO()),
+  ):
     try:
       builder.download_and_prepare(
         file_format='array_record', download_config=config
