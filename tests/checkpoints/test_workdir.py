@@ -149,9 +149,41 @@ def test_data_file_that_is_none_is_refused_in_one_line(
   assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('content', ['"abc"', '[1, 2, 3]', '{"a": 1}', '{'])
-def test_labels_that_are_not_names_are_refused(config, tmp_path, content):
-  directory = start(tmp_path, config)
-  (tmp_path / 'labels.json').write_text(content)
-  with pytest.raises(UserError, match=r'labels\.json is not a list'):
-    workdir.read_class_names(directory)
+@pytest.mark.parametrize(
+  ('key', 'value'),
+  [
+    ('dataset.image_size', 'x'),
+    ('dataset.image_size', -1),
+    ('dataset.mean', (float('nan'), 0.0, 0.0)),
+    ('dataset.std', (1.0, 0.0, 1.0)),
+    ('augment.eval_crop_fraction', float('inf')),
+    ('dtype', 'int8'),
+  ],
+)
+def test_a_run_with_values_that_cannot_be_is_refused(
+  key, value, config, tmp_path
+):
+  path = epath.Path(tmp_path)
+  workdir.describe_run(path, config, None, 'table')
+  with config.unlocked(), config.ignore_type():
+    config.update_from_flattened_dict({key: value})
+  workdir.write_whole(path / 'config.json', workdir._to_json(config))
+  with pytest.raises(UserError, match=f'config of a run .config.{key} = '):
+    workdir.read_config(path)
+
+
+@pytest.mark.parametrize('text', ['[' * 10**5, '{"a": 1}', '"abc"', '[1]', ''])
+def test_labels_that_are_not_names_are_refused(text, tmp_path):
+  (tmp_path / 'labels.json').write_text(text)
+  with pytest.raises(UserError, match=r'labels\.json is not a list of names'):
+    workdir.read_class_names(epath.Path(tmp_path))
+
+
+@pytest.mark.parametrize('name', ['config.json', 'labels.json'])
+def test_directories_in_place_of_files_are_refused(name, tmp_path):
+  (tmp_path / name).mkdir()
+  with pytest.raises(UserError, match=name):
+    if name == 'config.json':
+      workdir.read_config(epath.Path(tmp_path))
+    else:
+      workdir.read_class_names(epath.Path(tmp_path))

@@ -7,6 +7,7 @@ import warnings
 import commands
 import numpy as np
 import pytest
+import tiny_sets
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -188,3 +189,18 @@ def test_real_sets_are_read(dataset, name, split, size, is_cached):
   image = source[size - 1]['image']
   assert image.dtype == np.uint8 and image.shape[-1] == 3
   assert 0 <= source[0]['label'] < source.num_classes
+
+
+@pytest.mark.parametrize('name', ['/somewhere/pictures', './here', '~/there'])
+def test_path_given_as_a_data_set_is_named_as_such(name, tmp_path):
+  with pytest.raises(UserError, match='is a path, not the name of a data set'):
+    sources.prepared_builder(name, str(tmp_path))
+
+
+def test_error_of_an_image_names_its_record_and_file(tmp_path):
+  tiny_sets.write_set(tmp_path)
+  source = sources.TfdsSource('tiny', 'train', str(tmp_path))
+  record = {'image': b'', 'label': 0, 'file_name': b'cat/1\xff.jpg'}
+  source._records = {3: record}
+  with pytest.raises(UserError, match=r'3 of tiny train \(cat/1\\xff\.jpg\):'):
+    source[3]

@@ -218,3 +218,29 @@ def test_truncated_file_is_refused(path):
 def test_unwritable_path_is_refused(path):
   with pytest.raises(UserError, match=r'/proc/x\.safetensors cannot be writ'):
     weight_files.save(load(str(path), 'gelu'), '/proc/x.safetensors')
+
+
+@pytest.mark.parametrize(
+  'wrong',
+  [
+    {'mean': [0.5, 0.5]},
+    {'std': [1.0, float('nan'), 1.0]},
+    {'std': [0.0, 1.0, 1.0]},
+    {'image_size': '224'},
+    {'image_size': 2**40},
+    {'eval_crop_fraction': float('inf')},
+    {'class_names': [1, 2, 3, 4, 5]},
+    {'class_names': 5},
+    {'fields': 3},
+    {'network': ['convmixer']},
+    json.loads('{"mean":' + '[' * 60 + ']' * 60 + '}'),
+  ],
+)
+def test_metadata_of_other_types_is_refused(wrong, arrays, tmp_path):
+  path = str(tmp_path / 'wrong.safetensors')
+  safetensors.numpy.save_file(
+    tensors_of(arrays, '1536_20'), path, {'convmixer_jax': json.dumps(wrong)}
+  )
+  with pytest.raises(UserError, match=r'the header of .* is damaged') as error:
+    load(path, 'gelu')
+  assert '\n' not in str(error.value)
