@@ -5,6 +5,7 @@ import runpy
 import shutil
 import sys
 
+import ml_collections
 import pytest
 
 from configs import cifar10, default, digits, finetune, imagenet
@@ -168,3 +169,28 @@ def test_changed_keys_has_what_one_of_them_lacks():
     'new_head',
     'old_key',
   ]
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'message'),
+  [
+    ('model', 'vit', "config.model is 'vit', not a section"),
+    ('augment', 3, 'config.augment is 3, not a section'),
+    ('mixup', None, 'config.mixup is None, not a section'),
+    ('datasets', ml_collections.ConfigDict(), 'did you mean config.dataset'),
+  ],
+)
+def test_sections_that_are_missing_or_misspelt_are_refused(key, value, message):
+  config = default.get_config()
+  with config.unlocked(), config.ignore_type():
+    if key in config:
+      del config[key]
+    config[key] = value
+  with pytest.raises(UserError, match=message):
+    validate(config)
+
+
+@pytest.mark.parametrize('config', [None, {}, 'digits'])
+def test_configs_of_other_types_are_refused(config):
+  with pytest.raises(UserError, match='not a ConfigDict; start from'):
+    validate(config)

@@ -36,6 +36,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
   Raises:
     UserError: names the key, its value and what it may be.
   """
+  _check_sections(config)
   values = {
     key: value
     for key, value in flatten(config).items()
@@ -85,6 +86,32 @@ def changed_keys(
     for key in sorted(keys - free)
     if (key in old, old.get(key)) != (key in new, new.get(key))
   ]
+
+
+def _check_sections(config):
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise UserError(
+      f'the config is a {type(config).__name__}, not a ConfigDict; start from '
+      'convmixer_jax.config.default_config()'
+    )
+  sections = {'model'} | {
+    name.rpartition('.')[0] for name in SCHEMA if '.' in name
+  }
+  for name in sorted(sections):
+    section = config
+    for part in name.split('.'):
+      section = section.get(part)
+      if not isinstance(section, ml_collections.ConfigDict):
+        raise UserError(
+          f'config.{name} is {section!r}, not a section of keys; start from '
+          'convmixer_jax.config.default_config()'
+        )
+  for name, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict) and name not in sections:
+      raise UserError(
+        f'config.{name} is not a section of the config; did you mean '
+        f'config.{nearest(name, sections)}?'
+      )
 
 
 def _check_names(values):
