@@ -221,13 +221,11 @@ class _Unpickler(pickle._Unpickler):
     super().load_setitem()
 
   def load_setitems(self):
-    for key in self.stack[::2]:
-      _key(key)
+    list(map(_key, self.stack[::2]))
     super().load_setitems()
 
   def load_additems(self):
-    for key in self.stack:
-      _key(key)
+    list(map(_key, self.stack))
     super().load_additems()
 
   def load_frozenset(self):

@@ -294,11 +294,7 @@ def test_pickle_that_would_take_all_time_or_memory_is_refused(
 
 def test_tensor_that_repeats_its_numbers_is_refused(tmp_path):
   path = tmp_path / 'repeated.pt'
-  shape = (10**9, 10**9)
-  write_zip(
-    path,
-    {'a': tensor(Storage('FloatStorage', '0', 1), 0, shape, (0, 0))},
-    {'0': np.zeros(1, np.float32)},
-  )
+  many = tensor(Storage('FloatStorage', '0', 1), 0, (10**9, 10**9), (0, 0))
+  write_zip(path, {'a': many}, {'0': np.zeros(1, np.float32)})
   with pytest.raises(UserError, match='repeats 1 numbers'):
     torch_files.read_state_dict(str(path))

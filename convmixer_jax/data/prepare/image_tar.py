@@ -72,6 +72,8 @@ def _read_images(path: str) -> Iterator[tuple[str, str, bytes]]:
         parts = pathlib.PurePosixPath(member.name).parts
         if not member.isfile() or is_hidden('/'.join(parts)):
           continue  # such as the files ._name.jpg of macOS
+        if not member.name.isprintable():
+          raise tarfile.ReadError(f'a name is not text: {member.name!r}')
         if len(parts) != 3 or not has_image_extension(member.name):
           raise UserError(
             f'{path} has a file {member.name!r}; it must contain only images '
@@ -88,8 +90,11 @@ def _read_images(path: str) -> Iterator[tuple[str, str, bytes]]:
       end = tar.fileobj.read()
       if len(end) < tarfile.BLOCKSIZE or any(end):
         raise tarfile.ReadError('it is truncated or damaged')
+  except UserError:
+    raise
   except (
-    *(OSError, EOFError, tarfile.TarError),
+    *(OSError, EOFError, MemoryError, OverflowError, ValueError),
+    tarfile.TarError,
     *(lzma.LZMAError, zlib.error),  # raised for damaged files
   ) as error:
     raise UserError(

@@ -131,6 +131,8 @@ def _members(path: str) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     raise UserError(f'{path} is not a tar: {one_line(error)}') from error
   except OSError as error:
     raise UserError(f'{path} cannot be read: {error.strerror}') from error
+  except (MemoryError, OverflowError) as error:  # sizes that cannot be
+    raise UserError(f'{path} is not a tar: {one_line(error)}') from error
 
 
 def _truncation_error(path: str, size: int, where: str) -> UserError:
@@ -150,7 +152,7 @@ def _check_inner_tar(
   try:
     with tarfile.open(fileobj=tar.extractfile(member), mode='r:') as inner:
       first = next((m.name for m in inner if m.isfile()), 'nothing')
-  except tarfile.ReadError as error:
+  except (tarfile.TarError, MemoryError, OverflowError) as error:
     raise UserError(
       f'{path}: its member {member.name!r} is not a tar: {one_line(error)}'
     ) from error
