@@ -12,7 +12,6 @@ from convmixer_jax.data.builders import (
   has_array_record,
   is_prepared,
 )
-from convmixer_jax.data.cache import load_if_small
 from convmixer_jax.data.decode import decode_image
 from convmixer_jax.data.examples import (
   Example,
@@ -25,6 +24,7 @@ from convmixer_jax.data.features import (
   check_number_of_names,
   find_class_names,
 )
+from convmixer_jax.data.in_memory import load_if_small
 from convmixer_jax.data.open_files import keep_few_files_open
 from convmixer_jax.errors import UserError, one_line
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_sets import encode
 
-from convmixer_jax.data import cache
+from convmixer_jax.data import in_memory
 from convmixer_jax.data.examples import InMemorySource, Origin
 from convmixer_jax.errors import UserError
 
@@ -37,10 +37,10 @@ class Source:
 def test_first_image_does_not_decide(caplog):
   limit = 2**16
   source = Source([2] + [100] * 63)
-  assert cache.load_if_small(source, limit) is source
+  assert in_memory.load_if_small(source, limit) is source
   assert source.decoded <= limit
   small = Source([100] + [2] * 63)
-  assert isinstance(cache.load_if_small(small, limit), InMemorySource)
+  assert isinstance(in_memory.load_if_small(small, limit), InMemorySource)
   assert not caplog.records
 
 
@@ -50,7 +50,7 @@ def test_set_that_turns_out_too_large_is_read_from_disk_with_a_line(caplog):
   sides[np.setdiff1d(np.arange(640), sample)] = 60  # none is in the sample
   source = Source(sides.tolist())
   limit = 2**19  # of 6 MB
-  assert cache.load_if_small(source, limit) is source
+  assert in_memory.load_if_small(source, limit) is source
   assert 0 < source.decoded <= limit
   (record,) = caplog.records
   assert record.getMessage() == (
@@ -62,7 +62,7 @@ def test_set_that_turns_out_too_large_is_read_from_disk_with_a_line(caplog):
 
 def test_examples_in_memory_keep_their_order():
   source = Source(list(range(2, 50)))
-  loaded = cache.load_if_small(source, 2**24)
+  loaded = in_memory.load_if_small(source, 2**24)
   assert isinstance(loaded, InMemorySource) and len(loaded) == 48
   for index in range(48):
     assert loaded[index]['image'].shape == (index + 2, index + 2, 3)
@@ -76,7 +76,7 @@ def test_no_memory_reads_nothing():
       raise AssertionError
 
   source = Unread([2, 2])
-  assert cache.load_if_small(source, 0) is source
+  assert in_memory.load_if_small(source, 0) is source
 
 
 def test_image_that_cannot_be_decoded_is_reported():
@@ -85,4 +85,4 @@ def test_image_that_cannot_be_decoded_is_reported():
       raise UserError('cannot decode image 1')
 
   with pytest.raises(UserError, match='cannot decode image 1'):
-    cache.load_if_small(Damaged([2, 2]), 2**20)
+    in_memory.load_if_small(Damaged([2, 2]), 2**20)
