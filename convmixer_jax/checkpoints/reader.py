@@ -7,7 +7,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import SingleDeviceSharding
 
-from convmixer_jax.checkpoints import pending_reads
+from convmixer_jax.checkpoints import checksums, pending_reads
 from convmixer_jax.checkpoints.checkpointer import BEST_BY
 from convmixer_jax.checkpoints.step_directories import (
   DIRECTORY,
@@ -76,6 +76,8 @@ class CheckpointReader:
     path = self._directory / str(step)
     try:
       check_is_ours(path)
+      if what := checksums.find_damage(path, 'state/'):
+        raise UserError(what)
       with pending_reads.awaited():
         return self._read_variables(path, head)
     except Exception as error:  # Orbax raises any for a damaged file
