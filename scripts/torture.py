@@ -89,6 +89,8 @@ def compare(workdir, undisturbed):
 def torture(moments, seed, directory):
   """Causes a fault at each of `moments`; returns the number of differences."""
   results = directory / 'results.jsonl'
+  for log in directory.glob('*.txt'):  # jobs would add to them
+    log.unlink()
   undisturbed = directory / 'undisturbed'
   kept = results.read_text().splitlines() if results.exists() else []
   kept = [json.loads(line) for line in kept]

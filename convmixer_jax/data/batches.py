@@ -1,6 +1,8 @@
 """Iterates over batches, and ends the threads and processes that make them."""
 
 import atexit
+import errno
+import os
 import re
 import signal
 import weakref
@@ -12,6 +14,7 @@ import grain
 from convmixer_jax.errors import UserError
 
 HostBatch = dict[str, Any]  # arrays, and lists of what stays on the host
+_NO_ROOM = errno.ENOSPC, errno.ENOMEM, errno.EMFILE, errno.ENFILE
 
 
 class Batches(Iterator[HostBatch]):
@@ -26,8 +29,15 @@ class Batches(Iterator[HostBatch]):
 
     Args:
       dataset: of batches.
+
+    Raises:
+      UserError: the system has no room for the worker processes' memory.
     """
-    self._iterator = iter(dataset)
+    self._iterator = None
+    try:
+      self._iterator = iter(dataset)
+    except OSError as error:
+      raise _explain(error) from error
     if not _open:
       atexit.unregister(_free_all)  # before other libraries end theirs
       atexit.register(_free_all)
@@ -37,7 +47,8 @@ class Batches(Iterator[HostBatch]):
     """Returns the next batch.
 
     Raises:
-      UserError: a worker process died, or an example cannot be read.
+      UserError: a worker process died or has no room, or an example cannot be
+        read.
     """
     if self._iterator is None:
       raise StopIteration
@@ -46,9 +57,9 @@ class Batches(Iterator[HostBatch]):
     except StopIteration:
       self.close()
       raise
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
       self.close()
-      raise _worker_error(error) from error
+      raise _explain(error) from error
     for value in batch.values():
       _free_at_exit(value)
     return batch
@@ -65,8 +76,16 @@ class Batches(Iterator[HostBatch]):
       self.close()
 
 
-def _worker_error(error: RuntimeError) -> Exception:
-  """Returns the error of a worker process that died, or the same error."""
+def _explain(error: OSError | RuntimeError) -> Exception:
+  """Returns what to do about worker processes, or else the same error."""
+  if isinstance(error, OSError):
+    if error.errno not in _NO_ROOM:
+      return error
+    why = os.strerror(error.errno)
+    return UserError(
+      f'worker processes cannot share memory ({why}); make room in /dev/shm, '
+      'or give --config.input.num_workers=0 for threads'
+    )
   code = re.search(
     r'terminated unexpectedly with exit code (-?\d+)', str(error)
   )

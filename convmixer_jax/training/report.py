@@ -79,7 +79,13 @@ class Reporter:
     names = [*TrainMetrics.__annotations__, *EvalMetrics.__annotations__]
     columns = ['epoch', *names, 'steps_per_sec', 'images_per_sec']
     self._table = MetricsTable(workdir / 'metrics.csv', columns, first_step)
-    self._writer = TensorBoardWriter(workdir, first_step)
+    try:
+      self._writer = TensorBoardWriter(workdir, first_step)
+    except OSError as error:  # its queue has semaphores in /dev/shm
+      raise UserError(
+        f"TensorBoard's file cannot be opened in {workdir} ({error.strerror}); "
+        'make room there and in /dev/shm'
+      ) from error
     self._writer.config(config, list(EvalMetrics.__annotations__))
     self._drawing = concurrent.futures.ThreadPoolExecutor(1)
     self._drawn = None  # future of the pictures that are being drawn

@@ -1,5 +1,6 @@
 """The end of batches: of threads, worker processes and their memory."""
 
+import errno
 import gc
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ import threading
 import pytest
 
 from convmixer_jax.data import pipeline, sources
+from convmixer_jax.data.batches import Batches
 from convmixer_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -111,3 +113,25 @@ def test_threads_and_processes_end_with_the_object(config, source, num_workers):
     if thread is not threading.current_thread() and not thread.daemon:
       thread.join(60)
   assert threading.active_count() <= before + 3  # one pool that frees memory
+
+
+@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EMFILE])
+def test_full_shared_memory_is_reported_in_one_line(number):
+  class Full:
+    def __iter__(self):
+      raise OSError(number, os.strerror(number))
+
+  with pytest.raises(UserError, match='room in /dev/shm') as e:
+    Batches(Full())
+  assert '\n' not in str(e.value)
+
+
+def test_other_errors_of_reading_are_passed_on():
+  def fail():
+    yield {'image': 1}
+    raise FileNotFoundError
+
+  made = Batches(fail())
+  assert next(made) == {'image': 1}
+  with pytest.raises(FileNotFoundError):
+    next(made)

@@ -91,6 +91,20 @@ def test_restored_network_has_the_metrics_of_the_run(trained_run):
   assert accuracy == pytest.approx(measured['eval_accuracy'])
 
 
+def test_flipped_bit_of_a_weight_is_refused(trained_run, tmp_path):
+  """Orbax itself would read another weight; see checkpoints/checksums.py."""
+  copy = shutil.copytree(trained_run, tmp_path / 'run')
+  state = copy / 'checkpoints' / '40' / 'state'
+  largest = max(state.rglob('*'), key=lambda path: path.stat().st_size)
+  content = bytearray(largest.read_bytes())
+  content[len(content) // 2] ^= 1
+  largest.write_bytes(bytes(content))
+  run = convmixer_jax.load_run(copy)
+  with pytest.raises(UserError, match='has changed since it was written'):
+    run.load('newest')
+  assert run.load(32).step == 32
+
+
 def test_config_of_a_run_can_start_another_run(trained_run, config):
   run = convmixer_jax.load_run(str(trained_run))
   assert type(run.config.dataset.mean) is tuple
