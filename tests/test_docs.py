@@ -128,6 +128,12 @@ def test_named_files_are_in_the_checkout(page):
 
 
 @each_page
+def test_tests_named_exist(page):
+  for path, name in re.findall(r'(tests/[\w/]+\.py)::(\w+)', page.read_text()):
+    assert f'def {name}(' in (ROOT / path).read_text(), name
+
+
+@each_page
 def test_commands_have_the_flags_shown(page):
   for program, arguments, following in command_lines(page.read_text()):
     called = name_of(program, arguments)
