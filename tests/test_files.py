@@ -7,6 +7,7 @@ import pytest
 from etils import epath
 
 from convmixer_jax import files
+from convmixer_jax.bucket_access import check_access
 from convmixer_jax.errors import UserError
 
 
@@ -77,7 +78,7 @@ def test_only_local_paths_pass_require_local():
 
 
 def test_local_paths_need_no_access_check(tmp_path):
-  files.check_access(epath.Path(tmp_path) / 'missing', writes=True)
+  check_access(epath.Path(tmp_path) / 'missing', writes=True)
   assert list(tmp_path.iterdir()) == []
 
 

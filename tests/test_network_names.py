@@ -14,6 +14,7 @@ FREE = ('models', 'benchmarks', 'kernels')
 # A kind of convolution: chips compute it with another unit than products.
 OPERATION = {'depthwise'}
 ALLOWED = {
+  'cli/program.py': {'convmixer'},  # also the name of the command
   'analysis/flops.py': OPERATION,
   'planning/report.py': OPERATION,
 }

@@ -7,6 +7,7 @@ import ml_collections
 from etils import epath
 
 from convmixer_jax import files, models
+from convmixer_jax.bucket_access import check_access, is_access_check
 from convmixer_jax.config import changed_keys, check_known, flatten
 from convmixer_jax.data import identity
 from convmixer_jax.errors import UserError
@@ -44,7 +45,7 @@ def check_workdir(
       run whose network, data or recipe differs; then the differing keys are
       named.
   """
-  files.check_access(workdir, writes=True)
+  check_access(workdir, writes=True)
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f'--workdir={workdir} is a file; give a directory')
   if not workdir.exists():
@@ -148,7 +149,9 @@ def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
       raise ValueError('it has no model')
     if missing := _IN_ALL_CONFIGS - flatten(config).keys():
       raise ValueError(f'it has no {", ".join(sorted(missing))}')
-    check_known(config, _READ_KEYS)
+    is_converted = config.get('dataset', {}).get('name') == ''
+    unknown = {'dataset.name'} if is_converted else set()
+    check_known(config, [key for key in _READ_KEYS if key not in unknown])
   except (OSError, ValueError, AttributeError, TypeError) as error:
     raise UserError(
       f'{path} is not a config of a run ({error}); give another directory'
@@ -223,7 +226,7 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
 
 
 def _is_temporary(name):
-  return files.is_access_check(name) or name.startswith(directory_lock.NAME)
+  return is_access_check(name) or name.startswith(directory_lock.NAME)
 
 
 def _cannot_be_written_to(workdir, error):

@@ -22,6 +22,7 @@ from clu import parameter_overview
 from etils import epath
 
 from convmixer_jax import files
+from convmixer_jax.bucket_access import check_access
 from convmixer_jax.checkpoints import workdir
 from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
@@ -52,7 +53,7 @@ def convert(source: str, dest: str, model: str | None = None) -> None:
     raise UserError(
       f'{dest}: only FILE.safetensors or a directory can be written'
     )
-  files.check_access(path.parent if is_file else path, writes=True)
+  check_access(path.parent if is_file else path, writes=True)
   if path.exists():
     raise _is_there(dest)
   trained = load(source, model)

@@ -10,6 +10,7 @@ from typing import Any
 from etils import epath
 
 from convmixer_jax import files
+from convmixer_jax.bucket_access import check_access
 from convmixer_jax.errors import UserError, one_line
 from convmixer_jax.locks.directory_lock import DirectoryLock
 
@@ -64,7 +65,7 @@ def make_directory(path: str) -> Iterator[epath.Path]:
     UserError: it cannot be made, or not be written to.
   """
   output = files.absolute_path(path)
-  files.check_access(output, writes=True)
+  check_access(output, writes=True)
   with DirectoryLock(output, '--output'):
     yield output
 

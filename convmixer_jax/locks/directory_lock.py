@@ -25,7 +25,7 @@ from typing import Any
 from etils import epath
 
 from convmixer_jax.errors import InUse, UserError, one_line
-from convmixer_jax.files import is_in_bucket
+from convmixer_jax.files import directory_in_use, is_in_bucket
 from convmixer_jax.json_text import parse_json
 from convmixer_jax.locks.lock_file import open_lock_file
 
@@ -54,7 +54,7 @@ class DirectoryLock:
     self._lost: str | None = None
     self._ended = threading.Event()
     self._thread = None
-    self._created: list[epath.Path] = []  # directories, the deepest first
+    self._directory_in_use = contextlib.ExitStack()
 
   def __enter__(self) -> 'DirectoryLock':
     """Takes the lock.
@@ -63,11 +63,12 @@ class DirectoryLock:
       InUse: another process holds it.
       UserError: the directory cannot be written to.
     """
-    above = self._directory, *self._directory.parents
     try:
-      self._created = [path for path in above if not path.exists()]
-      self._directory.mkdir(parents=True, exist_ok=True)
-      self._take()
+      with contextlib.ExitStack() as stack:
+        if not is_in_bucket(self._directory):
+          stack.enter_context(directory_in_use(self._directory))
+        self._take()
+        self._directory_in_use = stack.pop_all()
     except UserError:
       raise
     except Exception as error:  # OSError, or any of Google's client library
@@ -85,8 +86,7 @@ class DirectoryLock:
     self._thread.join()
     with contextlib.suppress(Exception):  # else it becomes stale
       self._file.delete()
-      for path in () if is_in_bucket(self._directory) else self._created:
-        os.rmdir(path)  # fails unless it is empty
+    self._directory_in_use.close()
 
   def check(self) -> None:
     """Checks that the lock was not taken over or removed.

@@ -7,6 +7,7 @@ import ml_collections
 from etils import epath
 
 from convmixer_jax import files
+from convmixer_jax.bucket_access import check_access
 from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
@@ -177,7 +178,7 @@ def load_run(workdir: str) -> Run:
     UserError: it is not a run directory, or in a bucket that cannot be read.
   """
   directory = files.absolute_path(str(workdir))
-  files.check_access(directory)
+  check_access(directory)
   return open_run(directory, str(workdir))
 
 

@@ -20,6 +20,7 @@ from typing import Literal
 from etils import epath
 
 from convmixer_jax import files
+from convmixer_jax.bucket_access import check_access
 from convmixer_jax.errors import UserError
 
 _HUB = 'hf://'
@@ -94,7 +95,7 @@ def parse_source(
   if source.startswith(_HUB):
     return _parse_hub(source)
   path = _to_path(source)
-  files.check_access(path)
+  check_access(path)
   if path.exists():
     found = _find(path, source)
     if found is None:

@@ -27,8 +27,9 @@ def run(arguments, tmp_path, **environment):
 
 
 def written(directory):
+  # A run's directory changes while it is locked.
   return {
-    path: (path.stat().st_size, path.stat().st_mtime_ns)
+    path: path.is_file() and (path.stat().st_size, path.stat().st_mtime_ns)
     for path in directory.rglob('*')
   }
 

@@ -183,7 +183,7 @@ TOOLS = [
       f'--source={WEIGHTS}',
       '--model=gelu',
     ),
-    '--output=TMP/x cannot be written to (File exists); make room, or give '
+    '--output=TMP/x cannot be written to (File exists); make room or give '
     'another',
     lambda tmp: (tmp / 'x').write_text(''),
   ),

@@ -77,8 +77,12 @@ def test_run_converted_to_timm_and_back_is_identical(run, tmp_path, capsys):
   convert.convert(path, str(file))
   convert.convert(str(file), str(directory))
   network = 'width 16, depth 2, patch_size 1, kernel_size 3, activation gelu'
-  assert capsys.readouterr().out.splitlines() == [
-    f'{to}: {network}, 10 classes' for to in (file, directory)
+  first, *lines = capsys.readouterr().out.splitlines()
+  assert first.startswith(f'Loaded {path}, step ') and '(best)' in first
+  assert lines == [
+    f'{file}: {network}, 10 classes',
+    f'Loaded {file}: ConvMixer-16/2',
+    f'{directory}: {network}, 10 classes',
   ]
   by_orbax = read_state(directory, 0)
   for name in ('params', 'batch_stats'):
