@@ -184,7 +184,7 @@ TOOLS = [
       '--model=gelu',
     ),
     '--output=TMP/x cannot be written to (File exists); make room or give '
-    'another',
+    'another directory',
     lambda tmp: (tmp / 'x').write_text(''),
   ),
   Case(
