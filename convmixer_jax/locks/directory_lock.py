@@ -25,9 +25,9 @@ from typing import Any
 from etils import epath
 
 from convmixer_jax.errors import InUse, UserError, one_line
-from convmixer_jax.files import is_in_bucket
 from convmixer_jax.json_text import parse_json
 from convmixer_jax.locks.lock_file import open_lock_file
+from convmixer_jax.locks.made_directory import made_directory
 
 NAME = 'in_use.lock'
 STALE_AFTER = 120  # seconds without a refresh
@@ -43,8 +43,7 @@ class DirectoryLock:
     """Does nothing yet.
 
     Args:
-      directory: which is created if it does not exist; and removed again, if
-        nothing was written to it.
+      directory: see `made_directory`.
       name: of the flag that gives it, for messages.
     """
     self._directory, self._name = directory, name
@@ -54,7 +53,7 @@ class DirectoryLock:
     self._lost: str | None = None
     self._ended = threading.Event()
     self._thread = None
-    self._created: list[epath.Path] = []  # directories, the deepest first
+    self._made = contextlib.ExitStack()
 
   def __enter__(self) -> 'DirectoryLock':
     """Takes the lock.
@@ -63,11 +62,11 @@ class DirectoryLock:
       InUse: another process holds it.
       UserError: the directory cannot be written to.
     """
-    above = self._directory, *self._directory.parents
     try:
-      self._created = [path for path in above if not path.exists()]
-      self._directory.mkdir(parents=True, exist_ok=True)
-      self._take()
+      with contextlib.ExitStack() as made:
+        made.enter_context(made_directory(self._directory))
+        self._take()
+        self._made = made.pop_all()
     except UserError:
       raise
     except Exception as error:  # OSError, or any of Google's client library
@@ -85,8 +84,7 @@ class DirectoryLock:
     self._thread.join()
     with contextlib.suppress(Exception):  # else it becomes stale
       self._file.delete()
-      for path in () if is_in_bucket(self._directory) else self._created:
-        os.rmdir(path)  # fails unless it is empty
+    self._made.close()
 
   def check(self) -> None:
     """Checks that the lock was not taken over or removed.
