@@ -50,6 +50,7 @@ class DirectoryLock:
     self._file = open_lock_file(directory / NAME)
     self._owner = None
     self._beats = 0
+    self._beating = threading.Lock()
     self._lost: str | None = None
     self._ended = threading.Event()
     self._thread = None
@@ -87,11 +88,12 @@ class DirectoryLock:
     self._made.close()
 
   def check(self) -> None:
-    """Checks that the lock was not taken over or removed.
+    """Checks that the lock was not taken over or removed until now.
 
     Raises:
       UserError: it was; this process must not write any more.
     """
+    self._beat()
     if self._lost:
       raise UserError(
         f'{self._name}={self._directory}: {self._lost}; this process stops '
@@ -152,6 +154,10 @@ class DirectoryLock:
 
   def _refresh(self):
     while not self._ended.wait(_REFRESH_EVERY):
+      self._beat()
+
+  def _beat(self):
+    with self._beating:
       self._beats += 1
       try:
         self._file.refresh(self._content())
@@ -159,7 +165,7 @@ class DirectoryLock:
       except FileNotFoundError:
         self._lost = f'its {NAME} was removed, or taken over by another process'
       except OSError:  # storage that does not answer now may do so later
-        continue
+        pass
 
 
 def describe_process() -> dict[str, Any]:
