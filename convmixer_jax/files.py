@@ -130,28 +130,6 @@ def write(
     raise
 
 
-@contextlib.contextmanager
-def directory_in_use(path: str | os.PathLike) -> Iterator[None]:
-  """Makes a local directory, and removes it again if it stays empty.
-
-  The same holds for its parents.
-
-  Raises:
-    OSError: it cannot be made.
-  """
-  made, parent = [], os.path.abspath(path)
-  while not os.path.exists(parent):
-    made.append(parent)
-    parent = os.path.dirname(parent)
-  try:
-    os.makedirs(path, exist_ok=True)
-    yield
-  finally:
-    with contextlib.suppress(OSError):  # it is not empty, or was not made
-      for directory in made:
-        os.rmdir(directory)
-
-
 def seconds_between_writes(path: epath.Path) -> float:
   """Returns the seconds to wait before the same file is written again.
 

@@ -64,8 +64,8 @@ def read_directories_literally() -> None:
 
 
 def _glob(self: epath.Path, pattern: str) -> Iterator[epath.Path]:
-  is_in_bucket = str(self).startswith('gs://')  # `check_bucket` had a look
-  if is_in_bucket or '**' in pattern:  # which etils refuses
+  is_local = '://' not in str(self)  # else `check_bucket` had a look
+  if not is_local or '**' in pattern:  # which etils refuses
     yield from super(_PATH, self).glob(pattern)
     return
   for name in glob.iglob(pattern, root_dir=self):

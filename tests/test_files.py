@@ -89,16 +89,3 @@ def test_files_are_listed_relative_to_the_directory(tmp_path):
     path.touch()
   (tmp_path / 'empty').mkdir()
   assert set(files.list_files(epath.Path(tmp_path))) == {'a', 'b/c', 'b/d/e'}
-
-
-def test_directory_that_stays_empty_is_removed_with_those_made_for_it(tmp_path):
-  with files.directory_in_use(tmp_path / 'a' / 'b'):
-    assert (tmp_path / 'a' / 'b').is_dir()
-  assert not list(tmp_path.iterdir())
-  with files.directory_in_use(tmp_path / 'a' / 'b'):
-    (tmp_path / 'a' / 'file').touch()
-  assert {path.name for path in tmp_path.rglob('*')} == {'a', 'file'}
-  (tmp_path / 'empty').mkdir()
-  with files.directory_in_use(tmp_path / 'empty'):
-    pass
-  assert (tmp_path / 'empty').is_dir()  # it was there before

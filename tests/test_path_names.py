@@ -17,6 +17,19 @@ def test_glob_takes_only_its_argument_for_a_pattern(tmp_path, name):
   assert isinstance(next(directory.glob('*')), type(directory))
 
 
+@pytest.mark.parametrize('path', ['gs://bucket/a', 's3://bucket/a'])
+def test_glob_of_buckets_is_left_to_etils(path, monkeypatch):
+  directory = epath.Path(path)
+  patterns = []
+  monkeypatch.setattr(
+    type(directory).__mro__[1],
+    'glob',
+    lambda self, pattern: patterns.append((self, pattern)) or iter(()),
+  )
+  assert list(directory.glob('x*')) == []
+  assert patterns == [(directory, 'x*')]
+
+
 @pytest.mark.parametrize(
   ('name', 'message'),
   [

@@ -25,9 +25,9 @@ from typing import Any
 from etils import epath
 
 from convmixer_jax.errors import InUse, UserError, one_line
-from convmixer_jax.files import directory_in_use, is_in_bucket
 from convmixer_jax.json_text import parse_json
 from convmixer_jax.locks.lock_file import open_lock_file
+from convmixer_jax.locks.made_directory import made_directory
 
 NAME = 'in_use.lock'
 STALE_AFTER = 120  # seconds without a refresh
@@ -43,18 +43,18 @@ class DirectoryLock:
     """Does nothing yet.
 
     Args:
-      directory: which is created if it does not exist; and removed again, if
-        nothing was written to it.
+      directory: see `made_directory`.
       name: of the flag that gives it, for messages.
     """
     self._directory, self._name = directory, name
     self._file = open_lock_file(directory / NAME)
     self._owner = None
     self._beats = 0
+    self._beating = threading.Lock()
     self._lost: str | None = None
     self._ended = threading.Event()
     self._thread = None
-    self._directory_in_use = contextlib.ExitStack()
+    self._made = contextlib.ExitStack()
 
   def __enter__(self) -> 'DirectoryLock':
     """Takes the lock.
@@ -64,11 +64,10 @@ class DirectoryLock:
       UserError: the directory cannot be written to.
     """
     try:
-      with contextlib.ExitStack() as stack:
-        if not is_in_bucket(self._directory):
-          stack.enter_context(directory_in_use(self._directory))
+      with contextlib.ExitStack() as made:
+        made.enter_context(made_directory(self._directory))
         self._take()
-        self._directory_in_use = stack.pop_all()
+        self._made = made.pop_all()
     except UserError:
       raise
     except Exception as error:  # OSError, or any of Google's client library
@@ -86,14 +85,15 @@ class DirectoryLock:
     self._thread.join()
     with contextlib.suppress(Exception):  # else it becomes stale
       self._file.delete()
-    self._directory_in_use.close()
+    self._made.close()
 
   def check(self) -> None:
-    """Checks that the lock was not taken over or removed.
+    """Checks that the lock was not taken over or removed until now.
 
     Raises:
       UserError: it was; this process must not write any more.
     """
+    self._beat()
     if self._lost:
       raise UserError(
         f'{self._name}={self._directory}: {self._lost}; this process stops '
@@ -154,6 +154,10 @@ class DirectoryLock:
 
   def _refresh(self):
     while not self._ended.wait(_REFRESH_EVERY):
+      self._beat()
+
+  def _beat(self):
+    with self._beating:
       self._beats += 1
       try:
         self._file.refresh(self._content())
@@ -161,7 +165,7 @@ class DirectoryLock:
       except FileNotFoundError:
         self._lost = f'its {NAME} was removed, or taken over by another process'
       except OSError:  # storage that does not answer now may do so later
-        continue
+        pass
 
 
 def describe_process() -> dict[str, Any]:

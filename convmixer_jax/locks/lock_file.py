@@ -5,6 +5,9 @@ of two processes that try the same, one succeeds.
 """
 
 import contextlib
+import errno
+import functools
+import hashlib
 import os
 import pathlib
 import uuid
@@ -14,7 +17,8 @@ from etils import epath
 
 from convmixer_jax import files
 
-_CLAIM = '.claim-'  # of a replacement, between the name and the version
+_CLAIM = '.claim-'  # of a replacement, between the name and a hash
+_TIME_LIMIT = 10  # seconds for one refresh of an object
 
 
 class LockFile(Protocol):
@@ -71,7 +75,8 @@ class LocalFile:
       try:
         os.link(new, self._path)  # with its content, also on NFS
       except FileExistsError:
-        return False
+        if os.stat(new).st_nlink != 2:  # else NFS made the link, and again
+          return False
       except OSError:  # a file system without links
         try:
           descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
@@ -85,7 +90,8 @@ class LocalFile:
 
   def replace(self, content: bytes, version: str) -> bool:
     """See LockFile."""
-    claim = self._path.with_name(f'{self._path.name}{_CLAIM}{version}')
+    digest = hashlib.sha256(version.encode()).hexdigest()[:16]  # of any text
+    claim = self._path.with_name(f'{self._path.name}{_CLAIM}{digest}')
     try:
       os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
     except FileExistsError:  # another process does the same, or was killed
@@ -124,8 +130,13 @@ class LocalFile:
     try:
       there = os.stat(self._path)
       return os.path.samestat(there, os.fstat(self._descriptor))
-    except (FileNotFoundError, TypeError):
+    except TypeError:  # nothing was created
       return False
+    except OSError as error:
+      # NFS reports the second one of a file that another host has replaced.
+      if error.errno in (errno.ENOENT, errno.ESTALE):
+        return False
+      raise
 
   def _keep(self, descriptor):
     self._descriptor = descriptor
@@ -142,7 +153,10 @@ class LocalFile:
 
 
 class BucketFile:
-  """An object in a bucket; the version is its generation."""
+  """An object in a bucket; the version is its generation.
+
+  The first line says whose it is, as in a `LocalFile`.
+  """
 
   def __init__(self, path: epath.Path):
     """Makes no request yet."""
@@ -172,7 +186,9 @@ class BucketFile:
   def refresh(self, content: bytes) -> None:
     """See LockFile."""
     try:
-      is_own = self._upload(content, self._generation)
+      is_own = self._upload(
+        content, self._generation, timeout=_TIME_LIMIT, retry=None
+      )
     except Exception as error:  # of the client library, of many types
       raise OSError(f'{type(error).__name__}: {error}') from error
     if not is_own:
@@ -189,19 +205,30 @@ class BucketFile:
     with contextlib.suppress(*gone):
       self._blob().delete(if_generation_match=self._generation)
 
-  def _blob(self) -> Any:
+  @functools.cached_property
+  def _bucket(self) -> Any:
     from google.cloud import storage
 
-    return storage.Client().bucket(self._bucket_name).blob(self._name)
+    return storage.Client().bucket(self._bucket_name)
 
-  def _upload(self, content, generation):
+  def _blob(self) -> Any:
+    return self._bucket.blob(self._name)
+
+  def _upload(self, content, generation, **options):
     from google.api_core import exceptions
 
     blob = self._blob()
     try:
-      blob.upload_from_string(content, if_generation_match=generation)
+      blob.upload_from_string(
+        content, if_generation_match=generation, **options
+      )
     except (exceptions.PreconditionFailed, exceptions.NotFound):
-      return False
+      # It may have been written before, and the answer was lost.
+      found = self.read()
+      if found is None or _first_line(found[0]) != _first_line(content):
+        return False
+      self._generation = int(found[1])
+      return True
     self._generation = blob.generation
     return True
 

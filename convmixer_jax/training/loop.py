@@ -97,7 +97,6 @@ def train_and_evaluate(
     contextlib.ExitStack() as stack,
     Watchdog(config.hang_timeout) as watchdog,  # sees an error first
   ):
-    watchdog.expect('the first step', PATIENCE)
     is_first_process = jax.process_index() == 0
     lock = DirectoryLock(directory)
     with agreement.require_same_on_all_processes():  # that it is free
@@ -105,6 +104,8 @@ def train_and_evaluate(
         stack.enter_context(lock)
         # Again, since a process may just have ended.
         recorded = workdir.check_workdir(directory, config)
+        is_recorded = workdir.check_data(directory, data)
+    watchdog.expect('the first step', PATIENCE)
     signals = stack.enter_context(preemption.Signals(directory))
     first_step, state, progress = restore.restore_newest(
       directory,

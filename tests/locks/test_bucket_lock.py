@@ -69,3 +69,19 @@ def test_run_in_a_bucket_is_locked_and_a_stale_lock_is_taken_over(bucket):
   with DirectoryLock(directory) as lock:
     lock.check()
   assert bucket.names() == []
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_write_whose_answer_was_lost_is_recognised(bucket):
+  path = epath.Path('gs://bucket/file')
+  file = BucketFile(path)
+  assert file.create(b'one\n1')
+  assert BucketFile(path).create(b'one\n1')  # as the client library repeats it
+  generation = file._generation
+  file.refresh(b'one\n2')
+  file._generation = generation
+  file.refresh(b'one\n3')
+  file.refresh(b'one\n4')
+  assert file.read()[0] == b'one\n4'
+  file.delete()
+  assert bucket.names() == []

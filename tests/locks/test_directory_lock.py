@@ -1,6 +1,8 @@
 """Two processes in one directory: the second one is refused, or takes over."""
 
 import contextlib
+import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -107,9 +109,12 @@ def test_lock_of_another_machine_that_is_not_refreshed_is_taken_over(
 
 
 @pytest.mark.usefixtures('is_quick')
-def test_unreadable_lock_is_watched_before_it_is_taken_over(directory, capsys):
+@pytest.mark.parametrize('content', [b'\xff{', b'', b'a/b\n', b'a' * 300])
+def test_unreadable_lock_is_watched_before_it_is_taken_over(
+  directory, content, capsys
+):
   directory.mkdir()
-  (directory / lock_lib.NAME).write_bytes(b'\xff{')
+  (directory / lock_lib.NAME).write_bytes(content)
   assert_can_be_taken(directory)
   assert 'last used by another process; watching' in capsys.readouterr().out
 
@@ -127,17 +132,26 @@ def test_lock_of_another_machine_that_is_refreshed_is_respected(
       pass
 
 
-@pytest.mark.usefixtures('is_quick')
 def test_holder_whose_lock_is_gone_stops_and_leaves_the_new_one(directory):
-  lock = DirectoryLock(directory)
-  with lock:
+  with DirectoryLock(directory) as lock:
     (directory / lock_lib.NAME).unlink()
     leave_lock(directory, host='elsewhere')
     after = (directory / lock_lib.NAME).read_bytes()
     with pytest.raises(UserError, match='removed, or taken over by another'):
-      while not lock._ended.wait(0.02):  # until the next refresh
-        lock.check()
+      lock.check()  # also right after the process was frozen
   assert (directory / lock_lib.NAME).read_bytes() == after
+
+
+def test_file_that_another_host_replaced_on_nfs_is_lost(directory, monkeypatch):
+  def stale(_):
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+  with DirectoryLock(directory) as lock:
+    with monkeypatch.context() as patched:
+      patched.setattr(os, 'fstat', stale)
+      with pytest.raises(UserError, match='taken over by another'):
+        lock.check()
+    lock.check()
 
 
 def test_of_two_replacements_of_one_version_one_succeeds(directory):
@@ -157,10 +171,22 @@ def test_of_two_replacements_of_one_version_one_succeeds(directory):
 def test_claim_of_a_killed_process_does_not_last(directory):
   directory.mkdir()
   (directory / 'lock').write_text('one\n')
-  (directory / 'lock.claim-one').touch()
   lock = LocalFile(directory / 'lock')
+  digest = hashlib.sha256(b'one').hexdigest()[:16]
+  (directory / f'lock.claim-{digest}').touch()
   assert not lock.replace(b'two\n', 'one')
   assert lock.replace(b'two\n', 'one')
+
+
+def test_link_that_nfs_made_twice_is_made(directory, monkeypatch):
+  link = os.link
+
+  def make_and_refuse(source, target):
+    link(source, target)
+    raise FileExistsError
+
+  monkeypatch.setattr(os, 'link', make_and_refuse)
+  assert_can_be_taken(directory)
 
 
 def test_lock_works_on_file_systems_without_links(directory, monkeypatch):

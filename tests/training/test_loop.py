@@ -6,8 +6,10 @@ import pytest
 from PIL import Image
 from run_files import assert_identical, read_rows, read_state
 
+from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.data import pipeline
 from convmixer_jax.errors import UserError
+from convmixer_jax.locks.directory_lock import DirectoryLock
 from convmixer_jax.training import loop
 
 
@@ -164,3 +166,18 @@ def test_invalid_config_is_refused_before_anything_is_written(
   with pytest.raises(UserError, match=message):
     loop.train_and_evaluate(config, str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
+
+
+def test_run_that_ended_while_this_one_started_is_not_resumed_on_other_data(
+  config, tmp_path, monkeypatch
+):
+  class Lock(DirectoryLock):
+    def __enter__(self):
+      names = [f'class {number}' for number in range(10)]
+      workdir_lib.describe_run(self._directory, config, names, 'table')
+      return super().__enter__()
+
+  monkeypatch.setattr(loop, 'DirectoryLock', Lock)
+  with pytest.raises(UserError, match='holds a run on other data'):
+    loop.train_and_evaluate(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run' / 'metrics.csv').exists()

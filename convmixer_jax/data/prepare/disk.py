@@ -6,9 +6,12 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
+from etils import epath
+
 from convmixer_jax import files
 from convmixer_jax.errors import UserError
 from convmixer_jax.locks.directory_lock import DirectoryLock
+from convmixer_jax.locks.made_directory import made_directory
 
 # Size of array_record files relative to tars or tfrecord files: measured 0.995
 # to 1.005 for files of 120 MB; each is rounded up to 64 KiB.
@@ -53,7 +56,7 @@ def incomplete_downloads_removed(directory: pathlib.Path) -> Iterator[None]:
 
   before = find()
   try:
-    with files.directory_in_use(directory):
+    with made_directory(epath.Path(directory)):
       try:
         yield
       finally:
