@@ -91,11 +91,12 @@ def _report_in_one_line() -> None:
 
 
 def _delete_entries(directory: str, name: str) -> None:
-  """Deletes the entries of all programs with a name."""
+  """Deletes the entries of all programs with a name: JAX names no file."""
   with contextlib.suppress(OSError):
     for file in os.listdir(directory):
       if file.startswith(f'{name}-'):
-        os.unlink(os.path.join(directory, file))
+        with contextlib.suppress(FileNotFoundError):  # by another process
+          os.unlink(os.path.join(directory, file))
 
 
 def _wanted() -> pathlib.Path | None:

@@ -2,9 +2,10 @@
 
 A run's figures follow from its config. `JAX_ENABLE_X64`, another generator of
 random numbers or another precision of products would change them without a
-trace in the run, and resuming in another shell would mix both; strict
-promotion, transfer guards and checks of NaN refuse what is meant here (a step
-that is not finite is skipped and counted).
+trace in the run, and resuming in another shell would mix both; if one host of
+several had them, the hosts would run different programs. Strict promotion,
+transfer guards and checks of NaN refuse what is meant here (a step that is not
+finite is skipped and counted).
 """
 
 import contextlib
@@ -46,8 +47,9 @@ def use_usual_settings() -> None:
 def usual_settings() -> Iterator[None]:
   """Uses JAX's defaults in the `with` block; also decorates functions.
 
-  A note names the settings that are not used. Afterwards they are as before,
-  and in other threads they always are.
+  A note names the settings that are not used. Afterwards they are as before;
+  in other threads they are so meanwhile, except `random_seed_offset`, which
+  JAX has for the whole process only.
   """
   with contextlib.ExitStack() as stack:
     for name, value in _other_settings().items():

@@ -9,6 +9,7 @@ import contextlib
 import math
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
 
 try:
@@ -17,6 +18,7 @@ except ImportError:  # not Unix
   resource = None
 
 _SHARED_MEMORY = '/dev/shm'
+_OPEN_MAX = 10_240  # of macOS, where the hard limit is infinite but refused
 _CGROUPS = 'sys/fs/cgroup'
 
 
@@ -25,10 +27,12 @@ def raise_open_files() -> float:
   if resource is None:
     return math.inf
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-  if soft != hard:
-    with contextlib.suppress(OSError, ValueError):
-      resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-      soft = hard
+  for wanted in (hard, max(soft, _OPEN_MAX)):
+    if soft != hard:
+      with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+        break
   return math.inf if soft == resource.RLIM_INFINITY else soft
 
 
@@ -70,12 +74,16 @@ def memory_bytes(root: str = '/') -> float:
   return min(limits)
 
 
-def free_shared_memory(path: str = _SHARED_MEMORY) -> int:
+def free_shared_memory(path: str = _SHARED_MEMORY) -> float:
   """Returns the free bytes of shared memory; 0 where there is none.
+
+  Infinite where it is not a file system, as on macOS.
 
   Args:
     path: where it is mounted.
   """
+  if sys.platform != 'linux':
+    return math.inf
   try:
     found = os.statvfs(path)
   except (OSError, AttributeError):

@@ -95,8 +95,8 @@ def disturb(job, rng, moment):
     return f'{number.name} to process {victim}'
   if moment == 'worker':
     return kill_worker(job, rng)
-  if moment == 'second writer':
-    refuse_second(job)
+  if moment == 'second writer' and not refuse_second(job):
+    return None
   victims = rng.choice([[0], [1], [0, 1]])
   for i in victims:
     job.processes[i].kill()
@@ -150,15 +150,18 @@ def find_children(pid):
 def refuse_second(job):
   """Starts the same command again, which must write nothing.
 
+  Returns:
+    Whether it was refused; False if the run had ended before.
+
   Raises:
-    Failure: it was not refused.
+    Failure: it was not refused, although the run had not ended.
   """
   second = jobs.Job(job.workdir, FLAGS)
   statuses = second.wait()
-  if job.has_ended():
-    return
-  if statuses != [IN_USE] or 'is in use by process' not in second.output():
+  is_refused = 'is in use by process' in second.output()
+  if not (is_refused and statuses == [IN_USE]) and not job.has_ended():
     raise Failure(f'a second writer: {statuses}\n{second.output()}')
+  return is_refused
 
 
 def date_in_the_future(workdir):

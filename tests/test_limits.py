@@ -3,6 +3,7 @@
 import math
 import os
 import resource
+import sys
 
 import pytest
 
@@ -107,6 +108,29 @@ def test_processes_that_a_cgroup_still_allows(machine):
 def test_shared_memory_that_is_not_there_is_none(tmp_path):
   assert limits.free_shared_memory(str(tmp_path / 'shm')) == 0
   assert limits.free_shared_memory(str(tmp_path)) > 0
+
+
+def test_shared_memory_is_not_limited_where_it_is_not_a_file_system(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(sys, 'platform', 'darwin')
+  assert limits.free_shared_memory(str(tmp_path / 'shm')) == math.inf
+
+
+def test_open_files_are_raised_where_the_hard_limit_is_refused(monkeypatch):
+  limit = [256, resource.RLIM_INFINITY]
+
+  def set_limit(_, wanted):
+    if wanted[0] == resource.RLIM_INFINITY:
+      raise ValueError('current limit exceeds maximum limit')
+    limit[:] = wanted
+
+  monkeypatch.setattr(resource, 'getrlimit', lambda _: tuple(limit))
+  monkeypatch.setattr(resource, 'setrlimit', set_limit)
+  for _ in range(2):
+    assert limits.raise_open_files() == limit[0] == 10_240
+  limit[0] = 20_000
+  assert limits.raise_open_files() == limit[0] == 20_000
 
 
 def test_soft_limit_of_open_files_is_raised_to_the_hard_one():

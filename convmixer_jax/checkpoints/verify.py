@@ -39,7 +39,7 @@ def expect(tree: Any, with_values: bool) -> Expected:
   Args:
     tree: of arrays.
     with_values: whether to keep a copy of the values of the first arrays that
-      take at most a MiB together; not of those that this process has a part of.
+      take at most a MiB together; not of those that are split over devices.
   """
   arrays, values, left = {}, {}, _SAMPLE
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

@@ -96,6 +96,8 @@ def import_jax() -> None:
   try:
     importlib.import_module('jax')
   except (ValueError, TypeError) as error:
+    if not any(name.startswith('JAX_') for name in os.environ):
+      raise
     exit_with(f'JAX cannot be imported ({one_line(error)}); unset the variable')
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from convmixer_jax.errors import Preempted
+from convmixer_jax.errors import InUse, Preempted
 
 _PATIENCE = 8  # seconds
 
@@ -22,7 +22,7 @@ def ends_soon_after_errors() -> Iterator[None]:
   """Makes the process end within seconds if the block raises an error.
 
   The exit status stays that of the error. Not after success, or a preemption,
-  when processes of a run wait for each other's last words.
+  after which the processes of a run wait until all of them have saved.
   """
   try:
     yield
@@ -32,7 +32,8 @@ def ends_soon_after_errors() -> Iterator[None]:
       status = 0
     elif not isinstance(status, int):
       status = 1
-    if status not in (0, Preempted.EXIT_STATUS):
+    is_refused = isinstance(end.__context__, InUse)  # has that status, too
+    if is_refused or status not in (0, Preempted.EXIT_STATUS):
       _end_within(_PATIENCE, status)
     raise
   except BaseException:

@@ -4,7 +4,7 @@ The file names the host, the process and its start. A holder that has ended is
 recognised, so that a job that was killed starts again by itself:
 
 - on the same machine, when there is no such process any more, or another one
-  has its number;
+  has its number, as Linux's /proc shows;
 - anywhere else, when the holder has not refreshed the file for `STALE_AFTER`
   seconds. The starter watches the file for so long, by its own clock; clocks
   of two hosts are never compared.

@@ -23,15 +23,18 @@ def describe_changes(
     step: that it resumes from.
     steps_per_epoch: updates in an epoch.
   """
-  old, new = flatten(recorded), flatten(config)
-  keys = [
-    key.name
+  known, new = flatten(recorded), flatten(config)
+  old = {  # an earlier version may lack a key
+    key.name: known.get(key.name, key.default)
     for key in SCHEMA.values()
-    if key.changes and old.get(key.name, key.default) != new[key.name]
-  ]
-  if not keys:
+    if key.changes
+  }
+  old = {name: value for name, value in old.items() if value != new[name]}
+  if not old:
     return None
-  changed = ', '.join(f'config.{k} {old.get(k)} -> {new[k]}' for k in keys)
+  changed = ', '.join(f'config.{k} {old[k]} -> {new[k]}' for k in old)
+  recorded = config.copy_and_resolve_references()
+  recorded.update_from_flattened_dict(old)
   before, after = (
     num_train_steps(c, steps_per_epoch) for c in (recorded, config)
   )

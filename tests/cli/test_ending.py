@@ -16,7 +16,7 @@ HANGS = """
 import sys, threading
 from absl import flags
 from convmixer_jax.cli import command, ending
-from convmixer_jax.errors import UserError
+from convmixer_jax.errors import InUse, UserError
 
 ending._PATIENCE = 0.1
 threading.Thread(target=threading.Event().wait).start()
@@ -33,6 +33,7 @@ command.run(main)
   ('code', 'status', 'error'),
   [
     ("raise UserError('wrong input')", 1, 'error: wrong input'),
+    ("raise InUse('in use')", 75, 'error: in use'),
     ("raise KeyError('a bug')", 1, "KeyError: 'a bug'"),
     ('raise KeyboardInterrupt', 130, 'interrupted'),
     ('sys.exit(76)', 76, ''),

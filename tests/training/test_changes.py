@@ -65,3 +65,11 @@ def test_only_free_keys_change_something_that_is_said():
   keys = [key for key in SCHEMA.values() if key.changes]
   assert {key.name for key in keys} == {'num_epochs', 'num_steps'}
   assert all(key.is_free for key in keys)
+
+
+def test_key_that_an_earlier_version_did_not_record_has_its_default(config):
+  recorded = config.copy_and_resolve_references()
+  del recorded.num_steps
+  config.num_steps = 440
+  line = describe_changes(recorded, config, 110, 11)
+  assert line.startswith('The run has 440 steps now, not 220 (config.num_steps')

@@ -7,6 +7,7 @@ a home directory; and one of its content, so that a damaged file is not loaded.
 The compiler is $CXX, else the first of c++, g++ and clang++.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -53,7 +54,7 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
   # The compiler's predefined macros show its version and the CPU's extensions.
   macros = _run([*compiler, _machine_flag(), '-dM', '-E', '-xc++', os.devnull])
   sources = [_SOURCE_DIR / f'{source}.cc', *sorted(_SOURCE_DIR.glob('*.h'))]
-  digest = hashlib.sha256(b'with checksum')  # not so the first releases
+  digest = hashlib.sha256()
   for part in (
     macros,
     shlex.join([*compiler, *flags]),
@@ -64,10 +65,11 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
   prefix = f'{name}_{digest.hexdigest()}'
   directory = cache_dir()
   for library in sorted(directory.glob(f'{prefix}_*.so')):
-    if library.name == _name_by_content(prefix, library):
-      return library
-    note(f'{library} is damaged; it is compiled again')
-    library.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):  # another process deleted it
+      if library.name == _name_by_content(prefix, library):
+        return library
+      note(f'{library} is damaged; it is compiled again')
+      library.unlink()
   directory.mkdir(mode=0o700, parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=directory) as scratch:
     fresh = pathlib.Path(scratch) / 'fresh.so'
