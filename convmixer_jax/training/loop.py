@@ -191,8 +191,9 @@ def train_and_evaluate(
           reporter.evaluation(step, results)
           if pictures:
             reporter.weights(step, pictures(state.params))
-        if is_first_process:
-          lock.check()
+        with agreement.require_same_on_all_processes():  # that it is held
+          if is_first_process:
+            lock.check()
         skipped = len(reporter.skipped_in_a_row)
         checkpointer.save(state, Progress(window, skipped), results)
       if stops:
