@@ -29,9 +29,7 @@ def readable(names: Sequence[str]) -> list[str]:
   return [words.get(name, name) for name in names]
 
 
-def find_outputs(
-  known: Sequence[str], labels: Sequence[str]
-) -> np.ndarray | None:
+def find_outputs(known: Sequence[str], labels: Sequence[str]) -> np.ndarray:
   """Finds the output of a network for each class of a data set, by name.
 
   Args:
@@ -39,13 +37,15 @@ def find_outputs(
     labels: names of the data set's classes; WordNet ids may be words there.
 
   Returns:
-    int `[K]`, for each of the K labels; None if one is not known.
+    int `[K]`, for each of the K labels; -1 for those that are not known.
   """
   output_of = {name: output for output, name in enumerate(known)}
-  for names in (labels, readable(labels)):
-    if output_of.keys() >= set(names):
-      return np.array([output_of[name] for name in names])
-  return None
+  return np.array(
+    [
+      output_of.get(name, output_of.get(word, -1))
+      for name, word in zip(labels, readable(labels), strict=True)
+    ]
+  )
 
 
 def are_imagenet_classes(names: Sequence[str]) -> bool:

@@ -155,7 +155,7 @@ def match_classes(
     )
     return Classes(tuple(labels), label_to_index, label_to_index, note)
   outputs = find_outputs(known, labels)
-  if outputs is not None:
+  if outputs.min() >= 0:
     _require_unique(known, outputs)
     note = ''
     if nameless:
@@ -169,10 +169,11 @@ def match_classes(
         'by name'
       )
     return Classes(tuple(labels), outputs, label_to_index, note)
-  unknown = [name for name in labels if name not in known]
+  unknown = np.flatnonzero(outputs < 0)
+  example = readable(labels)[unknown[0]]
   raise UserError(
     f'the network does not have {len(unknown)} of the {len(labels)} classes of '
-    f'the data set, such as {readable(unknown[:1])[0]!r}; it has '
+    f'the data set, such as {example!r}; it has '
     f'{", ".join(map(repr, readable(known[:3])))} and so on; choose a set of '
     'classes that it has'
   )

@@ -87,21 +87,16 @@ def _match_head(
   num_classes = len(class_names)
   if loaded.num_classes != num_classes:
     return f'{loaded.num_classes} classes there, {num_classes} here', None
-  outputs = None if known is None else find_outputs(known, class_names)
+  outputs = find_outputs(class_names if known is None else known, class_names)
+  unknown = np.flatnonzero(outputs < 0)
   if known is None or are_numbers(known) or are_numbers(class_names):
     return (
       'with its head; not all classes have names, so it cannot be checked that '
       'they are the same',
-      np.arange(num_classes) if outputs is None else outputs,
+      np.arange(num_classes) if len(unknown) else outputs,
     )
-  if outputs is None:
-    words = readable(class_names)
-    unknown = (
-      word
-      for name, word in zip(class_names, words, strict=True)
-      if not {name, word} & set(known)
-    )
-    name = next(unknown, words[0])
+  if len(unknown):
+    name = readable(class_names)[unknown[0]]
     return f'it has other classes: {name!r} is not there', None
   if (outputs == np.arange(num_classes)).all():
     return 'with its head', outputs
