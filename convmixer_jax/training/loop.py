@@ -70,7 +70,7 @@ def train_and_evaluate(
     num_steps = config_lib.num_train_steps(config, steps_per_epoch)
 
     data = identity.identify(train_source, eval_source)
-    workdir.check_data(directory, data)
+    is_recorded = workdir.check_data(directory, data)
 
     trainer = create_trainer(
       config,
@@ -105,7 +105,6 @@ def train_and_evaluate(
         stack.enter_context(lock)
         # Again, since a process may just have ended.
         recorded = workdir.check_workdir(directory, config)
-        is_recorded = workdir.check_data(directory, data)
     signals = stack.enter_context(preemption.Signals(directory))
     first_step, state, progress = restore.restore_newest(
       directory,
