@@ -1,4 +1,4 @@
-"""Readers of foreign bytes refuse corrupted files in one line.
+"""Readers of files from anyone refuse corrupted ones in one line.
 
 Each case is drawn from its seed and number alone. See
 `support/fuzz_process.py` for what counts as wrong.

@@ -145,7 +145,7 @@ def _notes(network, source, dataset, classes) -> list[str]:
     notes.append(classes.note)
   if changed:
     notes.append(
-      f'WARNING: {source.origin.name} was changed after training: '
+      f'WARNING: {source.origin.name} differs from that of training: '
       f'{", ".join(changed)}'
     )
   if changed is not None and network.config is not None:

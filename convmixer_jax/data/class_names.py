@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
 _SYNSET = re.compile(r'n\d{8}')
 
 
@@ -25,6 +27,25 @@ def readable(names: Sequence[str]) -> list[str]:
     return list(names)
   words = _imagenet_words()
   return [words.get(name, name) for name in names]
+
+
+def find_outputs(known: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+  """Finds the output of a network for each class of a data set, by name.
+
+  Args:
+    known: names of the network's classes.
+    labels: names of the data set's classes; WordNet ids may be words there.
+
+  Returns:
+    int `[K]`, for each of the K labels; -1 for those that are not known.
+  """
+  output_of = {name: output for output, name in enumerate(known)}
+  return np.array(
+    [
+      output_of.get(name, output_of.get(word, -1))
+      for name, word in zip(labels, readable(labels), strict=True)
+    ]
+  )
 
 
 def are_imagenet_classes(names: Sequence[str]) -> bool:

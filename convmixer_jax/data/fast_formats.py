@@ -9,6 +9,7 @@ import functools
 import io
 import itertools
 import re
+import struct
 import zlib
 
 import cv2
@@ -27,8 +28,9 @@ _TABLES, _SCAN, _END = 0xDB, 0xDA, 0xD9
 _BYTES_PER_TABLE = 65  # its number, then 64 values
 # Other segments that may precede the scan: Huffman tables, restart interval,
 # comment and the applications' ones.
-_OTHER_SEGMENTS = (0xC4, 0xDD, 0xFE, *range(0xE0, 0xF0))
+_OTHER_SEGMENTS = frozenset((0xC4, 0xDD, 0xFE, *range(0xE1, 0xF0)))
 _JFIF, _JFIF_LENGTH = 0xE0, 16
+_HEIGHT_AND_WIDTH = struct.Struct('>HH')
 _MARKER_AFTER_SCAN = re.compile(rb'\xff[^\x00\xd0-\xd7]', re.DOTALL)
 # Bit depth and colour type: grey, RGB, palette, grey + alpha, RGB + alpha.
 _PNG_EIGHT_BIT = ((8, 0), (8, 2), (8, 3), (8, 4), (8, 6))
@@ -77,38 +79,52 @@ def _jpeg_pixels(data):
   """Returns the pixels of a complete 8-bit JPEG, grey or RGB, else 0."""
   if not data.endswith(_JPEG_END):
     return 0
-  position = 2
+  position, last = 2, len(data) - 10
   frame = pixels = 0
-  while position + 9 < len(data) and data[position] == 0xFF:
+  while position <= last and data[position] == 0xFF:
     marker = data[position + 1]
+    length = data[position + 2] << 8 | data[position + 3]
+    if marker in _OTHER_SEGMENTS:  # most are
+      position += 2 + length
+      continue
     if marker == 0xFF:  # a fill byte
       position += 1
       continue
-    length = int.from_bytes(data[position + 2 : position + 4])
-    if marker in _HUFFMAN_FRAMES:
+    if marker == _TABLES:
+      values = data[position + 4 : position + 2 + length : _BYTES_PER_TABLE]
+      if (length - 2) % _BYTES_PER_TABLE or (values and max(values) > 3):
+        return 0
+    elif marker in _HUFFMAN_FRAMES:
       if frame or data[position + 4] != 8 or data[position + 9] not in (1, 3):
         return 0
       frame = marker
-      height = int.from_bytes(data[position + 5 : position + 7])
-      pixels = height * int.from_bytes(data[position + 7 : position + 9])
+      height, width = _HEIGHT_AND_WIDTH.unpack_from(data, position + 5)
+      pixels = height * width
     elif marker == _SCAN:
-      # A scan of several follows, or what OpenCV would not complain about.
-      found = _MARKER_AFTER_SCAN.search(data, position + 2 + length)
-      if frame != _PROGRESSIVE and (not found or found[0][-1] != _END):
-        return 0
-      return pixels
-    elif marker == _TABLES:
-      values = data[position + 4 : position + 2 + length : _BYTES_PER_TABLE]
-      if (length - 2) % _BYTES_PER_TABLE or max(values, default=0) > 3:
-        return 0
-    elif marker == _JFIF:
-      is_jfif = data.startswith(b'JFIF', position + 4)
-      if is_jfif and length < _JFIF_LENGTH:
-        return 0
-    elif marker not in _OTHER_SEGMENTS:
+      # Another marker begins the next scan of several, or is damage that
+      # Pillow refuses and OpenCV does not.
+      if frame == _PROGRESSIVE or _is_last_scan(data, position + 2 + length):
+        return pixels
+      return 0
+    elif marker != _JFIF or (
+      length < _JFIF_LENGTH and data.startswith(b'JFIF', position + 4)
+    ):
       return 0
     position += 2 + length
   return 0
+
+
+def _is_last_scan(data, start):
+  """Returns whether only the end follows the scan that begins at `start`."""
+  if start > len(data) - len(_JPEG_END):
+    return False
+  # This is twice as fast as the search, which only restart markers need.
+  scan = np.frombuffer(data, np.uint8, offset=start)
+  _, is_ff = cv2.threshold(scan[:-1], 0xFE, 0xFF, cv2.THRESH_BINARY)
+  if cv2.countNonZero(cv2.bitwise_and(is_ff.ravel(), scan[1:])) == 1:
+    return True
+  found = _MARKER_AFTER_SCAN.search(data, start)
+  return found is not None and found[0][-1] == _END
 
 
 def _png_pixels(data):

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from convmixer_jax.data.class_names import readable
+from convmixer_jax.data.class_names import find_outputs, readable
 from convmixer_jax.data.identity import are_numbers
 from convmixer_jax.data.sources import (
   Source,
@@ -154,36 +154,35 @@ def match_classes(
       'which cannot be checked'
     )
     return Classes(tuple(labels), label_to_index, label_to_index, note)
-  output_of = {name: output for output, name in enumerate(known)}
-  for names in (labels, readable(labels)):
-    if output_of.keys() >= set(names):
-      _require_unique(known, names)
-      outputs = np.array([output_of[name] for name in names])
-      note = ''
-      if nameless:
-        note = (
-          f'WARNING: {nameless[0]}, so it cannot be checked that they are the '
-          'same classes'
-        )
-      elif len(outputs) == num_outputs and (outputs != label_to_index).any():
-        note = (
-          'The classes are in another order than in training; they are matched '
-          'by name'
-        )
-      return Classes(tuple(labels), outputs, label_to_index, note)
-  unknown = [name for name in labels if name not in output_of]
+  outputs = find_outputs(known, labels)
+  if outputs.min() >= 0:
+    _require_unique(known, outputs)
+    note = ''
+    if nameless:
+      note = (
+        f'WARNING: {nameless[0]}, so it cannot be checked that they are the '
+        'same classes'
+      )
+    elif len(outputs) == num_outputs and (outputs != label_to_index).any():
+      note = (
+        'The classes are in another order than in training; they are matched '
+        'by name'
+      )
+    return Classes(tuple(labels), outputs, label_to_index, note)
+  unknown = np.flatnonzero(outputs < 0)
+  example = readable(labels)[unknown[0]]
   raise UserError(
     f'the network does not have {len(unknown)} of the {len(labels)} classes of '
-    f'the data set, such as {readable(unknown[:1])[0]!r}; it has '
+    f'the data set, such as {example!r}; it has '
     f'{", ".join(map(repr, readable(known[:3])))} and so on; choose a set of '
     'classes that it has'
   )
 
 
-def _require_unique(known, names):
+def _require_unique(known, outputs):
   """Raises UserError if the network has several outputs for a class."""
   counts = Counter(known)
-  for name in names:
+  for name in (known[output] for output in outputs):
     if counts[name] > 1:
       raise UserError(
         f'the network has {counts[name]} classes called {name!r}, so the '

@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from convmixer_jax.checkpoints.train_state import TrainState
-from convmixer_jax.data.class_names import readable
+from convmixer_jax.data.class_names import find_outputs, readable
 from convmixer_jax.data.identity import are_numbers
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import architecture_of
@@ -87,22 +87,20 @@ def _match_head(
   num_classes = len(class_names)
   if loaded.num_classes != num_classes:
     return f'{loaded.num_classes} classes there, {num_classes} here', None
-  same = np.arange(num_classes)
+  outputs = find_outputs(class_names if known is None else known, class_names)
+  unknown = np.flatnonzero(outputs < 0)
   if known is None or are_numbers(known) or are_numbers(class_names):
     return (
       'with its head; not all classes have names, so it cannot be checked that '
       'they are the same',
-      same,
+      np.arange(num_classes) if len(unknown) else outputs,
     )
-  for names in (class_names, readable(class_names)):
-    if len(set(known)) == num_classes and set(known) == set(names):
-      number = {name: output for output, name in enumerate(known)}
-      outputs = np.array([number[name] for name in names])
-      if (outputs == same).all():
-        return 'with its head', same
-      return 'with its head, in the order of the classes here', outputs
-  other = next((name for name in class_names if name not in set(known)), '')
-  return f'it has other classes: {readable([other])[0]!r} is not there', None
+  if len(unknown):
+    name = readable(class_names)[unknown[0]]
+    return f'it has other classes: {name!r} is not there', None
+  if (outputs == np.arange(num_classes)).all():
+    return 'with its head', outputs
+  return 'with its head, in the order of the classes here', outputs
 
 
 def shard_pretrained(

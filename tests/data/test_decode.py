@@ -196,6 +196,31 @@ def test_damaged_png_is_not_given_to_opencv(files):
     assert fast_formats.decode(bytes(damaged), MAX_PIXELS) is None
 
 
+@pytest.mark.parametrize(
+  'options', [{}, {'restart_marker_rows': 1}, {'progressive': True}]
+)
+def test_marker_among_the_pixels_of_a_jpeg_is_treated_as_pillow_does(options):
+  """OpenCV makes pixels of what Pillow refuses."""
+  noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+  data = encode(Image.fromarray(noise), **options)
+  if not options.get('progressive'):
+    assert fast_formats.decode(data, MAX_PIXELS) is not None
+  refused = 0
+  for marker in (0x02, 0xC4, 0xD9, 0xDA, 0xE1):
+    damaged = bytearray(data)
+    damaged[-600:-598] = 0xFF, marker
+    try:
+      expected = decode_with_pillow(damaged)
+    except OSError:
+      refused += 1
+      with pytest.raises(UserError, match='cannot decode image x: '):
+        decode_image(bytes(damaged), 'x')
+    else:
+      image = decode_image(bytes(damaged), 'x')
+      np.testing.assert_array_equal(image, expected)
+  assert refused
+
+
 def test_huge_image_is_refused_without_its_memory():
   side = 40_000
   huge = png(side, side, bytes(9999))

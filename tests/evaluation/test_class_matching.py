@@ -32,6 +32,12 @@ def test_classes_in_another_order_are_matched_by_name_with_a_note():
   )
 
 
+def test_class_that_words_lack_is_named():
+  labels = imagenet_synsets()[:3]
+  with pytest.raises(UserError, match=r"1 of the 3 .* 'great white shark'"):
+    protocols.match_classes(['tench', 'goldfish', 'cat'], 3, labels)
+
+
 @pytest.mark.parametrize(
   ('known', 'labels', 'why'),
   [

@@ -185,7 +185,7 @@ def test_whatever_is_wrong_with_a_file_the_others_continue(
     return transform(*args)
 
   monkeypatch.setattr(predictions, 'eval_transform', fail_once)
-  monkeypatch.setattr(predictions.os, 'cpu_count', lambda: 1)
+  monkeypatch.setattr(predictions.limits, 'num_cores', lambda: 1)
   found = list(predictions.predict_files(load(str(trained_run)), paths))
   errors = [prediction.error for prediction in found]
   assert 'needs more memory than there is' in errors[0]

@@ -8,7 +8,8 @@ import numpy as np
 from corruption import corrupt
 from PIL import Image, features
 
-from convmixer_jax.data.decode import decode_image
+from convmixer_jax.data import fast_formats
+from convmixer_jax.data.decode import MAX_PIXELS, decode_image
 
 _FORMATS = (
   *('BMP', 'DDS', 'GIF', 'ICO', 'IM', 'JPEG', 'PCX', 'PNG', 'PPM', 'SGI'),
@@ -64,6 +65,10 @@ def set_up(directory, trained_run):
     data, exif_rotate = content
     image = decode_image(data, 'fuzz', exif_rotate)
     assert image.dtype == np.uint8 and image.ndim == 3 and image.size
+    fast = fast_formats.decode(data, MAX_PIXELS)
+    if fast is not None:
+      with Image.open(io.BytesIO(data)) as file:
+        np.testing.assert_array_equal(fast, np.asarray(file.convert('RGB')))
 
   cases = {
     name: (data, True)

@@ -1,4 +1,4 @@
-"""The readers of foreign bytes that fuzz tests corrupt files for."""
+"""The readers of files from anyone that fuzz tests corrupt files for."""
 
 import pathlib
 from collections.abc import Callable, Mapping

@@ -10,6 +10,7 @@ from trained_models import trained_model
 
 import convmixer_jax
 from convmixer_jax.cli import convert
+from convmixer_jax.data.class_names import imagenet_synsets, readable
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import create_model
 from convmixer_jax.pretrained import weight_files
@@ -199,6 +200,29 @@ def test_head_of_as_many_other_classes_is_reinitialised(
   assert "other classes: 'yak' is not there" in capsys.readouterr().out
   assert 'head' in start_of(config, tuple('0123456789'))['params']
   assert 'it cannot be checked that they are' in capsys.readouterr().out
+
+
+def test_rows_of_the_head_follow_numbers_that_are_names_of_classes(
+  run, config, tmp_path
+):
+  """Folders called 1 to 10 are in the order 1, 10, 2."""
+  loaded = load(run[0])
+  numbers = tuple(map(str, range(10)))
+  names = tuple(reversed(numbers))
+  config.init_from = named(loaded, names, tmp_path / 'x.safetensors')
+  start = start_of(config, numbers)['params']
+  head = loaded.variables['params']['head']
+  assert_identical(
+    start['head'], jax.tree.map(lambda array: array[..., ::-1], head)
+  )
+
+
+def test_class_that_words_lack_is_named(run, config, tmp_path, capsys):
+  ids = imagenet_synsets()[:10]
+  words = (*readable(ids)[:9], 'yak')
+  config.init_from = named(load(run[0]), words, tmp_path / 'x.safetensors')
+  assert 'head' not in start_of(config, ids)['params']
+  assert f'{readable(ids)[9]!r} is not there' in capsys.readouterr().out
 
 
 def test_note_says_that_weights_lack_mean_and_std(
