@@ -1,5 +1,6 @@
 """What a run starts from: other people's weights, or those of another run."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def load_pretrained(
   if architecture.resize:
     like = architecture.variable_shapes(model, config.dataset.image_size)
     params = dict(architecture.resize(params, like['params']))
-  head, outputs = _match_head(loaded, class_names)
+  head, outputs = _match_head(loaded, class_names, config.dataset.name)
   if config.new_head:
     head, outputs = 'config.new_head = True', None
   if outputs is None:
@@ -75,7 +76,7 @@ def load_pretrained(
 
 
 def _match_head(
-  loaded: TrainedModel, class_names: Sequence[str]
+  loaded: TrainedModel, class_names: Sequence[str], dataset: str
 ) -> tuple[str, np.ndarray | None]:
   """Finds the output for each class by its name.
 
@@ -90,6 +91,12 @@ def _match_head(
   outputs = find_outputs(class_names if known is None else known, class_names)
   unknown = np.flatnonzero(outputs < 0)
   if known is None or are_numbers(known) or are_numbers(class_names):
+    theirs = (loaded.data or {}).get('name')
+    if theirs and theirs != re.split('[/:]', dataset)[0]:
+      return (
+        f'it has the classes of {theirs}, not all of which have names',
+        None,
+      )
     return (
       'with its head; not all classes have names, so it cannot be checked that '
       'they are the same',

@@ -202,6 +202,17 @@ def test_head_of_as_many_other_classes_is_reinitialised(
   assert 'it cannot be checked that they are' in capsys.readouterr().out
 
 
+def test_head_of_another_set_without_names_is_reinitialised(
+  run, config, capsys
+):
+  config.init_from = run[0]
+  config.dataset.name = 'cifar10/small:3.0.2'
+  assert 'head' not in start_of(config)['params']
+  assert 'it has the classes of digits, where not all have names' in (
+    capsys.readouterr().out
+  )
+
+
 def test_rows_of_the_head_follow_numbers_that_are_names_of_classes(
   run, config, tmp_path
 ):
