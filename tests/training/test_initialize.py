@@ -208,7 +208,7 @@ def test_head_of_another_set_without_names_is_reinitialised(
   config.init_from = run[0]
   config.dataset.name = 'cifar10/small:3.0.2'
   assert 'head' not in start_of(config)['params']
-  assert 'it has the classes of digits, where not all have names' in (
+  assert 'it has the classes of digits, not all of which have names' in (
     capsys.readouterr().out
   )
 
