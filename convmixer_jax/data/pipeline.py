@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags  # noqa: TID251 (Grain reads them)
 
 from convmixer_jax import limits
-from convmixer_jax.data import worker_processes
+from convmixer_jax.data import worker_deaths, worker_processes
 from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.batches import Batches
 from convmixer_jax.data.sources import Example, InMemorySource, Source
@@ -177,6 +177,7 @@ def _prefetch(
     )
   if not flags.FLAGS.is_parsed():  # Grain passes them on, also in a notebook
     flags.FLAGS.mark_as_parsed()
+  worker_deaths.watch_workers()
   one_ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
   return dataset.to_iter_dataset(one_ahead).mp_prefetch(
     grain.MultiprocessingOptions(

@@ -1,0 +1,99 @@
+"""Keeps a worker process that is killed from blocking the process it works for.
+
+A worker that is killed while it hands over a batch leaves part of it in a pipe,
+and Grain would wait for the rest: the reading process itself holds the other
+end of the pipe open. One that is killed while it holds a lock leaves it locked.
+"""
+
+import contextlib
+import multiprocessing.connection
+import queue
+import threading
+import time
+import weakref
+from typing import Any
+
+from grain._src.python.dataset.transformations import process_prefetch
+
+_Iterator = process_prefetch.ProcessPrefetchDatasetIterator
+_LONGEST = 5  # seconds for reading what a dead worker left
+
+
+def watch_workers() -> None:
+  """Makes Grain raise its RuntimeError whenever a worker process has died.
+
+  For all iterators that are made from now on; a second call does nothing.
+  """
+  if _Iterator.start_prefetch is not _start_and_watch:
+    _Iterator.start_prefetch = _start_and_watch
+    _Iterator._process_failed = _has_failed
+    _Iterator.__next__ = _next
+
+
+_start = _Iterator.start_prefetch
+_read = _Iterator.__next__
+_replacing = threading.Lock()
+
+
+def _start_and_watch(iterator: Any) -> None:
+  before = iterator._prefetch_process
+  _start(iterator)
+  process = iterator._prefetch_process
+  if process is not before:
+    threading.Thread(
+      target=_watch, args=(weakref.ref(iterator), process), daemon=True
+    ).start()
+
+
+def _next(iterator: Any) -> Any:
+  try:
+    return _read(iterator)
+  except (EOFError, OSError) as error:  # the end of the pipe
+    process = iterator._prefetch_process
+    code = None if process is None else _wait_for_exit(process)
+    if not code:
+      raise
+    raise RuntimeError(
+      f'Worker process was terminated unexpectedly with exit code {code}.'
+    ) from error
+
+
+def _has_failed(iterator: Any) -> bool:
+  process = iterator._prefetch_process
+  if process is None or not process.exitcode:
+    return False
+  _replace_shared(iterator, process)
+  return True
+
+
+def _watch(reference, process):
+  multiprocessing.connection.wait([process.sentinel])
+  iterator = reference()
+  if _wait_for_exit(process) and iterator is not None and not iterator._closed:
+    _replace_shared(iterator, process)
+
+
+def _replace_shared(iterator, process):
+  """Replaces what a dead worker may have left locked or half written."""
+  with _replacing:
+    if getattr(iterator, '_replaced_for', None) is process:
+      return
+    iterator._replaced_for = process
+    context, buffer = iterator._process_ctx, iterator._buffer
+    iterator._set_state_request_count = context.Value('i', 0)
+    iterator._buffer = context.Queue()
+    buffer._writer.close()  # the last one: who reads sees the end
+  end = time.monotonic() + _LONGEST
+  with contextlib.suppress(EOFError, OSError):
+    while time.monotonic() < end:
+      with contextlib.suppress(queue.Empty):  # another thread may be reading
+        batch = buffer.get(timeout=0.1)
+        process_prefetch.shared_memory_array.unlink_shm(batch)
+
+
+def _wait_for_exit(process) -> int:
+  """Returns the exit status of a process that has closed its pipes."""
+  end = time.monotonic() + _LONGEST
+  while (code := process.exitcode) is None and time.monotonic() < end:
+    time.sleep(0.01)  # another thread may be asking for it
+  return code or 0

@@ -1,0 +1,53 @@
+"""A worker process that is killed at a bad moment does not block the others."""
+
+import gc
+import multiprocessing
+import os
+import signal
+import struct
+import threading
+
+import numpy as np
+import pytest
+
+from configs import digits
+from convmixer_jax.data import pipeline, worker_deaths
+from convmixer_jax.data.examples import InMemorySource
+from convmixer_jax.errors import UserError
+
+
+def leave_part_of_a_batch(iterator):
+  iterator._buffer._writer._send(struct.pack('!i', 1000) + b'part')
+
+
+def hold_the_lock(iterator):
+  lock = iterator._set_state_request_count.get_lock()
+  thread = threading.Thread(target=lock.acquire)  # which never releases it
+  thread.start()
+  thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('num_workers', [1, 2])
+@pytest.mark.parametrize('moment', [leave_part_of_a_batch, hold_the_lock])
+def test_worker_killed_at_a_bad_moment_is_reported(moment, num_workers):
+  config = digits.get_config()
+  config.batch_size, config.input.num_workers = 4, num_workers
+  image = np.zeros((8, 8, 3), np.uint8)
+  source = InMemorySource([{'image': image, 'label': 0}] * 64, ('a', 'b'))
+  batches = pipeline.train_batches(source, config)
+  next(batches)
+  iterators = [
+    item
+    for item in gc.get_objects()
+    if isinstance(item, worker_deaths._Iterator) and not item._closed
+  ]
+  (iterator, *_) = iterators
+  pid = iterator._prefetch_process.pid
+  os.kill(pid, signal.SIGSTOP)  # so that it writes nothing else
+  moment(iterator)
+  os.kill(pid, signal.SIGKILL)
+  with pytest.raises(UserError, match='was ended by SIGKILL'):
+    while True:
+      next(batches)
+  assert not multiprocessing.active_children()
