@@ -85,6 +85,15 @@ def require_local(path: str | None, name: str) -> str | None:
   return path
 
 
+def file_size(path: epath.Path) -> int:
+  """Returns the bytes of a file, whoever owns it.
+
+  `path.stat()` also looks up the owner's name, which a user id in a container
+  may not have.
+  """
+  return path.stat().length if is_in_bucket(path) else os.path.getsize(path)
+
+
 def list_files(directory: epath.Path) -> Iterator[str]:
   """Yields the files below `directory` at any depth, relative to it."""
   root = None

@@ -127,7 +127,7 @@ def _verify_data_files(directory):
         _note(needed, entry['indirect_value'])
   for name, size in needed.items():
     path = directory / name
-    if not path.exists() or path.stat().length < size:
+    if not path.exists() or files.file_size(path) < size:
       raise _damaged(f'{directory.name}/{name} is missing or too short')
 
 

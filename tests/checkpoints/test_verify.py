@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +98,14 @@ def test_without_values_only_the_structure_is_compared(saved):
     state_of(1).replace(step=jnp.int32(2)), with_values=False
   )
   verify.verify(saved, {'state': expected})
+
+
+def test_user_without_a_name_reads_back(saved, monkeypatch):
+  def no_entry(uid):
+    raise KeyError(f'getpwuid(): uid not found: {uid}')
+
+  monkeypatch.setattr(pwd, 'getpwuid', no_entry)
+  verify.verify(saved, {'state': verify.expect(state_of(1), with_values=True)})
 
 
 def remove_manifest(path):
