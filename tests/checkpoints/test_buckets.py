@@ -251,9 +251,9 @@ def test_weights_converted_to_a_bucket_start_a_run(
     for i, start in enumerate([source, file, directory, local])
   ]
   assert f'Starting from {source}, step ' in outputs[0]
-  assert f'Starting from {file}; with its head\n' in outputs[1]
+  assert f'Starting from {file}; with its head' in outputs[1]
   assert (
-    f'Starting from {directory}, step 0 (newest); with its head\n' in outputs[2]
+    f'Starting from {directory}, step 0 (newest); with its head' in outputs[2]
   )
   losses = {
     rows(bucket.read(f'started{i}/metrics.csv').decode())[-1]['eval_loss']

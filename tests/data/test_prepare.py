@@ -21,6 +21,7 @@ from tiny_archives import (
 from convmixer_jax.cli import prepare
 from convmixer_jax.data.prepare import make, tars, verify
 from convmixer_jax.errors import UserError
+from convmixer_jax.locks.directory_lock import NAME
 
 
 @pytest.fixture(scope='module')
@@ -254,8 +255,10 @@ command.run(prepare.main)
       'imagenet2012', *flags, code=killed_after_the_first_split
     )
     assert result.returncode == -signal.SIGKILL
-    (left,) = tmp_path.glob('imagenet2012/*')
-    assert left.name.startswith('incomplete.')
+    lock, left = sorted(
+      tmp_path.glob('imagenet2012/*'), key=lambda path: path.is_dir()
+    )
+    assert (lock.name, left.name[:11]) == (NAME, 'incomplete.')
     assert list(left.glob('*train.array_record*'))
 
     result = run_command('imagenet2012', *flags)
