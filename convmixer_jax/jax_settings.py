@@ -17,7 +17,7 @@ import jax
 from convmixer_jax.notes import note
 
 # JAX's own defaults. Those of debugging that change no figure are left alone.
-_USED = {
+_DEFAULTS = {
   'enable_x64': False,
   'default_matmul_precision': None,
   'default_prng_impl': 'threefry2x32',
@@ -37,14 +37,14 @@ _USED = {
 }
 
 
-def use_usual_settings() -> None:
+def use_default_settings() -> None:
   """Sets JAX's defaults in the whole process, of a command; see below."""
   for name in _other_settings():
-    jax.config.update(f'jax_{name}', _used(name))
+    jax.config.update(f'jax_{name}', _default_of(name))
 
 
 @contextlib.contextmanager
-def usual_settings() -> Iterator[None]:
+def default_settings() -> Iterator[None]:
   """Uses JAX's defaults in the `with` block; also decorates functions.
 
   A note names the settings that are not used. Afterwards they are as before;
@@ -55,9 +55,9 @@ def usual_settings() -> Iterator[None]:
     for name, value in _other_settings().items():
       manager = getattr(jax, name, None)
       if manager is not None:
-        stack.enter_context(manager(_used(name)))
+        stack.enter_context(manager(_default_of(name)))
       else:
-        jax.config.update(f'jax_{name}', _used(name))
+        jax.config.update(f'jax_{name}', _default_of(name))
         stack.callback(jax.config.update, f'jax_{name}', value)
     yield
 
@@ -65,9 +65,9 @@ def usual_settings() -> Iterator[None]:
 def _other_settings() -> dict[str, Any]:
   """Returns what differs from the defaults, after a note that it does."""
   others = {}
-  for name, default in _USED.items():
+  for name, default in _DEFAULTS.items():
     value = getattr(jax.config, f'jax_{name}', default)
-    if value not in (default, _used(name)):
+    if value not in (default, _default_of(name)):
       others[name] = value
   if others:
     listed = ', '.join(f'jax_{name} = {others[name]}' for name in others)
@@ -75,5 +75,5 @@ def _other_settings() -> dict[str, Any]:
   return others
 
 
-def _used(name: str) -> Any:
-  return 'allow' if name.startswith('transfer_guard') else _USED[name]
+def _default_of(name: str) -> Any:
+  return 'allow' if name.startswith('transfer_guard') else _DEFAULTS[name]

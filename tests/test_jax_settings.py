@@ -19,7 +19,7 @@ SETTINGS = {
 }
 
 
-@jax_settings.usual_settings()
+@jax_settings.default_settings()
 def figures():
   key = jax.random.key(3)
   x = jax.random.normal(key, (3, 2)) + jnp.arange(2)
@@ -62,7 +62,7 @@ def test_setting_of_a_thread_has_no_effect(capsys):
 def test_a_command_sets_the_defaults_for_all_its_threads(capsys):
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   try:
-    jax_settings.use_usual_settings()
+    jax_settings.use_default_settings()
     assert jax.config.jax_numpy_rank_promotion == 'allow'
   finally:
     jax.config.update('jax_numpy_rank_promotion', 'allow')
@@ -72,7 +72,7 @@ def test_a_command_sets_the_defaults_for_all_its_threads(capsys):
 def test_settings_are_as_before_after_an_error():
   jax.config.update('jax_debug_nans', True)
   try:
-    with pytest.raises(ZeroDivisionError), jax_settings.usual_settings():
+    with pytest.raises(ZeroDivisionError), jax_settings.default_settings():
       assert not jax.config.jax_debug_nans
       raise ZeroDivisionError
     assert jax.config.jax_debug_nans

@@ -45,7 +45,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   def guarded(argv):
     logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)
     cache.enable_compilation_cache()
-    jax_settings.use_usual_settings()
+    jax_settings.use_default_settings()
     if not _DEBUG.value:  # libraries log exceptions with a traceback
       for name in ('absl', 'asyncio'):
         getLogger(name).addFilter(lambda record: not record.exc_info)

@@ -17,7 +17,7 @@ from convmixer_jax.data.sources import Source
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.evaluation.protocols import Classes
-from convmixer_jax.jax_settings import usual_settings
+from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.pretrained.trained_model import TrainedModel
 from convmixer_jax.training.eval_pass import run_batches
 from convmixer_jax.training.metrics import EvalMetrics
@@ -103,7 +103,7 @@ class PerImageResults:
     return rows
 
 
-@usual_settings()
+@default_settings()
 def evaluate_per_image(
   trained: TrainedModel,
   source: Source,

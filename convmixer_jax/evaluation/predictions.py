@@ -22,7 +22,7 @@ from convmixer_jax.data.decode import count_pixels, decode_image
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import require_local
-from convmixer_jax.jax_settings import usual_settings
+from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.models.inference import make_inference
 from convmixer_jax.pretrained.trained_model import TrainedModel
 from convmixer_jax.training.eval_pass import run_batches
@@ -106,12 +106,12 @@ def predict_files(
   config = trained.eval_config(min(batch_size, len(paths)), image_size)
   mesh = sharding.create_mesh(config.mesh)
   everywhere = sharding.replicated(mesh)
-  with usual_settings():
+  with default_settings():
     infer = jax.jit(
       partial(_make_inference, model=trained.model, config=config),
       out_shardings=everywhere,
     )(jax.device_put(trained.variables, everywhere))
-  predict = usual_settings()(jax.jit(_predict, out_shardings=everywhere))
+  predict = default_settings()(jax.jit(_predict, out_shardings=everywhere))
   for batch, outputs in run_batches(
     lambda batch: predict(infer, batch['image']),
     _read_batches(paths, config, exif_rotate),

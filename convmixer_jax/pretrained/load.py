@@ -11,7 +11,7 @@ import ml_collections
 from absl import logging
 
 from convmixer_jax.errors import UserError
-from convmixer_jax.jax_settings import usual_settings
+from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.models import find_architecture
 from convmixer_jax.pretrained import weight_files
 from convmixer_jax.pretrained.model_argument import parse_model
@@ -20,7 +20,7 @@ from convmixer_jax.pretrained.source import RunSource, parse_source
 from convmixer_jax.pretrained.trained_model import TrainedModel
 
 
-@usual_settings()
+@default_settings()
 def load(source: str | os.PathLike, model: str | None = None) -> TrainedModel:
   """Loads a trained network.
 

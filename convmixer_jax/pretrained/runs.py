@@ -13,7 +13,7 @@ from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.data.identity import Identity
 from convmixer_jax.errors import UserError
-from convmixer_jax.jax_settings import usual_settings
+from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.models import find_architecture
 from convmixer_jax.pretrained.check_values import by_name, check_values
 from convmixer_jax.pretrained.source import Checkpoint
@@ -57,7 +57,7 @@ class Run:
     with self._reader() as reader:
       return self._find_step(reader, checkpoint)[0]
 
-  @usual_settings()
+  @default_settings()
   def load(self, checkpoint: Checkpoint = None) -> TrainedModel:
     """Reads a network back, on the first device of this process.
 

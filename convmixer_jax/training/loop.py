@@ -18,7 +18,7 @@ from convmixer_jax.data import identity, pipeline, sources
 from convmixer_jax.distributed import agreement, preemption, sharding
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
-from convmixer_jax.jax_settings import usual_settings
+from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.locks.directory_lock import DirectoryLock
 from convmixer_jax.pretrained.check_values import check_state
 from convmixer_jax.training import changes, initialize, steps
@@ -31,7 +31,7 @@ from convmixer_jax.training.trainer import create_trainer
 from convmixer_jax.training.validate import validate
 
 
-@usual_settings()
+@default_settings()
 def train_and_evaluate(
   config: ml_collections.ConfigDict, workdir_path: str
 ) -> dict[str, float]:
