@@ -12,7 +12,7 @@ from convmixer_jax.config import changed_keys, check_known, flatten
 from convmixer_jax.data import identity
 from convmixer_jax.errors import UserError
 from convmixer_jax.json_text import parse_json
-from convmixer_jax.locks import directory_lock
+from convmixer_jax.locks.directory_lock import is_of_lock
 from convmixer_jax.versions import package_versions
 
 _CONFIG, _VERSIONS, _LABELS = 'config.json', 'versions.json', 'labels.json'
@@ -226,7 +226,7 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
 
 
 def _is_temporary(name):
-  return is_access_check(name) or name.startswith(directory_lock.NAME)
+  return is_access_check(name) or is_of_lock(name)
 
 
 def _cannot_be_written_to(workdir, error):

@@ -28,7 +28,7 @@ from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.cli.model_flag import MODEL
 from convmixer_jax.errors import UserError
-from convmixer_jax.locks.directory_lock import NAME, DirectoryLock
+from convmixer_jax.locks.directory_lock import DirectoryLock, is_of_lock
 from convmixer_jax.pretrained import weight_files
 from convmixer_jax.pretrained.load import load
 from convmixer_jax.pretrained.trained_model import TrainedModel
@@ -61,7 +61,7 @@ def convert(source: str, dest: str, model: str | None = None) -> None:
     weight_files.save(trained, str(path))
   else:
     with DirectoryLock(path, 'DEST'):
-      if any(not name.startswith(NAME) for name in files.list_files(path)):
+      if any(not is_of_lock(name) for name in files.list_files(path)):
         raise _is_there(dest)  # by now
       _save_run(trained, path)
   fields = trained.network_fields()

@@ -65,10 +65,15 @@ def decode_image(
 
 
 def count_pixels(data: bytes) -> int:
-  """Returns height times width by the header of an image file, 0 without."""
+  """Returns height times width by the header of an image file, 0 without.
+
+  More than `MAX_PIXELS` stands for any number that is too large.
+  """
   try:
     with _open(data) as file:
       return file.width * file.height
+  except Image.DecompressionBombError:
+    return 2 * MAX_PIXELS
   except Exception:  # which decoding reports
     return 0
 

@@ -1,15 +1,14 @@
 """Keeps data sets in memory that fit there, once they are decoded."""
 
-import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 from absl import logging
-from PIL import Image
 
 from convmixer_jax import limits
+from convmixer_jax.data.decode import count_pixels
 from convmixer_jax.data.examples import Example, InMemorySource, Source
 
 _SAMPLE = 64  # headers that say whether it is worth to decode at all
@@ -87,10 +86,4 @@ class _Budget:
 
 def _decoded_size(data):
   """Returns the bytes that an image takes, from the header of its file."""
-  try:
-    with Image.open(io.BytesIO(data)) as image:
-      return image.width * image.height * 3 + _OVERHEAD
-  except Image.DecompressionBombError:  # above twice the number
-    return 2 * Image.MAX_IMAGE_PIXELS * 3
-  except Exception:  # decoding it reports what is wrong
-    return _OVERHEAD
+  return 3 * count_pixels(data) + _OVERHEAD

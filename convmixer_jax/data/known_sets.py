@@ -1,4 +1,6 @@
-"""Sizes of full data sets, known without the sets themselves."""
+"""Names and sizes of data sets, known without the sets themselves."""
+
+import re
 
 # Numbers of examples by split, from TFDS's catalog.
 NUM_EXAMPLES = {
@@ -18,3 +20,8 @@ NUM_EXAMPLES = {
 # Numbers of classes of the sets that can be planned for before they are
 # prepared.
 NUM_CLASSES = {'imagenet2012': 1000, 'cifar10': 10}
+
+
+def base_name(name: str) -> str:
+  """Returns the name of a data set without /config and :version."""
+  return re.split('[/:]', name)[0]

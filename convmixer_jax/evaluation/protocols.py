@@ -10,6 +10,7 @@ import tqdm
 
 from convmixer_jax.data.class_names import find_outputs, readable
 from convmixer_jax.data.identity import are_numbers
+from convmixer_jax.data.known_sets import base_name
 from convmixer_jax.data.sources import (
   Source,
   create_source,
@@ -59,9 +60,7 @@ def protocol_of(name: str) -> EvalProtocol:
 
   ImageNet-V2 and ImageNet-Sketch are scored as ImageNet itself.
   """
-  return _PROTOCOLS.get(
-    name.partition(':')[0].partition('/')[0], EvalProtocol()
-  )
+  return _PROTOCOLS.get(base_name(name), EvalProtocol())
 
 
 @dataclasses.dataclass(frozen=True)

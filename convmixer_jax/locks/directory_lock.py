@@ -36,6 +36,11 @@ _POLL = 2  # seconds between looks at another holder's file
 _TRIES = 10
 
 
+def is_of_lock(name: str) -> bool:
+  """Returns whether a file in a directory belongs to its lock."""
+  return name.startswith(NAME)
+
+
 class DirectoryLock:
   """The lock of a directory, held while entered as a context."""
 

@@ -83,9 +83,9 @@ class LocalFile:
         except FileExistsError:
           return False
         os.write(descriptor, content)
-        self._keep(descriptor)
+        self._descriptor = descriptor
         return True
-      self._keep(os.open(self._path, os.O_RDWR))
+      self._descriptor = os.open(self._path, os.O_RDWR)
     return True
 
   def replace(self, content: bytes, version: str) -> bool:
@@ -104,7 +104,7 @@ class LocalFile:
         return False
       with self._written(content) as new:
         os.replace(new, self._path)
-        self._keep(os.open(self._path, os.O_RDWR))
+        self._descriptor = os.open(self._path, os.O_RDWR)
     finally:
       with contextlib.suppress(FileNotFoundError):
         claim.unlink()
@@ -137,9 +137,6 @@ class LocalFile:
       if error.errno in (errno.ENOENT, errno.ESTALE):
         return False
       raise
-
-  def _keep(self, descriptor):
-    self._descriptor = descriptor
 
   @contextlib.contextmanager
   def _written(self, content):

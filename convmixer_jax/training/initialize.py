@@ -1,6 +1,5 @@
 """What a run starts from: other people's weights, or those of another run."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from flax import linen as nn
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.data.class_names import find_outputs, readable
 from convmixer_jax.data.identity import are_numbers
+from convmixer_jax.data.known_sets import base_name
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import architecture_of
 from convmixer_jax.pretrained.load import load_for_config
@@ -92,7 +92,7 @@ def _match_head(
   unknown = np.flatnonzero(outputs < 0)
   if known is None or are_numbers(known) or are_numbers(class_names):
     theirs = (loaded.data or {}).get('name')
-    if theirs and theirs != re.split('[/:]', dataset)[0]:
+    if theirs and theirs != base_name(dataset):
       return (
         f'it has the classes of {theirs}, not all of which have names',
         None,

@@ -71,6 +71,7 @@ def create_trainer(
   create_state = partial(steps.create_state, model, optimizer, config)
   shapes = jax.eval_shape(create_state)
   stacked = architecture.stacked
+  # A frozen backbone is normalised by running statistics in training, too.
   if config.backbone_lr_scale and smallest_group(config) == 1:
     _check_normalization(model, shapes, config)
   replicated = sharding.replicated(mesh)
