@@ -1,4 +1,4 @@
-"""Kills a run repeatedly, and compares it with an undisturbed one.
+"""Disturbs a run repeatedly, and compares it with an undisturbed one.
 
     python scripts/torture.py --rounds=100 --directory=DIR
 
@@ -8,10 +8,10 @@ checkpoints, or while a checkpoint is written. Then the same command is run
 again. Sometimes the fault is a SIGTERM or SIGINT to one of the processes, after
 which both must save and exit with the status of a preemption. Other faults: a
 worker process that makes batches is killed; the same command is started a
-second time, and must be refused; /dev/shm is full; the clock is set back while
-files have dates of the future. A finished run is
-compared with an undisturbed one: the last state bit for bit, and `metrics.csv`
-line by line except for the speeds. Then the next run starts.
+second time, and must be refused; /dev/shm is full; the clock is set back, so
+that files have dates of the future. A finished run is compared with an
+undisturbed one: the last state bit for bit, and `metrics.csv` line by line
+except for the speeds. Then the next run starts.
 
 With `--directory` the rounds are kept in DIR/results.jsonl, and the same
 command makes those that are left.

@@ -8,21 +8,15 @@ import time
 
 import jobs
 import machines
+import small_run
 
 NUM_STEPS = 60
 FLAGS = [
-  '--config=configs/digits.py',
-  f'--config.num_steps={NUM_STEPS}',  # an epoch is 22
-  '--config.batch_size=64',
-  '--config.model.width=8',
-  '--config.model.depth=1',
-  '--config.model.kernel_size=3',
-  '--config.mixup.mixup_alpha=0.5',
-  '--config.mixup.group_size=8',
+  *small_run.WITH_MIXUP,
+  f'--config.num_steps={NUM_STEPS}',
   '--config.eval_every_epochs=1',
   '--config.log_every_steps=3',
   '--config.checkpoint_every_steps=4',
-  '--config.input.num_threads=2',
 ]
 
 WORKERS = ['--config.input.num_workers=2']

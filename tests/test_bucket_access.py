@@ -14,13 +14,7 @@ import buckets
 import commands
 import pytest
 
-pytestmark = [
-  pytest.mark.slow,
-  pytest.mark.skipif(
-    buckets.missing_package() is not None,
-    reason=f'needs {buckets.missing_package()}',
-  ),
-]
+pytestmark = buckets.marks()
 
 ROOT = pathlib.Path(__file__).parents[1]
 

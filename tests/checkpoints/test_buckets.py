@@ -14,33 +14,21 @@ import jax
 import jobs
 import numpy as np
 import pytest
+import small_run
 from run_files import SPEED, read_state
 from tensorboard.backend.event_processing import event_file_loader
 from tiny_archives import jpeg
 
-pytestmark = [
-  pytest.mark.slow,
-  pytest.mark.skipif(
-    buckets.missing_package() is not None,
-    reason=f'needs {buckets.missing_package()}',
-  ),
-]
+pytestmark = buckets.marks()
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_STEPS, EVERY = 24, 6  # an epoch is 22
 FLAGS = [
-  '--config=configs/digits.py',
+  *small_run.WITH_MIXUP,
   f'--config.num_steps={NUM_STEPS}',
-  '--config.batch_size=64',
-  '--config.model.width=8',
-  '--config.model.depth=1',
-  '--config.model.kernel_size=3',
-  '--config.mixup.mixup_alpha=0.5',
-  '--config.mixup.group_size=8',
   '--config.log_every_steps=3',
   f'--config.checkpoint_every_steps={EVERY}',
   '--config.keep_checkpoints=2',
-  '--config.input.num_threads=2',
 ]
 
 

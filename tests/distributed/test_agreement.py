@@ -8,6 +8,7 @@ import time
 import jax
 import jobs
 import pytest
+import small_run
 from etils import epath
 
 from convmixer_jax.data import sources
@@ -94,11 +95,7 @@ def test_processes_that_cannot_compare_are_refused(monkeypatch):
 
 
 FLAGS = [
-  '--config=configs/digits.py',
-  '--config.batch_size=64',
-  '--config.model.width=8',
-  '--config.model.depth=1',
-  '--config.model.kernel_size=3',
+  *small_run.FLAGS,
   '--config.log_every_steps=1',
   '--config.num_steps=1000000',
   '--config.eval_every_epochs=1000000',

@@ -14,6 +14,7 @@ import jobs
 import numpy as np
 import pytest
 import slurm
+import small_run
 from batch_jobs import BatchJob, batch_script, count_rows
 from run_files import assert_identical, read_rows, read_state
 
@@ -23,19 +24,12 @@ from convmixer_jax.errors import Preempted
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_STEPS = 60
 FLAGS = [
-  '--config=configs/digits.py',
+  *small_run.WITH_MIXUP,
   f'--config.num_steps={NUM_STEPS}',
-  '--config.batch_size=64',
-  '--config.model.width=8',
-  '--config.model.depth=1',
-  '--config.model.kernel_size=3',
-  '--config.mixup.mixup_alpha=0.5',
-  '--config.mixup.group_size=8',
   '--config.eval_every_epochs=1000',
   '--config.log_every_steps=1',
   '--config.checkpoint_every_steps=10',
   '--config.learning_rate=0.001',
-  '--config.input.num_threads=2',
 ]
 
 

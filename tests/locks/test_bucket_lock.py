@@ -11,13 +11,7 @@ from convmixer_jax.locks import directory_lock as lock_lib
 from convmixer_jax.locks.directory_lock import DirectoryLock
 from convmixer_jax.locks.lock_file import BucketFile
 
-pytestmark = [
-  pytest.mark.slow,
-  pytest.mark.skipif(
-    buckets.missing_package() is not None,
-    reason=f'needs {buckets.missing_package()}',
-  ),
-]
+pytestmark = buckets.marks()
 
 
 @pytest.fixture(scope='module')

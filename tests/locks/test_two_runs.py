@@ -5,13 +5,10 @@ import time
 import commands
 import jobs
 import pytest
+import small_run
 
 FLAGS = [
-  '--config=configs/digits.py',
-  '--config.batch_size=64',
-  '--config.model.width=8',
-  '--config.model.depth=1',
-  '--config.model.kernel_size=3',
+  *small_run.FLAGS,
   '--config.log_every_steps=1',
 ]
 

