@@ -11,6 +11,7 @@ from typing import Any
 
 import grain
 
+from convmixer_jax.data import worker_deaths
 from convmixer_jax.errors import UserError
 
 HostBatch = dict[str, Any]  # arrays, and lists of what stays on the host
@@ -33,7 +34,7 @@ class Batches(Iterator[HostBatch]):
     Raises:
       UserError: the system has no room for the worker processes' memory.
     """
-    self._iterator = None
+    self._iterator, self._dataset = None, dataset
     try:
       self._iterator = iter(dataset)
     except OSError as error:
@@ -70,6 +71,7 @@ class Batches(Iterator[HostBatch]):
     _open.discard(self)
     if iterator is not None:
       iterator.close()
+      worker_deaths.end_workers(self._dataset)
 
   def __del__(self):
     if self.__dict__.get('_iterator') is not None:

@@ -3,6 +3,9 @@
 A worker that is killed while it hands over a batch leaves part of it in a pipe,
 and Grain would wait for the rest: the reading process itself holds the other
 end of the pipe open. One that is killed while it holds a lock leaves it locked.
+
+After an error, Grain closes the iterators in use only, not one that a thread of
+its own has just made or is making; `end_workers` closes these too.
 """
 
 import contextlib
@@ -13,6 +16,7 @@ import time
 import weakref
 from typing import Any
 
+import grain
 from grain._src.python.dataset.transformations import process_prefetch
 
 _Iterator = process_prefetch.ProcessPrefetchDatasetIterator
@@ -30,14 +34,43 @@ def watch_workers() -> None:
     _Iterator.__next__ = _next
 
 
+def end_workers(dataset: grain.IterDataset) -> None:
+  """Waits until no worker process of a closed data set is left.
+
+  Args:
+    dataset: what `mp_prefetch` returned; another one has no workers.
+  """
+  shards = [
+    shard
+    for interleaved in dataset.parents
+    for shard in getattr(interleaved, '_datasets', ())
+  ]
+  ended = {parent for shard in shards for parent in shard.parents}
+  with _starting:
+    _ended.update(ended)
+    iterators = [x for x in _running if x._iter_parent in ended]
+  for iterator in iterators:
+    process = iterator._prefetch_process
+    iterator.close()
+    if process is not None:
+      process.join(_LONGEST)  # if Grain had to kill it
+
+
 _start = _Iterator.start_prefetch
 _read = _Iterator.__next__
 _replacing = threading.Lock()
+_starting = threading.Lock()
+_running: weakref.WeakSet[Any] = weakref.WeakSet()  # iterators with workers
+_ended: weakref.WeakSet[grain.IterDataset] = weakref.WeakSet()
 
 
 def _start_and_watch(iterator: Any) -> None:
   before = iterator._prefetch_process
-  _start(iterator)
+  with _starting:
+    if iterator._iter_parent in _ended:
+      raise ValueError('the data set is closed')  # a thread of Grain's sees it
+    _start(iterator)
+    _running.add(iterator)
   process = iterator._prefetch_process
   if process is not before:
     threading.Thread(
