@@ -1,6 +1,7 @@
 """Writes checkpoints in the background, by Orbax: the last and the best."""
 
 import contextlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
@@ -49,13 +50,20 @@ class _Manager(ocp.CheckpointManager):
 class Checkpointer:
   """Saves (state, progress) under `<workdir>/checkpoints/<step>`."""
 
-  def __init__(self, workdir: epath.Path, keep: int):
+  def __init__(
+    self,
+    workdir: epath.Path,
+    keep: int,
+    on_complete: Callable[[int, epath.Path], None] | None = None,
+  ):
     """Opens the directory.
 
     Args:
       workdir: of the run.
       keep: how many of the last checkpoints to keep; the best by held-out
         accuracy is kept too. One is deleted when the next is complete.
+      on_complete: called by `poll`, `save` or `close`, with step and directory,
+        once for each checkpoint that is complete.
     """
 
     def accuracy(metrics):  # checkpoints between evaluations have no metrics
@@ -85,6 +93,8 @@ class Checkpointer:
     self._saving = None  # the step that is being written
     self._expected = {}  # what it holds, by item
     self._has_saved = False
+    self._on_complete = on_complete
+    self._is_incomplete = False  # the one of `_saving`
 
   def latest_step(self) -> int | None:
     """Returns the step of the newest checkpoint, or None."""
@@ -112,6 +122,8 @@ class Checkpointer:
     """
     with self._writing():
       self._manager.wait_until_finished()
+    self._complete()
+    with self._writing():
       self._saving = int(state.step)
       is_first = not self._has_saved
       self._expected = {
@@ -127,9 +139,18 @@ class Checkpointer:
         ),
         metrics=metrics or {},
       )
+      self._is_incomplete = self._on_complete is not None
       if is_first:
         self._manager.wait_until_finished()
         self._has_saved = True
+
+  def poll(self) -> None:
+    """Calls `on_complete` if the last checkpoint has become complete."""
+    if not self._is_incomplete or self._manager.is_saving_in_progress():
+      return
+    if self._saving in find_steps(self._directory):
+      self._complete()
+    self._is_incomplete = False  # `save` and `close` raise why
 
   def close(self) -> None:
     """Waits until everything is written.
@@ -139,6 +160,13 @@ class Checkpointer:
     """
     with self._writing():
       self._manager.close()
+    self._complete()
+
+  def _complete(self):
+    if not self._is_incomplete:
+      return
+    self._is_incomplete = False
+    self._on_complete(self._saving, self._directory / str(self._saving))
 
   def _verify(self):
     """Reads it when all processes have written, and adds checksums.

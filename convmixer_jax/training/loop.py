@@ -1,46 +1,45 @@
 """The training run, from a config to a trained network."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import jax
 import ml_collections
-from clu import parameter_overview
 from jax.sharding import Mesh
 
-from convmixer_jax import config as config_lib
-from convmixer_jax import files, models
-from convmixer_jax.checkpoints import restore, workdir
+from convmixer_jax import models
 from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
-from convmixer_jax.checkpoints.metrics_table import read_table
-from convmixer_jax.checkpoints.reader import CheckpointReader
-from convmixer_jax.data import identity, pipeline, sources
-from convmixer_jax.distributed import agreement, preemption, sharding
+from convmixer_jax.checkpoints.train_state import TrainState
+from convmixer_jax.data import pipeline, sources
+from convmixer_jax.data.batches import HostBatch
+from convmixer_jax.distributed import preemption, sharding
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
-from convmixer_jax.locks.directory_lock import DirectoryLock
-from convmixer_jax.pretrained.check_values import check_state
-from convmixer_jax.training import changes, initialize, steps
-from convmixer_jax.training.batch_size import check_batch_size
+from convmixer_jax.training.callbacks import Callback, CallbackList, RunInfo
 from convmixer_jax.training.eval_pass import run_batches
-from convmixer_jax.training.metrics import EvalMetrics, empty_window
+from convmixer_jax.training.metrics import EvalMetrics
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
-from convmixer_jax.training.trainer import create_trainer
-from convmixer_jax.training.validate import validate
+from convmixer_jax.training.setup import Setup, set_up
+from convmixer_jax.training.start import Claim, claim_directory, start_state
 
 
 @default_settings()
 def train_and_evaluate(
-  config: ml_collections.ConfigDict, workdir_path: str
+  config: ml_collections.ConfigDict,
+  workdir: str,
+  *,
+  callbacks: Sequence[Callback] = (),
 ) -> dict[str, float]:
-  """Trains as `config` says, or resumes the run in `workdir_path`.
+  """Trains as `config` says, or resumes the run in `workdir`.
 
   Args:
     config: see docs/configuration.md.
-    workdir_path: a new or empty directory, or one of an earlier run with the
-      same network, data and recipe; local, or in a bucket.
+    workdir: a new or empty directory, or one of an earlier run with the same
+      network, data and recipe; local, or in a bucket.
+    callbacks: see `training.callbacks`.
 
   Returns:
     The metrics of the held-out split after the last step.
@@ -52,164 +51,176 @@ def train_and_evaluate(
       could not be written.
     Preempted: by SIGTERM or SIGINT; see `preemption.Signals`.
   """
-  # Check everything that can be wrong before anything is written.
-  with agreement.require_same_on_all_processes() as fingerprint:
-    validate(config)
-    mesh = sharding.create_mesh(config.mesh)
-    check_batch_size(config, mesh.size)
-    directory = files.absolute_path(workdir_path)
-    workdir.check_workdir(directory, config)
-    train_source = sources.create_source(
-      config.dataset, config.dataset.train_split
-    )
-    eval_source = sources.create_source(
-      config.dataset, config.dataset.eval_split
-    )
-    sources.require_classes(train_source)
-    steps_per_epoch = pipeline.steps_per_epoch(train_source, config.batch_size)
-    num_steps = config_lib.num_train_steps(config, steps_per_epoch)
-
-    data = identity.identify(train_source, eval_source)
-    is_recorded = workdir.check_data(directory, data)
-
-    trainer = create_trainer(
-      config,
-      mesh,
-      num_classes=train_source.num_classes,
-      steps_per_epoch=steps_per_epoch,
-    )
-    with contextlib.closing(CheckpointReader(directory)) as reader:
-      saved_steps = reader.steps()
-    start = {}
-    if not saved_steps:
-      start = initialize.load_pretrained(
-        config, trainer.model, train_source.class_names
-      )
-    read_table(directory / 'metrics.csv')  # refuses one of another program
-    fingerprint |= agreement.collect_fingerprint(
-      config,
-      directory,
-      saved_steps,
-      {'train_split': train_source, 'eval_split': eval_source},
-    ) | identity.fingerprint(data)
-
+  setup = set_up(config, workdir)
   with (
     contextlib.ExitStack() as stack,
     Watchdog(config.hang_timeout) as watchdog,  # sees an error first
   ):
-    is_first_process = jax.process_index() == 0
-    lock = DirectoryLock(directory)
-    with agreement.require_same_on_all_processes():  # that it is free
-      if is_first_process:
-        stack.enter_context(lock)
-        # Again, since a process may just have ended.
-        recorded = workdir.check_workdir(directory, config)
-        is_recorded = workdir.check_data(directory, data)
+    claim = claim_directory(setup, stack)
+    callback_list = stack.enter_context(CallbackList(callbacks))
     watchdog.expect('the first step', PATIENCE)
-    signals = stack.enter_context(preemption.Signals(directory))
-    first_step, state, progress = restore.restore_newest(
-      directory,
-      trainer.state,
-      Progress(empty_window()),
-    )
-    overview = parameter_overview.get_parameter_overview(
-      trainer.state.params, include_stats=False
-    )
-    with agreement.require_same_on_all_processes():  # that workdir is writable
-      if first_step:
-        check_state(state, f'checkpoint {first_step} of {directory}')
-      if is_first_process:
-        class_names = train_source.class_names
-        workdir.describe_run(directory, config, class_names, overview, data)
-        print(overview)
-        if warning := identity.overlap_warning(train_source, eval_source):
-          print(warning)
-        if saved_steps and not is_recorded:
-          print('The run had not recorded its data; this is recorded now')
-    checkpointer = Checkpointer(directory, config.keep_checkpoints)
-    stack.callback(checkpointer.close)
-    if not first_step:
-      state = trainer.create_state(
-        initialize.shard_pretrained(start, trainer.state)
-      )
-      del start
-    elif is_first_process:
-      print(f'Resuming from step {first_step} of {num_steps}')
-      if line := changes.describe_changes(
-        recorded, config, first_step, steps_per_epoch
-      ):
-        print(line)
+    signals = stack.enter_context(preemption.Signals(setup.directory))
+    first_step, state, progress = start_state(setup, claim)
+    loop = _Loop(setup, claim, watchdog, signals, callback_list)
+    loop.open(stack, first_step, progress)
+    callback_list.results = loop.run(state, first_step)
+  return callback_list.results
 
-    reporter = Reporter(
-      directory,
+
+class _Loop:
+  """The steps of a run, and what is done between them."""
+
+  def __init__(
+    self,
+    setup: Setup,
+    claim: Claim,
+    watchdog: Watchdog,
+    signals: preemption.Signals,
+    callbacks: CallbackList,
+  ):
+    self._setup, self._claim = setup, claim
+    self._config, self._mesh = setup.config, setup.mesh
+    self._watchdog, self._signals = watchdog, signals
+    self._callbacks = callbacks
+    self._profile = None
+    self._pictures = models.architecture_of(setup.trainer.model).pictures
+    if self._pictures:
+      self._pictures = jax.jit(
+        self._pictures, out_shardings=sharding.replicated(self._mesh)
+      )
+
+  def open(
+    self, stack: contextlib.ExitStack, first_step: int, progress: Progress
+  ) -> None:
+    """Opens what is written to and read from, until `stack` is closed."""
+    setup, config, callbacks = self._setup, self._config, self._callbacks
+    reports_checkpoints = callbacks.needs('on_checkpoint')
+    self._checkpointer = Checkpointer(
+      setup.directory,
+      config.keep_checkpoints,
+      callbacks.on_checkpoint if reports_checkpoints else None,
+    )
+    stack.callback(self._checkpointer.close)
+    self._reporter = Reporter(
+      setup.directory,
       *progress,
       config,
       first_step=first_step,
-      num_steps=num_steps,
-      steps_per_epoch=steps_per_epoch,
+      num_steps=setup.num_steps,
+      steps_per_epoch=setup.steps_per_epoch,
+      callbacks=callbacks,
     )
-    stack.callback(reporter.close)
-    pictures = models.architecture_of(trainer.model).pictures
-    if pictures:
-      pictures = jax.jit(pictures, out_shardings=sharding.replicated(mesh))
+    stack.callback(self._reporter.close)
     if config.profile:
-      profile = stack.enter_context(Profile(directory, first_step))
+      self._profile = stack.enter_context(Profile(setup.directory, first_step))
+    self._batches = self._open_batches(first_step)
+    stack.callback(self._batches.close)
+    callbacks.on_start(
+      RunInfo(
+        workdir=setup.directory,
+        config=config,
+        model=setup.trainer.model,
+        class_names=tuple(setup.train_source.class_names),
+        first_step=first_step,
+        num_steps=setup.num_steps,
+        steps_per_epoch=setup.steps_per_epoch,
+      )
+    )
 
-    batches = pipeline.train_batches(
-      train_source,
-      config,
+  def run(self, state: TrainState, first_step: int) -> dict[str, float]:
+    """Makes the steps after `first_step`; returns the last evaluation."""
+    num_steps = self._setup.num_steps
+    eval_every = self._config.eval_every_epochs * self._setup.steps_per_epoch
+    save_every = self._config.checkpoint_every_steps
+    results = None
+    if self._signals.stop(0):
+      raise self._signals.preempted(first_step)
+    for step in range(first_step + 1, num_steps + 1):
+      state = self._train(state, step)
+      stops = self._signals.stop(step - first_step) and step < num_steps
+      evaluates = step % eval_every == 0 or step == num_steps
+      if stops or evaluates or step % save_every == 0:
+        results = self._save(state, step, evaluates)
+      else:
+        self._checkpointer.poll()
+        self._check_finite()
+      if stops:
+        raise self._signals.preempted(step)
+      if step > first_step + 1:
+        self._watchdog.expect(f'step {step + 1}')
+    self._watchdog.expect('the end', PATIENCE)
+    if results is None:  # the run had ended before
+      results = self._evaluate(state)
+    return results
+
+  def _train(self, state: TrainState, step: int) -> TrainState:
+    """Dispatches a step; its metrics are fetched after the next."""
+    batch = sharding.to_global(next(self._batches), self._mesh)
+    state, metrics = self._setup.trainer.train_step(state, batch)
+    self._reporter.add(step, metrics)
+    if self._profile:
+      self._profile(step)
+    return state
+
+  def _save(
+    self, state: TrainState, step: int, evaluates: bool
+  ) -> dict[str, float] | None:
+    """Writes a checkpoint, after an evaluation if it is time for one."""
+    self._watchdog.expect(f'the checkpoint of step {step}', PATIENCE)
+    window = self._reporter.flush()
+    self._check_finite()
+    results = None
+    if evaluates:
+      results = self._evaluate(state)
+      self._reporter.evaluation(step, results)
+      self._callbacks.on_evaluation(step, results)
+      if self._pictures:
+        self._reporter.weights(step, self._pictures(state.params))
+    self._claim.check()
+    skipped = len(self._reporter.skipped_in_a_row)
+    self._checkpointer.save(state, Progress(window, skipped), results)
+    return results
+
+  def _evaluate(self, state: TrainState) -> dict[str, float]:
+    return evaluate(
+      self._setup.trainer.eval_step,
+      state,
+      self._setup.eval_source,
+      self._config,
+      self._mesh,
+    )
+
+  def _check_finite(self) -> None:
+    """Raises UserError if too many steps in a row were not finite."""
+    skipped = self._reporter.skipped_in_a_row
+    if len(skipped) < self._config.max_nonfinite:
+      return
+    last = self._checkpointer.latest_step()
+    directory = self._setup.directory
+    kept = (
+      f'is of step {last}, in {directory}' if last else 'was not yet written'
+    )
+    raise UserError(
+      f'the loss or its gradient was not finite in {len(skipped)} steps '
+      f'in a row (config.max_nonfinite), from step {skipped[0]} to step '
+      f'{skipped[-1]}; the last good checkpoint {kept}; lower '
+      'config.learning_rate in a new --workdir, or resume with a larger '
+      'config.max_nonfinite'
+    )
+
+  def _open_batches(self, first_step: int) -> Iterator[HostBatch]:
+    return pipeline.train_batches(
+      self._setup.train_source,
+      self._config,
       first_step=first_step,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
-    stack.callback(batches.close)
-    eval_every = config.eval_every_epochs * steps_per_epoch
-    results = None
-    if signals.stop(0):
-      raise signals.preempted(first_step)
-    for step in range(first_step + 1, num_steps + 1):
-      batch = sharding.to_global(next(batches), mesh)
-      state, metrics = trainer.train_step(state, batch)
-      reporter.add(step, metrics)
-      if config.profile:
-        profile(step)
-
-      stops = signals.stop(step - first_step) and step < num_steps
-      evaluates = step % eval_every == 0 or step == num_steps
-      saves = stops or evaluates or step % config.checkpoint_every_steps == 0
-      if saves:
-        watchdog.expect(f'the checkpoint of step {step}', PATIENCE)
-        window = reporter.flush()
-      if len(reporter.skipped_in_a_row) >= config.max_nonfinite:
-        raise _nonfinite_error(reporter, checkpointer, directory)
-      if saves:
-        results = None
-        if evaluates:
-          results = evaluate(
-            trainer.eval_step, state, eval_source, config, mesh
-          )
-          reporter.evaluation(step, results)
-          if pictures:
-            reporter.weights(step, pictures(state.params))
-        with agreement.require_same_on_all_processes():  # that it is held
-          if is_first_process:
-            lock.check()
-        skipped = len(reporter.skipped_in_a_row)
-        checkpointer.save(state, Progress(window, skipped), results)
-      if stops:
-        raise signals.preempted(step)
-      if step > first_step + 1:
-        watchdog.expect(f'step {step + 1}')
-
-    watchdog.expect('the end', PATIENCE)
-    if results is None:  # the run had ended before
-      results = evaluate(trainer.eval_step, state, eval_source, config, mesh)
-  return results
 
 
 def evaluate(
   eval_step,
-  state: steps.TrainState,
+  state: TrainState,
   source: sources.Source,
   config: ml_collections.ConfigDict,
   mesh: Mesh,
@@ -239,16 +250,3 @@ def evaluate(
     ):
       total = total.merge(metrics)
   return {name: float(value) for name, value in total.compute().items()}
-
-
-def _nonfinite_error(reporter, checkpointer, directory):
-  steps_in_a_row = reporter.skipped_in_a_row
-  last = checkpointer.latest_step()
-  kept = f'is of step {last}, in {directory}' if last else 'was not yet written'
-  return UserError(
-    f'the loss or its gradient was not finite in {len(steps_in_a_row)} steps '
-    f'in a row (config.max_nonfinite), from step {steps_in_a_row[0]} to step '
-    f'{steps_in_a_row[-1]}; the last good checkpoint {kept}; lower '
-    'config.learning_rate in a new --workdir, or resume with a larger '
-    'config.max_nonfinite'
-  )

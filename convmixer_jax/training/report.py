@@ -13,6 +13,7 @@ from convmixer_jax.analysis import plots
 from convmixer_jax.checkpoints.metrics_table import MetricsTable
 from convmixer_jax.checkpoints.workdir import write_whole
 from convmixer_jax.errors import UserError
+from convmixer_jax.training.callbacks import CallbackList
 from convmixer_jax.training.metrics import (
   EvalMetrics,
   TrainMetrics,
@@ -48,6 +49,7 @@ class Reporter:
     first_step: int,
     num_steps: int,
     steps_per_epoch: int,
+    callbacks: CallbackList,
   ):
     """Opens the table and the writers, in the first process only.
 
@@ -59,7 +61,9 @@ class Reporter:
       first_step: the step that this process starts after.
       num_steps: updates in the whole run.
       steps_per_epoch: updates in an epoch.
+      callbacks: get the metrics of each step.
     """
+    self._callbacks = callbacks if callbacks.needs('on_step') else None
     self._window = window
     # Numbers of the latest steps, if they were skipped.
     self.skipped_in_a_row = [
@@ -182,6 +186,8 @@ class Reporter:
       self._seconds += now - self._clock
       self._steps += 1
     self._clock = now
+    if self._callbacks:
+      self._callbacks.on_step(step, _to_floats(metrics.compute()))
 
     if metrics.skipped_steps.total:
       self.skipped_in_a_row.append(step)
@@ -203,7 +209,7 @@ class Reporter:
   def _write(self, step, values):
     if not self._writes:
       return
-    values = {name: float(value) for name, value in values.items()}
+    values = _to_floats(values)
     epoch = step / self._steps_per_epoch
     self._writer.scalars(step, values)
     self._table.write(step, {'epoch': round(epoch, 3)} | values)
@@ -224,3 +230,7 @@ class Reporter:
       self._bar.write(line, file=sys.stdout)
     else:
       self._bar.set_postfix_str(shown)
+
+
+def _to_floats(values):
+  return {name: float(value) for name, value in values.items()}

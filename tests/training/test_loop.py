@@ -10,7 +10,7 @@ from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.data import pipeline
 from convmixer_jax.errors import UserError
 from convmixer_jax.locks.directory_lock import DirectoryLock
-from convmixer_jax.training import loop
+from convmixer_jax.training import loop, start
 
 
 class Stopped(Exception):
@@ -177,7 +177,7 @@ def test_run_that_ended_while_this_one_started_is_not_resumed_on_other_data(
       workdir_lib.describe_run(self._directory, config, names, 'table')
       return super().__enter__()
 
-  monkeypatch.setattr(loop, 'DirectoryLock', Lock)
+  monkeypatch.setattr(start, 'DirectoryLock', Lock)
   with pytest.raises(UserError, match='holds a run on other data'):
     loop.train_and_evaluate(config, str(tmp_path / 'run'))
   assert not (tmp_path / 'run' / 'metrics.csv').exists()

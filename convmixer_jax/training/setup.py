@@ -1,0 +1,119 @@
+"""Everything that a run needs, built and checked before anything is written."""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import ml_collections
+from etils import epath
+from jax.sharding import Mesh
+
+from convmixer_jax import config as config_lib
+from convmixer_jax import files
+from convmixer_jax.checkpoints import workdir
+from convmixer_jax.checkpoints.metrics_table import read_table
+from convmixer_jax.checkpoints.reader import CheckpointReader
+from convmixer_jax.data import identity, pipeline, sources
+from convmixer_jax.distributed import agreement, sharding
+from convmixer_jax.training import initialize
+from convmixer_jax.training.batch_size import check_batch_size
+from convmixer_jax.training.trainer import Trainer, create_trainer
+from convmixer_jax.training.validate import validate
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+  """A run that can start.
+
+  Attributes:
+    config: the whole config.
+    directory: the run directory, which may not exist yet.
+    mesh: the devices.
+    train_source: the training split.
+    eval_source: the held-out split.
+    data: identity of both.
+    steps_per_epoch: updates in an epoch.
+    num_steps: updates in the whole run.
+    trainer: network, optimizer and steps.
+    saved_steps: those that have a checkpoint in the directory.
+    pretrained: variables that a new run starts with, on the host.
+  """
+
+  config: ml_collections.ConfigDict
+  directory: epath.Path
+  mesh: Mesh
+  train_source: sources.Source
+  eval_source: sources.Source
+  data: identity.Identity
+  steps_per_epoch: int
+  num_steps: int
+  trainer: Trainer
+  saved_steps: list[int]
+  pretrained: dict[str, Any] = dataclasses.field(repr=False)
+
+
+def set_up(config: ml_collections.ConfigDict, workdir_path: str) -> Setup:
+  """Builds what a run needs, and compares it between all processes.
+
+  Args:
+    config: the whole config.
+    workdir_path: the run directory; see `loop.train_and_evaluate`.
+
+  Raises:
+    UserError: the config, the data or the directory is wrong, or processes
+      differ; nothing was written.
+  """
+  with agreement.require_same_on_all_processes() as fingerprint:
+    validate(config)
+    mesh = sharding.create_mesh(config.mesh)
+    check_batch_size(config, mesh.size)
+    directory = files.absolute_path(workdir_path)
+    workdir.check_workdir(directory, config)
+
+    train_source, eval_source = (
+      sources.create_source(config.dataset, split)
+      for split in (config.dataset.train_split, config.dataset.eval_split)
+    )
+    sources.require_classes(train_source)
+    steps_per_epoch = pipeline.steps_per_epoch(train_source, config.batch_size)
+    data = identity.identify(train_source, eval_source)
+    workdir.check_data(directory, data)
+
+    trainer = create_trainer(
+      config,
+      mesh,
+      num_classes=train_source.num_classes,
+      steps_per_epoch=steps_per_epoch,
+    )
+    saved_steps = _find_checkpoints(directory)
+    pretrained = {}
+    if not saved_steps:
+      pretrained = initialize.load_pretrained(
+        config, trainer.model, train_source.class_names
+      )
+    read_table(directory / 'metrics.csv')  # refuses one of another program
+
+    fingerprint |= agreement.collect_fingerprint(
+      config,
+      directory,
+      saved_steps,
+      {'train_split': train_source, 'eval_split': eval_source},
+    ) | identity.fingerprint(data)
+  return Setup(
+    config=config,
+    directory=directory,
+    mesh=mesh,
+    train_source=train_source,
+    eval_source=eval_source,
+    data=data,
+    steps_per_epoch=steps_per_epoch,
+    num_steps=config_lib.num_train_steps(config, steps_per_epoch),
+    trainer=trainer,
+    saved_steps=saved_steps,
+    pretrained=pretrained,
+  )
+
+
+def _find_checkpoints(directory):
+  with contextlib.closing(CheckpointReader(directory)) as reader:
+    return reader.steps()

@@ -1,0 +1,110 @@
+"""Takes the run directory, and gives the state that training starts from."""
+
+import contextlib
+import dataclasses
+
+import jax
+import ml_collections
+from clu import parameter_overview
+
+from convmixer_jax.checkpoints import restore, workdir
+from convmixer_jax.checkpoints.checkpointer import Progress
+from convmixer_jax.checkpoints.train_state import TrainState
+from convmixer_jax.data import identity
+from convmixer_jax.distributed import agreement
+from convmixer_jax.locks.directory_lock import DirectoryLock
+from convmixer_jax.pretrained.check_values import check_state
+from convmixer_jax.training import changes, initialize
+from convmixer_jax.training.metrics import empty_window
+from convmixer_jax.training.setup import Setup
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+  """The run directory, which no other process writes to.
+
+  Attributes:
+    lock: held in the first process.
+    recorded: the config that the run in it was last started with; None if it is
+      new, and in other processes.
+    has_data: whether the run in it recorded its data.
+  """
+
+  lock: DirectoryLock
+  recorded: ml_collections.ConfigDict | None
+  has_data: bool
+
+  def check(self) -> None:
+    """Raises UserError in all processes if the lock was lost in the first."""
+    with agreement.require_same_on_all_processes():
+      if jax.process_index() == 0:
+        self.lock.check()
+
+
+def claim_directory(setup: Setup, stack: contextlib.ExitStack) -> Claim:
+  """Locks the run directory until `stack` is closed.
+
+  Raises:
+    InUse: another process trains there.
+    UserError: what it holds has changed since `setup` looked at it.
+  """
+  lock = DirectoryLock(setup.directory)
+  recorded, has_data = None, False
+  with agreement.require_same_on_all_processes():  # that it is free
+    if jax.process_index() == 0:
+      stack.enter_context(lock)
+      # Again, since a process may just have ended.
+      recorded = workdir.check_workdir(setup.directory, setup.config)
+      has_data = workdir.check_data(setup.directory, setup.data)
+  return Claim(lock, recorded, has_data)
+
+
+def start_state(setup: Setup, claim: Claim) -> tuple[int, TrainState, Progress]:
+  """Restores the newest checkpoint or initialises, and describes the run.
+
+  Returns:
+    The step that training starts after, the state, and what was not reported.
+
+  Raises:
+    UserError: all checkpoints are damaged, or the directory cannot be written
+      to.
+  """
+  first_step, state, progress = restore.restore_newest(
+    setup.directory, setup.trainer.state, Progress(empty_window())
+  )
+  with agreement.require_same_on_all_processes():  # that it can be written to
+    if first_step:
+      check_state(state, f'checkpoint {first_step} of {setup.directory}')
+    if jax.process_index() == 0:
+      _describe(setup, claim)
+  if not first_step:
+    state = setup.trainer.create_state(
+      initialize.shard_pretrained(setup.pretrained, setup.trainer.state)
+    )
+    setup.pretrained.clear()  # frees memory
+  elif jax.process_index() == 0:
+    print(f'Resuming from step {first_step} of {setup.num_steps}')
+    if line := changes.describe_changes(
+      claim.recorded, setup.config, first_step, setup.steps_per_epoch
+    ):
+      print(line)
+  return first_step, state, progress
+
+
+def _describe(setup, claim):
+  """Writes and prints what the run is."""
+  overview = parameter_overview.get_parameter_overview(
+    setup.trainer.state.params, include_stats=False
+  )
+  workdir.describe_run(
+    setup.directory,
+    setup.config,
+    setup.train_source.class_names,
+    overview,
+    setup.data,
+  )
+  print(overview)
+  if warning := identity.overlap_warning(setup.train_source, setup.eval_source):
+    print(warning)
+  if setup.saved_steps and not claim.has_data:
+    print('The run had not recorded its data; this is recorded now')
