@@ -38,11 +38,11 @@ def end_workers(dataset: grain.IterDataset) -> None:
   """Waits until no worker process of a closed data set is left.
 
   Args:
-    dataset: what `mp_prefetch` returned; another one has no workers.
+    dataset: what `mp_prefetch` returned, or one without workers.
   """
   shards = [
     shard
-    for interleaved in dataset.parents
+    for interleaved in getattr(dataset, 'parents', ())
     for shard in getattr(interleaved, '_datasets', ())
   ]
   ended = {parent for shard in shards for parent in shard.parents}
