@@ -41,9 +41,10 @@ def main(argv: Sequence[str]) -> None:
   network = source_flags.load_source()
 
   from convmixer_jax.data.image_files import as_utf8, describe, display_name
-  from convmixer_jax.evaluation import predictions
+  from convmixer_jax.pretrained.images import find_images
+  from convmixer_jax.pretrained.predictions import predict_images
 
-  paths, passed_over = predictions.find_images(argv[1:])
+  paths, passed_over = find_images(argv[1:])
   labels = network.labels()
   is_csv = _FORMAT.value == 'csv'
   print(
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
   if is_csv:
     rows.writerow(['file', 'rank', 'class', 'name', 'probability'])
   broken = 0
-  for prediction in predictions.predict_files(
+  for prediction in predict_images(
     network,
     paths,
     BATCH_SIZE.value,

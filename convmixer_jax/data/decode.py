@@ -64,6 +64,34 @@ def decode_image(
     ) from e
 
 
+def from_pillow(image: Image.Image, exif_rotate: bool = False) -> np.ndarray:
+  """Returns the pixels of an open image, as `decode_image` does of its file.
+
+  Args:
+    image: it is loaded, but not changed.
+    exif_rotate: see `decode_image`.
+
+  Returns:
+    uint8 `[H, W, 3]`, RGB.
+
+  Raises:
+    UserError: see `decode_image`.
+  """
+  name = getattr(image, 'filename', '') or f'of mode {image.mode}'
+  try:
+    if exif_rotate:
+      image = ImageOps.exif_transpose(image)
+    return _to_rgb(image)
+  except Exception as e:
+    if isinstance(e, Image.DecompressionBombError):
+      reason = f'it has more than {MAX_PIXELS:,} pixels'
+    else:
+      reason = one_line(e, limit=None)
+    raise UserError(
+      f'cannot read image {name}: {reason}; give another one'
+    ) from e
+
+
 def count_pixels(data: bytes) -> int:
   """Returns height times width by the header of an image file, 0 without.
 
@@ -80,14 +108,20 @@ def count_pixels(data: bytes) -> int:
 
 def _decode_with_pillow(data):
   with _open(data) as file:
-    if file.width * file.height > MAX_PIXELS:
-      raise Image.DecompressionBombError
-    if file.mode.startswith(_DEEP_MODES):
-      raise ValueError(f'mode {file.mode!r}, grey with more than 8 bits')
-    # Pillow warns of the transparency of a palette, which is dropped anyway.
-    file.load()
-    file.info.pop('transparency', None)
-    image = np.array(file.convert('RGB'))
+    return _to_rgb(file)
+
+
+def _to_rgb(file):
+  if file.width * file.height > MAX_PIXELS:
+    raise Image.DecompressionBombError
+  if file.mode.startswith(_DEEP_MODES):
+    raise ValueError(f'mode {file.mode!r}, grey with more than 8 bits')
+  # Pillow warns of the transparency of a palette, which is dropped anyway.
+  file.load()
+  transparency = file.info.pop('transparency', None)
+  image = np.array(file.convert('RGB'))
+  if transparency is not None:
+    file.info['transparency'] = transparency
   if not image.size:
     raise ValueError('it has no pixels')
   return image

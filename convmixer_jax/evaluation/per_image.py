@@ -15,11 +15,11 @@ import tqdm
 from convmixer_jax.data import pipeline
 from convmixer_jax.data.sources import Source
 from convmixer_jax.distributed import sharding
+from convmixer_jax.distributed.eval_pass import run_batches
 from convmixer_jax.errors import UserError
 from convmixer_jax.evaluation.protocols import Classes
 from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.pretrained.trained_model import TrainedModel
-from convmixer_jax.training.eval_pass import run_batches
 from convmixer_jax.training.metrics import EvalMetrics
 from convmixer_jax.training.steps import make_per_image_eval_step
 

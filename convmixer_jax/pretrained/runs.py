@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from typing import Any
 
 import ml_collections
 from etils import epath
@@ -16,6 +17,8 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.models import find_architecture
 from convmixer_jax.pretrained.check_values import by_name, check_values
+from convmixer_jax.pretrained.images import Images
+from convmixer_jax.pretrained.predictions import Prediction
 from convmixer_jax.pretrained.source import Checkpoint
 from convmixer_jax.pretrained.trained_model import TrainedModel
 
@@ -43,6 +46,9 @@ class Run:
   class_names: tuple[str, ...] | None
   name: str
   data: Identity | None = None
+  _loaded: dict[int, TrainedModel] = dataclasses.field(
+    default_factory=dict, init=False, repr=False, compare=False
+  )
 
   def find_step(self, checkpoint: Checkpoint = None) -> int:
     """Returns the step of a checkpoint.
@@ -113,6 +119,29 @@ class Run:
       by_name(trained.variables), trained.origin, 'choose another checkpoint'
     )
     return trained
+
+  def predict(
+    self, images: Images, *, checkpoint: Checkpoint = None, **options: Any
+  ) -> list[Prediction]:
+    """Classifies images; see `TrainedModel.predict`.
+
+    The network is read at the first call, and again if it is another
+    checkpoint, as of a run that continues.
+
+    Args:
+      images: paths of files and folders, images of Pillow or arrays.
+      checkpoint: as for `find_step`.
+      **options: as for `TrainedModel.predict`.
+
+    Raises:
+      UserError: see `load` and `TrainedModel.predict`.
+    """
+    step = self.find_step(checkpoint)
+    if step not in self._loaded:
+      trained = self.load(checkpoint)
+      self._loaded.clear()
+      self._loaded[step] = trained
+    return self._loaded[step].predict(images, **options)
 
   def _find_step(self, reader, checkpoint):
     """Returns the step, and 'best' or 'newest' if that is why."""

@@ -17,13 +17,16 @@ from convmixer_jax.data.class_names import (
 )
 from convmixer_jax.data.identity import Identity
 from convmixer_jax.models import create_model, describe, find_architecture
+from convmixer_jax.pretrained.inference import Inference
 
 _NUM_IMAGENET_CLASSES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainedModel:
+class TrainedModel(Inference):
   """A network with its weights, and what is known of its images and classes.
+
+  `logits(images)` and `predict(images)` apply it; see `Inference`.
 
   Attributes:
     network: its name, as in `config.model.name`.
@@ -115,7 +118,10 @@ class TrainedModel:
 
   @functools.cached_property
   def model(self) -> nn.Module:
-    """The network: `model.apply(variables, images, train=False)`."""
+    """The network: `model.apply(variables, images, train=False)`.
+
+    Its images are prepared and normalised; those of `logits` need not be.
+    """
     config = ml_collections.ConfigDict({'name': self.network, **self.fields})
     model = create_model(config, self.num_classes, self.dtype)
     return find_architecture(self.network).on_default_platform(model)

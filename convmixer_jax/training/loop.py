@@ -14,11 +14,11 @@ from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.data import pipeline, sources
 from convmixer_jax.data.batches import HostBatch
 from convmixer_jax.distributed import preemption, sharding
+from convmixer_jax.distributed.eval_pass import run_batches
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.training.callbacks import Callback, CallbackList, RunInfo
-from convmixer_jax.training.eval_pass import run_batches
 from convmixer_jax.training.metrics import EvalMetrics
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter

@@ -26,11 +26,10 @@ from convmixer_jax import config as config_lib
 from convmixer_jax import export, models
 from convmixer_jax.analysis import flops
 from convmixer_jax.errors import UserError
-from convmixer_jax.evaluation import predictions
 from convmixer_jax.models.inference import make_inference
 from convmixer_jax.planning import build, compilation, report
 from convmixer_jax.planning.chips import Chip
-from convmixer_jax.pretrained import weight_files
+from convmixer_jax.pretrained import predictions, weight_files
 from convmixer_jax.pretrained.load import load
 from convmixer_jax.training import initialize
 

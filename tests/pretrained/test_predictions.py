@@ -13,7 +13,8 @@ from PIL import Image
 
 from convmixer_jax.cli import predict
 from convmixer_jax.errors import UserError
-from convmixer_jax.evaluation import predictions
+from convmixer_jax.pretrained import images as images_lib
+from convmixer_jax.pretrained import predictions
 from convmixer_jax.pretrained.load import load
 
 flags.FLAGS.mark_as_parsed()
@@ -70,33 +71,33 @@ def expected(network, path):
 
 
 def test_files_of_folders_are_found_in_order(folder):
-  found = predictions.find_images([str(folder / 'notes.txt'), str(folder)])
+  found = images_lib.find_images([str(folder / 'notes.txt'), str(folder)])
   assert found.paths == [str(folder / name) for name in ['notes.txt', *SORTED]]
   assert found.passed_over == {'not an image': 1}
   with pytest.raises(UserError, match=r'nope.png does not exist; name image'):
-    predictions.find_images([str(folder), str(folder / 'nope.png')])
+    images_lib.find_images([str(folder), str(folder / 'nope.png')])
 
 
 def test_folder_without_images_is_refused(tmp_path):
   (tmp_path / 'a.txt').write_text('no image')
   with pytest.raises(UserError, match=r'no images .* \(1 not an image\);'):
-    predictions.find_images([str(tmp_path)])
+    images_lib.find_images([str(tmp_path)])
 
 
 def test_probabilities_equal_those_of_the_network(
   trained_run, folder, monkeypatch
 ):
   network = load(str(trained_run))
-  paths, _ = predictions.find_images([str(folder)])
+  paths, _ = images_lib.find_images([str(folder)])
   traces = []
-  compiled = predictions._predict
+  compiled = predictions._to_predictions
 
   def counted(*args, **kwargs):
     traces.append(args[1].shape)
     return compiled(*args, **kwargs)
 
-  monkeypatch.setattr(predictions, '_predict', counted)
-  seen = list(predictions.predict_files(network, paths, batch_size=3))
+  monkeypatch.setattr(predictions, '_to_predictions', counted)
+  seen = list(predictions.predict_images(network, paths, batch_size=3))
   assert traces == [(3, 8, 8, 3)]  # compiled once
   assert [found.path for found in seen] == paths
   for path, found in zip(paths, seen, strict=True):
@@ -162,9 +163,9 @@ def test_photographs_are_turned_upright_unless_told_otherwise(
   photo.save(tmp_path / 'upright.png')
   photo.rotate(90).save(tmp_path / 'lying.png', exif=exif)
   paths = [str(tmp_path / name) for name in ('upright.png', 'lying.png')]
-  upright, turned = predictions.predict_files(network, paths)
+  upright, turned = predictions.predict_images(network, paths)
   assert turned.probabilities == upright.probabilities
-  _, lying = predictions.predict_files(network, paths, exif_rotate=False)
+  _, lying = predictions.predict_images(network, paths, exif_rotate=False)
   assert lying.probabilities != upright.probabilities
 
 
@@ -175,7 +176,7 @@ def test_whatever_is_wrong_with_a_file_the_others_continue(
   for path in paths:
     Image.new('RGB', (8, 8)).save(path)
   os.remove(paths[1])
-  transform = predictions.eval_transform
+  transform = images_lib.eval_transform
   calls = []
 
   def fail_once(*args):
@@ -184,9 +185,9 @@ def test_whatever_is_wrong_with_a_file_the_others_continue(
       raise MemoryError
     return transform(*args)
 
-  monkeypatch.setattr(predictions, 'eval_transform', fail_once)
-  monkeypatch.setattr(predictions.limits, 'num_cores', lambda: 1)
-  found = list(predictions.predict_files(load(str(trained_run)), paths))
+  monkeypatch.setattr(images_lib, 'eval_transform', fail_once)
+  monkeypatch.setattr(images_lib.limits, 'num_cores', lambda: 1)
+  found = list(predictions.predict_images(load(str(trained_run)), paths))
   errors = [prediction.error for prediction in found]
   assert 'needs more memory than there is' in errors[0]
   assert 'cannot be read (No such file or directory)' in errors[1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from convmixer_jax.training.eval_pass import pad, run_batches
+from convmixer_jax.distributed.eval_pass import pad, run_batches
 
 
 @pytest.fixture
