@@ -109,6 +109,7 @@ def test_receptive_fields_equal_finite_differences():
     )
 
 
+@pytest.mark.slow
 def test_receptive_field_of_a_block_does_not_depend_on_later_blocks():
   model, variables = network(depth=2)
   shorter = model.clone(depth=1)

@@ -150,7 +150,13 @@ def test_checks_can_be_lowered_for_cuda():
 
 @pytest.mark.parametrize('product', depthwise_cases.PRODUCTS)
 @pytest.mark.parametrize('size', [3, 9])
-@pytest.mark.parametrize('variant', ['default', 'shift', 'lax'])
+@pytest.mark.parametrize(
+  'variant',
+  [
+    'default',
+    *(pytest.param(v, marks=pytest.mark.slow) for v in ('shift', 'lax')),
+  ],
+)
 def test_products_can_be_lowered_for_cuda(variant, size, product):
   images = [jax.ShapeDtypeStruct((2, 4, 4, 8), jnp.bfloat16)] * 4
   kernel = jax.ShapeDtypeStruct((size, size, 8), jnp.float32)

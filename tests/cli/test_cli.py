@@ -4,6 +4,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -24,6 +26,7 @@ def test_missing_config_is_refused_in_one_line():
   assert done.stderr.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_debug_flag_prints_a_traceback():
   done = train('--debug')
   assert done.returncode == 1

@@ -33,10 +33,15 @@ command.run(main)
   ('code', 'status', 'error'),
   [
     ("raise UserError('wrong input')", 1, 'error: wrong input'),
-    ("raise InUse('in use')", 75, 'error: in use'),
-    ("raise KeyError('a bug')", 1, "KeyError: 'a bug'"),
-    ('raise KeyboardInterrupt', 130, 'interrupted'),
-    ('sys.exit(76)', 76, ''),
+    *(
+      pytest.param(*case, marks=pytest.mark.slow)
+      for case in (
+        ("raise InUse('in use')", 75, 'error: in use'),
+        ("raise KeyError('a bug')", 1, "KeyError: 'a bug'"),
+        ('raise KeyboardInterrupt', 130, 'interrupted'),
+        ('sys.exit(76)', 76, ''),
+      )
+    ),
   ],
 )
 def test_error_ends_a_process_whose_threads_never_end(code, status, error):

@@ -274,6 +274,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.parametrize('backend', ['cpu', 'xla'])
+@pytest.mark.slow
 def test_sharded_batch_is_not_moved(backend):
   if backend == 'cpu' and library.unavailable('norm'):
     pytest.skip('the CPU kernels need a C++ compiler')

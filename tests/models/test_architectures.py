@@ -156,6 +156,7 @@ def test_weights_of_another_network_are_refused_by_name(name, tmp_path):
     initialize.load_pretrained(config, model, '0123456789')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NAMES)
 def test_plan_counts_flops_and_compiles_the_step(name, monkeypatch):
   compiled, compile_step = [], compilation.compile_step

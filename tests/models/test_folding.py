@@ -42,7 +42,13 @@ def create(**fields):
 @pytest.mark.parametrize('depthwise', [None, 'xla'])
 @pytest.mark.parametrize(
   'fields',
-  [{}, {'depth': 1}, {'activation': 'relu', 'patch_size': 3}, {'scan': True}],
+  [
+    {'activation': 'relu', 'patch_size': 3},
+    *(
+      pytest.param(fields, marks=pytest.mark.slow)
+      for fields in ({}, {'depth': 1}, {'scan': True})
+    ),
+  ],
 )
 def test_folded_network_has_the_same_logits(fields, depthwise):
   model, variables = create(depthwise=depthwise, **fields)

@@ -106,6 +106,7 @@ def test_nonfinite_step_changes_only_the_step_counter(small, wrong):
   )
 
 
+@pytest.mark.slow
 def test_statistics_can_overflow_where_the_logits_do_not(small):
   """A variance of inf normalises everything to 0, and would be kept."""
   state, _ = create(small, 'statistics')
@@ -128,6 +129,7 @@ def test_one_nonfinite_microbatch_skips_the_step(small):
   assert_equal(after, state.replace(step=state.step + 1))
 
 
+@pytest.mark.slow
 def test_learning_rate_follows_the_step_over_skipped_steps(small):
   small.weight_decay = 0.0
   state, train_step = create(small, 'loss')

@@ -49,7 +49,10 @@ def mix(config, batch, seed):
   return np.asarray(images), np.asarray(targets)
 
 
-@pytest.mark.parametrize('group_size', [4, 8, 0])
+@pytest.mark.parametrize(
+  'group_size',
+  [*(pytest.param(n, marks=pytest.mark.slow) for n in (4, 8)), 0],
+)
 def test_mixup_blends_each_group_with_its_reverse(config, batch, group_size):
   config.mixup.mixup_alpha, config.mixup.cutmix_alpha = 0.8, 0.0
   config.mixup.group_size = group_size

@@ -154,6 +154,7 @@ def boxes_of(images):
   return np.array(boxes)
 
 
+@pytest.mark.slow
 def test_erasings_boxes_have_timms_distribution(timm, erasing):
   images = jnp.full((4000, 32, 32, 3), BACKGROUND)
   images = erase(images, erasing)
@@ -164,6 +165,7 @@ def test_erasings_boxes_have_timms_distribution(timm, erasing):
   assert stats.ks_2samp(*areas).pvalue > UNLIKELY
 
 
+@pytest.mark.slow
 def test_erasing_happens_with_its_probability(erasing):
   erasing.probability = 0.25
   images = jnp.full((4000, 8, 8, 3), BACKGROUND)

@@ -77,6 +77,7 @@ def test_step_is_gradient_descent_on_the_smoothed_loss(config, batch):
   np.testing.assert_allclose(values['learning_rate'], 0.1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_accumulation_equals_the_large_batch_with_groups_of_batch_norm(
   config, batch
 ):

@@ -14,6 +14,7 @@ from convmixer_jax.models import ViT, create_model, layers, model_config
 from convmixer_jax.training import optimizer, steps
 
 
+@pytest.mark.slow
 def test_initialisation_has_the_published_distribution():
   model = create_model(model_config('vit', width=256, heads=4, depth=2), 100)
   variables = model.init(
