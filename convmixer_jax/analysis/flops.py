@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.extend import core
 
+from convmixer_jax.config import ImageSize, height_width
 from convmixer_jax.models import architecture_of
 from convmixer_jax.models.shapes import variable_shapes
 
@@ -48,27 +49,32 @@ class Macs:
     return self.matrix + self.depthwise
 
 
-def count_parameters(model: nn.Module, image_size: int) -> int:
-  """Returns the number of parameters for square images of this size."""
-  params = variable_shapes(model, image_size)['params']
+def count_parameters(
+  model: nn.Module, image_size: ImageSize, channels: int = 3
+) -> int:
+  """Returns the number of parameters for images of this size."""
+  params = variable_shapes(model, image_size, channels)['params']
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def count_forward(
-  model: nn.Module, image_size: int, batch_size: int = 1
+  model: nn.Module,
+  image_size: ImageSize,
+  batch_size: int = 1,
+  channels: int = 3,
 ) -> Macs:
-  """Counts the MACs of an evaluation of square images.
+  """Counts the MACs of an evaluation of images.
 
   Args:
     model: the network.
-    image_size: side of the images, in pixels.
+    image_size: side of the images or (height, width), in pixels.
     batch_size: number of images.
+    channels: of the images.
   """
   model = _countable(model)
-  images = jax.ShapeDtypeStruct(
-    (batch_size, image_size, image_size, 3), jnp.float32
-  )
-  variables = variable_shapes(model, image_size)
+  shape = (batch_size, *height_width(image_size), channels)
+  images = jax.ShapeDtypeStruct(shape, jnp.float32)
+  variables = variable_shapes(model, image_size, channels)
   return count(
     lambda variables, images: model.apply(variables, images, train=False),
     variables,
@@ -77,17 +83,19 @@ def count_forward(
 
 
 def count_training(
-  model: nn.Module, image_size: int, batch_size: int = 1
+  model: nn.Module,
+  image_size: ImageSize,
+  batch_size: int = 1,
+  channels: int = 3,
 ) -> Macs:
   """Counts the MACs of a forward and a backward pass; see `count_forward`.
 
   Operations that `remat` computes twice are counted once.
   """
   model = _countable(model)
-  images = jax.ShapeDtypeStruct(
-    (batch_size, image_size, image_size, 3), jnp.float32
-  )
-  variables = variable_shapes(model, image_size)
+  shape = (batch_size, *height_width(image_size), channels)
+  images = jax.ShapeDtypeStruct(shape, jnp.float32)
+  variables = variable_shapes(model, image_size, channels)
 
   def loss(params, rest, images):
     logits, _ = model.apply(

@@ -20,18 +20,23 @@ from convmixer_jax import config_files
 from convmixer_jax.errors import UserError
 
 _FLAG = '--config'
+_OF_SEVERAL_TYPES = '--config.dataset.image_size'
 _NEEDED = 'give a config file, such as configs/digits.py'
 
 
 def resolve(argv: Sequence[str]) -> list[str]:
   """Returns the arguments, with the path of a file in each `--config`.
 
-  `-name` becomes `--name`, which absl takes for the same.
+  `-name` becomes `--name`, which absl takes for the same. So do `--name VALUE`
+  and `--name=VALUE`, but not for a key that takes values of several types.
   """
-  resolved = [
-    f'-{argument}' if re.match('-[A-Za-z]', argument) else argument
-    for argument in argv
-  ]
+  resolved = []
+  for argument in argv:
+    if resolved and resolved[-1] == _OF_SEVERAL_TYPES:
+      resolved[-1] += f'={argument}'
+    else:
+      is_short = re.match('-[A-Za-z]', argument)
+      resolved.append(f'-{argument}' if is_short else argument)
   for i, argument in enumerate(resolved):
     name, equals, value = argument.partition('=')
     if equals and name == _FLAG:

@@ -1,8 +1,8 @@
 r"""Evaluates a trained network on any prepared data set.
 
   python -m convmixer_jax evaluate --source=SOURCE \
-    [--dataset=NAME] [--split=SPLIT] [--data_dir=DIR] [--size=PIXELS] \
-    [--output=DIR]
+    [--dataset=NAME] [--split=SPLIT] [--data_dir=DIR] \
+    [--size=PIXELS|HEIGHT,WIDTH] [--output=DIR]
 
 NAME is digits or a TFDS set that `convmixer prepare` made; a run is by default
 evaluated on its own held-out split. The network's outputs are matched to the
@@ -75,6 +75,7 @@ def _evaluate(network, source, config, classes, split, notes, output):
   """Evaluates, prints the metrics, and writes the files."""
   import jax
 
+  from convmixer_jax.config import describe_size
   from convmixer_jax.data.class_names import readable
   from convmixer_jax.evaluation import protocols, report
   from convmixer_jax.evaluation.per_image import evaluate_per_image
@@ -91,7 +92,7 @@ def _evaluate(network, source, config, classes, split, notes, output):
     )
   size = dataset.image_size
   print(
-    f'{dataset.name} {split}: {len(source):,} images at {size} x {size}, '
+    f'{dataset.name} {split}: {len(source):,} images at {describe_size(size)}, '
     f'{len(names):,} classes',
     flush=True,
   )

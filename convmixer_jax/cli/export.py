@@ -1,13 +1,13 @@
 r"""Exports a trained network to files that other programs run.
 
   python -m convmixer_jax export --source=SOURCE --output=DIR \
-    [--format=stablehlo,onnx] [--size=PIXELS] [--probabilities]
+    [--format=stablehlo,onnx] [--size=PIXELS|HEIGHT,WIDTH] [--probabilities]
 
 The directory gets model.stablehlo, which JAX alone runs on CPU, TPU and GPU,
-and, if asked for, model.onnx. Both take uint8 images of one square size, any
-number at a time, and normalise them. model.json beside them says what goes in
-and comes out, what the classes are, how accurate the network is, and how to
-load the files.
+and, if asked for, model.onnx. Both take images of one size and of the dtype of
+training, uint8 or another, any number at a time, and normalise them. model.json
+beside them says what goes in and comes out, what the classes are, how accurate
+the network is, and how to load the files.
 """
 
 import json
@@ -66,6 +66,7 @@ def _write(network, output, known) -> dict[str, bytes]:
       network.variables,
       config.dataset,
       probabilities=_PROBABILITIES.value,
+      dtype=network.image_dtype,
     )
     for name in _FORMAT.value
   }

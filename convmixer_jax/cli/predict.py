@@ -1,7 +1,7 @@
 r"""Classifies image files: prints the five most probable classes of each.
 
   python -m convmixer_jax predict IMAGE_OR_FOLDER ... --source=SOURCE \
-    [--format=csv] [--size=PIXELS] [--noexif_rotate]
+    [--format=csv] [--size=PIXELS|HEIGHT,WIDTH] [--noexif_rotate]
 
 Folders, and links to folders, are searched at any depth for files that Pillow
 decodes, by extension or else by content. Hidden files, such as `._photo.jpg`,

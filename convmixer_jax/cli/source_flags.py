@@ -19,12 +19,41 @@ _SOURCE = flags.DEFINE_string(
   None,
   'trained network to load, a SOURCE (required)',
 )
-SIZE = flags.DEFINE_integer(
+
+
+class _SizeParser(flags.ArgumentParser):
+  """Reads a side, or height and width."""
+
+  syntactic_help = 'PIXELS, or HEIGHT,WIDTH'
+
+  def parse(self, argument):
+    sides = str(argument).strip('()').split(',')
+    try:
+      found = tuple(int(side) for side in sides)
+    except ValueError:
+      found = ()
+    if len(found) not in (1, 2) or min(found) < 1:
+      raise ValueError('give a side in pixels, or HEIGHT,WIDTH, such as 96,256')
+    return found[0] if len(found) == 1 else found
+
+  def flag_type(self):
+    return 'size'
+
+
+class _SizeSerializer(flags.ArgumentSerializer):
+  """Writes what `_SizeParser` reads."""
+
+  def serialize(self, value):
+    return value if isinstance(value, str) else str(value).replace(' ', '')
+
+
+SIZE = flags.DEFINE(
+  _SizeParser(),
   'size',
   None,
-  'side of the images in pixels, with the crop fraction of training; default: '
-  'as in training',
-  lower_bound=1,
+  'side of the images in pixels, or HEIGHT,WIDTH, with the crop fraction of '
+  'training; default: as in training',
+  serializer=_SizeSerializer(),
 )
 
 

@@ -5,6 +5,14 @@ from typing import Any
 
 import ml_collections
 
+from convmixer_jax.config.images import (
+  ImageSize,
+  describe_size,
+  height_width,
+  image_shape,
+  num_channels,
+  to_image_size,
+)
 from convmixer_jax.config.keys import (
   Key,
   Range,
@@ -51,6 +59,7 @@ def num_train_steps(
 
 __all__ = [
   'SCHEMA',
+  'ImageSize',
   'Key',
   'Range',
   'at_least',
@@ -61,12 +70,17 @@ __all__ = [
   'default_config',
   'describe',
   'describe_kind',
+  'describe_size',
   'describe_values',
   'flatten',
+  'height_width',
+  'image_shape',
   'nearest',
+  'num_channels',
   'num_train_steps',
   'one_of',
   'table',
+  'to_image_size',
   'uses_mixup',
   'validate',
 ]

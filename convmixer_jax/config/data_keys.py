@@ -1,17 +1,35 @@
 """The keys of data, and of what is done to images on their way."""
 
+from convmixer_jax.config.images import height_width, is_image_size
 from convmixer_jax.config.keys import (
-  AT_LEAST_ONE,
   NOT_NEGATIVE,
   PAIR,
   PROBABILITY,
   Range,
   free_key,
+  is_like,
   key,
   one_of,
 )
 
 _NAME = Range('a name', bool, hint='; see docs/configuration.md')
+_IMAGE_SIZE = Range(
+  'at least 1 and below 2**31',
+  lambda value: all(1 <= side < 2**31 for side in height_width(value)),
+  limits_size=True,
+  has_type=is_image_size,
+  type_text='a whole number or a pair (height, width)',
+)
+_OF_CHANNELS = Range(
+  '',
+  lambda values: True,
+  has_type=lambda values: (
+    isinstance(values, (tuple, list))
+    and len(values) > 0
+    and all(is_like(value, 0.0) for value in values)
+  ),
+  type_text='a tuple of numbers, one for each channel',
+)
 _POSITIVE = Range('positive', lambda values: min(values) > 0)
 _SHARES = Range(
   'a pair with 0 < low <= high <= 1',
@@ -38,20 +56,34 @@ DATA_KEYS = (
   ),
   key('dataset.eval_split', 'test', 'split to evaluate on', _NAME),
   key(
+    'dataset.image_feature',
+    'image',
+    'feature or column of the images; names with commas: stacked as channels',
+    _NAME,
+  ),
+  key(
+    'dataset.label_feature',
+    'label',
+    'feature or column of the labels',
+    _NAME,
+  ),
+  key(
     'dataset.image_size',
     8,
-    'side of the images that the network sees, in pixels',
-    AT_LEAST_ONE,
+    'side of the images that the network sees, or (height, width), in pixels',
+    _IMAGE_SIZE,
   ),
   key(
     'dataset.mean',
     (0.5, 0.5, 0.5),
-    'mean of each channel, of pixels in [0, 1]',
+    'mean of each channel, of pixels in [0, 1]; as many as there are channels',
+    _OF_CHANNELS,
   ),
   key(
     'dataset.std',
     (0.25, 0.25, 0.25),
     'standard deviation of each channel, of pixels in [0, 1]',
+    _OF_CHANNELS,
     _POSITIVE,
   ),
   free_key(

@@ -26,12 +26,17 @@ class Range:
     hint: what an error adds.
     limits_size: whether it has the upper limit of a whole number, in place of
       the usual one, 2**31 - 1.
+    has_type: whether a value is of the right type; None for the type of the
+      key's default.
+    type_text: in words what that type is, if `has_type` is given.
   """
 
   text: str
   admits: Callable[[Any], bool]
   hint: str = ''
   limits_size: bool = False
+  has_type: Callable[[Any], bool] | None = None
+  type_text: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Key:
 
   Attributes:
     name: with dots, as in 'dataset.image_size'.
-    default: its type is that of all values.
+    default: its type is that of all values, unless a range has another.
     text: what it is, in a line.
     ranges: what values of this type have to be.
     is_free: whether a run may resume with another value: it changes neither
@@ -110,9 +115,11 @@ def check_value(
   Raises:
     UserError: names the key, its value and what it may be.
   """
-  if not is_like(value, default):
-    raise UserError(f'{name} = {value!r} is not {describe_kind(default)}')
   ranges = list(ranges)
+  types = [allowed for allowed in ranges if allowed.has_type]
+  if not (types[0].has_type(value) if types else is_like(value, default)):
+    kind = types[0].type_text if types else describe_kind(default)
+    raise UserError(f'{name} = {value!r} is not {kind}')
   is_whole = isinstance(default, int)
   if is_whole and not any(allowed.limits_size for allowed in ranges):
     ranges.append(_FITS_INT32)
@@ -123,10 +130,12 @@ def check_value(
 
 def describe_values(default: Any, ranges: Iterable[Range]) -> str:
   """Returns type and ranges in a few words; choices say the type, too."""
-  texts = [allowed.text for allowed in ranges]
+  ranges = list(ranges)
+  texts = [allowed.text for allowed in ranges if allowed.text]
   if texts and (default is None or isinstance(default, str)):
     return '; '.join(texts)
-  return '; '.join([short_kind(default), *texts])
+  kinds = [allowed.type_text for allowed in ranges if allowed.has_type]
+  return '; '.join([*(kinds or [short_kind(default)]), *texts])
 
 
 def describe_kind(default: Any) -> str:

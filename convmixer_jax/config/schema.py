@@ -6,6 +6,7 @@ a run may change when it resumes, and docs/configuration.md. The keys of
 """
 
 import ml_collections
+from ml_collections import FieldReference
 
 from convmixer_jax.config.data_keys import DATA_KEYS
 from convmixer_jax.config.keys import Key
@@ -30,5 +31,8 @@ def default_config(
       if name not in section:
         section[name] = ml_collections.ConfigDict()
       section = section[name]
-    section[leaf] = key.default
+    if key.name == 'dataset.image_size':  # a number or a pair
+      section[leaf] = FieldReference(key.default, field_type=object)
+    else:
+      section[leaf] = key.default
   return config

@@ -147,8 +147,32 @@ def _check_run_has_length(config):
     )
 
 
+def _check_statistics_have_one_length(config):
+  mean, std = config.dataset.mean, config.dataset.std
+  if len(mean) != len(std):
+    raise UserError(
+      f'config.dataset.mean has {len(mean)} values and config.dataset.std '
+      f'{len(std)}; give one of each for every channel (convmixer statistics '
+      'prints them)'
+    )
+
+
+def _check_colours_are_rgb(config):
+  channels = len(config.dataset.mean)
+  if config.augment.rand_augment.num_ops and channels != 3:
+    raise UserError(
+      f'config.augment.rand_augment.num_ops = '
+      f'{config.augment.rand_augment.num_ops} is for RGB images, and '
+      f'config.dataset.mean has {channels} channel{"s"[: channels > 1]}: its '
+      'operations on colours mean nothing for others; give '
+      '--config.augment.rand_augment.num_ops=0'
+    )
+
+
 _RULES: tuple[Callable[[ml_collections.ConfigDict], None], ...] = (
   _check_new_head_has_weights,
   _check_schedule_has_warmup,
   _check_run_has_length,
+  _check_statistics_have_one_length,
+  _check_colours_are_rgb,
 )

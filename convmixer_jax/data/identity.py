@@ -2,8 +2,8 @@
 
 It is a dict for JSON: `name`, `config` and `version` of the data set; its
 `class_names`; and in `splits`, for each split by its spelling, `num_examples`
-and `content`, a hash. Where the files are and how they are read is no part of
-it.
+and `content`, a hash; and the dtype of the images, `image_dtype`, unless it is
+uint8. Where the files are and how they are read is no part of it.
 """
 
 import hashlib
@@ -34,11 +34,13 @@ def identify(*sources: Source) -> Identity:
     UserError: a record cannot be read, or has a label that is out of range.
   """
   origin = sources[0].origin
+  dtype = sources[0][0]['image'].dtype.name
   return {
     'name': origin.name,
     'config': origin.config,
     'version': origin.version,
     'class_names': list(sources[0].class_names),
+    **({} if dtype == 'uint8' else {'image_dtype': dtype}),
     'splits': {
       source.origin.split: {
         'num_examples': len(source),

@@ -4,6 +4,7 @@ The content of batch n depends on (seed, n) only, not on threads, processes or
 the first step of the run. So a run resumes from the step number alone.
 """
 
+import math
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,7 @@ import numpy as np
 from absl import flags  # noqa: TID251 (Grain reads them)
 
 from convmixer_jax import limits
+from convmixer_jax.config import ImageSize, image_shape
 from convmixer_jax.data import worker_deaths, worker_processes
 from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.batches import Batches
@@ -64,8 +66,8 @@ def train_batches(
     process_count: number of processes.
 
   Returns:
-    Dicts of `image` `[B / P, H, W, 3]` in uint8 and `label` `[B / P]` in
-    int32.
+    Dicts of `image` `[B / P, H, W, C]`, of `batch_dtype`, and `label`
+    `[B / P]` in int32.
   """
   epoch_size = steps_per_epoch(source, config.batch_size) * config.batch_size
   # Grain shuffles each epoch differently, and gives each (seed, position) its
@@ -78,7 +80,7 @@ def train_batches(
   dataset = dataset.batch(config.batch_size // process_count)
   dataset = dataset[process_index::process_count][first_step:]
   # Evaluations have batches of the same size, at the same time.
-  num_bytes = 2 * _batch_bytes(config, process_count)
+  num_bytes = 2 * _batch_bytes(source, config, process_count)
   return Batches(_prefetch(dataset, source, config.input, num_bytes))
 
 
@@ -110,7 +112,7 @@ def eval_batches(
   )
   dataset = dataset.batch(config.batch_size // process_count)
   dataset = dataset[process_index::process_count]
-  num_bytes = _batch_bytes(config, process_count)
+  num_bytes = _batch_bytes(source, config, process_count)
   return Batches(_prefetch(dataset, source, config.input, num_bytes))
 
 
@@ -119,14 +121,18 @@ def _augment(
   rng: np.random.Generator,
   *,
   config: ml_collections.ConfigDict,
-  size: int,
+  size: ImageSize,
 ) -> _TransformedExample:
   image = transforms.train_transform(example['image'], config, size, rng)
   return {'image': image, 'label': np.int32(example['label'])}
 
 
 def _eval_example(
-  index: int, *, source: Source, config: ml_collections.ConfigDict, size: int
+  index: int,
+  *,
+  source: Source,
+  config: ml_collections.ConfigDict,
+  size: ImageSize,
 ) -> _TransformedExample:
   example = source[min(index, len(source) - 1)]
   image = transforms.eval_transform(example['image'], config, size)
@@ -134,9 +140,19 @@ def _eval_example(
   return {'image': image, 'label': np.int32(example['label']), 'mask': mask}
 
 
-def _batch_bytes(config, process_count):
-  pixels = config.dataset.image_size**2
-  return config.batch_size // process_count * (3 * pixels + 8)
+def batch_dtype(source: Source) -> np.dtype:
+  """Returns the dtype of the images of batches: uint8, else float32.
+
+  uint16 images are divided by 65,535 before they are resized, in float32.
+  """
+  is_uint8 = source[0]['image'].dtype == np.uint8
+  return np.dtype(np.uint8 if is_uint8 else np.float32)
+
+
+def _batch_bytes(source, config, process_count):
+  num_values = math.prod(image_shape(config.dataset))
+  num_bytes = batch_dtype(source).itemsize * num_values + 8
+  return config.batch_size // process_count * num_bytes
 
 
 def _prefetch(

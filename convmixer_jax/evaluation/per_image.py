@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
+from convmixer_jax.config import image_shape
 from convmixer_jax.data import pipeline
 from convmixer_jax.data.sources import Source
 from convmixer_jax.distributed import sharding
@@ -128,7 +129,10 @@ def evaluate_per_image(
   mesh = sharding.create_mesh(config.mesh)
   variables = jax.device_put(trained.variables, sharding.replicated(mesh))
   label_shape = np.shape(source[0]['label'])
-  eval_step = _compile(trained, variables, config, classes, mesh, label_shape)
+  dtype = pipeline.batch_dtype(source)
+  eval_step = _compile(
+    trained, variables, config, classes, mesh, label_shape, dtype
+  )
 
   started = time.monotonic()
   made = pipeline.eval_batches(source, config)
@@ -171,15 +175,15 @@ def evaluate_per_image(
   )
 
 
-def _compile(trained, variables, config, classes, mesh, label_shape):
+def _compile(trained, variables, config, classes, mesh, label_shape, dtype):
   """Compiles the evaluation of a batch, so that its time does not count."""
   eval_step = jax.jit(
     make_per_image_eval_step(trained.model, config, classes.outputs),
     out_shardings=sharding.replicated(mesh),
   )
-  size, batch_size = config.dataset.image_size, config.batch_size
+  batch_size = config.batch_size
   shapes = {
-    'image': ((batch_size, size, size, 3), np.uint8),
+    'image': ((batch_size, *image_shape(config.dataset)), dtype),
     'label': ((batch_size, *label_shape), np.int32),
     'mask': ((batch_size,), np.float32),
   }

@@ -8,9 +8,22 @@ from typing import Any
 import ml_collections
 
 from convmixer_jax.analysis import flops
+from convmixer_jax.config import image_shape
 from convmixer_jax.models import architecture_of
 from convmixer_jax.pretrained.trained_model import TrainedModel
 from convmixer_jax.versions import package_versions
+
+_CHANNELS = {1: 'grey', 3: 'red, green, blue'}
+_VALUES = {
+  'uint8': ', from 0 to 255',
+  'uint16': ', from 0 to 65535',
+  'float32': '',
+}
+_UNITS = {
+  'uint8': 'pixels / 255',
+  'uint16': 'pixels / 65535',
+  'float32': 'pixels',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,28 +61,35 @@ def model_card(
     come from a run.
   """
   model, dataset = network.model, config.dataset
-  side = dataset.image_size
+  shape = image_shape(dataset)
+  height, width, channels = shape
+  dtype = network.image_dtype
   return {
     'name': network.name,
     'size': {
       **architecture_of(model).network_fields(model),
-      'parameters': flops.count_parameters(model, side),
-      'macs': flops.count_forward(model, side).total,
+      'parameters': flops.count_parameters(model, shape[:2], channels),
+      'macs': flops.count_forward(model, shape[:2], 1, channels).total,
     },
     'input': {
-      'shape': ['batch', side, side, 3],
-      'dtype': 'uint8',
-      'channels': 'red, green, blue, from 0 to 255',
+      'shape': ['batch', *shape],
+      'dtype': dtype,
+      'channels': _CHANNELS.get(channels, f'{channels} channels')
+      + _VALUES[dtype],
       'eval_crop_fraction': config.augment.eval_crop_fraction,
       'resize': (
         'so that the short side is floor(side / eval_crop_fraction), bicubic '
         'with antialiasing; then crop the central square'
+        if height == width
+        else 'to the smallest size of the same aspect ratio that covers '
+        'floor(height / eval_crop_fraction) x floor(width / '
+        'eval_crop_fraction), bicubic with antialiasing; then crop the centre'
       ),
     },
     'normalization': {
       'mean': list(dataset.mean),
       'std': list(dataset.std),
-      'of': 'pixels / 255, by channel; it is part of the file',
+      'of': f'{_UNITS[dtype]}, by channel; it is part of the file',
     },
     'output': {
       'shape': ['batch', model.num_classes],

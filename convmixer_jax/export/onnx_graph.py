@@ -12,12 +12,15 @@ import ml_collections
 import numpy as np
 from flax import linen as nn
 
+from convmixer_jax.config import image_shape
 from convmixer_jax.errors import UserError
 from convmixer_jax.export.card import Format
 from convmixer_jax.models import MODELS, architecture_of
 from convmixer_jax.models.inference import pixel_statistics
 
 _OPSET, _IR_VERSION = 20, 9  # the first with Gelu; of ONNX 1.15
+# To units in which uint8 images have 0 to 255.
+_SCALES = {'uint8': 1.0, 'uint16': 1 / 257, 'float32': 255.0}
 
 ONNX = Format(
   file='model.onnx',
@@ -35,16 +38,18 @@ class Graph:
   """A graph under construction: nodes and weights, with generated names.
 
   Attributes:
-    images: name of the images `[batch, S, S, 3]`, float32.
-    image_size: side S of the images.
+    images: name of the images `[batch, H, W, C]`, float32.
+    size: (H, W).
   """
 
-  def __init__(self, onnx: Any, image_size: int):
-    """Creates a graph that converts the images to float32."""
+  def __init__(self, onnx: Any, size: tuple[int, int], scale: float = 1.0):
+    """Creates a graph that converts the images to float32, times `scale`."""
     self._onnx = onnx
     self.nodes, self.weights = [], []
-    self.image_size = image_size
+    self.size = size
     self.images = self.add('Cast', 'images', to=onnx.TensorProto.FLOAT)
+    if scale != 1:
+      self.images = self.add('Mul', self.images, np.float32(scale))
 
   def add(
     self, operation: str, *inputs: str | np.ndarray, **attributes: Any
@@ -76,6 +81,7 @@ def to_onnx(
   config: ml_collections.ConfigDict,
   *,
   probabilities: bool = False,
+  dtype: str = 'uint8',
 ) -> bytes:
   """Serialises a network with its weights, BatchNorm and normalisation folded.
 
@@ -84,11 +90,11 @@ def to_onnx(
     variables: its `params` and `batch_stats`.
     config: `config.dataset`, for `image_size`, `mean` and `std`.
     probabilities: whether the outputs are probabilities, not logits.
+    dtype: of the images: uint8, uint16 or float32.
 
   Returns:
-    A `ModelProto`: a function of `images`, uint8 `[batch, S, S, 3]` with S
-    being `image_size`, that returns `outputs` `[batch, num_classes]` in
-    float32.
+    A `ModelProto`: a function of `images` `[batch, H, W, C]`, of this size and
+    dtype, that returns `outputs` `[batch, num_classes]` in float32.
 
   Raises:
     UserError: the package onnx is not installed, or the network cannot be
@@ -109,17 +115,23 @@ def to_onnx(
       f'--format=onnx is for {", ".join(supported)}, not for '
       f'{type(model).__name__}; use --format=stablehlo'
     )
-  graph = Graph(onnx, config.image_size)
+  *size, channels = image_shape(config)
+  graph = Graph(onnx, tuple(size), _SCALES[dtype])
   mean, std = pixel_statistics(config)
+  if dtype != 'uint8':  # see models.inference
+    graph.images = graph.add('Sub', graph.images, np.asarray(mean, np.float32))
+    graph.images = graph.add('Div', graph.images, np.asarray(std, np.float32))
+    mean, std = np.zeros_like(mean), np.ones_like(std)
   x = add_network(graph, model, jax.device_get(variables), mean, std)
   if probabilities:
     x = graph.add('Softmax', x, axis=-1)
   graph.nodes[-1].output[0] = 'outputs'
 
   helper, types = onnx.helper, onnx.TensorProto
-  side = config.image_size
   images = helper.make_tensor_value_info(
-    'images', types.UINT8, ['batch', side, side, 3]
+    'images',
+    helper.np_dtype_to_tensor_dtype(np.dtype(dtype)),
+    ['batch', *size, channels],
   )
   outputs = helper.make_tensor_value_info(
     'outputs', types.FLOAT, ['batch', model.num_classes]

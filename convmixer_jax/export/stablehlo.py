@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jax import export, lax
 
+from convmixer_jax.config import image_shape
 from convmixer_jax.export.card import Format
 from convmixer_jax.models import architecture_of
 from convmixer_jax.models.inference import make_inference
@@ -36,6 +37,7 @@ def to_stablehlo(
   config: ml_collections.ConfigDict,
   *,
   probabilities: bool = False,
+  dtype: str = 'uint8',
 ) -> bytes:
   """Serialises a network with its weights, BatchNorm and normalisation folded.
 
@@ -47,11 +49,12 @@ def to_stablehlo(
     variables: its `params` and `batch_stats`.
     config: `config.dataset`, for `image_size`, `mean` and `std`.
     probabilities: whether the outputs are probabilities, not logits.
+    dtype: of the images: uint8, uint16 or float32.
 
   Returns:
-    Bytes for `jax.export.deserialize`: a function of uint8 images
-    `[B, S, S, 3]`, with any B and with S being `image_size`, on `PLATFORMS`,
-    that returns `[B, num_classes]` in float32.
+    Bytes for `jax.export.deserialize`: a function of images `[B, H, W, C]` of
+    this size and dtype, with any B, on `PLATFORMS`, that returns
+    `[B, num_classes]` in float32.
   """
   # In a loop, all blocks share one compiled body.
   architecture = architecture_of(model)
@@ -63,6 +66,7 @@ def to_stablehlo(
         model.clone(**architecture.portable[platform]),
         jax.device_get(variables),
         config,
+        dtype=dtype,
       )
     )
     for platform in ('cpu', 'default')
@@ -73,7 +77,7 @@ def to_stablehlo(
     return jax.nn.softmax(logits) if probabilities else logits
 
   (batch,) = export.symbolic_shape('batch')
-  side = config.image_size
-  images = jax.ShapeDtypeStruct((batch, side, side, 3), np.uint8)
+  shape = batch, *image_shape(config)
+  images = jax.ShapeDtypeStruct(shape, np.dtype(dtype))
   exported = export.export(jax.jit(classify), platforms=PLATFORMS)(images)
   return bytes(exported.serialize())

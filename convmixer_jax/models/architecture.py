@@ -9,7 +9,13 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from convmixer_jax.config import describe_values, table
+from convmixer_jax.config import (
+  ImageSize,
+  describe_size,
+  describe_values,
+  height_width,
+  table,
+)
 from convmixer_jax.errors import UserError, first_line
 from convmixer_jax.models.fields import Field
 from convmixer_jax.models.shapes import variable_shapes
@@ -37,7 +43,8 @@ class StateDictMap(NamedTuple):
       follow from names and shapes, and the tensors by timm's names, float32.
       Raises UserError with what is missing, surplus or misshapen.
     from_timm: brings tensors by timm's names to our variables.
-    to_timm: brings our variables back, bit for bit.
+    to_timm: brings our variables back, bit for bit. For images of other than
+      three channels it takes a second argument, their number.
     assume: returns the fields that do not follow from tensors, given those
       that do, as published networks of these shapes have them; a field that
       cannot be assumed is left out.
@@ -49,9 +56,9 @@ class StateDictMap(NamedTuple):
   matches: Callable[[str], bool]
   infer_fields: Callable[[Tensors, str], tuple[dict[str, Any], Tensors]]
   from_timm: Callable[[Tensors], dict[str, Any]]
-  to_timm: Callable[[Variables], dict[str, np.ndarray]]
+  to_timm: Callable[..., dict[str, np.ndarray]]
   assume: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda fields: {}
-  image_size: Callable[[Mapping[str, Any], Tensors], int | None] = (
+  image_size: Callable[[Mapping[str, Any], Tensors], ImageSize | None] = (
     lambda fields, tensors: None
   )
   timm_names: Mapping[str, str] = {}
@@ -63,7 +70,7 @@ class Architecture(NamedTuple):
   Attributes:
     module: the Flax module, `module(**fields, num_classes=..., dtype=...)`,
       whose `__call__(images, *, train: bool)` maps normalised images
-      `[B, H, W, 3]` to logits `[B, num_classes]`, float32. It sows `features`,
+      `[B, H, W, C]` to logits `[B, num_classes]`, float32. It sows `features`,
       what the head sees. A module class belongs to one architecture.
     fields: the keys of `config.model` besides `name`. They are attributes of
       the module.
@@ -76,14 +83,17 @@ class Architecture(NamedTuple):
       by default None, a function that the parameters of each block go through
       before use; see `layers.create_block`.
     inference: a fast form of evaluation; None: `plain_inference`. Takes model,
-      variables, and mean and standard deviation `[3]` of pixels from 0 to 255,
-      and returns a `jax.tree_util.Partial`, a function of uint8 images
-      `[B, H, W, 3]` that returns logits. With `pack_weights=True` the weights
-      are laid out for many calls.
+      variables, and mean and standard deviation `[C]` of the values of the
+      images (uint8 ones from 0 to 255), and returns a `jax.tree_util.Partial`,
+      a function of images `[B, H, W, C]` that returns logits. With
+      `pack_weights=True` the weights are laid out for many calls.
     pictures: returns kernels worth looking at by name, `[N, k, k, C]` or, of
-      each block, `[depth, N, k, k, C]`, C being 1 or 3; of the parameters.
-    resize: brings parameters to the shapes that they have at another image
-      size; both trees of arrays or shapes.
+      each block, `[depth, N, k, k, C]`; of the parameters.
+    resize: brings parameters from one image size to another; takes these, the
+      model and, as (height, width), the old and the new size.
+    stem: path of the kernel that sees the images, whose axes are some of the
+      patch, then channels of the images, then width; the first may be one.
+      Weights for RGB images can be adapted to other channels in it.
     to_onnx: adds the network to an `export.onnx_graph.Graph`. Takes graph,
       model, variables, mean, standard deviation, and returns the name of the
       logits. None: it cannot be exported to ONNX.
@@ -103,7 +113,8 @@ class Architecture(NamedTuple):
   stacked: tuple[str, ...] = ()
   inference: Callable[..., Any] | None = None
   pictures: Callable[[Variables], dict[str, jax.Array]] | None = None
-  resize: Callable[[Variables, Variables], Variables] | None = None
+  resize: Callable[..., Variables] | None = None
+  stem: tuple[str, ...] | None = None
   to_onnx: Callable[..., str] | None = None
   portable: Mapping[str, Mapping[str, Any]] = {'cpu': {}, 'default': {}}
   default_input: Mapping[str, Any] = IMAGENET_INPUT
@@ -149,23 +160,29 @@ class Architecture(NamedTuple):
     return model.clone(**{key: self.fields[key].default for key in changed})
 
   def check_image_size(
-    self, model: nn.Module, variables: Variables, image_size: int
+    self,
+    model: nn.Module,
+    variables: Variables,
+    image_size: ImageSize,
+    channels: int = 3,
   ) -> None:
-    """Raises UserError if a network does not take square images of this size.
+    """Raises UserError if a network does not take images of this size.
 
     Args:
       model: the network.
       variables: its own.
-      image_size: in pixels.
+      image_size: side or (height, width), in pixels.
+      channels: of the images.
     """
-    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
+    shape = (1, *height_width(image_size), channels)
+    image = jax.ShapeDtypeStruct(shape, np.float32)
     with _size_errors(model, image_size):
       jax.eval_shape(
         lambda image: model.apply(variables, image, train=False), image
       )
 
   def variable_shapes(
-    self, model: nn.Module, image_size: int
+    self, model: nn.Module, image_size: ImageSize, channels: int = 3
   ) -> dict[str, Any]:
     """Returns `shapes.variable_shapes`.
 
@@ -173,7 +190,7 @@ class Architecture(NamedTuple):
       UserError: the network does not take images of this size.
     """
     with _size_errors(model, image_size):
-      return variable_shapes(model, image_size)
+      return variable_shapes(model, image_size, channels)
 
   def make_inference(
     self,
@@ -193,9 +210,9 @@ class Architecture(NamedTuple):
 def _size_errors(model, image_size):
   """Turns what a network raises for images of a size into a UserError."""
   patch_size = getattr(model, 'patch_size', 1)
-  if image_size < patch_size:
+  if min(height_width(image_size)) < patch_size:
     raise UserError(
-      f'images of {image_size} x {image_size} are smaller than a patch of '
+      f'images of {describe_size(image_size)} are smaller than a patch of '
       f'the network, {patch_size} pixels; choose a larger size'
     )
   try:
@@ -204,8 +221,8 @@ def _size_errors(model, image_size):
     raise
   except Exception as error:  # any, from the user's module
     raise UserError(
-      f'{type(model).__name__} fails for images of {image_size} x '
-      f'{image_size} ({type(error).__name__}: {first_line(error)}); choose '
+      f'{type(model).__name__} fails for images of {describe_size(image_size)} '
+      f'({type(error).__name__}: {first_line(error)}); choose '
       'another size, or correct it as it was in training; --debug shows more'
     ) from error
 

@@ -60,6 +60,15 @@ def _check_names(architecture):
       f'its stacked is {stacked!r}; give a tuple of names of modules, such as '
       "('blocks',)"
     )
+  stem = architecture.stem
+  if stem is not None and not (
+    isinstance(stem, (tuple, list))
+    and all(isinstance(name, str) for name in stem)
+  ):
+    return (
+      f'its stem is {stem!r}; give the path of a kernel, such as '
+      "('patch_embedding', 'kernel'), or None"
+    )
   return None
 
 

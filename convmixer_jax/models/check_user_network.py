@@ -20,6 +20,7 @@ _RESERVED = {
   'num_classes': 'the data set decides it',
   'dtype': 'config.dtype decides it',
   'gather': 'it is what stacked blocks receive',
+  'native_size': 'it is the size of the images in training',
 }
 _COLLECTIONS = ('params', 'batch_stats')
 _PAGE = 'see docs/adding_a_network.md'
@@ -137,7 +138,10 @@ def construct(name: str, create: Callable[[], nn.Module]) -> nn.Module:
 
 
 def check_network(
-  name: str, architecture: Architecture, model: nn.Module, image_size: int
+  name: str,
+  architecture: Architecture,
+  model: nn.Module,
+  image_shape: tuple[int, int, int],
 ) -> None:
   """Checks what a run needs of a network, by shapes alone.
 
@@ -145,13 +149,13 @@ def check_network(
     name: as in `config.model.name`.
     architecture: of the network.
     model: the network.
-    image_size: of the run, in pixels.
+    image_shape: (height, width, channels) of the images of the run.
 
   Raises:
     UserError: a call fails, or its result, the parameters or the head are not
       what they should be.
   """
-  image = jax.ShapeDtypeStruct((2, image_size, image_size, 3), jnp.float32)
+  image = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
   keys = jax.eval_shape(lambda: jax.random.key(0))
 
   def init(key, image):
@@ -195,15 +199,18 @@ def check_network(
     _check_pictures(
       name,
       _call(name, call, lambda: jax.eval_shape(function, variables['params'])),
+      image_shape[-1],
     )
 
 
-def _check_pictures(name, pictures):
+def _check_pictures(name, pictures, channels):
   if not isinstance(pictures, Mapping):
     pictures = {'': pictures}
   for key, array in pictures.items():
     shape = getattr(array, 'shape', None)
-    is_picture = shape and len(shape) in (4, 5) and shape[-1] in (1, 3)
+    is_picture = (
+      shape and len(shape) in (4, 5) and shape[-1] in (1, 3, channels)
+    )
     if not isinstance(key, str) or not key or not is_picture:
       found = (
         f'{key!r}: {type(array).__name__}'
@@ -213,7 +220,8 @@ def _check_pictures(name, pictures):
       raise network_error(
         name,
         f'its function pictures returns {found}; return a dict of names and '
-        'arrays [N, k, k, C] or [depth, N, k, k, C], where C is 1 or 3',
+        'arrays [N, k, k, C] or [depth, N, k, k, C], where C is 1, 3 or '
+        'the channels of the images',
       )
 
 

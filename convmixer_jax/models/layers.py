@@ -1,5 +1,6 @@
 """What several networks share: initialisers, patches, dense layers, norms."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -146,21 +147,28 @@ def drop_path(x: jax.Array, rate: jax.Array, rng: jax.Array) -> jax.Array:
   return x * jnp.where(kept, 1 / keeps, 0.0).astype(x.dtype)
 
 
-def resample(table: jax.Array, grid: tuple[int, int]) -> jax.Array:
+def resample(
+  table: jax.Array,
+  grid: tuple[int, int],
+  old_grid: tuple[int, int] | None = None,
+) -> jax.Array:
   """Brings a position embedding to another grid of patches, as timm does.
 
   Args:
-    table: `[1, 1 + n * n, C]`; the first row, the class token's, stays.
+    table: `[1, 1 + n, C]`; the first row, the class token's, stays.
     grid: rows and columns.
+    old_grid: rows and columns of the table; a square if it has another number
+      of patches, or None.
 
   Returns:
     `[1, 1 + rows * columns, C]`.
   """
-  side = round((table.shape[1] - 1) ** 0.5)
-  if (side, side) == tuple(grid):
+  count, width = table.shape[1] - 1, table.shape[-1]
+  if old_grid is None or math.prod(old_grid) != count:
+    old_grid = (round(count**0.5),) * 2
+  if tuple(old_grid) == tuple(grid):
     return table
-  width = table.shape[-1]
-  patches = table[0, 1:].reshape(side, side, width)
+  patches = table[0, 1:].reshape(*old_grid, width)
   patches = jax.image.resize(patches, (*grid, width), 'cubic', antialias=True)
   return jnp.concatenate([table[:, :1], patches.reshape(1, -1, width)], axis=1)
 

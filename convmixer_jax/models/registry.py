@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from convmixer_jax.config import nearest
+from convmixer_jax.config import ImageSize, height_width, nearest
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import check_user_network
 from convmixer_jax.models.architecture import Architecture
@@ -202,7 +202,10 @@ def free_keys(config: ml_collections.ConfigDict) -> list[str]:
 
 
 def create_model(
-  config: ml_collections.ConfigDict, num_classes: int, dtype: str = 'float32'
+  config: ml_collections.ConfigDict,
+  num_classes: int,
+  dtype: str = 'float32',
+  image_size: ImageSize | None = None,
 ) -> nn.Module:
   """Builds the network that `config.model` describes.
 
@@ -211,6 +214,8 @@ def create_model(
       missing.
     num_classes: outputs of the head, which the data set decides.
     dtype: name of the compute dtype, `config.dtype`.
+    image_size: that of training; a network whose parameters depend on it has
+      an attribute `native_size` for it, (height, width).
 
   Raises:
     UserError: the network or a field is unknown, or a field is out of range.
@@ -229,6 +234,8 @@ def create_model(
     if key not in fields and field.role == 'network':
       raise UserError(f'config.model.{key} of {name!r} is missing; add it')
     fields.setdefault(key, field.default)
+  if image_size is not None and hasattr(architecture.module, 'native_size'):
+    fields['native_size'] = height_width(image_size)
   create = functools.partial(
     architecture.module,
     **fields,
@@ -241,17 +248,19 @@ def create_model(
 
 
 def check_network(
-  config: ml_collections.ConfigDict, model: nn.Module, image_size: int
+  config: ml_collections.ConfigDict,
+  model: nn.Module,
+  image_shape: tuple[int, int, int],
 ) -> None:
   """Checks a network of the user's, if it is one, in `check_user_network`.
 
   Args:
     config: `config.model`.
     model: the network that `create_model` built from it.
-    image_size: of the run, in pixels.
+    image_shape: (height, width, channels) of the images of the run.
   """
   name = _name(config)
   if name not in MODELS:
     check_user_network.check_network(
-      name, find_architecture(name), model, image_size
+      name, find_architecture(name), model, image_shape
     )

@@ -6,15 +6,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from convmixer_jax.config import ImageSize, height_width
 
-def variable_shapes(model: nn.Module, image_size: int) -> dict[str, Any]:
+
+def variable_shapes(
+  model: nn.Module, image_size: ImageSize, channels: int = 3
+) -> dict[str, Any]:
   """Returns shapes and dtypes of `params` and `batch_stats`, if it has them.
 
   Args:
     model: the network.
-    image_size: side of its square images, in pixels.
+    image_size: side of its images or (height, width), in pixels.
+    channels: of these.
   """
-  image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+  shape = (1, *height_width(image_size), channels)
+  image = jax.ShapeDtypeStruct(shape, jnp.float32)
   return jax.eval_shape(
     lambda image: model.init(jax.random.key(0), image, train=False), image
   )

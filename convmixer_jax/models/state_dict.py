@@ -23,7 +23,7 @@ class Entry(NamedTuple):
     name: timm's, in which I is the number of a block; our arrays of such names
       are stacked along a leading axis.
     kind: 'same'; 'dense', whose tensor is transposed; or 'patches', a dense
-      kernel `[p * p * 3, C]` whose tensor is a convolution's `[C, 3, p, p]`.
+      kernel `[p * p * c, C]` whose tensor is a convolution's `[C, c, p, p]`.
   """
 
   path: tuple[str, ...]
@@ -79,17 +79,24 @@ class Table:
         )
     return {'params': {}, 'batch_stats': {}} | unflatten_dict(arrays)
 
-  def to_timm(self, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns the whole `state_dict` of our variables."""
+  def to_timm(
+    self, variables: Mapping[str, Any], channels: int = 3
+  ) -> dict[str, np.ndarray]:
+    """Returns the whole `state_dict` of our variables.
+
+    Args:
+      variables: `params` and `batch_stats`.
+      channels: of the images.
+    """
     ours = flatten_dict(dict(variables))
     tensors = {}
     for path, name, kind in self._entries:
       array = np.asarray(ours[path])
       if 'I' in name:
         for i, of_block in enumerate(array):
-          tensors[_numbered(name, i)] = _to_timm(of_block, kind)
+          tensors[_numbered(name, i)] = _to_timm(of_block, kind, channels)
       else:
-        tensors[name] = _to_timm(array, kind)
+        tensors[name] = _to_timm(array, kind, channels)
     return {
       name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()
     }
@@ -99,6 +106,7 @@ class Table:
     tensors: Mapping[str, np.ndarray],
     shapes: Mapping[str, Any],
     source: str,
+    channels: int = 3,
   ) -> dict[str, np.ndarray]:
     """Compares tensors with the shapes of our variables.
 
@@ -106,6 +114,7 @@ class Table:
       tensors: by timm's names, as `clean` gives them.
       shapes: of `module.init`, by `jax.eval_shape`.
       source: what the tensors were read from, for errors.
+      channels: of the images.
 
     Returns:
       The tensors, float32.
@@ -116,7 +125,8 @@ class Table:
     empty = jax.tree.map(
       lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), dict(shapes)
     )
-    expected = {name: t.shape for name, t in self.to_timm(empty).items()}
+    as_timm = self.to_timm(empty, channels)
+    expected = {name: tensor.shape for name, tensor in as_timm.items()}
     layout = f'{self._network} as timm lays it out'
     compare(tensors, expected, source, layout, self._network)
     return {name: tensors[name].astype(np.float32) for name in expected}
@@ -153,10 +163,10 @@ def _to_ours(tensor, kind):
   return tensor
 
 
-def _to_timm(array, kind):
+def _to_timm(array, kind, channels):
   if kind == 'dense':
     return array.T
   if kind == 'patches':
-    side = round((array.shape[0] / 3) ** 0.5)
-    return array.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
+    side = round((array.shape[0] / channels) ** 0.5)
+    return array.reshape(side, side, channels, -1).transpose(3, 2, 0, 1)
   return array

@@ -33,16 +33,9 @@ from convmixer_jax.models.layers import (
   resample,
 )
 from convmixer_jax.models.shapes import variable_shapes
-from convmixer_jax.models.state_dict import (
-  Entry,
-  Table,
-  clean,
-  count_blocks,
-  dense,
-  norm,
-  size,
-)
+from convmixer_jax.models.state_dict import clean, count_blocks, size
 from convmixer_jax.models.vit_onnx import to_onnx
+from convmixer_jax.models.vit_table import TABLE
 
 _INIT = nn.initializers.normal(0.02)  # of all kernels but the patches'
 
@@ -103,8 +96,8 @@ class ViT(nn.Module):
   the class token, `['blocks']['output'][0]`: `[depth, B, H / p, W / p, width]`.
 
   Images may have another size than those of initialisation: the position
-  embedding, a square grid and the class token's, is then resampled
-  (bicubic, with antialias) in each forward pass.
+  embedding, a grid and the class token's, is then resampled (bicubic, with
+  antialias) in each forward pass.
 
   Attributes:
     width: channels of a token.
@@ -119,6 +112,8 @@ class ViT(nn.Module):
     scan: compile one block and loop over it, instead of `depth` copies.
     remat: recompute the blocks' insides in the backward pass, for memory.
     gather: what the parameters of each block go through before use, or None.
+    native_size: height and width of the images that the position embedding is
+      for; None for square ones.
 
   Raises:
     UserError: a field is out of range (on construction), or patches do not
@@ -136,6 +131,7 @@ class ViT(nn.Module):
   scan: bool = False
   remat: bool = False
   gather: GatherFn | None = None
+  native_size: tuple[int, int] | None = None
 
   def __post_init__(self):
     check_fields(FIELDS, self)
@@ -152,7 +148,7 @@ class ViT(nn.Module):
     """Classifies images.
 
     Args:
-      images: `[B, H, W, 3]`, normalised; `patch_size` divides both sides.
+      images: `[B, H, W, C]`, normalised; `patch_size` divides both sides.
       train: whether branches are dropped.
 
     Returns:
@@ -205,32 +201,25 @@ class ViT(nn.Module):
     if not self.has_variable('params', name):
       shape = (1, 1 + grid[0] * grid[1], self.width)
       return self.param(name, _INIT, shape)
-    return resample(self.get_variable('params', name), grid)
+    table = self.get_variable('params', name)
+    return resample(table, grid, _grid(self.native_size, self.patch_size))
 
 
-def _resize(params: Mapping[str, Any], like: Mapping[str, Any]):
-  """Resamples the position embedding to the square grid of `like`."""
+def _grid(size, patch_size):
+  """Returns rows and columns of the patches of an image; None for None."""
+  return size and tuple(side // patch_size for side in size)
+
+
+def _resize(
+  params: Mapping[str, Any],
+  model: ViT,
+  old_size: tuple[int, int],
+  new_size: tuple[int, int],
+):
+  """Resamples the position embedding from the grid of one size to another's."""
   name = 'position_embedding'
-  side = round((like[name].shape[1] - 1) ** 0.5)
-  return {**params, name: np.asarray(resample(params[name], (side, side)))}
-
-
-_TABLE = Table(
-  [
-    Entry(('params', 'class_token'), 'cls_token'),
-    Entry(('params', 'position_embedding'), 'pos_embed'),
-    *dense(('patch_embedding', 'projection'), 'patch_embed.proj', 'patches'),
-    *norm(('blocks', 'attention_norm'), 'blocks.I.norm1'),
-    *dense(('blocks', 'attention', 'qkv'), 'blocks.I.attn.qkv'),
-    *dense(('blocks', 'attention', 'projection'), 'blocks.I.attn.proj'),
-    *norm(('blocks', 'mlp_norm'), 'blocks.I.norm2'),
-    *dense(('blocks', 'mlp', 'expand'), 'blocks.I.mlp.fc1'),
-    *dense(('blocks', 'mlp', 'contract'), 'blocks.I.mlp.fc2'),
-    *norm(('norm',), 'norm'),
-    *dense(('head',), 'head'),
-  ],
-  'ViT',
-)
+  old_grid, grid = (_grid(s, model.patch_size) for s in (old_size, new_size))
+  return {**params, name: np.asarray(resample(params[name], grid, old_grid))}
 
 
 def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
@@ -247,12 +236,19 @@ def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
   }
   pixels = _image_size(fields, tensors)
   model = ViT(**fields, heads=1)
-  shapes = variable_shapes(model, pixels)
-  return fields, _TABLE.check(tensors, shapes, source)
+  channels = size(tensors, 'patch_embed.proj.weight', 1)
+  shapes = variable_shapes(model, pixels, channels)
+  # A grid that is not square has the number of patches that it has.
+  table = shapes['params']['position_embedding']
+  count = size(tensors, 'pos_embed', 1)
+  shapes['params']['position_embedding'] = jax.ShapeDtypeStruct(
+    (1, count, table.shape[-1]), table.dtype
+  )
+  return fields, TABLE.check(tensors, shapes, source, channels)
 
 
 def _image_size(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]):
-  """Returns that of the position embedding, a square grid of patches."""
+  """Returns that of the position embedding, if it is a square grid."""
   side = max(round((size(tensors, 'pos_embed', 1) - 1) ** 0.5), 1)
   return side * fields['patch_size']
 
@@ -271,10 +267,10 @@ VIT = Architecture(
   stacked=('blocks',),
   variants={'vit_b16': _BASE, 'deit_b': _BASE},
   state_dict=StateDictMap(
-    matches=_TABLE.matches,
+    matches=TABLE.matches,
     infer_fields=_infer_fields,
-    from_timm=_TABLE.from_timm,
-    to_timm=_TABLE.to_timm,
+    from_timm=TABLE.from_timm,
+    to_timm=TABLE.to_timm,
     assume=_assume,
     image_size=_image_size,
     timm_names={
@@ -283,6 +279,7 @@ VIT = Architecture(
     },
   ),
   resize=_resize,
+  stem=('patch_embedding', 'projection', 'kernel'),
   to_onnx=to_onnx,
   default_input=IMAGENET_INPUT | {'eval_crop_fraction': 0.9},
   inputs={'vit_b16': {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}},

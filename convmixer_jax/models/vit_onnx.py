@@ -35,8 +35,9 @@ def to_onnx(
   x = graph.add('Div', x, np.asarray(std, np.float32))
   x = graph.add('Transpose', x, perm=[0, 3, 1, 2])
   embedding = params['patch_embedding']['projection']
-  p, grid = model.patch_size, graph.image_size // model.patch_size
-  kernel = embedding['kernel'].reshape(p, p, 3, width)
+  p = model.patch_size
+  rows, columns = (side // p for side in graph.size)
+  kernel = embedding['kernel'].reshape(p, p, -1, width)
   x = graph.add(
     'Conv',
     x,
@@ -46,10 +47,13 @@ def to_onnx(
   )
   x = graph.add('Transpose', reshape(x, 0, width, -1), perm=[0, 2, 1])
   # The class token comes first: a row of zeros, to which its own is added.
-  count = grid * grid
+  count = rows * columns
   pads = np.array([0, 1, 0, 0, 0, 0], np.int64)
   x = graph.add('Pad', x, pads)
-  table = np.array(resample(params['position_embedding'], (grid, grid)))
+  old_grid = model.native_size and tuple(s // p for s in model.native_size)
+  table = np.array(
+    resample(params['position_embedding'], (rows, columns), old_grid)
+  )
   table[:, :1] += params['class_token']
   x = graph.add('Add', x, table)
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from convmixer_jax.config import image_shape
 from convmixer_jax.distributed import sharding
 from convmixer_jax.planning import hlo, hlo_costs
 from convmixer_jax.training.trainer import create_trainer
@@ -78,10 +79,10 @@ def compile_step(
   trainer = create_trainer(
     config, mesh, num_classes=num_classes, steps_per_epoch=steps_per_epoch
   )
-  size, at = config.dataset.image_size, sharding.batch_sharding(mesh)
+  shape, at = image_shape(config.dataset), sharding.batch_sharding(mesh)
   batch = {
     'image': jax.ShapeDtypeStruct(
-      (config.batch_size, size, size, 3), jnp.uint8, sharding=at
+      (config.batch_size, *shape), jnp.uint8, sharding=at
     ),
     'label': jax.ShapeDtypeStruct((config.batch_size,), jnp.int32, sharding=at),
   }

@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 
 from convmixer_jax.analysis import flops
-from convmixer_jax.config import num_train_steps
+from convmixer_jax.config import num_channels, num_train_steps
 from convmixer_jax.models import create_model
 from convmixer_jax.planning.chips import Chip
 from convmixer_jax.planning.compilation import CompiledStep
@@ -69,8 +69,13 @@ def count_by_unit(
   What `remat` computes twice is counted once. A multiplication with its
   addition is two operations.
   """
-  model = create_model(config.model, num_classes, config.dtype)
-  macs = flops.count_training(model, config.dataset.image_size, batch_size)
+  dataset = config.dataset
+  model = create_model(
+    config.model, num_classes, config.dtype, dataset.image_size
+  )
+  macs = flops.count_training(
+    model, dataset.image_size, batch_size, num_channels(dataset)
+  )
   return 2 * macs.matrix, 2 * macs.depthwise
 
 

@@ -8,6 +8,7 @@ import json
 import os
 from typing import Any
 
+from convmixer_jax.config.images import to_image_size
 from convmixer_jax.config.keys import check_value
 from convmixer_jax.config.schema import SCHEMA
 from convmixer_jax.data import identity
@@ -87,7 +88,7 @@ def from_timm(path: str) -> dict[str, Any]:
       **_network(config['architecture']),
       'mean': _tuple(float, inputs.get('mean')),
       'std': _tuple(float, inputs.get('std')),
-      'image_size': (inputs.get('input_size') or [None])[-1],
+      'image_size': _image_size(inputs.get('input_size')),
       'eval_crop_fraction': inputs.get('crop_pct'),
       'class_names': _class_names(inputs | config),
     }
@@ -104,6 +105,8 @@ def _checked(metadata):
   for name, key in _CHECKED.items():
     if metadata.get(name) is not None:
       check_value(name, metadata[name], key.default, key.ranges)
+  if len(metadata.get('mean') or ()) != len(metadata.get('std') or ()):
+    raise ValueError('mean and std have different lengths')
   fields = metadata.get('fields', {})
   class_names = metadata.get('class_names') or ()
   if not isinstance(fields, dict) or not isinstance(
@@ -123,6 +126,11 @@ def _network(timm_name):
     return {}
   name, variant = _TIMM[timm_name]
   return {'network': name, 'fields': dict(MODELS[name].variants[variant])}
+
+
+def _image_size(input_size):
+  """Returns a side or (height, width) of timm's channels, height, width."""
+  return input_size and to_image_size(*input_size[1:])
 
 
 def _tuple(kind, values):

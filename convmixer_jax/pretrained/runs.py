@@ -180,7 +180,9 @@ def _check_shapes(trained, workdir):
   """Raises UserError if the arrays are not those of the run's network."""
   architecture = find_architecture(trained.network)
   needed = _shapes(
-    architecture.variable_shapes(trained.model, trained.image_size)
+    architecture.variable_shapes(
+      trained.model, trained.image_size, trained.channels
+    )
   )
   found = _shapes(trained.variables)
   for name in sorted(needed.keys() | found.keys()):

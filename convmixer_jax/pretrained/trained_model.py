@@ -9,7 +9,7 @@ import jax
 import ml_collections
 from flax import linen as nn
 
-from convmixer_jax.config import default_config
+from convmixer_jax.config import ImageSize, default_config
 from convmixer_jax.data.class_names import (
   are_imagenet_classes,
   imagenet_synsets,
@@ -35,10 +35,10 @@ class TrainedModel(Inference):
     variables: `params` and `batch_stats` (empty without BatchNorm), trees of
       arrays in float32: of NumPy from a file, of JAX on the first device of
       this process from a run.
-    image_size: side of the square images in evaluation, in pixels.
+    image_size: side of the images in evaluation or (height, width), in pixels.
     eval_crop_fraction: side of the central crop, as a fraction of the resized
       image's.
-    mean: per channel, of pixels in [0, 1].
+    mean: per channel, of pixels in [0, 1]; see `models.inference`.
     std: per channel.
     class_names: `[K]`, as the data set has them, such as 'n01440764'; None if
       unknown.
@@ -59,10 +59,10 @@ class TrainedModel(Inference):
   fields: dict[str, Any]
   num_classes: int
   variables: dict[str, Any] = dataclasses.field(repr=False)
-  image_size: int
+  image_size: ImageSize
   eval_crop_fraction: float
-  mean: tuple[float, float, float]
-  std: tuple[float, float, float]
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
   class_names: tuple[str, ...] | None = None
   assumed: frozenset[str] = frozenset()
   data: Identity | None = None
@@ -123,8 +123,18 @@ class TrainedModel(Inference):
     Its images are prepared and normalised; those of `logits` need not be.
     """
     config = ml_collections.ConfigDict({'name': self.network, **self.fields})
-    model = create_model(config, self.num_classes, self.dtype)
+    model = create_model(config, self.num_classes, self.dtype, self.image_size)
     return find_architecture(self.network).on_default_platform(model)
+
+  @property
+  def channels(self) -> int:
+    """Channels of the images."""
+    return len(self.mean)
+
+  @property
+  def image_dtype(self) -> str:
+    """Dtype of the images of training: uint8 if nothing else is known."""
+    return (self.data or {}).get('image_dtype', 'uint8')
 
   @property
   def origin(self) -> str:
@@ -157,7 +167,7 @@ class TrainedModel(Inference):
     return readable(self.class_names)
 
   def eval_config(
-    self, batch_size: int, image_size: int | None = None
+    self, batch_size: int, image_size: ImageSize | None = None
   ) -> ml_collections.ConfigDict:
     """Returns the part of a config that evaluation reads.
 
@@ -170,9 +180,10 @@ class TrainedModel(Inference):
     """
     image_size = self.image_size if image_size is None else image_size
     find_architecture(self.network).check_image_size(
-      self.model, self.variables, image_size
+      self.model, self.variables, image_size, self.channels
     )
     devices = jax.device_count()
+    trained_on = {} if self.config is None else self.config.dataset
     defaults = default_config(ml_collections.ConfigDict())
     return ml_collections.ConfigDict(
       {
@@ -180,6 +191,12 @@ class TrainedModel(Inference):
         'dataset': {
           'name': '',
           'data_dir': defaults.dataset.data_dir,
+          'image_feature': trained_on.get(
+            'image_feature', defaults.dataset.image_feature
+          ),
+          'label_feature': trained_on.get(
+            'label_feature', defaults.dataset.label_feature
+          ),
           'image_size': image_size,
           'mean': self.mean,
           'std': self.std,

@@ -92,9 +92,11 @@ def save(trained: TrainedModel, path: str) -> None:
   header = metadata.to_header(
     {'network': trained.network, 'fields': trained.network_fields(), **known}
   )
+  channels = len(trained.mean)
+  other = () if channels == 3 else (channels,)
   try:
     content = safetensors.numpy.save(
-      state_dict.to_timm(trained.variables), header
+      state_dict.to_timm(trained.variables, *other), header
     )
     files.write(epath.Path(path), content, is_shared=True)
   except (OSError, safetensors.SafetensorError) as error:

@@ -1,8 +1,8 @@
 """Preprocessing of a batch on the device: mixup, CutMix, normalising, erasing.
 
-The order is the recipe's: mixup or CutMix on pixels from 0 to 255, then
-normalisation, then random erasing. The host has cropped, flipped and applied
-RandAugment already.
+The order is the recipe's: mixup or CutMix on pixels from 0 to 255 (on the
+values of float32 images), then normalisation, then random erasing. The host has
+cropped, flipped and applied RandAugment already.
 """
 
 import jax
@@ -12,7 +12,7 @@ import optax
 from jax import lax
 
 from convmixer_jax.config import uses_mixup
-from convmixer_jax.models.inference import pixel_statistics
+from convmixer_jax.models.inference import pixel_statistics, to_pixels
 from convmixer_jax.training.noise import normal_noise
 
 _ERASING_TRIES = 10  # draws of a box until one fits, as timm
@@ -27,22 +27,25 @@ def preprocess_train(
   """Turns a batch of pixels into normalised images and soft targets.
 
   Args:
-    batch: `image` `[B, H, W, 3]` in uint8, `label` `[B]` in int32.
+    batch: `image` `[B, H, W, C]` in uint8 or float32, `label` `[B]` in int32.
     rng: key of this step.
     config: the whole config.
     num_classes: number of classes K.
 
   Returns:
-    Normalised images `[B, H, W, 3]` and targets `[B, K]`, both float32.
+    Normalised images `[B, H, W, C]` and targets `[B, K]`, both float32.
   """
   mix_rng, erase_rng = jax.random.split(rng)
-  images = batch['image'].astype(jnp.float32)
+  images = to_pixels(batch['image'])
   targets = optax.smooth_labels(
     jax.nn.one_hot(batch['label'], num_classes), config.label_smoothing
   )
   if uses_mixup(config):
-    images, targets = mixup_cutmix(images, targets, mix_rng, config.mixup)
-  images = normalize(images, config.dataset)
+    whole = batch['image'].dtype == jnp.uint8
+    images, targets = mixup_cutmix(
+      images, targets, mix_rng, config.mixup, whole=whole
+    )
+  images = _normalize_pixels(images, config.dataset)
   if config.erasing.probability:
     images = erase(images, erase_rng, config.erasing)
   return images, targets
@@ -51,17 +54,21 @@ def preprocess_train(
 def normalize(
   images: jax.Array, config: ml_collections.ConfigDict
 ) -> jax.Array:
-  """Brings pixels from 0 to 255 to mean 0 and variance 1 per channel.
+  """Brings images to mean 0 and variance 1 per channel.
 
   Args:
-    images: `[B, H, W, 3]`, any dtype.
-    config: `config.dataset`, for its `mean` and `std` of pixels in [0, 1].
+    images: `[B, H, W, C]`, of uint8, uint16 or float32.
+    config: `config.dataset`, for its `mean` and `std`; see `models.inference`.
 
   Returns:
-    `[B, H, W, 3]`, float32.
+    `[B, H, W, C]`, float32.
   """
+  return _normalize_pixels(to_pixels(images), config)
+
+
+def _normalize_pixels(pixels, config):
   mean, std = pixel_statistics(config)
-  return (images.astype(jnp.float32) - mean) / std
+  return (pixels - mean) / std
 
 
 def mixup_cutmix(
@@ -69,6 +76,8 @@ def mixup_cutmix(
   targets: jax.Array,
   rng: jax.Array,
   config: ml_collections.ConfigDict,
+  *,
+  whole: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
   """Mixes each image with another of its group, by mixup or by CutMix.
 
@@ -79,10 +88,11 @@ def mixup_cutmix(
   need no communication.
 
   Args:
-    images: `[B, H, W, 3]`, float32, whole numbers from 0 to 255.
+    images: `[B, H, W, C]`, float32.
     targets: `[B, K]`, float32.
     rng: key of this step and purpose.
     config: `config.mixup`; its `group_size` divides B.
+    whole: whether the values are whole numbers, and so are the mixed ones.
 
   Returns:
     Images and targets of the same shapes.
@@ -109,7 +119,9 @@ def mixup_cutmix(
     ],
     axis=1,
   )
-  return apply_mixup_cutmix(images, targets, use_cutmix, share, centre)
+  return apply_mixup_cutmix(
+    images, targets, use_cutmix, share, centre, whole=whole
+  )
 
 
 def apply_mixup_cutmix(
@@ -118,16 +130,19 @@ def apply_mixup_cutmix(
   use_cutmix: jax.Array,
   share: jax.Array,
   centre: jax.Array,
+  *,
+  whole: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
   """Mixes as `mixup_cutmix` does, with all random draws given.
 
   Args:
-    images: `[B, H, W, 3]`, float32, whole numbers from 0 to 255.
+    images: `[B, H, W, C]`, float32.
     targets: `[B, K]`, float32.
     use_cutmix: `[G]`, bool, for each of the groups that divide the batch.
     share: `[G]`, float32, the share of the image itself ("lambda"). CutMix's
       targets use the actual share: the box is clipped to the image.
     centre: `[G, 2]`, int32, row and column of CutMix's box.
+    whole: see `mixup_cutmix`.
 
   Returns:
     Images and targets of the same shapes.
@@ -142,10 +157,11 @@ def apply_mixup_cutmix(
   box = _cutmix_box(share, centre, shape[1:3])
   others = images[:, ::-1]
   blend = per_group(share, 5)
+  mixed = images * blend + others * (1 - blend)
   images = jnp.where(
     per_group(use_cutmix, 5),
     jnp.where(box[:, None, :, :, None], others, images),
-    jnp.round(images * blend + others * (1 - blend)),
+    jnp.round(mixed) if whole else mixed,
   )
   outside = 1 - jnp.mean(box, (1, 2), dtype=jnp.float32)
   share = per_group(jnp.where(use_cutmix, outside, share), 3)
@@ -191,12 +207,12 @@ def erase(
   aspect until a box fits; if none does, the image is unchanged.
 
   Args:
-    images: `[B, H, W, 3]`, normalised.
+    images: `[B, H, W, C]`, normalised.
     rng: key of this step and purpose.
     config: `config.erasing`.
 
   Returns:
-    `[B, H, W, 3]`, float32.
+    `[B, H, W, C]`, float32.
   """
   batch, *size = images.shape[:3]
   choice_rng, area_rng, aspect_rng, *position_rngs, noise_rng = (

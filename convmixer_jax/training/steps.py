@@ -12,6 +12,7 @@ import optax
 from flax import linen as nn
 
 from convmixer_jax.checkpoints.train_state import TrainState
+from convmixer_jax.config import image_shape
 from convmixer_jax.models import architecture_of
 from convmixer_jax.models.inference import make_inference
 from convmixer_jax.training.metrics import EvalMetrics, TrainMetrics
@@ -39,8 +40,8 @@ def create_state(
       do not start from random numbers.
   """
   rng = jax.random.fold_in(jax.random.key(config.seed), _INIT)
-  size = config.dataset.image_size
-  variables = model.init(rng, jnp.zeros((1, size, size, 3)), train=False)
+  images = jnp.zeros((1, *image_shape(config.dataset)))
+  variables = model.init(rng, images, train=False)
   if start:
     variables = {
       name: variables[name] | start.get(name, {}) for name in variables
@@ -62,7 +63,7 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, TrainMetrics]]:
   """Returns the update of one batch, to be jitted with the state donated.
 
-  The batch has `image` `[B, H, W, 3]` in uint8 and `label` `[B]`. With
+  The batch has `image` `[B, H, W, C]` and `label` `[B]`. With
   `config.accum_steps` = A it is split into A microbatches, microbatch a being
   rows a, a + A, ... (so that each device splits its own rows), and the
   gradients are averaged; the result differs only by BatchNorm.
@@ -212,7 +213,9 @@ def make_per_image_eval_step(
   """
 
   def per_image_eval_step(variables, batch):
-    logits = make_inference(model, variables, config.dataset)(batch['image'])
+    images = batch['image']
+    infer = make_inference(model, variables, config.dataset, dtype=images.dtype)
+    logits = infer(images)
     if outputs is not None:
       logits = logits[:, outputs]
     label, mask = batch['label'], batch['mask']

@@ -60,8 +60,10 @@ def create_trainer(
     UserError: a field of `config.model` is out of range, a network of one's own
       lacks something that a run needs, or BatchNorm has one value a channel.
   """
-  model = create_model(config.model, num_classes, config.dtype)
-  check_network(config.model, model, config.dataset.image_size)
+  model = create_model(
+    config.model, num_classes, config.dtype, config.dataset.image_size
+  )
+  check_network(config.model, model, config_lib.image_shape(config.dataset))
   num_steps = config_lib.num_train_steps(config, steps_per_epoch)
   schedule = optimizer_lib.create_schedule(config, steps_per_epoch, num_steps)
   architecture = architecture_of(model)
@@ -107,8 +109,8 @@ def create_trainer(
 
 def _check_normalization(model, state, config):
   """Traces a forward pass of training, in which BatchNorm checks its input."""
-  size = config.dataset.image_size
-  images = jnp.zeros((config.batch_size // config.accum_steps, size, size, 3))
+  shape = config_lib.image_shape(config.dataset)
+  images = jnp.zeros((config.batch_size // config.accum_steps, *shape))
 
   def apply(variables):
     return model.apply(

@@ -36,14 +36,16 @@ def resize(
   """Resizes an image as `PIL.Image.resize((width, height), resample)`.
 
   Args:
-    image: uint8 `[H, W, 3]`, need not be contiguous.
+    image: uint8 or float32 `[H, W, C]`, need not be contiguous. Each channel
+      is resized by itself; floats (Pillow's mode F) are neither rounded nor
+      clipped.
     height: of the result, in pixels.
     width: of the result, in pixels.
     resample: 'bilinear' or 'bicubic' (Keys' kernel with a = -0.5); when
       shrinking, the kernel is widened by the scale.
 
   Returns:
-    uint8 `[height, width, 3]`.
+    `[height, width, C]`, of the same dtype.
   """
   return resize_and_crop(image, height, width, resample, (0, 0, height, width))
 
@@ -68,7 +70,7 @@ def resize_and_crop(
     box: (top, left, height, width) in the resized image.
 
   Returns:
-    uint8, of the box's height and width.
+    Of the box's height and width, and of the same dtype.
   """
   top, left, box_height, box_width = box
   rows = height, resample, top, top + box_height
@@ -77,7 +79,7 @@ def resize_and_crop(
     image = _resize_first_axis(image, *rows)
     rows = None
   if image.shape[1] != width:
-    image = cv2.transpose(_resize_first_axis(cv2.transpose(image), *columns))
+    image = _transpose(_resize_first_axis(_transpose(image), *columns))
   else:
     image = image[:, left : left + box_width]
   if rows is None:
@@ -87,8 +89,17 @@ def resize_and_crop(
   return image[top : top + box_height]
 
 
+def _transpose(image):
+  """Swaps height and width; OpenCV is faster where it keeps three axes."""
+  if image.shape[-1] == 3:
+    return cv2.transpose(image)
+  return np.ascontiguousarray(image.transpose(1, 0, 2))
+
+
 def _resize_first_axis(image, full_size, resample, start, stop):
   """Returns the results `start` to `stop` of resizing to `full_size` rows."""
+  if image.dtype != np.uint8:
+    return _resize_floats(image, full_size, resample, start, stop)
   size = stop - start
   axis = image.shape[0], full_size, resample, start, stop
   rows = np.ascontiguousarray(image).reshape(image.shape[0], -1)
@@ -113,21 +124,30 @@ def _resize_first_axis(image, full_size, resample, start, stop):
     terms = rows[np.minimum(terms, len(rows) - 1), column[:, None]]
     total = (terms * fixed[row]).sum(axis=1) + _ONE // 2
     result.flat[uncertain] = (total >> _FRACTION_BITS).clip(0, 255)
-  return result.reshape(size, -1, 3)
+  return result.reshape(size, *image.shape[1:])
+
+
+def _resize_floats(image, full_size, resample, start, stop):
+  """Returns what `_resize_first_axis` does, of float32 and without rounding."""
+  axis = image.shape[0], full_size, resample, start, stop
+  rows = np.ascontiguousarray(image).reshape(image.shape[0], -1)
+  _, weights = _weights(*axis)
+  size = _block_size(len(rows), full_size, weights.shape[1], rows.shape[1])
+  sources, matrices = _float_blocks(*axis, size)
+  sums = np.matmul(matrices, rows[sources]).reshape(-1, rows.shape[1])
+  return sums[: stop - start].reshape(-1, *image.shape[1:])
 
 
 @functools.lru_cache(maxsize=2048)
-def _fixed_weights(
+def _weights(
   size_in: int, full_size: int, resample: str, start: int, stop: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Returns the weights of one axis as Pillow's fixed-point numbers.
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the weights of one axis, as Pillow computes them.
 
   Returns:
-    `first` int64 `[size]` and `fixed` int64 `[size, terms]`, where size is
-    `stop - start`: result `start + i` is the sum over k of `fixed[i, k]` times
-    input `first[i] + k`. Then the indices of results whose weights are so
-    coarse that float32 sums are exact: these results can lie half-way between
-    two integers.
+    `first` int64 `[size]` and float64 `[size, terms]`, where size is
+    `stop - start`: result `start + i` is the sum over k of `weights[i, k]`
+    times input `first[i] + k`.
   """
   scale = size_in / full_size
   widening = max(scale, 1.0)
@@ -141,6 +161,21 @@ def _fixed_weights(
   weights[offset >= (last - first)[:, None]] = 0.0
   # cumsum adds from left to right, as Pillow's loop does; sum does not.
   weights /= np.cumsum(weights, axis=1)[:, -1:]
+  return first, weights
+
+
+@functools.lru_cache(maxsize=2048)
+def _fixed_weights(
+  size_in: int, full_size: int, resample: str, start: int, stop: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns the weights of one axis as Pillow's fixed-point numbers.
+
+  Returns:
+    `first` and, in int64, `fixed`: `_weights` times `_ONE`. Then the indices of
+    results whose weights are so coarse that float32 sums are exact: these
+    results can lie half-way between two integers.
+  """
+  first, weights = _weights(size_in, full_size, resample, start, stop)
   fixed = np.trunc(weights * _ONE + np.copysign(0.5, weights))
   coarse = (fixed % (_ONE * _COARSE) == 0).all(axis=1)
   coarse &= _error(fixed) < _COARSE
@@ -171,6 +206,27 @@ def _blocks(
   stop: int,
   block_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
+  """Returns `_split` of the fixed-point matrix of one axis."""
+  first, fixed, _ = _fixed_weights(size_in, full_size, resample, start, stop)
+  # 22 bits and a sign: exact in float32.
+  return _split(first, fixed / _ONE, size_in, block_size)
+
+
+@functools.lru_cache(maxsize=2048)
+def _float_blocks(
+  size_in: int,
+  full_size: int,
+  resample: str,
+  start: int,
+  stop: int,
+  block_size: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns `_split` of the matrix of one axis."""
+  first, weights = _weights(size_in, full_size, resample, start, stop)
+  return _split(first, weights, size_in, block_size)
+
+
+def _split(first, weights, size_in, block_size):
   """Splits the matrix of one axis into blocks of `block_size` results.
 
   Returns:
@@ -178,17 +234,15 @@ def _blocks(
     `[blocks, block_size, depth]`, the matrices to multiply them by. The results
     of the blocks are consecutive; the last block may have unused ones.
   """
-  first, fixed, _ = _fixed_weights(size_in, full_size, resample, start, stop)
-  result = np.arange(stop - start)
+  result = np.arange(len(first))
   block = result // block_size
   column = (
-    np.arange(fixed.shape[1]) + (first - first[block * block_size])[:, None]
+    np.arange(weights.shape[1]) + (first - first[block * block_size])[:, None]
   )
   depth = column.max() + 1
   matrices = np.zeros((block[-1] + 1, block_size, depth), np.float32)
-  # 22 bits and a sign: exact in float32.
   row = (result % block_size)[:, None]
-  matrices[block[:, None], row, column] = fixed / _ONE
+  matrices[block[:, None], row, column] = weights
   sources = first[::block_size, None] + np.arange(depth)
   return np.minimum(sources, size_in - 1), matrices
 

@@ -11,6 +11,7 @@ import cv2
 import ml_collections
 import numpy as np
 
+from convmixer_jax.config import ImageSize, height_width
 from convmixer_jax.data.augment import rand_augment as rand_augment_lib
 from convmixer_jax.data.augment.policies import POLICIES
 from convmixer_jax.data.augment.resize import resize, resize_and_crop
@@ -29,7 +30,7 @@ np.empty(2**24, np.uint8)
 def train_transform(
   image: np.ndarray,
   config: ml_collections.ConfigDict,
-  size: int,
+  size: ImageSize,
   rng: np.random.Generator,
 ) -> np.ndarray:
   """Applies the random transforms of training: crop, flip and RandAugment.
@@ -38,15 +39,18 @@ def train_transform(
   `auto_augment='rand-m9-mstd0.5-inc1'`.
 
   Args:
-    image: uint8 `[H, W, 3]`.
-    config: `augment`.
-    size: height and width of the result, in pixels.
+    image: uint8, uint16 or float32 `[H, W, C]`.
+    config: `augment`. RandAugment is for uint8 RGB.
+    size: height and width h and w of the result, or the side of a square one,
+      in pixels.
     rng: draws, in this order, the box of the crop, its interpolation, the flip
       and the operations of RandAugment.
 
   Returns:
-    uint8 `[size, size, 3]`; may share the memory of `image`.
+    `[h, w, C]`; may share the memory of `image`. uint8, or float32, which of
+    uint16 images is divided by 65,535.
   """
+  image = to_float(image)
   height, width = image.shape[:2]
   if config.crop == 'random_resized':
     top, left, height, width = draw_box(
@@ -57,43 +61,65 @@ def train_transform(
   resample = interpolation
   if interpolation == 'random':
     resample = 'bicubic' if rng.random() < 0.5 else 'bilinear'
-  image = resize(image, size, size, resample)
+  image = resize(image, *height_width(size), resample)
   if rng.random() < config.flip:
-    image = cv2.flip(image, 1)
+    image = flip(image)
   return rand_augment_lib.rand_augment(
     image, config.rand_augment, interpolation, rng
   )
 
 
 def eval_transform(
-  image: np.ndarray, config: ml_collections.ConfigDict, size: int
+  image: np.ndarray, config: ml_collections.ConfigDict, size: ImageSize
 ) -> np.ndarray:
-  """Resizes the short side to size / `eval_crop_fraction`, crops the centre.
+  """Resizes an image to cover size / `eval_crop_fraction`, crops the centre.
 
   The same as timm 1.0.31's `create_transform(interpolation='bicubic')`,
-  including the rounding: floor for both resized sides (224 / 0.96 gives 233),
-  half to even for the corner of the crop.
+  including the rounding: for a square, floor for both resized sides (224 / 0.96
+  gives 233), else to the nearest; half to even for the corner of the crop.
 
   Args:
-    image: uint8 `[H, W, 3]`.
+    image: uint8, uint16 or float32 `[H, W, C]`.
     config: `augment`.
-    size: height and width of the result, in pixels.
+    size: height and width h and w of the result, or the side of a square one,
+      in pixels.
 
   Returns:
-    uint8 `[size, size, 3]`.
+    `[h, w, C]`, of the dtype that `train_transform` returns.
   """
+  image = to_float(image)
   height, width = image.shape[:2]
-  short = math.floor(size / config.eval_crop_fraction)
-  if height <= width:
-    new_height, new_width = short, int(short * width / height)
+  covered = tuple(
+    math.floor(side / config.eval_crop_fraction) for side in height_width(size)
+  )
+  if covered[0] != covered[1]:
+    ratio = min(height / covered[0], width / covered[1])
+    new_height, new_width = round(height / ratio), round(width / ratio)
+  elif height <= width:
+    new_height, new_width = covered[0], int(covered[0] * width / height)
   else:
-    new_height, new_width = int(short * height / width), short
-  top = round((new_height - size) / 2.0)
-  left = round((new_width - size) / 2.0)
-  box = top, left, size, size
+    new_height, new_width = int(covered[0] * height / width), covered[0]
+  height, width = height_width(size)
+  top = round((new_height - height) / 2.0)
+  left = round((new_width - width) / 2.0)
+  box = top, left, height, width
   return np.ascontiguousarray(
     resize_and_crop(image, new_height, new_width, 'bicubic', box)
   )
+
+
+def to_float(image: np.ndarray) -> np.ndarray:
+  """Returns uint16 images in float32, from 0 to 1, and others as they are."""
+  if image.dtype == np.uint16:
+    return image.astype(np.float32) / np.float32(65535)
+  return image
+
+
+def flip(image: np.ndarray) -> np.ndarray:
+  """Returns the mirror image, left to right."""
+  if image.shape[-1] == 3 and image.dtype == np.uint8:
+    return cv2.flip(image, 1)
+  return np.ascontiguousarray(image[:, ::-1])
 
 
 def draw_box(

@@ -17,6 +17,7 @@ CONVMIXER = Architecture(
   module=ConvMixer,
   fields=FIELDS,
   stacked=('blocks',),
+  stem=('patch_embedding', 'kernel'),
   variants=VARIANTS,
   state_dict=StateDictMap(
     matches=state_dict.matches,

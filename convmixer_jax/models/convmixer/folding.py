@@ -10,6 +10,7 @@
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -30,20 +31,20 @@ _NORM = 'bias', 'factor', 'shift'
 
 def fold(
   variables: Any,
-  mean: tuple[float, ...] = (0.0, 0.0, 0.0),
-  std: tuple[float, ...] = (1.0, 1.0, 1.0),
+  mean: Sequence[float] = (0.0, 0.0, 0.0),
+  std: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> dict[str, dict[str, jax.Array]]:
   """Folds the variables of a `ConvMixer`, of width h and depth d.
 
   Args:
     variables: with `params` and `batch_stats`.
-    mean: of the pixels. The folded network includes the normalisation
+    mean: of the pixels, `[C]`. The folded network includes the normalisation
       `(images - mean) / std`.
     std: standard deviation of the pixels.
 
   Returns:
     The weights that `apply_folded` takes, in float32:
-    `patch`: `kernel` `[p, p, 3, h]`; `bias`, `factor` and `shift` `[h]`.
+    `patch`: `kernel` `[p, p, C, h]`; `bias`, `factor` and `shift` `[h]`.
     `blocks`: `depthwise_kernel` `[d, k, k, h]`; `pointwise_kernel`
       `[d, h, h]`; and `[d, h]` each: `depthwise_bias`, `depthwise_factor`,
       `pointwise_bias`, `pointwise_factor`, `pointwise_shift`. The last two are
@@ -118,7 +119,7 @@ def apply_folded(
     model: has patch size, activation, dtype, and the backend.
     folded: from `fold`, or from `pack_folded_weights`; with the latter the
       blocks are not compiled as a loop.
-    images: `[B, H, W, 3]`, any dtype, with the mean and standard deviation
+    images: `[B, H, W, C]`, any dtype, with the mean and standard deviation
       that `fold` was given.
 
   Returns:

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
+from convmixer_jax.config import ImageSize, height_width
+
 
 class Sizes(Protocol):
   """The sizes of a network: a `ConvMixer`, or an object with its attributes."""
@@ -36,21 +38,25 @@ class Layer:
   macs: int
 
 
-def count_layers(sizes: Sizes, image_size: int) -> list[Layer]:
+def count_layers(
+  sizes: Sizes, image_size: ImageSize, channels: int = 3
+) -> list[Layer]:
   """Returns the layers of a network in order.
 
   Args:
     sizes: the network.
-    image_size: side of the images, in pixels.
+    image_size: side of the images or (height, width), in pixels.
+    channels: of the images.
   """
-  width, side = sizes.width, image_size // sizes.patch_size
-  output, positions = (side, side, width), side**2
+  width, patch_size = sizes.width, sizes.patch_size
+  rows, columns = (side // patch_size for side in height_width(image_size))
+  output, positions = (rows, columns, width), rows * columns
 
   def convolution(name, fan_in):
     weights = fan_in * width
     return Layer(name, output, weights + 3 * width, positions * weights)
 
-  layers = [convolution('patch embedding', 3 * sizes.patch_size**2)]
+  layers = [convolution('patch embedding', channels * patch_size**2)]
   for block in range(1, sizes.depth + 1):
     layers.append(convolution(f'depthwise {block}', sizes.kernel_size**2))
     layers.append(convolution(f'pointwise {block}', width))

@@ -186,7 +186,7 @@ class ConvMixer(nn.Module):
     """Classifies images.
 
     Args:
-      images: `[B, H, W, 3]`, normalised, any height and width of at least
+      images: `[B, H, W, C]`, normalised, any height and width of at least
         `patch_size`.
       train: whether BatchNorm uses the statistics of this batch.
 

@@ -21,7 +21,7 @@ def select_kernels(params: Mapping[str, Any]) -> dict[str, jax.Array]:
     params: of a `ConvMixer`.
 
   Returns:
-    `patch_embedding` `[N, p, p, 3]` and `depthwise` `[depth, N, k, k, 1]`.
+    `patch_embedding` `[N, p, p, C]` and `depthwise` `[depth, N, k, k, 1]`.
   """
   patches = params['patch_embedding']['kernel']
   depthwise = params['blocks']['depthwise']['kernel']

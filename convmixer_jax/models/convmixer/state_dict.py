@@ -90,11 +90,15 @@ def from_timm(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
   return unflatten_dict(arrays)
 
 
-def to_timm(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def to_timm(
+  variables: Mapping[str, Any], channels: int = 3
+) -> dict[str, np.ndarray]:
   """Brings our variables to timm's names and axes: its whole `state_dict`.
 
+  The channels of the images follow from the shapes of a ConvMixer's arrays.
   BatchNorm's counts of batches, which ConvMixers do not use, are 0.
   """
+  del channels
   ours = flatten_dict(
     {name: variables[name] for name in ('params', 'batch_stats')}
   )
@@ -158,7 +162,7 @@ def infer_fields(
     'kernel_size': size('blocks.I.0.fn.0.weight', -1),
     'num_classes': size('head.weight', 0),
   }
-  shapes = _shapes(**fields)
+  shapes = _shapes(**fields, channels=size('stem.0.weight', 1) or 3)
   compare(
     tensors,
     {given(name): shape for name, shape in shapes.items()},
@@ -204,11 +208,11 @@ def _sequential(name, depth):
   return f'{int(block) + 3}.{rest}'
 
 
-def _shapes(width, depth, patch_size, kernel_size, num_classes):
+def _shapes(width, depth, patch_size, kernel_size, num_classes, channels):
   """Returns what each of timm's tensors has to be."""
   k, p = kernel_size, patch_size
   weights = {
-    'stem.0': (width, 3, p, p),
+    'stem.0': (width, channels, p, p),
     'blocks.I.0.fn.0': (width, 1, k, k),
     'blocks.I.1': (width, width, 1, 1),
     'head': (num_classes, width),
