@@ -120,7 +120,11 @@ def test_unknown_variant_is_refused_with_the_list():
     ('label_smoothing', 1.0, 'config.label_smoothing = 1.0 is not at least 0'),
     ('erasing.probability', 1.5, 'config.erasing.probability = 1.5 is not a'),
     ('erasing.area', (0.5, 0.1), r'config.erasing.area = \(0.5, 0.1\) is not'),
-    ('dataset.mean', (0.5,), 'dataset.mean = .* is not 3 values, each'),
+    (
+      'dataset.mean',
+      (0.5,),
+      'dataset.mean has 1 values and config.dataset.std 3',
+    ),
     ('dataset.std', (0.5, 0.5, 0.0), 'config.dataset.std = .* is not positive'),
     ('mesh.data', 0, 'config.mesh.data = 0 is not at least 1, or -1'),
     ('mesh.fsdp', 0, 'config.mesh.fsdp = 0 is not at least 1'),
