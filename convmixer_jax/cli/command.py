@@ -17,7 +17,6 @@ from convmixer_jax.cli import (
   machine_errors,
   output,
 )
-from convmixer_jax.cli.allocator import tune_allocator
 from convmixer_jax.errors import INTERRUPTED, Preempted, UserError, one_line
 
 _DEBUG = flags.DEFINE_bool(
@@ -33,7 +32,6 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   Ctrl-C end it with statuses of their own, and so does a closed stdout; see
   `output`.
   """
-  tune_allocator()
   import_jax()
   from convmixer_jax import cache, jax_settings
 

@@ -8,7 +8,8 @@ import importlib
 import sys
 from collections.abc import Mapping
 
-from convmixer_jax.cli import command, output, usage
+from convmixer_jax.cli import command, output, starting, usage
+from convmixer_jax.cli.allocator import tune_allocator
 from convmixer_jax.errors import INTERRUPTED
 
 # name -> module, of which each has a `main(argv)`; or `COMMANDS` of its own.
@@ -57,11 +58,16 @@ def _choose(
     command.exit_with(f'{problem}; there are {", ".join(commands)}, and --help')
   del sys.argv[1]
   command.expand_flagfiles()
+  needs_help = any(argument in _HELP[:-1] for argument in sys.argv[1:])
+  if not needs_help:
+    tune_allocator()  # which starts the program again, so before slow imports
+    if name == 'train':
+      starting.announce()
   command.import_jax()
   module = importlib.import_module(commands[name])
   if hasattr(module, 'COMMANDS'):
     _choose(module.COMMANDS, name, module.__doc__, f'{above}{name} ')
-  elif any(argument in _HELP[:-1] for argument in sys.argv[1:]):
+  elif needs_help:
     print(usage.of_command(module, above + name), flush=True)
   else:
     command.run(module.main)

@@ -1,0 +1,51 @@
+"""The first line of a training command comes before the slow imports."""
+
+import os
+import subprocess
+import sys
+
+import forks
+import pytest
+
+# Ends the program where it would import JAX.
+_PROGRAM = """
+import sys
+class Finder:
+  def find_spec(self, name, path=None, target=None):
+    if name in ('jax', 'flax', 'tensorflow', 'matplotlib'):
+      print('imports', name)
+      raise SystemExit(3)
+sys.meta_path.insert(0, Finder())
+from convmixer_jax.cli import main
+main.main()
+"""
+
+
+def start(*arguments, **environment):
+  done = subprocess.run(
+    [sys.executable, '-c', _PROGRAM, *arguments],
+    cwd=forks.ROOT,
+    env=os.environ | {'PYTHONPATH': str(forks.ROOT)} | environment,
+    capture_output=True,
+    text=True,
+  )
+  assert (done.returncode, done.stderr) == (3, '')
+  return done.stdout.splitlines()
+
+
+def test_first_line_is_printed_before_jax_is_imported():
+  assert start('train', '--config=digits') == ['Loading JAX ...', 'imports jax']
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'environment'),
+  [
+    (['train', '--help'], {}),
+    (['predict', 'a.jpg'], {}),
+    (['train', '--config=digits'], {'SLURM_PROCID': '1'}),
+  ],
+)
+def test_help_other_commands_and_other_processes_do_not_print_it(
+  arguments, environment
+):
+  assert start(*arguments, **environment) == ['imports jax']
