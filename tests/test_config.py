@@ -128,7 +128,7 @@ def test_unknown_variant_is_refused_with_the_list():
     ('dataset.std', (0.5, 0.5, 0.0), 'config.dataset.std = .* is not positive'),
     ('mesh.data', 0, 'config.mesh.data = 0 is not at least 1, or -1'),
     ('mesh.fsdp', 0, 'config.mesh.fsdp = 0 is not at least 1'),
-    ('log_every_steps', 0, 'config.log_every_steps = 0 is not at least 1'),
+    ('log_every_steps', -1, 'config.log_every_steps = -1 is not at least 0'),
     (
       'backbone_lr_scale',
       -1.0,

@@ -118,7 +118,10 @@ RUN_KEYS = (
     'input.prefetch', 4, 'batches ready ahead of the step', AT_LEAST_ONE
   ),
   free_key(
-    'log_every_steps', 50, 'updates between logged metrics', AT_LEAST_ONE
+    'log_every_steps',
+    0,
+    'updates between logged metrics; 0: a tenth of an epoch, at most 50',
+    NOT_NEGATIVE,
   ),
   free_key('eval_every_epochs', 1, 'epochs between evaluations', AT_LEAST_ONE),
   free_key(

@@ -1,6 +1,7 @@
 """Reports on a run: to the terminal, TensorBoard and `metrics.csv`."""
 
 import concurrent.futures
+import os
 import sys
 import time
 
@@ -9,7 +10,6 @@ import ml_collections
 import tqdm
 from etils import epath
 
-from convmixer_jax.analysis import plots
 from convmixer_jax.checkpoints.metrics_table import MetricsTable
 from convmixer_jax.checkpoints.workdir import write_whole
 from convmixer_jax.errors import UserError
@@ -19,17 +19,28 @@ from convmixer_jax.training.metrics import (
   TrainMetrics,
   empty_window,
 )
+from convmixer_jax.training.report_line import (
+  report_line,
+  steps_between_reports,
+)
 from convmixer_jax.training.tensorboard import TensorBoardWriter
 
-_SHOWN = {
-  'train_loss': '.4f',
-  'train_accuracy': '.4f',
-  'learning_rate': '.3g',
-  'images_per_sec': '.1f',
-  'eval_loss': '.4f',
-  'eval_accuracy': '.4f',
-  'eval_accuracy_top5': '.4f',
-}
+
+def make_bar(num_steps: int, first_step: int) -> tqdm.tqdm:
+  """Returns a progress bar for terminals; elsewhere it shows nothing.
+
+  Args:
+    num_steps: updates in the whole run.
+    first_step: updates made before this start.
+  """
+  return tqdm.tqdm(
+    total=num_steps,
+    initial=first_step,
+    unit='step',
+    file=sys.stdout,
+    dynamic_ncols=True,
+    disable=not sys.stdout.isatty(),
+  )
 
 
 class Reporter:
@@ -72,10 +83,13 @@ class Reporter:
     self._pending = None  # (step, its metrics, still on the device)
     self._clock = None  # when the last step was found to be done
     self._seconds, self._steps = 0.0, 0  # timed since the last report
+    self._first_step = first_step
     self._num_steps = num_steps
     self._steps_per_epoch = steps_per_epoch
     self._batch_size = config.batch_size
-    self._log_every_steps = config.log_every_steps
+    self._report_every = steps_between_reports(
+      config.log_every_steps, steps_per_epoch
+    )
     self._writes = jax.process_index() == 0
     if not self._writes:
       return
@@ -93,14 +107,7 @@ class Reporter:
     self._writer.config(config, list(EvalMetrics.__annotations__))
     self._drawing = concurrent.futures.ThreadPoolExecutor(1)
     self._drawn = None  # future of the pictures that are being drawn
-    self._bar = tqdm.tqdm(
-      total=num_steps,
-      initial=first_step,
-      unit='step',
-      file=sys.stdout,
-      dynamic_ncols=True,
-      disable=not sys.stdout.isatty(),
-    )
+    self._bar = make_bar(num_steps, first_step)
 
   def add(self, step: int, metrics: TrainMetrics) -> None:
     """Records that `step` was dispatched, and fetches the step before it."""
@@ -158,11 +165,15 @@ class Reporter:
         print(f'{name} was not written: {error}')
 
   def _draw_curves(self):
+    from convmixer_jax.analysis import plots  # matplotlib takes a second
+
     if rows := self._table.rows():
       picture = plots.to_png(plots.learning_curves(rows))
       write_whole(self._workdir / 'curves.png', picture)
 
   def _draw(self, step, kernels):
+    from convmixer_jax.analysis import plots
+
     images = {}
     for name, stack in kernels.items():
       if stack.ndim == 4:
@@ -197,7 +208,7 @@ class Reporter:
     self._window = metrics if is_empty else self._window.merge(metrics)
     if self._writes:
       self._bar.update()
-    if step % self._log_every_steps == 0 or step == self._num_steps:
+    if step % self._report_every == 0 or step == self._num_steps:
       values = self._window.compute()
       if self._steps:
         values['steps_per_sec'] = self._steps / self._seconds
@@ -205,31 +216,53 @@ class Reporter:
       self._write(step, values)
       self._window = empty_window()
       self._seconds, self._steps = 0.0, 0
+    elif step == 1:  # its metrics are also part of the next report
+      self._write(step, metrics.compute())
+    elif step == self._first_step + 1:  # a run that was not stopped lacks it
+      self._print(step, _to_floats(metrics.compute()))
 
   def _write(self, step, values):
     if not self._writes:
       return
     values = _to_floats(values)
-    epoch = step / self._steps_per_epoch
     self._writer.scalars(step, values)
+    epoch = step / self._steps_per_epoch
     self._table.write(step, {'epoch': round(epoch, 3)} | values)
-    shown = '  '.join(
-      f'{name} {values[name]:{style}}'
-      for name, style in _SHOWN.items()
-      if name in values
+    self._print(step, values)
+
+  def _print(self, step, values):
+    """Prints a report, which a progress bar stays below."""
+    if not self._writes:
+      return
+    seconds_left = None
+    if self._bar.disable and 'steps_per_sec' in values:
+      seconds_left = (self._num_steps - step) / values['steps_per_sec']
+    line = report_line(
+      step,
+      self._num_steps,
+      step / self._steps_per_epoch,
+      values,
+      seconds_left=seconds_left,
+      width=None if self._bar.disable else terminal_width(),
     )
-    if values.get('skipped_steps'):
-      shown += f'  skipped_steps {values["skipped_steps"]:.0f}'
-    line = f'step {step:>6}/{self._num_steps}  epoch {epoch:6.2f}  {shown}'
+    self.print(line)
+
+  def print(self, line: str) -> None:
+    """Prints a line, in the first process only, above a progress bar."""
+    if not self._writes:
+      return
     if self._bar.disable:
-      if 'steps_per_sec' in values:
-        left = (self._num_steps - step) / values['steps_per_sec']
-        line += f'  eta {self._bar.format_interval(left)}'
       print(line, flush=True)
-    elif 'eval_loss' in values:
-      self._bar.write(line, file=sys.stdout)
     else:
-      self._bar.set_postfix_str(shown)
+      self._bar.write(line, file=sys.stdout)
+
+
+def terminal_width() -> int | None:
+  """Returns the columns of the terminal that stdout is, None if it is none."""
+  try:
+    return os.get_terminal_size(sys.stdout.fileno()).columns or None
+  except (OSError, ValueError):
+    return None
 
 
 def _to_floats(values):
