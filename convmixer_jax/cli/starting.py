@@ -1,4 +1,4 @@
-"""The first line of a training command, before the imports that take seconds."""
+"""The first line of training, before the imports that take seconds."""
 
 import os
 import sys

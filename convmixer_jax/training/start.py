@@ -14,7 +14,7 @@ from convmixer_jax.data import identity
 from convmixer_jax.distributed import agreement
 from convmixer_jax.locks.directory_lock import DirectoryLock
 from convmixer_jax.pretrained.check_values import check_state
-from convmixer_jax.training import changes, initialize
+from convmixer_jax.training import changes, initialize, summary
 from convmixer_jax.training.metrics import empty_window
 from convmixer_jax.training.setup import Setup
 
@@ -76,7 +76,7 @@ def start_state(setup: Setup, claim: Claim) -> tuple[int, TrainState, Progress]:
     if first_step:
       check_state(state, f'checkpoint {first_step} of {setup.directory}')
     if jax.process_index() == 0:
-      _describe(setup, claim)
+      _describe(setup, claim, first_step)
   if not first_step:
     state = setup.trainer.create_state(
       initialize.shard_pretrained(setup.pretrained, setup.trainer.state)
@@ -91,7 +91,7 @@ def start_state(setup: Setup, claim: Claim) -> tuple[int, TrainState, Progress]:
   return first_step, state, progress
 
 
-def _describe(setup, claim):
+def _describe(setup, claim, first_step):
   """Writes and prints what the run is."""
   overview = parameter_overview.get_parameter_overview(
     setup.trainer.state.params, include_stats=False
@@ -103,7 +103,7 @@ def _describe(setup, claim):
     overview,
     setup.data,
   )
-  print(overview)
+  print(summary.describe_start(setup, first_step), flush=True)
   if warning := identity.overlap_warning(setup.train_source, setup.eval_source):
     print(warning)
   if setup.saved_steps and not claim.has_data:

@@ -1,0 +1,99 @@
+"""The first lines of a run, which say what is trained on what, and where."""
+
+import os
+from collections.abc import Sequence
+
+import jax
+
+from convmixer_jax import models
+from convmixer_jax.analysis import flops
+from convmixer_jax.data.examples import Source
+from convmixer_jax.training.accelerators import unused_accelerator
+from convmixer_jax.training.setup import Setup
+
+_TITLE_WIDTH = 11
+
+
+def aligned(rows: Sequence[tuple[str, str]]) -> str:
+  """Returns lines of a title and a text each; an empty title continues."""
+  return '\n'.join(f'{title:{_TITLE_WIDTH}}{text}' for title, text in rows)
+
+
+def describe_start(setup: Setup, first_step: int) -> str:
+  """Returns lines on devices, data, network, length and directory of a run.
+
+  Args:
+    setup: of the run.
+    first_step: the step that training starts after.
+  """
+  config, mesh = setup.config, setup.mesh
+  device_batch = config.batch_size // mesh.size
+  accum = f' in {config.accum_steps} passes' if config.accum_steps > 1 else ''
+  state = 'new'
+  if first_step:
+    state = 'all steps made' if first_step >= setup.num_steps else 'resumed'
+  rows = [
+    ('Devices', _describe_devices(mesh.devices.flat)),
+    (
+      'Mesh',
+      f'{" x ".join(f"{name} {size}" for name, size in mesh.shape.items())}: '
+      f'{count(config.batch_size, "image")} an update, {device_batch:,} on '
+      f'each device{accum}',
+    ),
+    ('Data', _describe_data(setup.train_source, setup.eval_source)),
+    ('Network', _describe_network(setup)),
+    (
+      'Length',
+      f'{count(setup.num_steps, "step")}; epochs: '
+      f'{setup.num_steps / setup.steps_per_epoch:.4g}, each of '
+      f'{count(setup.steps_per_epoch, "step")}',
+    ),
+    ('Directory', f'{setup.directory} ({state})'),
+  ]
+  if warning := unused_accelerator():
+    rows.insert(0, ('Warning', warning))
+  return aligned(rows)
+
+
+def count(number: int, noun: str) -> str:
+  """Returns a number and a noun, in the plural if it has to be."""
+  return f'{number:,} {noun}{"" if number == 1 else "s"}'
+
+
+def _describe_devices(devices):
+  devices = list(devices)
+  platform, kind = devices[0].platform, devices[0].device_kind
+  if platform == 'cpu':
+    text = f'{count(len(devices), "CPU device")} ({os.cpu_count()} cores)'
+  else:
+    text = f'{len(devices)} x {kind} ({platform.upper()})'
+  if (processes := jax.process_count()) > 1:
+    text += f', {processes} processes'
+  return f'{text}, JAX {jax.__version__}'
+
+
+def _describe_data(train_source: Source, eval_source: Source) -> str:
+  train, held_out = (
+    f'{count(len(source), "image")} ({source.origin.split})'
+    for source in (train_source, eval_source)
+  )
+  num_classes = train_source.num_classes
+  classes = f'{num_classes:,} class{"" if num_classes == 1 else "es"}'
+  if eval_source.num_classes != num_classes:
+    classes += f', {eval_source.num_classes:,} of the held-out images'
+  return (
+    f'{train_source.origin.name}: {train} for training, {held_out} held out; '
+    f'{classes}'
+  )
+
+
+def _describe_network(setup):
+  config, trainer = setup.config, setup.trainer
+  size = config.dataset.image_size
+  height, width = (size, size) if isinstance(size, int) else size
+  parameters = sum(leaf.size for leaf in jax.tree.leaves(trainer.state.params))
+  gmacs = flops.count_forward(trainer.model, size).total / 1e9
+  return (
+    f'{models.describe(trainer.model)}: {parameters:,} parameters, '
+    f'{gmacs:.3g} GMACs at {height} x {width}, {config.dtype}'
+  )
