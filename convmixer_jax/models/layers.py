@@ -119,6 +119,26 @@ class Mlp(nn.Module):
     return Dense(width, init, dtype=self.dtype, name='contract')(x)
 
 
+def expose(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
+  """Sows a layer's output, and adds to it the perturbation, if there is one.
+
+  The derivative by a perturbation of 0 is that by the output: so gradients at
+  a layer can be computed without cutting the network in two.
+
+  Args:
+    module: whose output it is.
+    name: of the output, in the collections `intermediates` and `perturbations`.
+    x: the output, `[B, h, w, C]`.
+
+  Returns:
+    What the following layers have to take; `x` itself without a perturbation.
+  """
+  if module.has_variable('perturbations', name):
+    x = x + module.get_variable('perturbations', name)
+  module.sow('intermediates', name, x)
+  return x
+
+
 def layer_norm(dtype: jnp.dtype) -> Callable[..., nn.Module]:
   """Returns LayerNorm as timm computes it, its statistics in float32."""
 

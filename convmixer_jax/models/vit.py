@@ -29,6 +29,7 @@ from convmixer_jax.models.layers import (
   create_block,
   divisors,
   drop_path,
+  expose,
   layer_norm,
   resample,
 )
@@ -82,9 +83,18 @@ class Block(nn.Module):
     x = add(x, attention(y))
     y = norm(name='mlp_norm')(x)
     x = add(x, Mlp(hidden, _INIT, self.dtype, name='mlp')(y))
-    patches = x[:, 1:].reshape(x.shape[0], *self.grid, -1)
-    self.sow('intermediates', 'output', patches)
-    return x, None
+    return _expose(self, 'output', x, self.grid), None
+
+
+def _expose(module, name, x, grid):
+  """Exposes the patches among tokens `[B, N, C]` as a grid; returns `x`."""
+  module.sow('intermediates', f'{name}_class_token', x[:, 0])
+  patches = x[:, 1:].reshape(x.shape[0], *grid, -1)
+  exposed = expose(module, name, patches)
+  if exposed is patches:
+    return x
+  exposed = exposed.reshape(x.shape[0], -1, x.shape[-1])
+  return jnp.concatenate([x[:, :1], exposed], axis=1)
 
 
 class ViT(nn.Module):
@@ -93,7 +103,8 @@ class ViT(nn.Module):
   The blocks' parameters are stacked along a leading axis `[depth, ...]`,
   whether they run as a loop or unrolled, so a checkpoint serves both. With
   `mutable=['intermediates']`, `apply` also returns the blocks' outputs without
-  the class token, `['blocks']['output'][0]`: `[depth, B, H / p, W / p, width]`.
+  the class token, `['blocks']['output'][0]`: `[depth, B, H / p, W / p, width]`,
+  and more; `models.features` names them.
 
   Images may have another size than those of initialisation: the position
   embedding, a grid and the class token's, is then resampled (bicubic, with
@@ -173,6 +184,7 @@ class ViT(nn.Module):
     # In float32, so that the embeddings' gradients are.
     x = jnp.concatenate([token, x.astype(jnp.float32)], axis=1)
     x = (x + self._position_embedding(grid)).astype(self.dtype)
+    x = _expose(self, 'stem', x, grid)
 
     drops = train and self.drop_path > 0
     policy = jax.checkpoint_policies.nothing_saveable if self.remat else None
@@ -181,7 +193,7 @@ class ViT(nn.Module):
     )
     blocks = nn.scan(
       block,
-      variable_axes={'params': 0, 'intermediates': 0},
+      variable_axes={'params': 0, 'intermediates': 0, 'perturbations': 0},
       split_rngs={'params': True, 'dropout': True},
       length=self.depth,
       unroll=1 if self.scan else self.depth,
@@ -191,7 +203,10 @@ class ViT(nn.Module):
       self.heads, self.mlp_ratio, grid, drops, self.dtype, name='blocks'
     )(x, jnp.asarray(rates))
 
-    features = layer_norm(jnp.float32)(name='norm')(x[:, 0])
+    norm = layer_norm(jnp.float32)(name='norm')
+    if self.is_mutable_collection('intermediates'):
+      _expose(self, 'last', norm(x), grid)
+    features = norm(x[:, 0])
     self.sow('intermediates', 'features', features)
     return Dense(self.num_classes, _INIT, name='head')(features)
 

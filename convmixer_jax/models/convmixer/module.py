@@ -21,9 +21,13 @@ from convmixer_jax.models.fields import check_fields
 from convmixer_jax.models.layers import (
   GatherFn,
   create_block,
+  expose,
   to_patches,
   uniform_init,
 )
+
+# Collections whose arrays have a leading axis for the blocks.
+_BY_BLOCK = 'params', 'batch_stats', 'intermediates', 'perturbations'
 
 
 class PatchEmbedding(nn.Module):
@@ -130,8 +134,7 @@ class MixerBlock(nn.Module):
     y, bias = PointwiseConv(backend, name='pointwise')(x)
     y = checkpoint_name(y, kernels.SAVED_ACTIVATION)
     x = norm(name='pointwise_bn')(y, bias, train=self.train)
-    self.sow('intermediates', 'output', x)
-    return x, None
+    return expose(self, 'output', x), None
 
 
 class ConvMixer(nn.Module):
@@ -139,8 +142,9 @@ class ConvMixer(nn.Module):
 
   The blocks' parameters are stacked along a leading axis `[depth, ...]`,
   whether they run as a loop or unrolled, so a checkpoint serves both. With
-  `mutable=['intermediates']`, `apply` also returns the blocks' outputs,
-  `['blocks']['output'][0]`: `[depth, B, H, W, width]`.
+  `mutable=['intermediates']`, `apply` also returns the outputs of the blocks,
+  `['blocks']['output'][0]`: `[depth, B, H / p, W / p, width]`, and of the patch
+  embedding, `['stem'][0]`; `models.features` names them.
 
   Attributes:
     width: channels of every layer ("h" in the paper).
@@ -211,6 +215,7 @@ class ConvMixer(nn.Module):
       backend,
       name='patch_bn',
     )(x, bias, train=train)
+    x = expose(self, 'stem', x)
 
     policy = None
     if self.remat or self.scan or self.gather is not None:
@@ -224,7 +229,7 @@ class ConvMixer(nn.Module):
     )
     blocks = nn.scan(
       block,
-      variable_axes={'params': 0, 'batch_stats': 0, 'intermediates': 0},
+      variable_axes=dict.fromkeys(_BY_BLOCK, 0),
       split_rngs={'params': True},
       length=self.depth,
       unroll=1 if self.scan else self.depth,
