@@ -1,10 +1,11 @@
-r"""Evaluates a trained network on any prepared data set.
+r"""Evaluates a trained network on a data set or on a folder of images.
 
   python -m convmixer_jax evaluate --source=SOURCE \
     [--dataset=NAME] [--split=SPLIT] [--data_dir=DIR] \
     [--size=PIXELS|HEIGHT,WIDTH] [--output=DIR]
 
-NAME is digits or a TFDS set that `convmixer prepare` made; a run is by default
+NAME is digits, a TFDS set that `convmixer prepare` made, or the path of a
+directory that has a folder of images for each class; a run is by default
 evaluated on its own held-out split. The network's outputs are matched to the
 classes by name: one of ImageNet's 1,000 classes can be evaluated on
 imagenette's ten. Some sets have their own rules:
@@ -36,7 +37,10 @@ from convmixer_jax.errors import UserError
 flags.adopt_module_key_flags(source_flags)  # so that --help shows them
 flags.adopt_module_key_flags(data_flags)
 _DATASET = flags.DEFINE_string(
-  'dataset', None, "digits or a TFDS data set; default: the run's"
+  'dataset',
+  None,
+  'digits, a TFDS data set, or a directory of class folders; default: that of '
+  'the run',
 )
 _SPLIT = flags.DEFINE_string(
   'split', None, "split of it, in TFDS's syntax; default: the held-out one"
@@ -54,14 +58,21 @@ def main(argv: Sequence[str]) -> None:
   network = source_flags.load_source()
 
   from convmixer_jax.evaluation import protocols
+  from convmixer_jax.evaluation.chosen_data import choose_data
 
   config = network.eval_config(BATCH_SIZE.value, source_flags.SIZE.value)
   dataset = config.dataset
-  split = _choose_data(dataset, network.config)
+  split, may_be_known = choose_data(
+    dataset,
+    network.config,
+    name=_DATASET.value,
+    data_dir=data_flags.DATA_DIR.value,
+    split=_SPLIT.value,
+  )
   source, classes = protocols.open_test_set(
     dataset, split, network.class_names, network.num_classes
   )
-  notes = _notes(network, source, dataset, classes)
+  notes = _notes(network, source, dataset, classes, may_be_known)
   with contextlib.ExitStack() as stack:
     output = None
     if _OUTPUT.value is not None:
@@ -130,7 +141,7 @@ def _evaluate(network, source, config, classes, split, notes, output):
   print(f'In {output}: {", ".join(written)}')
 
 
-def _notes(network, source, dataset, classes) -> list[str]:
+def _notes(network, source, dataset, classes, may_be_known) -> list[str]:
   """Returns lines on the classes, and on data that is also that of training.
 
   Raises:
@@ -138,9 +149,11 @@ def _notes(network, source, dataset, classes) -> list[str]:
   """
   from convmixer_jax.evaluation import training_data
 
-  changed = training_data.check_same_data(
-    network, source, is_default=not _DATASET.value
-  )
+  changed = None
+  if may_be_known:
+    changed = training_data.check_same_data(
+      network, source, is_default=not _DATASET.value
+    )
   notes = []
   if classes.note and changed != []:
     notes.append(classes.note)
@@ -156,24 +169,3 @@ def _notes(network, source, dataset, classes) -> list[str]:
       )
     )
   return list(filter(None, notes))
-
-
-def _choose_data(dataset, run_config) -> str:
-  """Fills in the name and directory of the set; returns the split."""
-  from convmixer_jax.evaluation.protocols import default_split
-
-  name, data_dir = _DATASET.value, data_flags.DATA_DIR.value
-  of_run = {} if run_config is None else run_config.dataset
-  run_name = of_run.get('name', '')  # '' in converted weights
-  if not name and not run_name:
-    raise UserError('--dataset=NAME is needed: weights do not name a data set')
-  dataset.name = name or run_name
-  if data_dir is not None:
-    dataset.data_dir = data_dir
-  else:
-    dataset.data_dir = of_run.get('data_dir', '')
-  if _SPLIT.value is not None:
-    return _SPLIT.value
-  if dataset.name == run_name:
-    return of_run.eval_split
-  return default_split(dataset.name, dataset.data_dir)

@@ -44,10 +44,16 @@ DATA_KEYS = (
   key(
     'dataset.name',
     'digits',
-    'digits, or a name of TFDS, with /config and :version',
+    'digits; folder, of your own images; or a name of TFDS, with /config and '
+    ':version',
     _NAME,
   ),
-  free_key('dataset.data_dir', '', "directory of TFDS; '' is TFDS's default"),
+  free_key(
+    'dataset.data_dir',
+    '',
+    "directory of TFDS, '' for TFDS's default; for folder, the one with your "
+    'images',
+  ),
   key(
     'dataset.train_split',
     'train',
@@ -85,6 +91,12 @@ DATA_KEYS = (
     'standard deviation of each channel, of pixels in [0, 1]',
     _OF_CHANNELS,
     _POSITIVE,
+  ),
+  key(
+    'dataset.exif_rotate',
+    True,
+    'turn images of folders upright as their EXIF data says; those of TFDS '
+    'stay as they are stored',
   ),
   free_key(
     'dataset.cache_mib',

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from convmixer_jax.data.folders.layout import looks_like_classes
 from convmixer_jax.errors import UserError, one_line
 from convmixer_jax.files import require_local
 
@@ -43,7 +44,10 @@ def find_builder(name: str, data_dir: str | None) -> 'tfds.core.DatasetBuilder':
       raise _path_error(name) from error
     raise UserError(
       f'{name!r} is neither digits nor a TFDS data set; '
-      'https://www.tensorflow.org/datasets/catalog lists them'
+      + (
+        folder_hint(data_dir)
+        or 'https://www.tensorflow.org/datasets/catalog lists them'
+      )
     ) from error
   except json.JSONDecodeError as error:
     raise _open_error(name, error) from error
@@ -61,6 +65,16 @@ def find_builder(name: str, data_dir: str | None) -> 'tfds.core.DatasetBuilder':
         f'({one_line(error)}); check the network, or name a set of TFDS itself'
       ) from error
     raise _open_error(name, error) from error
+
+
+def folder_hint(data_dir: str | None) -> str:
+  """Returns how to train on a directory of class folders, '' if it is none."""
+  if not data_dir or not looks_like_classes(data_dir):
+    return ''
+  return (
+    f'{data_dir} has folders of images: to use these, give '
+    f'config.dataset.name = folder and config.dataset.data_dir = {data_dir}'
+  )
 
 
 def is_prepared(builder: 'tfds.core.DatasetBuilder') -> bool:
@@ -92,9 +106,10 @@ def _is_path(name):
 
 def _path_error(name):
   return UserError(
-    f'{name!r} is a path, not the name of a data set; give the name, such as '
-    'cifar10, and the directory that has it as data_dir; docs/datasets.md says '
-    'how to make a set of your own images'
+    f'{name!r} is a path, not the name of a data set; for images in a folder '
+    'for each class, give config.dataset.name = folder and '
+    f'config.dataset.data_dir = {name}; for a prepared set its name, such as '
+    'cifar10, and the directory that has it as data_dir'
   )
 
 

@@ -10,7 +10,6 @@ is searched once.
 import collections
 import functools
 import os
-import stat
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -28,11 +27,11 @@ _RAW = frozenset(
 _COMMON = (
   *('AVIF', 'BMP', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'TIFF', 'WEBP'),
 )
-_HIDDEN = 'hidden'
+HIDDEN = 'hidden'
 _OTHER = 'not an image'
 _RAW_PHOTO = 'a raw photograph, which has to be converted to JPEG'
 _BROKEN_LINK = 'a link to nothing'
-_UNREADABLE = 'a folder or file that cannot be read'
+UNREADABLE = 'a folder or file that cannot be read'
 
 
 class Found(NamedTuple):
@@ -62,14 +61,14 @@ def find_in_folder(folder: str) -> Found:
       seen.add((status.st_dev, status.st_ino))
       entries = sorted(os.scandir(here), key=lambda entry: entry.name)
     except OSError:
-      passed_over[_UNREADABLE] += 1
+      passed_over[UNREADABLE] += 1
       continue
     for entry in reversed(entries):
       if is_hidden(entry.name):
-        passed_over[_HIDDEN] += 1
+        passed_over[HIDDEN] += 1
       elif os.path.isdir(entry.path):
         (links if entry.is_symlink() else folders).append(entry.path)
-      elif reason := _why_not(entry):
+      elif reason := why_not_image(entry):
         passed_over[reason] += 1
       else:
         paths.append(entry.path)
@@ -100,6 +99,12 @@ def _extensions():
   }
 
 
+@functools.cache
+def _common_formats():
+  Image.init()
+  return tuple(name for name in _COMMON if name in Image.OPEN)
+
+
 def as_utf8(path: str) -> str:
   r"""Returns a path that can be printed: bytes other than UTF-8 as '\xff'."""
   return os.fsencode(path).decode('utf-8', 'backslashreplace')
@@ -119,22 +124,23 @@ def describe(passed_over: Mapping[str, int]) -> str:
   )
 
 
-def _why_not(entry):
-  """Returns why a file is not taken for an image, or None."""
+def why_not_image(entry: os.DirEntry) -> str | None:
+  """Returns why a file is not taken for an image, or None if it is."""
   try:
-    if not stat.S_ISREG(entry.stat().st_mode):
+    if not entry.is_file():  # asks the file system about links only
+      entry.stat()
       return _OTHER
   except OSError:
-    return _BROKEN_LINK if entry.is_symlink() else _UNREADABLE
+    return _BROKEN_LINK if entry.is_symlink() else UNREADABLE
   extension = os.path.splitext(entry.name)[1].lower()
   if has_image_extension(entry.name) or extension in _HEIF:
     return None
   if extension in _RAW:
     return _RAW_PHOTO
   try:
-    with Image.open(entry.path, formats=_COMMON):
+    with Image.open(entry.path, formats=_common_formats()):
       return None
   except PermissionError:
-    return _UNREADABLE
+    return UNREADABLE
   except Exception:  # plugins raise many types for what is not theirs
     return _OTHER

@@ -1,4 +1,4 @@
-"""Sources of images: scikit-learn's digits, or a prepared TFDS data set."""
+"""Sources of images: digits, class folders, or a prepared TFDS data set."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ import numpy as np
 from convmixer_jax import limits
 from convmixer_jax.data.builders import (
   find_builder,
+  folder_hint,
   has_array_record,
   is_prepared,
 )
@@ -24,6 +25,8 @@ from convmixer_jax.data.features import (
   check_number_of_names,
   find_class_names,
 )
+from convmixer_jax.data.folders.source import NAME as FOLDER
+from convmixer_jax.data.folders.source import FolderSource
 from convmixer_jax.data.in_memory import load_if_small
 from convmixer_jax.data.open_files import keep_few_files_open
 from convmixer_jax.errors import UserError, one_line
@@ -152,7 +155,7 @@ def create_source(
   label: str = 'label',
   *,
   is_multi_label: bool = False,
-) -> TfdsSource | InMemorySource:
+) -> Source:
   """Opens a split of the data set that `config.dataset` names.
 
   A split that takes at most `cache_mib` when decoded is kept in memory, if that
@@ -160,18 +163,23 @@ def create_source(
 
   Args:
     config: `config.dataset`.
-    split: 'train' or 'test' for digits; for TFDS, a split in its syntax.
+    split: 'train' or 'test' for digits; else a split in TFDS's syntax.
     label: feature of a TFDS data set that holds the label.
     is_multi_label: whether this feature has several labels for an image.
 
   Raises:
-    UserError: see `TfdsSource`.
+    UserError: see `TfdsSource` and `FolderSource`.
   """
   if config.name == 'digits':
     return _load_digits(split)
-  source = TfdsSource(
-    config.name, split, config.data_dir, label, is_multi_label=is_multi_label
-  )
+  if config.name == FOLDER:
+    source = FolderSource(
+      config.data_dir, split, exif_rotate=config.exif_rotate
+    )
+  else:
+    source = TfdsSource(
+      config.name, split, config.data_dir, label, is_multi_label=is_multi_label
+    )
   allowed = min(config.cache_mib * 2**20, limits.memory_bytes() / 4)
   return load_if_small(source, int(allowed))
 
@@ -242,7 +250,7 @@ def prepared_builder(name: str, data_dir: str) -> 'tfds.core.DatasetBuilder':
   if not is_prepared(builder):
     raise UserError(
       f'data set {name!r} is not prepared in {builder.data_path.parent}; '
-      f'prepare it with: {command}'
+      + (folder_hint(data_dir) or f'prepare it with: {command}')
     )
   if not has_array_record(builder):
     raise UserError(

@@ -9,9 +9,13 @@ import numpy as np
 import tqdm
 
 from convmixer_jax.data.class_names import find_outputs, readable
+from convmixer_jax.data.folders.splits import (
+  default_split as folder_default_split,
+)
 from convmixer_jax.data.identity import are_numbers
 from convmixer_jax.data.known_sets import base_name
 from convmixer_jax.data.sources import (
+  FOLDER,
   Source,
   create_source,
   prepared_builder,
@@ -213,13 +217,15 @@ def labels_present(name: str, data_dir: str) -> list[int]:
 
 
 def default_split(name: str, data_dir: str) -> str:
-  """Returns the held-out split of a set.
+  """Returns the held-out split of a set; of a folder without one, all images.
 
   Raises:
     UserError: it has several splits and none is called validation or test.
   """
   if name == 'digits':
     return 'test'
+  if name == FOLDER:
+    return folder_default_split(data_dir)
   splits = list(prepared_builder(name, data_dir).info.splits)
   held_out = [split for split in ('validation', 'test') if split in splits]
   if not held_out and len(splits) > 1:

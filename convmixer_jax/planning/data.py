@@ -35,6 +35,10 @@ def _find(config):
   if name == 'digits':
     source = sources.create_source(config, split)
     return len(source), source.num_classes
+  if name == sources.FOLDER:
+    source = sources.FolderSource(config.data_dir, split)
+    sources.require_classes(source)
+    return len(source), source.num_classes
   known = None
   if split == 'train' and name in NUM_CLASSES:
     known = NUM_EXAMPLES[name][split], NUM_CLASSES[name]

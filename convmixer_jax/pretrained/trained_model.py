@@ -201,6 +201,7 @@ class TrainedModel(Inference):
           'mean': self.mean,
           'std': self.std,
           'cache_mib': defaults.dataset.cache_mib,
+          'exif_rotate': defaults.dataset.exif_rotate,
         },
         'augment': {'eval_crop_fraction': self.eval_crop_fraction},
         'input': defaults.input,

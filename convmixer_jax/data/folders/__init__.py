@@ -1,0 +1,1 @@
+"""Image classification sets made of folders: one folder for each class."""

@@ -1,0 +1,191 @@
+"""A source of images in class folders: splits, slices, labels, decoding."""
+
+import bisect
+import itertools
+import os
+
+import numpy as np
+
+from convmixer_jax.data import image_files
+from convmixer_jax.data.decode import decode_image
+from convmixer_jax.data.examples import Example, Origin
+from convmixer_jax.data.folders import splits
+from convmixer_jax.data.folders.layout import (
+  Layout,
+  find_layout,
+  join_names,
+)
+from convmixer_jax.data.folders.listing import Listing, list_images
+from convmixer_jax.errors import UserError
+from convmixer_jax.notes import note
+
+NAME = 'folder'  # as config.dataset.name, and in the identity of the data
+_MIN_SIDE = 2  # pixels; an image of a single pixel is a placeholder
+_MAX_BYTES = 2**30  # longer files are not read
+_MAX_STATS = 2**17  # files whose sizes are added up
+
+
+class FolderSource:
+  """Images in class folders, read and decoded when they are asked for.
+
+  Raises:
+    UserError: on construction, if the directory, the split or a class has no
+      images; on reading, if a file cannot be read or decoded, or has one pixel
+      only.
+  """
+
+  def __init__(self, data_dir: str, split: str, *, exif_rotate: bool = True):
+    """Lists the images.
+
+    Args:
+      data_dir: directory with the folders; see `layout`.
+      split: one of its splits, or a slice of them; see `slices`.
+      exif_rotate: whether to turn images upright as their EXIF data says.
+    """
+    layout = find_layout(data_dir)
+    self._exif_rotate = exif_rotate
+    self.class_names = layout.class_names
+    self.num_classes = len(self.class_names)
+    listings: dict[str, Listing] = {}
+    parts, ranges = [], []
+    for part in splits.resolve(layout, split):
+      if part.split not in listings:
+        listings[part.split] = _list(layout, part.split)
+      images, found = splits.choose(layout, part, listings[part.split])
+      parts.append(images)
+      ranges += found
+    self._parts = [images for images in parts if len(images.chosen)]
+    self._ends = list(itertools.accumulate(len(p.chosen) for p in self._parts))
+    if not self._parts:
+      raise UserError(f'{data_dir} has no images in split {split!r}')
+    self.origin = Origin(
+      NAME, '', '', split, tuple(ranges), self._count_bytes()
+    )
+    _report(layout, split, listings, self._count_labels())
+
+  def __len__(self) -> int:
+    return self._ends[-1]
+
+  def __getitem__(self, index: int) -> Example:
+    return self.decode(index, *self.stored_example(index))
+
+  def path(self, index: int) -> bytes:
+    """Returns the path of an image."""
+    images, index = self._find(index)
+    return images.listing.path(index)
+
+  def label(self, index: int) -> int:
+    """Returns the label of an image."""
+    images, index = self._find(index)
+    return int(images.labels[images.listing.class_of(index)])
+
+  def stored_example(self, index: int) -> tuple[bytes, int]:
+    """Returns the bytes of an image file, and its label."""
+    path = self.path(index)
+    try:
+      with open(path, 'rb') as file:
+        data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+      raise UserError(
+        f'{self._where(index)} cannot be read ({error.strerror or error}); put '
+        'it back, or start again without it'
+      ) from error
+    if len(data) > _MAX_BYTES:
+      raise UserError(
+        f'{self._where(index)} has more than {_MAX_BYTES:,} bytes; make it '
+        'smaller or leave it out of the data set'
+      )
+    return data, self.label(index)
+
+  def decode(self, index: int, data: bytes, label: int) -> Example:
+    """Returns the example of what `stored_example` returned."""
+    image = decode_image(data, lambda: self._where(index), self._exif_rotate)
+    if min(image.shape[:2]) < _MIN_SIDE:
+      height, width = image.shape[:2]
+      raise UserError(
+        f'image {self._where(index)} is {height} x {width} pixels, which is '
+        'too small; replace it or leave it out of the data set'
+      )
+    return {'image': image, 'label': label}
+
+  def _find(self, index):
+    """Returns the images that one is among, and its index in their listing."""
+    if not 0 <= index < len(self):
+      raise IndexError(f'image {index} of {len(self)}')
+    number = bisect.bisect_right(self._ends, index)
+    images = self._parts[number]
+    first = self._ends[number] - len(images.chosen)
+    return images, int(images.chosen[index - first])
+
+  def _where(self, index):
+    return image_files.display_name(os.fsdecode(self.path(index)))
+
+  def _count_labels(self):
+    """Returns int64 `[num_classes]`, the number of images of each class."""
+    counts = np.zeros(self.num_classes, np.int64)
+    for listing, chosen, labels in self._parts:
+      folders = np.searchsorted(listing.ends, chosen, side='right')
+      np.add.at(counts, labels[folders], 1)
+    return counts
+
+  def _count_bytes(self):
+    """Returns the bytes of all images; 0 where there are very many."""
+    if len(self) > _MAX_STATS:
+      return 0
+    total = 0
+    for index in range(len(self)):
+      try:
+        total += os.stat(self.path(index)).st_size
+      except OSError:  # which reading reports
+        continue
+    return total
+
+
+def _list(layout: Layout, split: str) -> Listing:
+  """Returns the images of a split, of which each class has some."""
+  folders = layout.class_folders[split]
+  names = sorted(folders)
+  listing = list_images(
+    layout.splits[split], tuple(folders[name] for name in names)
+  )
+  empty = [
+    repr(name)
+    for name, count in zip(names, listing.counts, strict=True)
+    if not count
+  ]
+  if empty:
+    root = image_files.display_name(os.fsdecode(layout.splits[split]))
+    others = image_files.describe(listing.passed_over)
+    kind = 'class folders' if len(empty) > 1 else 'class folder'
+    raise UserError(
+      f'{root} has no images in the {kind} {join_names(empty)}'
+      f'{f" (passed over: {others})" if others else ""}; add images in a '
+      'format that Pillow reads, or remove the folder'
+    )
+  return listing
+
+
+def _report(layout, split, listings, counts):
+  """Prints what was passed over, and which classes the split lacks."""
+  directory = layout.directory
+  if layout.passed_over:
+    note(
+      f'{directory} has splits; the folders beside them are not read: '
+      f'{join_names(layout.passed_over)}'
+    )
+  for name, listing in listings.items():
+    if listing.passed_over:
+      note(
+        f'passed over in {name} of {directory}: '
+        f'{image_files.describe(listing.passed_over)}'
+      )
+  missing = [
+    repr(name)
+    for name, count in zip(layout.class_names, counts, strict=True)
+    if not count
+  ]
+  if missing:
+    note(
+      f'{split} of {directory} has no images of {len(missing)} of the '
+      f'{len(counts)} classes: {join_names(missing)}'
+    )
