@@ -38,7 +38,7 @@ def check_access(path: epath.Path, writes: bool = False) -> None:
   """
   if not is_in_bucket(path):
     return
-  outcome = queue.SimpleQueue()
+  outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
   def probe():
     try:

@@ -19,6 +19,7 @@ import jax
 
 from convmixer_jax.notes import note
 
+_MARK = 'is_for_cache'  # attribute of our own function
 _NOTES = {
   'reading': 'compiled programs in {} are damaged; they are compiled again',
   'writing': 'compiled programs cannot be kept in {}; the next start compiles '
@@ -53,7 +54,7 @@ def enable_compilation_cache() -> None:
   CPU may be illegal on another.
   """
   _report_in_one_line()
-  if jax.config.jax_compilation_cache_dir is not None:
+  if _chosen_directory() is not None:
     return
   directory = cache_dir() / f'xla_{_cpu_hash()}'
   if not _is_usable(directory):
@@ -62,13 +63,18 @@ def enable_compilation_cache() -> None:
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
+def _chosen_directory() -> str | None:
+  """Returns the directory of JAX's cache, which is an option of its own."""
+  return jax.config.values['jax_compilation_cache_dir']
+
+
 def _report_in_one_line() -> None:
   """Makes JAX compile damaged entries again, with one line for all of them.
 
   It does not write entries atomically, nor replace them: without this, each
   start after a process was killed would warn of the same ones.
   """
-  if getattr(warnings.showwarning, 'is_for_cache', False):
+  if getattr(warnings.showwarning, _MARK, False):
     return
   show = warnings.showwarning
 
@@ -77,7 +83,7 @@ def _report_in_one_line() -> None:
       "Error (reading|writing) persistent compilation cache entry for '(.*?)'",
       str(message),
     )
-    directory = jax.config.jax_compilation_cache_dir
+    directory = _chosen_directory()
     if not match or not directory:
       show(message, *arguments, **keywords)
       return
@@ -86,7 +92,7 @@ def _report_in_one_line() -> None:
       _delete_entries(directory, name)
     note(_NOTES[kind].format(directory))
 
-  show_in_one_line.is_for_cache = True
+  setattr(show_in_one_line, _MARK, True)
   warnings.showwarning = show_in_one_line
 
 

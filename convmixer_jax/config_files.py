@@ -18,9 +18,9 @@ def find(value: str) -> str:
   package. A name of no file is not changed.
   """
   name, colon, variant = value.partition(':')
-  for path in (name, f'{name}.py'):
-    if pathlib.Path(path).is_file():
-      return f'{path}{colon}{variant}'
+  for given in (name, f'{name}.py'):
+    if pathlib.Path(given).is_file():
+      return f'{given}{colon}{variant}'
   stem = name.removeprefix('configs/').removesuffix('.py')
   for directory in _DIRECTORIES:
     path = directory / f'{stem}.py'

@@ -11,7 +11,9 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 
+resource: ModuleType | None
 try:
   import resource
 except ImportError:  # not Unix

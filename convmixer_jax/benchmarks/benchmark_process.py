@@ -74,8 +74,9 @@ class BenchmarkProcess:
       self._process.__exit__(*error)
 
   def kill(self) -> None:
-    """Kills the process."""
-    self._process.kill()
+    """Kills the process, if it has started."""
+    if self._process:
+      self._process.kill()
 
   @property
   def seconds_left(self) -> float:

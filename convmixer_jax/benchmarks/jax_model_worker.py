@@ -10,15 +10,17 @@ project's has BatchNorm folded.
 """
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from importlib import metadata
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, serve
+from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, Steps, serve
 from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
 from convmixer_jax.config import default_config
 from convmixer_jax.kernels.cpu import library
@@ -31,7 +33,7 @@ from convmixer_jax.models.convmixer.folding import (
 from convmixer_jax.training import steps
 from convmixer_jax.training.optimizer import create_optimizer, create_schedule
 
-_NETWORKS = {
+_NETWORKS: dict[str, Callable[..., Any]] = {
   'project': ConvMixer,
   'project_scan': partial(ConvMixer, scan=True),
   'plain_flax': PlainConvMixer,
@@ -51,7 +53,9 @@ def _config(image_size):
   return config
 
 
-def create(name: str, case: dict[str, int | str]):
+def create(
+  name: str, case: dict[str, Any]
+) -> tuple[dict[str, Steps], dict[str, Any]]:
   """Returns `forward`, `train` and `matmul` steps, and the versions.
 
   Args:

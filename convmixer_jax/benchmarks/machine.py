@@ -10,7 +10,7 @@ def count_usable_cores() -> int:
   """Returns the number of cores this process may use, or of all if unknown."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
-  return os.cpu_count()
+  return os.cpu_count() or 1
 
 
 def describe_machine() -> dict[str, Any]:

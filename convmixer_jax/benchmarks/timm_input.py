@@ -54,6 +54,6 @@ class TimmInput:
     Returns:
       `cpu` and `wall`, in seconds; None if timm is missing.
     """
-    if self.missing:
+    if self.missing or self._process is None:
       return None
     return self._process.ask(b'%d %d\n' % (part.start, part.stop))

@@ -13,11 +13,14 @@ import os
 import platform
 import sys
 import tempfile
+from typing import Any
 
-from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, serve
+from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, Steps, serve
 
 
-def create(name: str, case: dict[str, int | str]):
+def create(
+  name: str, case: dict[str, Any]
+) -> tuple[dict[str, Steps], dict[str, Any]]:
   """Returns `forward`, `train` and `matmul` steps, and the versions.
 
   Args:

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, cast
 
 _SECONDS_TO_END = 10  # after its standard input was closed
 
@@ -47,6 +47,8 @@ class WorkerProcess:
       env=os.environ | dict(environment or {}),
       start_new_session=True,
     )
+    self._input = cast(IO[bytes], self._process.stdin)
+    self._output = cast(IO[bytes], self._process.stdout)
     self._lines: queue.Queue[bytes] = queue.Queue()
     self._reader = threading.Thread(target=self._read, daemon=True)
     self._reader.start()
@@ -60,7 +62,7 @@ class WorkerProcess:
     self.close()
 
   def _read(self):
-    for line in self._process.stdout:
+    for line in self._output:
       self._lines.put(line)
     self._lines.put(b'')
 
@@ -73,8 +75,8 @@ class WorkerProcess:
       ValueError: the process died, or the answer is not JSON.
     """
     with contextlib.suppress(BrokenPipeError):  # it ended; the answer tells
-      self._process.stdin.write(request)
-      self._process.stdin.flush()
+      self._input.write(request)
+      self._input.flush()
     line = self._next_line(seconds)
     if not line:
       raise ValueError('it ended without an answer')
@@ -100,8 +102,8 @@ class WorkerProcess:
     """
     deadline = time.monotonic() + seconds
     with contextlib.suppress(BrokenPipeError):  # it ended; its status tells
-      self._process.stdin.write(request)
-      self._process.stdin.close()
+      self._input.write(request)
+      self._input.close()
     while line := self._next_line(max(deadline - time.monotonic(), 0.0)):
       answer = json.loads(line)
       if 'error' in answer:
@@ -128,14 +130,14 @@ class WorkerProcess:
   def close(self) -> None:
     """Closes the input and waits for the end; kills the process if needed."""
     with contextlib.suppress(OSError):  # the last request did not arrive
-      self._process.stdin.close()
+      self._input.close()
     try:
       self._process.wait(_SECONDS_TO_END)
     except subprocess.TimeoutExpired:
       self.kill()
     self._reader.join(1.0)
     if not self._reader.is_alive():  # else a descendant has the pipe open
-      self._process.stdout.close()
+      self._output.close()
 
   def kill(self) -> None:
     """Kills the process and all that it started, and waits for it."""

@@ -90,8 +90,8 @@ class Checkpointer:
         ),
       ),
     )
-    self._saving = None  # the step that is being written
-    self._expected = {}  # what it holds, by item
+    self._saving: int | None = None  # the step that is being written
+    self._expected: dict[str, Any] = {}  # what it holds, by item
     self._has_saved = False
     self._on_complete = on_complete
     self._is_incomplete = False  # the one of `_saving`

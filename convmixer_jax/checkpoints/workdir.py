@@ -64,9 +64,9 @@ def check_workdir(
   recorded = read_config(workdir)
   old = flatten(recorded)
   new = flatten(_from_json(_to_json(config)))
-  free = models.free_keys(config.model)
+  free = set(models.free_keys(config.model))
   if (workdir / _DATA).exists():  # which data it is, by whatever name
-    free = {*free, 'dataset.name'}
+    free.add('dataset.name')
   if changed := changed_keys(old, new, free):
     differences = ', '.join(
       f'{key} ({old.get(key, _MISSING)} -> {new.get(key, _MISSING)})'

@@ -11,20 +11,27 @@ the network is, and how to load the files.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from convmixer_jax.cli import output_files, source_flags
 from convmixer_jax.errors import UserError
 
+if TYPE_CHECKING:
+  from etils import epath
+
+  from convmixer_jax.pretrained.trained_model import TrainedModel
+
 flags.adopt_module_key_flags(source_flags)  # so that --help shows them
-_OUTPUT = flags.DEFINE_string('output', None, 'directory to write files to')
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'directory to write files to', required=True
+)
 _FORMAT = flags.DEFINE_list('format', ['stablehlo'], 'stablehlo, onnx or both')
 _PROBABILITIES = flags.DEFINE_bool(
   'probabilities', False, 'output probabilities instead of logits'
 )
-flags.mark_flag_as_required('output')
 
 
 def main(argv: Sequence[str]) -> None:
@@ -54,7 +61,11 @@ def main(argv: Sequence[str]) -> None:
     print(f'  {name:16} {len(content) / 1e6:8.2f} MB')
 
 
-def _write(network, output, known) -> dict[str, bytes]:
+def _write(
+  network: 'TrainedModel',
+  output: 'epath.Path',
+  known: Mapping[str, tuple[Any, Callable[..., bytes]]],
+) -> dict[str, bytes]:
   """Writes the files; returns their contents by name."""
   from convmixer_jax import export, files
 

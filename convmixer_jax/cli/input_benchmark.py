@@ -30,13 +30,14 @@ def main(argv: Sequence[str]) -> None:
   """Measures, prints the table, and writes the figures if asked to."""
   command.refuse_arguments(argv)
   output.keep_going()  # a long measurement survives its terminal
-  if (_FOLDER.value is None) == (_DATASET.value is None):
+  folder, dataset = _FOLDER.value, _DATASET.value
+  if (folder is None) == (dataset is None):
     raise UserError('give the images: one of --folder and --dataset')
   path = output_files.check_file(OUTPUT.value)
-  if _FOLDER.value is not None:
-    files = input_benchmark.read_folder(_FOLDER.value)
+  if folder is not None:
+    files = input_benchmark.read_folder(folder)
   else:
-    files = input_benchmark.read_dataset(_DATASET.value, DATA_DIR.value)
+    files = input_benchmark.read_dataset(dataset or '', DATA_DIR.value)
   result = input_benchmark.run(
     files,
     timm_python=TIMM_PYTHON.value,

@@ -29,6 +29,7 @@ _TOPOLOGY = flags.DEFINE_string(
   'topology',
   None,
   "devices, such as 'v5e:4x4', 'v5p:2x2x1' or 'h100:HOSTSxGPUS'",
+  required=True,
 )
 _SEARCH = flags.DEFINE_bool(
   'search', True, 'search for the largest batch that fits'
@@ -48,7 +49,7 @@ _NUM_CLASSES = flags.DEFINE_integer(
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'a JSON file to write the figures to'
 )
-flags.mark_flags_as_required(['config', 'topology'])
+flags.mark_flag_as_required('config')
 
 
 def main(argv: Sequence[str]) -> None:

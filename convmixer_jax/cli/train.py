@@ -29,6 +29,7 @@ _WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
   'run directory for checkpoints and metrics; a run in it is resumed',
+  required=True,
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
@@ -48,7 +49,7 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
   'process_id', None, 'number of this process, from 0'
 )
-flags.mark_flags_as_required(['config', 'workdir'])
+flags.mark_flag_as_required('config')
 
 
 def main(argv: Sequence[str]) -> None:

@@ -31,8 +31,10 @@ def overview(commands: Mapping[str, str], text: str) -> str:
   width = max(map(len, commands))
   lines = [text.strip(), '']
   for name, path in commands.items():
-    source = pathlib.Path(importlib.util.find_spec(path).origin).read_text()
-    first_line = ast.get_docstring(ast.parse(source)).splitlines()[0]
+    spec = importlib.util.find_spec(path)
+    assert spec and spec.origin, path
+    source = ast.parse(pathlib.Path(spec.origin).read_text())
+    first_line, *_ = (ast.get_docstring(source) or '').splitlines()
     lines.append(f'  {name:{width}}  {first_line}')
   return '\n'.join(lines)
 
@@ -52,7 +54,8 @@ def of_command(module: ModuleType, name: str) -> str:
   for value in vars(module).values():
     if isinstance(value, flags.FlagHolder):
       own[value.name] = flags.FLAGS[value.name]
-  lines = [f'convmixer {name}: {module.__doc__.strip()}', '']
+  documentation = module.__doc__ or ''
+  lines = [f'convmixer {name}: {documentation.strip()}', '']
   if 'model' in own:  # completes a SOURCE
     lines += [_SOURCE, '']
   lines.append('Flags:')
@@ -63,11 +66,11 @@ def of_command(module: ModuleType, name: str) -> str:
 
 
 def _describe(flag: flags.Flag) -> list[str]:
-  text = flag.help
+  text = flag.help or ''
   if _is_required(flag):
     text += ' (required)'
   if flag.default not in (None, False, []):
-    default = flag.default_as_str.strip("'")
+    default = (flag.default_as_str or '').strip("'")
     text += f' (default: {default})'
   no = '[no]' if flag.boolean else ''
   return [

@@ -13,7 +13,7 @@ from convmixer_jax.errors import UserError
 
 def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Returns the config's leaves by dotted key, as in `{'mesh.fsdp': 1}`."""
-  flat = {}
+  flat: dict[str, Any] = {}
   for key, value in config.items():
     if isinstance(value, ml_collections.ConfigDict):
       flat |= {f'{key}.{k}': v for k, v in flatten(value).items()}

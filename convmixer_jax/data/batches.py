@@ -135,6 +135,7 @@ def _free_all() -> None:
     if array is not None and array._unlink_on_del:
       array._unlink_on_del = False
       array.shm.unlink()  # who uses it keeps it
+  array_type: Any
   for array_type in _shared_types:
     if pool := array_type._del_thread_pool:
       pool.apply(int)  # returns once those before it are done

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class Source(Protocol):
     """Returns one example."""
     ...
 
-  def stored_example(self, index: int) -> tuple[bytes, int | Sequence[int]]:
+  def stored_example(self, index: int) -> tuple[bytes, Any]:
     """Returns the bytes of an image as they are stored, and its label."""
     ...
 
@@ -96,7 +96,7 @@ class InMemorySource:
   def __getitem__(self, index: int) -> Example:
     return self._examples[index]
 
-  def stored_example(self, index: int) -> tuple[bytes, int | Sequence[int]]:
+  def stored_example(self, index: int) -> tuple[bytes, Any]:
     """Returns the bytes of an image as they are stored, and its label."""
     if self._stored is not None:
       return self._stored.stored_example(index)

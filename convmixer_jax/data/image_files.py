@@ -48,10 +48,12 @@ class Found(NamedTuple):
 
 def find_in_folder(folder: str) -> Found:
   """Returns the image files at any depth of a folder."""
-  paths, passed_over = [], collections.Counter()
+  paths: list[str] = []
+  passed_over: collections.Counter[str] = collections.Counter()
   seen = set()
   # Folders before links: a folder that is linked too is found by its own name.
-  folders, links = [folder], []
+  folders: list[str] = [folder]
+  links: list[str] = []
   while folders or links:
     here = folders.pop() if folders else links.pop()
     try:

@@ -1,7 +1,6 @@
 """Sources of images: digits, class folders, or a prepared TFDS data set."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ml_collections
 import numpy as np
@@ -103,7 +102,7 @@ class TfdsSource:
   def __getitem__(self, index: int) -> Example:
     return self.decode(index, *self.stored_example(index))
 
-  def stored_example(self, index: int) -> tuple[bytes, int | Sequence[int]]:
+  def stored_example(self, index: int) -> tuple[bytes, Any]:
     """Returns the bytes of an image file, and its label."""
     try:
       record = self._records[index]
@@ -121,9 +120,7 @@ class TfdsSource:
       )
     return record['image'], label
 
-  def decode(
-    self, index: int, data: bytes, label: int | Sequence[int]
-  ) -> Example:
+  def decode(self, index: int, data: bytes, label: Any) -> Example:
     """Returns the example of what `stored_example` returned."""
     image = decode_image(data, where=lambda: self._where_in_full(index))
     if min(image.shape[:2]) < _MIN_SIDE:

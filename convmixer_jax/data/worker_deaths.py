@@ -10,6 +10,7 @@ its own has just made or is making; `end_workers` closes these too.
 
 import contextlib
 import multiprocessing.connection
+import multiprocessing.process
 import queue
 import threading
 import time
@@ -124,7 +125,7 @@ def _replace_shared(iterator, process):
         process_prefetch.shared_memory_array.unlink_shm(batch)
 
 
-def _wait_for_exit(process) -> int:
+def _wait_for_exit(process: multiprocessing.process.BaseProcess) -> int:
   """Returns the exit status of a process that has closed its pipes."""
   end = time.monotonic() + _LONGEST
   while (code := process.exitcode) is None and time.monotonic() < end:

@@ -91,6 +91,7 @@ def _script_without_guard() -> str | None:
 def _all_frames() -> list[FrameType]:
   """Returns the frames of all threads, of each from the innermost outwards."""
   frames = []
+  frame: FrameType | None
   for frame in sys._current_frames().values():
     while frame is not None:
       frames.append(frame)

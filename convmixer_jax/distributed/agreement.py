@@ -11,6 +11,7 @@ import inspect
 import json
 import pathlib
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -120,13 +121,13 @@ def collect_fingerprint(
   package = pathlib.Path(__file__).parents[1]
   for path in sorted(package.rglob('*')):
     if path.suffix in ('.py', '.cc', '.h'):
-      name = path.relative_to(package.parent)
-      fingerprint[f'code of {name}'] = _digest(path.read_bytes())
+      within = path.relative_to(package.parent)
+      fingerprint[f'code of {within}'] = _digest(path.read_bytes())
   name = config.model.name
   if name not in MODELS:  # the code of MODELS is part of the package
     network = find_architecture(name).module
     with contextlib.suppress(OSError, TypeError):  # as in a notebook
-      code = inspect.getsource(inspect.getmodule(network))
+      code = inspect.getsource(sys.modules[network.__module__])
       fingerprint[f'code of {network.__module__}'] = _digest(code.encode())
   return fingerprint
 

@@ -77,7 +77,7 @@ def state_sharding(
     are replicated.
   """
 
-  def of(path, array) -> NamedSharding:
+  def of(path, array):
     return _split(mesh, array.shape, int(_is_stacked(path, stacked)))
 
   return jax.tree_util.tree_map_with_path(of, state)

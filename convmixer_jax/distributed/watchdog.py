@@ -29,9 +29,9 @@ class Watchdog:
       seconds: `config.hang_timeout`.
     """
     self._seconds = seconds
-    self._expected = None
+    self._expected: tuple[str, float, float] | None = None
     self._ended = threading.Event()
-    self._thread = None
+    self._thread: threading.Thread | None = None
 
   def __enter__(self) -> 'Watchdog':
     if jax.process_count() > 1:

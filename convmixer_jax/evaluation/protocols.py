@@ -85,11 +85,11 @@ class Classes:
 
   def only(self, labels: Sequence[int]) -> 'Classes':
     """Returns the classes of these labels alone, out of all."""
-    labels = np.asarray(labels)
+    indices = np.asarray(labels)
     label_to_index = np.full_like(self.label_to_index, -1)
-    label_to_index[labels] = np.arange(len(labels))
+    label_to_index[indices] = np.arange(len(labels))
     names = tuple(self.names[label] for label in labels)
-    return Classes(names, self.outputs[labels], label_to_index, self.note)
+    return Classes(names, self.outputs[indices], label_to_index, self.note)
 
 
 def open_test_set(
@@ -143,7 +143,9 @@ def match_classes(
     for owner, names in (('network', known), ('data set', labels))
     if names is not None and are_numbers(names)
   ]
-  if known is None:
+  is_unknown = known is None
+  known = known or ()
+  if is_unknown:
     nameless = ["the names of the network's classes are unknown"]
   if nameless and num_outputs != len(labels):
     raise UserError(
@@ -151,7 +153,7 @@ def match_classes(
       f'and {nameless[0]}; choose the set it was trained on, or another with '
       'the same classes'
     )
-  if nameless and set(known or ()) != set(labels):
+  if nameless and set(known) != set(labels):
     note = (
       f'WARNING: {nameless[0]}; they are assumed to be in the same order, '
       'which cannot be checked'

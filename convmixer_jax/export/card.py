@@ -111,7 +111,7 @@ def model_card(
 
 def _accuracy(network: TrainedModel) -> dict[str, Any] | None:
   """Returns the metrics of this step on the evaluation split, if measured."""
-  if not network.metrics:
+  if not network.metrics or network.config is None:
     return None
   dataset = network.config.dataset
   return {

@@ -58,7 +58,9 @@ def to_stablehlo(
   """
   # In a loop, all blocks share one compiled body.
   architecture = architecture_of(model)
-  fields = {'scan': True} if 'scan' in architecture.fields else {}
+  fields: dict[str, Any] = {}
+  if 'scan' in architecture.fields:
+    fields['scan'] = True
   model = model.clone(dtype=jnp.float32, **fields)
   on_cpu, elsewhere = (
     jax.device_get(  # the weights become constants of the program

@@ -58,7 +58,7 @@ class DirectoryLock:
     self._beating = threading.Lock()
     self._lost: str | None = None
     self._ended = threading.Event()
-    self._thread = None
+    self._thread: threading.Thread | None = None
     self._made = contextlib.ExitStack()
 
   def __enter__(self) -> 'DirectoryLock':
@@ -87,7 +87,8 @@ class DirectoryLock:
 
   def __exit__(self, kind, error, traceback):
     self._ended.set()
-    self._thread.join()
+    if self._thread:
+      self._thread.join()
     with contextlib.suppress(Exception):  # else it becomes stale
       self._file.delete()
     self._made.close()

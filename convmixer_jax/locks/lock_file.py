@@ -113,7 +113,7 @@ class LocalFile:
 
   def refresh(self, content: bytes) -> None:
     """See LockFile."""
-    if not self._is_own():
+    if self._descriptor is None or not self._is_own():
       raise FileNotFoundError(f'{self._path} is not of this process')
     os.pwrite(self._descriptor, content, 0)
     os.fsync(self._descriptor)

@@ -127,7 +127,8 @@ class Architecture(NamedTuple):
     Args:
       variant: a key of `variants`; None if it is unknown.
     """
-    return {**self.default_input, **self.inputs.get(variant, {})}
+    differences = {} if variant is None else self.inputs.get(variant, {})
+    return {**self.default_input, **differences}
 
   def names(self, *roles: str) -> list[str]:
     """Returns the names of the fields with one of these roles."""

@@ -1,6 +1,7 @@
 """Activation and BatchNorm as PyTorch computes them, over groups of images."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -64,7 +65,7 @@ class ActivationBatchNorm(nn.Module):
     offset = self.param('bias', nn.initializers.zeros, (channels,))
     running_mean = self.variable('batch_stats', 'mean', jnp.zeros, (channels,))
     running_var = self.variable('batch_stats', 'var', jnp.ones, (channels,))
-    how = {
+    how: dict[str, Any] = {
       'activation': self.activation,
       'backend': self.backend,
     }

@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive
 
 from convmixer_jax import kernels
 
@@ -221,7 +222,7 @@ def create_block(
   return nn.remat(block, prevent_cse=prevents_cse, policy=policy)
 
 
-def _keeps_all_but_moved(primitive, *_, **__) -> bool:
+def _keeps_all_but_moved(primitive: Primitive, *_: Any, **__: Any) -> bool:
   """Policy of `jax.checkpoint`: what a sharding constraint gave is not kept."""
   return primitive.name != 'sharding_constraint'
 

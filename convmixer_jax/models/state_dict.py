@@ -14,6 +14,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from convmixer_jax.models.tensors import compare, without_wrappers
 
+Kind = Literal['same', 'dense', 'patches']
+
 
 class Entry(NamedTuple):
   """One of our arrays, and the tensor it is in files.
@@ -28,10 +30,10 @@ class Entry(NamedTuple):
 
   path: tuple[str, ...]
   name: str
-  kind: Literal['same', 'dense', 'patches'] = 'same'
+  kind: Kind = 'same'
 
 
-def dense(path: Sequence[str], name: str, kind='dense') -> list[Entry]:
+def dense(path: Sequence[str], name: str, kind: Kind = 'dense') -> list[Entry]:
   """Returns the entries of a dense layer."""
   return [
     Entry(('params', *path, 'kernel'), f'{name}.weight', kind),

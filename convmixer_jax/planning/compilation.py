@@ -94,7 +94,7 @@ def compile_step(
       raise OutOfMemoryError(str(error)) from error
     raise
   seconds = time.perf_counter() - start
-  module = hlo.parse(compiled.as_text())
+  module = hlo.parse(compiled.as_text() or '')
   costs = compiled.cost_analysis()
   return CompiledStep(
     batch_size=config.batch_size,

@@ -92,13 +92,13 @@ class Module:
   entry: str
 
   @cached_property
-  def executions(self) -> Counter:
+  def executions(self) -> Counter[str]:
     """How often each computation runs when the program runs once.
 
     A loop of unknown length counts as one turn, and every branch of a
     conditional as taken.
     """
-    times = Counter()
+    times: Counter[str] = Counter()
 
     def run(name, count):
       times[name] += count
@@ -139,8 +139,8 @@ class Module:
     """
     if known := _TRIP_COUNT.search(loop.attributes):
       return int(known[1])
-    condition = re.search(r'condition=%([\w.-]+)', loop.attributes)[1]
-    reached, constants, compares = [condition], [], []
+    reached = re.findall(r'condition=%([\w.-]+)', loop.attributes)
+    constants, compares = [], []
     for name in reached:
       for instruction in self.computations[name].values():
         reached += instruction.called
@@ -155,7 +155,8 @@ class Module:
 
 def parse(text: str) -> Module:
   """Reads `compiled.as_text()`."""
-  computations, entry, current = {}, None, None
+  computations: dict[str, dict[str, Instruction]] = {}
+  entry, current = '', None
   for line in text.splitlines():
     if start := _COMPUTATION.match(line):
       current = computations.setdefault(start[2], {})

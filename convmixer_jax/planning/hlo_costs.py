@@ -55,7 +55,9 @@ class Collective:
 
 def collectives(module: Module) -> list[Collective]:
   """Lists the collectives, in loops too, those with most bytes first."""
-  counts, sizes, chains = Counter(), Counter(), set()
+  counts: Counter[tuple[str, str]] = Counter()
+  sizes: Counter[tuple[str, str]] = Counter()
+  chains = set()
   for name, times in module.executions.items():
     computation = module.computations[name]
     for instruction in computation.values():

@@ -83,9 +83,10 @@ class Run:
       step, chosen_as = self._find_step(reader, checkpoint)
       variables = reader.read_variables(step, architecture.head)
     num_classes = architecture.num_classes(variables['params'])
-    if len(self.class_names or ()) not in (0, num_classes):
+    num_names = len(self.class_names or ())
+    if num_names not in (0, num_classes):
       raise UserError(
-        f'{self.workdir}: labels.json has {len(self.class_names)} names, and '
+        f'{self.workdir}: labels.json has {num_names} names, and '
         f'the network {num_classes} classes; restore the labels.json that '
         'train.py wrote, or remove it'
       )

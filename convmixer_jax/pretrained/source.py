@@ -15,7 +15,7 @@ not split at '@'.
 import dataclasses
 import os
 import re
-from typing import Literal
+from typing import Literal, cast
 
 from etils import epath
 
@@ -127,8 +127,8 @@ def parse_source(
       f'{source}: {checkpoint!r} is not a checkpoint; give {run}@STEP, '
       f'{run}@best or {run}@newest'
     )
-  number = int(checkpoint) if is_step else checkpoint
-  return dataclasses.replace(found, checkpoint=number)
+  chosen = int(checkpoint) if is_step else checkpoint
+  return dataclasses.replace(found, checkpoint=cast(Checkpoint, chosen))
 
 
 def _parse_hub(source):

@@ -235,7 +235,8 @@ class _Unpickler(pickle._Unpickler):
     # Takes the memory that it claims to need before it reads.
     raise pickle.UnpicklingError('there is a bytearray, which PyTorch has not')
 
-  dispatch: ClassVar = pickle._Unpickler.dispatch | {
+  dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+    **pickle._Unpickler.dispatch,
     pickle.DICT[0]: load_dict,
     pickle.SETITEM[0]: load_setitem,
     pickle.SETITEMS[0]: load_setitems,

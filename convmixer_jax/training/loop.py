@@ -1,7 +1,7 @@
 """The training run, from a config to a trained network."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import jax
@@ -219,7 +219,7 @@ class _Loop:
 
 
 def evaluate(
-  eval_step,
+  eval_step: Callable[..., EvalMetrics],
   state: TrainState,
   source: sources.Source,
   config: ml_collections.ConfigDict,

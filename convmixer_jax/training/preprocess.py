@@ -214,7 +214,8 @@ def erase(
   Returns:
     `[B, H, W, C]`, float32.
   """
-  batch, *size = images.shape[:3]
+  batch, height, width = images.shape[:3]
+  size = height, width
   choice_rng, area_rng, aspect_rng, *position_rngs, noise_rng = (
     jax.random.split(rng, 6)
   )

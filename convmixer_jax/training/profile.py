@@ -29,7 +29,8 @@ class Profile:
     """
     self._workdir = workdir
     self._start = first_step + _SKIPPED_STEPS
-    self._directory = None  # of the trace, while one is recorded
+    # Of the trace, while one is recorded.
+    self._directory: tempfile.TemporaryDirectory[str] | None = None
 
   def __enter__(self):
     return self

@@ -37,8 +37,8 @@ class Trainer:
   model: nn.Module
   state: steps.TrainState
   create_state: Callable
-  train_step: Callable
-  eval_step: Callable
+  train_step: jax.stages.Wrapped
+  eval_step: jax.stages.Wrapped
 
 
 def create_trainer(

@@ -46,9 +46,9 @@ def confusion_matrix(pairs: np.ndarray, names: Sequence[str]) -> Figure:
       for row, column in zip(rows, columns, strict=True):
         is_dark = shares[row, column] > 0.4
         axes.text(
-          column,
-          row,
-          counts[row, column],
+          int(column),
+          int(row),
+          str(counts[row, column]),
           ha='center',
           va='center',
           size=8,
@@ -64,10 +64,11 @@ def confusion_matrix(pairs: np.ndarray, names: Sequence[str]) -> Figure:
       axes.set(xlabel=f'predicted class ({of})', ylabel=f'true class ({of})')
       _plot_confusions(bar_axes, pairs, names, literal)
   # With the square root, a confusion of 1 % of the images is still visible.
+  norm = PowerNorm(0.5, vmin=0, vmax=1)
   image = axes.imshow(
     shares,
     cmap='Blues',
-    norm=PowerNorm(0.5, vmin=0, vmax=1),
+    norm=norm,
     interpolation='nearest',
   )
   if len(shown) > _MAX_NAMED:  # cells of many classes are too small to see
@@ -77,7 +78,7 @@ def confusion_matrix(pairs: np.ndarray, names: Sequence[str]) -> Figure:
       rows[order],
       c=shares[rows, columns][order],
       cmap=image.cmap,
-      norm=image.norm,
+      norm=norm,
       marker='s',
       linewidths=0,
       s=max(400 / len(shown), _MIN_CELL) ** 2,

@@ -104,7 +104,7 @@ def accuracy_by_size(accuracies: Mapping[int, float], trained: int) -> Figure:
   """
   figure = Figure(figsize=(6, 3.6), layout='constrained')
   axes = figure.subplots()
-  axes.plot(accuracies.keys(), accuracies.values(), marker='o', ms=4)
+  axes.plot(list(accuracies), list(accuracies.values()), marker='o', ms=4)
   axes.axvline(trained, color='grey', ls='--', label=f'trained on: {trained}')
   axes.set(
     xlabel='side of the images, in pixels',

@@ -9,7 +9,7 @@ from absl import logging
 from matplotlib import font_manager, ft2font
 
 _NEUTRAL = set('\n\t')  # characters without a glyph
-_reported = set()  # characters that no font has
+_reported: set[str] = set()  # characters that no font has
 
 
 @contextlib.contextmanager

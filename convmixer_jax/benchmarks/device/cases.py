@@ -64,7 +64,7 @@ def run_cases(
     if remaining < session.settings.min_seconds:
       add(left, missing='no time was left')
       return
-    answered = set()
+    answered: set[int] = set()
 
     def receive(row, answered=answered):
       number = row.pop('case')

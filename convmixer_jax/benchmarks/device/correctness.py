@@ -61,7 +61,9 @@ def jit_with_output_buffers(function: Callable[..., Any]) -> Callable[..., Any]:
   )
 
 
-def relative_error(result: jax.Array, reference: np.ndarray) -> float:
+def relative_error(
+  result: jax.Array, reference: np.ndarray | jax.Array
+) -> float:
   """Returns ||result - reference|| / ||reference||, computed in float64."""
   difference = np.asarray(result, np.float64) - reference
   return float(np.linalg.norm(difference) / np.linalg.norm(reference))
@@ -135,10 +137,10 @@ def compare(
     except Exception as error:
       yield row | {'output': 'all', 'failed': describe(error)}
       continue
-    for name, error in errors.items():
-      passed = error <= LIMITS[dtype]  # False for NaN
+    for name, size in errors.items():
+      passed = size <= LIMITS[dtype]  # False for NaN
       # JSON has no NaN.
-      shown = error if math.isfinite(error) else None
+      shown = size if math.isfinite(size) else None
       yield row | {'output': name, 'relative_error': shown, 'passed': passed}
 
 

@@ -214,7 +214,7 @@ def _linear(shape, names):
   )
 
 
-def _with_gradients(function, inputs, dy, names) -> Named:
+def _with_gradients(function, inputs, dy, names):
   y, pull = jax.vjp(function, *inputs)
   gradients = pull(dy.astype(y.dtype))
   named = {

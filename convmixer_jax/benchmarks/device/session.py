@@ -151,7 +151,7 @@ class Session:
       if not isinstance(error, subprocess.TimeoutExpired):
         raise
     reader.join(1.0)
-    if not reader.is_alive():  # else a descendant has the pipe open
+    if process.stdout and not reader.is_alive():  # else a descendant has it
       process.stdout.close()
     output.seconds = time.monotonic() - start
     return output

@@ -97,7 +97,7 @@ def read_installed(path: str | None) -> dict[str, str]:
       f'--installed={path} cannot be read ({error}); give the output of pip '
       'list --format=freeze'
     ) from error
-  versions = {}
+  versions: dict[str, str] = {}
   for line in filter(None, map(str.strip, lines)):
     # The version in `name @ file:///...` is unknown.
     match = re.fullmatch(r'([\w.-]+)(?:\s*==\s*(\S+)|\s*@.*)?', line)

@@ -108,8 +108,8 @@ def _apply_tables(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
 def _grey(image: np.ndarray) -> np.ndarray:
   """Converts to grey as Pillow does, uint8 `[H, W]`."""
   # Multiples of 2^-16 below 256, and so are all sums: exact in float32.
-  grey = cv2.transform(image.astype(np.float32), _LUMA)
-  grey += 0.5
+  grey = np.asarray(cv2.transform(image.astype(np.float32), _LUMA), np.float32)
+  grey += np.float32(0.5)
   return grey.astype(np.uint8).reshape(image.shape[:2])
 
 

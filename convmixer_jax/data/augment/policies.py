@@ -73,7 +73,7 @@ def _timm_threshold(draw: Draw, increasing: bool) -> int:
   return 256 - threshold if increasing else threshold
 
 
-def _timm_addend(draw: Draw, _) -> int:
+def _timm_addend(draw: Draw, _: bool) -> int:
   return int(draw.magnitude / 10.0 * 110)
 
 
@@ -97,15 +97,15 @@ def _torchvision_signed(top: float) -> Callable[[Draw, bool], float]:
   return lambda draw, _: _torchvision_value(draw, top)
 
 
-def _torchvision_factor(draw: Draw, _) -> float:
+def _torchvision_factor(draw: Draw, _: bool) -> float:
   return 1.0 + _torchvision_value(draw, 0.9)
 
 
-def _torchvision_bits_kept(draw: Draw, _) -> int:
+def _torchvision_bits_kept(draw: Draw, _: bool) -> int:
   return 8 - round(draw.magnitude / 7.5)
 
 
-def _torchvision_threshold(draw: Draw, _) -> int:
+def _torchvision_threshold(draw: Draw, _: bool) -> int:
   return math.ceil(255 - 8.5 * draw.magnitude)
 
 

@@ -73,6 +73,7 @@ def resize_and_crop(
     Of the box's height and width, and of the same dtype.
   """
   top, left, box_height, box_width = box
+  rows: tuple[int, str, int, int] | None
   rows = height, resample, top, top + box_height
   columns = width, resample, left, left + box_width
   if image.shape[0] > 100 * image.shape[1] and image.shape[0] > height:

@@ -94,7 +94,9 @@ def _shards(
     )
 
 
-def _records(path: str, length: int, bar) -> Iterator[tuple[int, bytes]]:
+def _records(
+  path: str, length: int, bar: tqdm.tqdm
+) -> Iterator[tuple[int, bytes]]:
   """Yields numbered records of a tfrecord file, whose checksums TF verifies."""
   import tensorflow as tf
 

@@ -6,6 +6,7 @@ import pathlib
 import tarfile
 import zlib
 from collections.abc import Iterator
+from typing import IO, cast
 
 from convmixer_jax.data.image_files import has_image_extension, is_hidden
 from convmixer_jax.data.prepare import array_record_set
@@ -82,12 +83,14 @@ def _read_images(path: str) -> Iterator[tuple[str, str, bytes]]:
         split, label, _ = parts
         if member.sparse or not 0 <= member.size <= _MAX_BYTES:
           raise tarfile.ReadError(f"{member.name!r} is not of an image's size")
-        yield split, label, tar.extractfile(member).read()
+        content = cast(IO[bytes], tar.extractfile(member))  # it is a file
+        yield split, label, content.read()
         is_empty = False
       # tarfile takes a damaged header for the end, which must be zeros. Reading
       # to the end also verifies the checksum of a compressed file.
-      tar.fileobj.seek(tar.offset)
-      end = tar.fileobj.read()
+      rest = cast(IO[bytes], tar.fileobj)
+      rest.seek(tar.offset)
+      end = rest.read()
       if len(end) < tarfile.BLOCKSIZE or any(end):
         raise tarfile.ReadError('it is truncated or damaged')
   except UserError:

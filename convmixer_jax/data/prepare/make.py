@@ -93,7 +93,11 @@ def make(builder: 'tfds.core.DatasetBuilder', manual_dir: str) -> None:
       raise to_user_error(error, builder, manual_dir) from error
 
 
-def to_user_error(error: Exception, builder, manual_dir: str = '') -> UserError:
+def to_user_error(
+  error: Exception,
+  builder: 'tfds.core.DatasetBuilder',
+  manual_dir: str = '',
+) -> UserError:
   """Converts an error of TFDS's preparation or conversion to a UserError."""
   text = one_line(error, limit=None)
   kind = type(error)
@@ -121,7 +125,9 @@ def to_user_error(error: Exception, builder, manual_dir: str = '') -> UserError:
   )
 
 
-def _check_tars(builder: 'tfds.core.DatasetBuilder', manual_dir):
+def _check_tars(
+  builder: 'tfds.core.DatasetBuilder', manual_dir: str
+) -> tuple[int, dict[str, int]]:
   """Checks the tars that an ImageNet data set is made from.
 
   Returns:
@@ -138,10 +144,10 @@ def _check_tars(builder: 'tfds.core.DatasetBuilder', manual_dir):
     print(f'Checking {path}', flush=True)
     if path.endswith(tars.TRAIN):
       synsets = builder.info.features['label'].names
-      found = tars.check_train_tar(path, synsets)
-      if found < len(synsets):
+      num_found = tars.check_train_tar(path, synsets)
+      if num_found < len(synsets):
         del counts['train']
-      found = f'{found:,} of {len(synsets):,} synsets'
+      found = f'{num_found:,} of {len(synsets):,} synsets'
     elif path.endswith(tars.VALIDATION):
       counts['validation'] = tars.check_validation_tar(path)
       found = f'{counts["validation"]:,} images'
@@ -151,7 +157,7 @@ def _check_tars(builder: 'tfds.core.DatasetBuilder', manual_dir):
   return sum(os.path.getsize(path) for path in paths), counts
 
 
-def _mention_other_versions(builder: 'tfds.core.DatasetBuilder'):
+def _mention_other_versions(builder: 'tfds.core.DatasetBuilder') -> None:
   for path in builder.data_path.parent.glob('*/dataset_info.json'):
     name = os.path.relpath(path.parent.parent, builder.data_dir_root)
     print(

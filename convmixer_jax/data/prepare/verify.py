@@ -28,7 +28,9 @@ def full_counts(builder: 'tfds.core.DatasetBuilder') -> dict[str, int]:
   return NUM_EXAMPLES.get(with_config, NUM_EXAMPLES.get(builder.name, {}))
 
 
-def shard_paths(split_info, file_format: str) -> list[str]:
+def shard_paths(
+  split_info: 'tfds.core.SplitInfo', file_format: str
+) -> list[str]:
   """Returns the paths of a split's files in a format, in TFDS's order."""
   template = split_info.filename_template.replace(filetype_suffix=file_format)
   return [

@@ -4,13 +4,18 @@ The functions have the interface that every backend's have; it is documented
 here.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from convmixer_jax.kernels.gelu import gelu
 
-_ACTIVATIONS = {'gelu': gelu, 'relu': jax.nn.relu}
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  'gelu': gelu,
+  'relu': jax.nn.relu,
+}
 
 
 def sums(

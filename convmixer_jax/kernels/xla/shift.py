@@ -55,11 +55,10 @@ def kernel_gradient(
 
   In float32.
   """
-  how = {'size': size, 'pad_before': pad_before}
   return lax.platform_dependent(
     *(x, dy),
-    cuda=functools.partial(shift_gpu.kernel_gradient, **how),
-    default=functools.partial(_kernel_gradient, **how),
+    cuda=lambda x, dy: shift_gpu.kernel_gradient(x, dy, size, pad_before),
+    default=lambda x, dy: _kernel_gradient(x, dy, size, pad_before),
   )
 
 

@@ -7,7 +7,11 @@ from typing import Any
 
 
 def _network(
-  width, depth, patch_size=7, kernel_size=9, activation='gelu'
+  width: int,
+  depth: int,
+  patch_size: int = 7,
+  kernel_size: int = 9,
+  activation: str = 'gelu',
 ) -> dict[str, Any]:
   return {
     'width': width,
