@@ -98,7 +98,7 @@ class CallbackList:
   def __enter__(self) -> 'CallbackList':
     return self
 
-  def __exit__(self, *_) -> None:
+  def __exit__(self, *_: object) -> None:
     for callback in self._started:
       callback.on_end(self.results)
 

@@ -1,7 +1,7 @@
 """The training run, from a config to a trained network."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -12,7 +12,7 @@ from convmixer_jax import models
 from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.data import pipeline, sources
-from convmixer_jax.data.batches import HostBatch
+from convmixer_jax.data.batches import Batches
 from convmixer_jax.distributed import preemption, sharding
 from convmixer_jax.distributed.eval_pass import run_batches
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
@@ -208,7 +208,7 @@ class _Loop:
       'config.max_nonfinite'
     )
 
-  def _open_batches(self, first_step: int) -> Iterator[HostBatch]:
+  def _open_batches(self, first_step: int) -> Batches:
     return pipeline.train_batches(
       self._setup.train_source,
       self._config,
