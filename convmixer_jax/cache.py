@@ -14,6 +14,7 @@ import re
 import stat
 import tempfile
 import warnings
+from typing import Any
 
 import jax
 
@@ -64,8 +65,9 @@ def enable_compilation_cache() -> None:
 
 
 def _chosen_directory() -> str | None:
-  """Returns the directory of JAX's cache, which is an option of its own."""
-  return jax.config.values['jax_compilation_cache_dir']
+  """Returns the directory of JAX's cache; None if it has none."""
+  config: Any = jax.config  # its options are added at run time
+  return config.jax_compilation_cache_dir
 
 
 def _report_in_one_line() -> None:
