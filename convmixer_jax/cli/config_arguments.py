@@ -30,7 +30,7 @@ def resolve(argv: Sequence[str]) -> list[str]:
   `-name` becomes `--name`, which absl takes for the same. So do `--name VALUE`
   and `--name=VALUE`, but not for a key that takes values of several types.
   """
-  resolved = []
+  resolved: list[str] = []
   for argument in argv:
     if resolved and resolved[-1] == _OF_SEVERAL_TYPES:
       resolved[-1] += f'={argument}'

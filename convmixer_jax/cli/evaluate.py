@@ -26,6 +26,7 @@ the least probability of the right class.
 
 import contextlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -33,6 +34,13 @@ from convmixer_jax.cli import data_flags, output_files, source_flags
 from convmixer_jax.cli import output as output_lib
 from convmixer_jax.cli.batch_size_flag import BATCH_SIZE
 from convmixer_jax.errors import UserError
+
+if TYPE_CHECKING:
+  import ml_collections
+
+  from convmixer_jax.data.sources import Source
+  from convmixer_jax.evaluation.protocols import Classes
+  from convmixer_jax.pretrained.trained_model import TrainedModel
 
 flags.adopt_module_key_flags(source_flags)  # so that --help shows them
 flags.adopt_module_key_flags(data_flags)
@@ -141,7 +149,13 @@ def _evaluate(network, source, config, classes, split, notes, output):
   print(f'In {output}: {", ".join(written)}')
 
 
-def _notes(network, source, dataset, classes, may_be_known) -> list[str]:
+def _notes(
+  network: 'TrainedModel',
+  source: 'Source',
+  dataset: 'ml_collections.ConfigDict',
+  classes: 'Classes',
+  may_be_known: bool,
+) -> list[str]:
   """Returns lines on the classes, and on data that is also that of training.
 
   Raises:
@@ -154,7 +168,7 @@ def _notes(network, source, dataset, classes, may_be_known) -> list[str]:
     changed = training_data.check_same_data(
       network, source, is_default=not _DATASET.value
     )
-  notes = []
+  notes: list[str | None] = []
   if classes.note and changed != []:
     notes.append(classes.note)
   if changed:

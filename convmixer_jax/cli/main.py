@@ -66,7 +66,7 @@ def _choose(
   command.import_jax()
   module = importlib.import_module(commands[name])
   if hasattr(module, 'COMMANDS'):
-    _choose(module.COMMANDS, name, module.__doc__, f'{above}{name} ')
+    _choose(module.COMMANDS, name, module.__doc__ or '', f'{above}{name} ')
   elif needs_help:
     print(usage.of_command(module, above + name), flush=True)
   else:

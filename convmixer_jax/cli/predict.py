@@ -70,13 +70,13 @@ def main(argv: Sequence[str]) -> None:
       print('error:', prediction.error, file=sys.stderr, flush=True)
       continue
     if not is_csv:
-      print(display_name(prediction.path))
+      print(display_name(prediction.path or ''))
     for rank, (k, share) in enumerate(
       zip(prediction.best, prediction.probabilities, strict=True), start=1
     ):
       if is_csv:
         rows.writerow(
-          [as_utf8(prediction.path), rank, k, labels[k], f'{share:.6f}']
+          [as_utf8(prediction.path or ''), rank, k, labels[k], f'{share:.6f}']
         )
       else:
         print(f'  {100 * share:5.1f} %  {labels[k]}')

@@ -116,9 +116,11 @@ def check_value(
     UserError: names the key, its value and what it may be.
   """
   ranges = list(ranges)
-  types = [allowed for allowed in ranges if allowed.has_type]
-  if not (types[0].has_type(value) if types else is_like(value, default)):
-    kind = types[0].type_text if types else describe_kind(default)
+  has_right_type, kind = is_like(value, default), describe_kind(default)
+  for allowed in ranges:
+    if allowed.has_type:
+      has_right_type, kind = allowed.has_type(value), allowed.type_text
+  if not has_right_type:
     raise UserError(f'{name} = {value!r} is not {kind}')
   is_whole = isinstance(default, int)
   if is_whole and not any(allowed.limits_size for allowed in ranges):

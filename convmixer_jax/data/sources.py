@@ -169,6 +169,7 @@ def create_source(
   """
   if config.name == 'digits':
     return _load_digits(split)
+  source: FolderSource | TfdsSource
   if config.name == FOLDER:
     source = FolderSource(
       config.data_dir, split, exif_rotate=config.exif_rotate

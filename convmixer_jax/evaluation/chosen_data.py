@@ -1,7 +1,7 @@
 """Chooses what to evaluate on: a data set that is named, or the run's own."""
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 
@@ -45,7 +45,7 @@ def choose_data(
   Raises:
     UserError: there is no name, or the data set cannot be opened.
   """
-  of_run = {} if run_config is None else run_config.dataset
+  of_run: Any = {} if run_config is None else run_config.dataset
   run_name = of_run.get('name', '')  # '' in converted weights
   if not name and not run_name:
     raise UserError('--dataset=NAME is needed: weights do not name a data set')

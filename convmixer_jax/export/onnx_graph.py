@@ -45,11 +45,12 @@ class Graph:
   def __init__(self, onnx: Any, size: tuple[int, int], scale: float = 1.0):
     """Creates a graph that converts the images to float32, times `scale`."""
     self._onnx = onnx
-    self.nodes, self.weights = [], []
+    self.nodes: list[Any] = []
+    self.weights: list[Any] = []
     self.size = size
     self.images = self.add('Cast', 'images', to=onnx.TensorProto.FLOAT)
     if scale != 1:
-      self.images = self.add('Mul', self.images, np.float32(scale))
+      self.images = self.add('Mul', self.images, np.asarray(scale, np.float32))
 
   def add(
     self, operation: str, *inputs: str | np.ndarray, **attributes: Any
@@ -115,8 +116,10 @@ def to_onnx(
       f'--format=onnx is for {", ".join(supported)}, not for '
       f'{type(model).__name__}; use --format=stablehlo'
     )
-  *size, channels = image_shape(config)
-  graph = Graph(onnx, tuple(size), _SCALES[dtype])
+  height, width, channels = image_shape(config)
+  graph = Graph(onnx, (height, width), _SCALES[dtype])
+  mean: Any
+  std: Any
   mean, std = pixel_statistics(config)
   if dtype != 'uint8':  # see models.inference
     graph.images = graph.add('Sub', graph.images, np.asarray(mean, np.float32))
@@ -131,7 +134,7 @@ def to_onnx(
   images = helper.make_tensor_value_info(
     'images',
     helper.np_dtype_to_tensor_dtype(np.dtype(dtype)),
-    ['batch', *size, channels],
+    ['batch', height, width, channels],
   )
   outputs = helper.make_tensor_value_info(
     'outputs', types.FLOAT, ['batch', model.num_classes]

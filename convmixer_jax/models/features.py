@@ -111,9 +111,10 @@ class Place:
 
   def find(self, sown: Mapping[str, Any]) -> jax.Array:
     """Returns the output among what was sown."""
+    found: Any = sown
     for name in self.path:
-      sown = sown[name]
-    array = sown[self.call]
+      found = found[name]
+    array = found[self.call]
     return array if self.block is None else array[self.block]
 
 
@@ -124,7 +125,10 @@ def find_layers(intermediates: Mapping[str, Any]) -> dict[str, Place]:
     intermediates: what `apply` returns with `mutable=['intermediates']`, of
       arrays or shapes.
   """
-  stem, blocks, others, last = {}, {}, {}, {}
+  stem: dict[str, Place] = {}
+  blocks: dict[str, Place] = {}
+  others: dict[str, Place] = {}
+  last: dict[str, Place] = {}
   for path, sown in traverse_util.flatten_dict(dict(intermediates)).items():
     if not isinstance(sown, tuple):
       continue

@@ -230,19 +230,21 @@ def _resize(
   model: ViT,
   old_size: tuple[int, int],
   new_size: tuple[int, int],
-):
+) -> dict[str, Any]:
   """Resamples the position embedding from the grid of one size to another's."""
   name = 'position_embedding'
   old_grid, grid = (_grid(s, model.patch_size) for s in (old_size, new_size))
   return {**params, name: np.asarray(resample(params[name], grid, old_grid))}
 
 
-def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
+def _infer_fields(
+  tensors: Mapping[str, np.ndarray], source: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """See `StateDictMap.infer_fields`; heads do not show in the shapes."""
   tensors = clean(tensors)
   width = size(tensors, 'cls_token', -1)
   hidden = size(tensors, 'blocks.0.mlp.fc1.weight', 0)
-  fields = {
+  fields: dict[str, Any] = {
     'width': width,
     'depth': max(count_blocks(tensors, 'blocks.I.norm1.weight'), 1),
     'patch_size': size(tensors, 'patch_embed.proj.weight', -1),
@@ -262,7 +264,9 @@ def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
   return fields, TABLE.check(tensors, shapes, source, channels)
 
 
-def _image_size(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]):
+def _image_size(
+  fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+) -> int:
   """Returns that of the position embedding, if it is a square grid."""
   side = max(round((size(tensors, 'pos_embed', 1) - 1) ** 0.5), 1)
   return side * fields['patch_size']

@@ -49,7 +49,8 @@ def find_images(paths: Sequence[str]) -> image_files.Found:
   Raises:
     UserError: there is no such path, or no image in a folder.
   """
-  found, passed_over = [], collections.Counter()
+  found: list[str] = []
+  passed_over: collections.Counter[str] = collections.Counter()
   for path in paths:
     require_local(path, 'the path')
     if os.path.isdir(path):
@@ -83,7 +84,7 @@ def to_list(images: Images, channels: int) -> list[ImageLike]:
       message says which, and what to do.
   """
   if isinstance(images, (str, os.PathLike)):
-    return find_images([os.fspath(images)]).paths
+    return [*find_images([os.fspath(images)]).paths]
   if isinstance(images, Image.Image):
     return [images]
   if hasattr(images, 'ndim'):
@@ -93,7 +94,7 @@ def to_list(images: Images, channels: int) -> list[ImageLike]:
       f'the images are of type {type(images).__name__}; give paths, images of '
       'Pillow or arrays of uint8'
     )
-  found = []
+  found: list[ImageLike] = []
   for number, image in enumerate(images):
     if isinstance(image, (str, os.PathLike)):
       found += find_images([os.fspath(image)]).paths

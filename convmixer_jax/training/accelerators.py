@@ -4,6 +4,7 @@ import importlib.util
 import os
 import pathlib
 import re
+from typing import Any
 
 import jax
 
@@ -23,7 +24,8 @@ def unused_accelerator(root: pathlib.Path = pathlib.Path('/')) -> str | None:
     None if JAX uses an accelerator, if there is none, or if the user chose the
     CPU (`JAX_PLATFORMS`) or hides the GPUs (`CUDA_VISIBLE_DEVICES`).
   """
-  if jax.default_backend() != 'cpu' or jax.config.jax_platforms:
+  config: Any = jax.config  # its options are added at run time
+  if jax.default_backend() != 'cpu' or config.jax_platforms:
     return None
   if _has_tpu(root):
     return _tpu_warning()

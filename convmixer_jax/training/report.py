@@ -80,7 +80,8 @@ class Reporter:
     self.skipped_in_a_row = [
       first_step - i for i in reversed(range(skipped_in_a_row))
     ]
-    self._pending = None  # (step, its metrics, still on the device)
+    # A step and its metrics, still on the device.
+    self._pending: tuple[int, TrainMetrics] | None = None
     self._clock = None  # when the last step was found to be done
     self._seconds, self._steps = 0.0, 0  # timed since the last report
     self._first_step = first_step
@@ -106,7 +107,8 @@ class Reporter:
       ) from error
     self._writer.config(config, list(EvalMetrics.__annotations__))
     self._drawing = concurrent.futures.ThreadPoolExecutor(1)
-    self._drawn = None  # future of the pictures that are being drawn
+    # Future of the pictures that are being drawn.
+    self._drawn: concurrent.futures.Future[None] | None = None
     self._bar = make_bar(num_steps, first_step)
 
   def add(self, step: int, metrics: TrainMetrics) -> None:

@@ -69,7 +69,7 @@ def find_layout(data_dir: str) -> Layout:
   }
   if 'train' not in splits.values() and len(splits) < len(folders):
     splits = {}
-  passed_over = ()
+  passed_over: tuple[str, ...] = ()
   if splits:
     _require_unique(
       data_dir, 'split', [(splits[name], name) for name in splits]

@@ -73,7 +73,8 @@ def list_images(root: bytes, folders: tuple[bytes, ...]) -> Listing:
     folders: names of the class folders, in the order of the classes.
   """
   above = set(_identities_above(root))
-  passed_over, directories = collections.Counter(), {}
+  passed_over: collections.Counter[str] = collections.Counter()
+  directories: dict[bytes, int] = {}
   blobs, lengths, ends = [], [], []
   for folder in folders:
     path = os.fsdecode(os.path.join(root, folder))
@@ -97,13 +98,13 @@ def list_images(root: bytes, folders: tuple[bytes, ...]) -> Listing:
 def _find(
   top: str,
   above: set[tuple[int, int]],
-  passed_over: collections.Counter,
+  passed_over: collections.Counter[str],
   directories: dict[bytes, int],
 ) -> Iterator[bytes]:
   """Yields the paths of the images of a class, relative to its folder."""
   seen = set()
   # Folders before links: a folder that is linked too is found by its own name.
-  below, links = [top], []
+  below, links = [top], list[str]()
   while below or links:
     here = below.pop() if below else links.pop()
     try:

@@ -12,11 +12,12 @@ share but for one image.
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from convmixer_jax.errors import UserError
 
@@ -64,7 +65,7 @@ def parse(text: str) -> list[Part]:
   return parts
 
 
-def bounds(part: Part, counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def bounds(part: Part, counts: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
   """Returns where a slice begins and ends in the order of each class.
 
   Args:
@@ -77,9 +78,9 @@ def bounds(part: Part, counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
   Raises:
     UserError: the slice is out of range.
   """
-  counts = np.asarray(counts, np.int64)
-  start = _cut(part, part.start, counts) if part.start else 0 * counts
-  stop = _cut(part, part.stop, counts) if part.stop else counts
+  totals = np.asarray(counts, np.int64)
+  start = _cut(part, part.start, totals) if part.start else 0 * totals
+  stop = _cut(part, part.stop, totals) if part.stop else totals
   return start, np.maximum(start, stop)
 
 

@@ -31,8 +31,8 @@ _NORM = 'bias', 'factor', 'shift'
 
 def fold(
   variables: Any,
-  mean: Sequence[float] = (0.0, 0.0, 0.0),
-  std: Sequence[float] = (1.0, 1.0, 1.0),
+  mean: Sequence[float] | jax.Array = (0.0, 0.0, 0.0),
+  std: Sequence[float] | jax.Array = (1.0, 1.0, 1.0),
 ) -> dict[str, dict[str, jax.Array]]:
   """Folds the variables of a `ConvMixer`, of width h and depth d.
 
