@@ -17,6 +17,7 @@ from absl import flags
 
 from convmixer_jax import config as config_lib
 from convmixer_jax import config_files
+from convmixer_jax.cli import run_config
 from convmixer_jax.errors import UserError
 
 _FLAG = '--config'
@@ -29,6 +30,10 @@ def resolve(argv: Sequence[str]) -> list[str]:
 
   `-name` becomes `--name`, which absl takes for the same. So do `--name VALUE`
   and `--name=VALUE`, but not for a key that takes values of several types.
+  Without `--config`, a run in `--workdir` has the config.
+
+  Raises:
+    UserError: there is neither.
   """
   resolved: list[str] = []
   for argument in argv:
@@ -43,6 +48,8 @@ def resolve(argv: Sequence[str]) -> list[str]:
       resolved[i] = f'{name}={config_files.find(value)}'
     elif i and resolved[i - 1] == _FLAG:
       resolved[i] = config_files.find(argument)
+  if {'config', 'workdir'} <= set(flags.FLAGS):
+    return [*resolved[:1], *run_config.add_config(resolved[1:])]
   return resolved
 
 
@@ -62,21 +69,8 @@ def check(arguments: Sequence[str]) -> dict[str, Any]:
   if 'config' not in given:
     return {}
   config_file = given.pop('config')
-  path, colon, variant = config_file.partition(':')
-  if not path:
-    raise UserError(f'--config is empty; {_NEEDED}')
-  if not os.path.isfile(path):
-    raise UserError(
-      f'--config={path} is not a file; give the path of one, or the name of '
-      f'one that comes with the package: {", ".join(config_files.names())}'
-    )
-  if colon and not variant:
-    raise UserError(
-      f'--config={config_file}: no variant follows the colon; leave it out'
-    )
-  from convmixer_jax import models  # imports Flax; only some commands need it
-
-  config = _load_config(path, variant)
+  config = _load(config_file)
+  path = config_file.partition(':')[0]
   if not isinstance(config, ml_collections.ConfigDict) or isinstance(
     config, ml_collections.FrozenConfigDict
   ):
@@ -85,10 +79,13 @@ def check(arguments: Sequence[str]) -> dict[str, Any]:
       'return a ConfigDict, such as convmixer_jax.config.default_config()'
     )
   if 'config.model.name' in given:
-    network = given['config.model.name']
-    models.choose_network(config, network)
-    parser = flags.FLAGS['config'].parser
-    flags.FLAGS['config'].parser = _NetworkParser(parser, network)
+    from convmixer_jax import models  # imports Flax; only some commands need it
+
+    with config.unlocked():
+      models.choose_network(config, given['config.model.name'])
+  run_config.take_network(config, given)
+  if 'config' in flags.FLAGS:
+    flags.FLAGS['config'].parser = _Parsed(config)
   known = config_lib.flatten(config)
   for name in given:
     key = name.removeprefix('no').removeprefix('config.')
@@ -135,22 +132,39 @@ def _unknown_key(name, key, path, known):
   return f'{missing}; did you mean --config.{config_lib.nearest(key, known)}?'
 
 
-class _NetworkParser(flags.ArgumentParser):
-  """Reads a config file, and sets the network to --config.model.name."""
+class _Parsed(flags.ArgumentParser):
+  """Gives the config that was loaded, to which absl applies the overrides."""
 
-  def __init__(self, parser, network):
-    self._parser, self._network = parser, network
+  def __init__(self, config):
+    self._config = config
 
   def parse(self, argument):
-    from convmixer_jax import models
-
-    config = self._parser.parse(argument)
-    with config.unlocked():
-      models.choose_network(config, self._network)
+    del argument
+    config = self._config.copy_and_resolve_references()
+    config.lock()
     return config
 
   def flag_type(self):
-    return self._parser.flag_type()
+    return 'config object'
+
+
+def _load(config_file):
+  """Returns what `get_config` of a file returns, or the config of a run."""
+  if run_config.is_of_run(config_file):
+    return run_config.load(config_file)
+  path, colon, variant = config_file.partition(':')
+  if not path:
+    raise UserError(f'--config is empty; {_NEEDED}')
+  if not os.path.isfile(path):
+    raise UserError(
+      f'--config={path} is not a file; give the path of one, or the name of '
+      f'one that comes with the package: {", ".join(config_files.names())}'
+    )
+  if colon and not variant:
+    raise UserError(
+      f'--config={config_file}: no variant follows the colon; leave it out'
+    )
+  return _load_config(path, variant)
 
 
 def _load_config(path, variant):

@@ -1,12 +1,43 @@
 """What a run does differently from here on, when its length was changed."""
 
+import math
+
 import ml_collections
 import numpy as np
+from etils import epath
 
 from convmixer_jax.config import SCHEMA, flatten, num_train_steps
+from convmixer_jax.errors import UserError
 from convmixer_jax.training.optimizer import create_schedule
 
 _SAMPLES = 100  # of the steps that are left
+
+
+def require_not_shorter(
+  workdir: epath.Path,
+  step: int,
+  config: ml_collections.ConfigDict,
+  steps_per_epoch: int,
+) -> None:
+  """Raises UserError if a run has made more steps than the config gives it.
+
+  Args:
+    workdir: of the run.
+    step: of its newest checkpoint.
+    config: the config that it resumes with.
+    steps_per_epoch: updates in an epoch.
+  """
+  num_steps = num_train_steps(config, steps_per_epoch)
+  if step <= num_steps:
+    return
+  key, least = 'num_steps', step
+  if not config.num_steps:
+    key, least = 'num_epochs', math.ceil(step / steps_per_epoch)
+  raise UserError(
+    f'the run in {workdir} is at step {step}, and config.{key} = {config[key]} '
+    f'would end it at step {num_steps}; give at least {least}, or a new '
+    '--workdir'
+  )
 
 
 def describe_changes(
@@ -38,11 +69,8 @@ def describe_changes(
   before, after = (
     num_train_steps(c, steps_per_epoch) for c in (recorded, config)
   )
-  if after <= step:
-    return (
-      f'The run has made {step} steps, and has only {after} now ({changed}): '
-      'nothing is left to train'
-    )
+  if after == step:
+    return None
   samples = np.linspace(step, after - 1, _SAMPLES).astype(int)
   old_rates, new_rates = (
     np.broadcast_to(

@@ -15,7 +15,7 @@ from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.data import identity, pipeline, sources
 from convmixer_jax.distributed import agreement, sharding
-from convmixer_jax.training import initialize
+from convmixer_jax.training import changes, initialize
 from convmixer_jax.training.batch_size import check_batch_size
 from convmixer_jax.training.trainer import Trainer, create_trainer
 from convmixer_jax.training.validate import validate
@@ -86,6 +86,9 @@ def set_up(config: ml_collections.ConfigDict, workdir_path: str) -> Setup:
       steps_per_epoch=steps_per_epoch,
     )
     saved_steps = _find_checkpoints(directory)
+    changes.require_not_shorter(
+      directory, max(saved_steps, default=0), config, steps_per_epoch
+    )
     pretrained = {}
     if not saved_steps:
       pretrained = initialize.load_pretrained(

@@ -83,7 +83,13 @@ def start_state(setup: Setup, claim: Claim) -> tuple[int, TrainState, Progress]:
     )
     setup.pretrained.clear()  # frees memory
   elif jax.process_index() == 0:
-    print(f'Resuming from step {first_step} of {setup.num_steps}')
+    if first_step == setup.num_steps:
+      print(
+        f'The run is complete: step {first_step} of {first_step}. It is '
+        'evaluated again; a larger config.num_epochs would resume it'
+      )
+    else:
+      print(f'Resuming from step {first_step} of {setup.num_steps}')
     if line := changes.describe_changes(
       claim.recorded, setup.config, first_step, setup.steps_per_epoch
     ):

@@ -6,8 +6,8 @@ CONFIGS = [
   Case(
     'no config',
     train(),
-    '--config is missing; give it: config file, such as configs/digits.py; '
-    'add :VARIANT to choose a variant',
+    '--config is missing, and --workdir=TMP/run holds no run that has one; '
+    'give a config file, such as configs/digits.py',
   ),
   Case(
     'no such config',

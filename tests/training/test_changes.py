@@ -3,7 +3,8 @@
 import pytest
 
 from convmixer_jax.config import SCHEMA
-from convmixer_jax.training.changes import describe_changes
+from convmixer_jax.errors import UserError
+from convmixer_jax.training.changes import describe_changes, require_not_shorter
 
 
 def describe(config, step=110, steps_per_epoch=11, **changes):
@@ -49,12 +50,31 @@ def test_constant_learning_rate_does_not_change(config):
   assert describe(config, step=220, num_epochs=40) is None
 
 
-def test_run_that_became_shorter_than_it_is_says_that_nothing_is_left(config):
-  line = describe(config, num_epochs=5)
-  assert line == (
-    'The run has made 110 steps, and has only 55 now (config.num_epochs 20 -> '
-    '5): nothing is left to train'
-  )
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (
+      {'num_epochs': 5},
+      'the run in RUN is at step 110, and config.num_epochs = 5 would end it '
+      'at step 55; give at least 10, or a new --workdir',
+    ),
+    (
+      {'num_steps': 100},
+      'the run in RUN is at step 110, and config.num_steps = 100 would end it '
+      'at step 100; give at least 110, or a new --workdir',
+    ),
+  ],
+)
+def test_length_below_the_steps_made_is_refused(config, changes, message):
+  config.update(changes)
+  with pytest.raises(UserError) as error:
+    require_not_shorter('RUN', 110, config, 11)
+  assert str(error.value) == message
+
+
+def test_length_of_the_steps_made_is_accepted(config):
+  require_not_shorter('RUN', 220, config, 11)
+  assert describe(config, num_epochs=10) is None
 
 
 def test_same_length_says_nothing(config):
