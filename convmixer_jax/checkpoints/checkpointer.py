@@ -1,7 +1,8 @@
 """Writes checkpoints in the background, by Orbax: the last and the best."""
 
 import contextlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
@@ -18,8 +19,21 @@ from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.distributed.watchdog import lost_others
 from convmixer_jax.errors import UserError
 
-BEST_BY = 'eval_accuracy'
+# The metric by which a checkpoint is the best: of networks that give one class,
+# and of those that give several. A run has one of them.
+_BEST_BY = ('eval_accuracy', 'eval_mean_average_precision')
 _UNFINISHED = ocp.path.atomicity.TMP_DIR_SUFFIX
+
+
+def main_metric(metrics: Mapping[str, float]) -> float | None:
+  """Returns the metric of an evaluation that the best checkpoint has most of.
+
+  None without one, or if it is nan.
+  """
+  for name in _BEST_BY:
+    if name in metrics and not math.isnan(metrics[name]):
+      return float(metrics[name])
+  return None
 
 
 class Progress(NamedTuple):
@@ -60,24 +74,25 @@ class Checkpointer:
 
     Args:
       workdir: of the run.
-      keep: how many of the last checkpoints to keep; the best by held-out
-        accuracy is kept too. One is deleted when the next is complete.
+      keep: how many of the last checkpoints to keep; the best by
+        `main_metric` is kept too. One is deleted when the next is complete.
       on_complete: called by `poll`, `save` or `close`, with step and directory,
         once for each checkpoint that is complete.
     """
 
-    def accuracy(metrics):  # checkpoints between evaluations have no metrics
-      return metrics.get(BEST_BY, -1.0)
+    def score(metrics):  # checkpoints between evaluations have no metrics
+      value = main_metric(metrics)
+      return -1.0 if value is None else value
 
     best = checkpoint_managers.BestN(
-      n=1, get_metric_fn=accuracy, keep_checkpoints_without_metrics=False
+      n=1, get_metric_fn=score, keep_checkpoints_without_metrics=False
     )
     last = checkpoint_managers.LatestN(keep)
     self._directory = workdir / DIRECTORY
     self._manager = _Manager(
       self._directory,
       options=ocp.CheckpointManagerOptions(
-        best_fn=accuracy,  # has the metrics written beside the state
+        best_fn=score,  # has the metrics written beside the state
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(
           [last, best]
         ),

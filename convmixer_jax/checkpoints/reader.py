@@ -8,7 +8,7 @@ from etils import epath
 from jax.sharding import SingleDeviceSharding
 
 from convmixer_jax.checkpoints import checksums, pending_reads
-from convmixer_jax.checkpoints.checkpointer import BEST_BY
+from convmixer_jax.checkpoints.checkpointer import main_metric
 from convmixer_jax.checkpoints.step_directories import (
   DIRECTORY,
   check_is_ours,
@@ -42,7 +42,7 @@ class CheckpointReader:
     return sorted(find_steps(self._directory))
 
   def best_step(self) -> int | None:
-    """Returns the step with the best held-out accuracy, None without any.
+    """Returns the step that is the best by `main_metric`, None without any.
 
     Of several equal ones it is the last, as in `Checkpointer`.
 
@@ -57,8 +57,9 @@ class CheckpointReader:
       args = ocp.args.Composite(metrics=ocp.args.JsonRestore())
       try:
         metrics = self._reader.restore(path, args=args)['metrics']
-        if BEST_BY in dict(metrics):
-          found[step] = float(metrics[BEST_BY])
+        value = main_metric(dict(metrics))
+        if value is not None:
+          found[step] = value
       except Exception as error:  # Orbax raises any for a damaged file
         raise _damaged(path, error) from error
     return max(found, key=lambda step: (found[step], step), default=None)

@@ -53,7 +53,7 @@ flags.mark_flag_as_required('config')
 
 
 def main(argv: Sequence[str]) -> None:
-  """Trains, and prints the held-out accuracy as the last line."""
+  """Trains, and prints the main metric of the held-out split as the last line."""
   command.refuse_arguments(argv)
   output.keep_going()  # a run survives its terminal
   # Until the loop handles the signal, there is nothing to save.
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
   import jax
 
   from convmixer_jax.distributed import cluster
-  from convmixer_jax.training import loop
+  from convmixer_jax.training import loop, tasks
 
   cluster.join(
     _DISTRIBUTED.value,
@@ -72,4 +72,5 @@ def main(argv: Sequence[str]) -> None:
   )
   results = loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
   if jax.process_index() == 0:
-    print(f'eval_accuracy = {results["eval_accuracy"]:.4f}')
+    main_metric = tasks.task_of(_CONFIG.value).main_metric
+    print(f'{main_metric} = {results[main_metric]:.4f}')

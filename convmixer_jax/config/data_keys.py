@@ -74,6 +74,12 @@ DATA_KEYS = (
     _NAME,
   ),
   key(
+    'dataset.multi_label',
+    False,
+    'any number of classes an image, by sigmoid and binary cross-entropy; the '
+    'label is a sequence of classes, or a 0 or 1 for each class',
+  ),
+  key(
     'dataset.image_size',
     8,
     'side of the images that the network sees, or (height, width), in pixels',

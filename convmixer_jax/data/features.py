@@ -61,6 +61,15 @@ def find_class_names(
     )
   feature = features[label]
   has_several = isinstance(feature, tfds.features.Sequence)
+  if is_multi_label:
+    if is_multi_hot(feature):
+      return tuple(map(str, range(feature.shape[0])))
+    if isinstance(feature, tfds.features.ClassLabel):
+      raise UserError(
+        f'{where}: its feature {label} is one class for an image, and '
+        'config.dataset.multi_label = True is for several; set it to False, or '
+        'choose another data set'
+      )
   classes = feature.feature if has_several else feature
   if not isinstance(classes, tfds.features.ClassLabel):
     raise UserError(
@@ -75,7 +84,8 @@ def find_class_names(
   if has_several and not is_multi_label:
     raise UserError(
       f'{where}: its feature {label} has several labels for an image, and one '
-      "is required; store one as TFDS's ClassLabel, or choose another data set"
+      "is required; store one as TFDS's ClassLabel, train with "
+      'config.dataset.multi_label = True, or choose another data set'
     )
   for class_name, count in Counter(classes.names).items():
     if count > 1:
@@ -84,6 +94,18 @@ def find_class_names(
         'class a name of its own'
       )
   return tuple(classes.names)
+
+
+def is_multi_hot(feature: Any) -> bool:
+  """Returns whether a feature is a vector of whole numbers or of bool."""
+  import tensorflow_datasets as tfds
+
+  return (
+    type(feature) is tfds.features.Tensor
+    and len(feature.shape) == 1
+    and (feature.shape[0] or 0) > 0
+    and np.dtype(feature.np_dtype).kind in 'biu'
+  )
 
 
 def check_number_of_names(

@@ -66,8 +66,8 @@ def train_batches(
     process_count: number of processes.
 
   Returns:
-    Dicts of `image` `[B / P, H, W, C]`, of `batch_dtype`, and `label`
-    `[B / P]` in int32.
+    Dicts of `image` `[B / P, H, W, C]`, of `batch_dtype`, and `label` in int32,
+    `[B / P]` or, with several labels an image, `[B / P, K]`.
   """
   epoch_size = steps_per_epoch(source, config.batch_size) * config.batch_size
   # Grain shuffles each epoch differently, and gives each (seed, position) its
@@ -151,7 +151,9 @@ def batch_dtype(source: Source) -> np.dtype:
 
 def _batch_bytes(source, config, process_count):
   num_values = math.prod(image_shape(config.dataset))
-  num_bytes = batch_dtype(source).itemsize * num_values + 8
+  num_bytes = batch_dtype(source).itemsize * num_values
+  num_labels = source.num_classes if config.dataset.multi_label else 1
+  num_bytes += 4 * (num_labels + 1)  # and the mask
   return config.batch_size // process_count * num_bytes
 
 

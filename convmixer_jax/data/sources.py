@@ -6,6 +6,7 @@ import ml_collections
 import numpy as np
 
 from convmixer_jax import limits
+from convmixer_jax.data import labels
 from convmixer_jax.data.builders import (
   find_builder,
   folder_hint,
@@ -23,6 +24,7 @@ from convmixer_jax.data.features import (
   check_image_feature,
   check_number_of_names,
   find_class_names,
+  is_multi_hot,
 )
 from convmixer_jax.data.folders.source import NAME as FOLDER
 from convmixer_jax.data.folders.source import FolderSource
@@ -64,7 +66,7 @@ class TfdsSource:
       split: the split, in TFDS's syntax.
       data_dir: directory of TFDS's data sets; '' for TFDS's default.
       label: feature with the label, or with a sequence of correct labels.
-      is_multi_label: whether it is a sequence.
+      is_multi_label: whether it is a sequence, or a 0 or 1 for each class.
     """
     import tensorflow_datasets as tfds
 
@@ -76,7 +78,9 @@ class TfdsSource:
       name, features, label, is_multi_label=is_multi_label
     )
     self.num_classes = len(self.class_names)
-    check_number_of_names(name, builder.data_path, label, self.class_names)
+    self._is_multi_hot = is_multi_hot(features[label])
+    if not self._is_multi_hot:
+      check_number_of_names(name, builder.data_path, label, self.class_names)
     check_image_feature(name, features['image'])
     splits = builder.info.splits
     try:
@@ -112,12 +116,12 @@ class TfdsSource:
         'the data set again'
       ) from error
     label = record[self._label]
-    if not all(0 <= value < self.num_classes for value in np.ravel(label)):
-      raise UserError(
-        f'the label of image {self._where(index)} is {label}, not from 0 to '
-        f'{self.num_classes - 1}; fix it, leave the image out, or choose '
-        'another split'
+    if self._is_multi_label:
+      label = labels.indices(
+        label, self.num_classes, self._is_multi_hot, lambda: self._where(index)
       )
+    elif not 0 <= label < self.num_classes:
+      raise labels.out_of_range(label, self.num_classes, self._where(index))
     return record['image'], label
 
   def decode(self, index: int, data: bytes, label: Any) -> Example:
@@ -130,9 +134,8 @@ class TfdsSource:
         'which is too small; replace it or leave it out of the data set'
       )
     if self._is_multi_label:
-      multi_hot = np.zeros(self.num_classes, np.int32)
-      multi_hot[label] = 1
-      return {'image': image, 'label': multi_hot}
+      label = labels.multi_hot(label, self.num_classes)
+      return {'image': image, 'label': label}
     return {'image': image, 'label': int(label)}
 
   def _where(self, index):
@@ -150,8 +153,6 @@ def create_source(
   config: ml_collections.ConfigDict,
   split: str,
   label: str = 'label',
-  *,
-  is_multi_label: bool = False,
 ) -> Source:
   """Opens a split of the data set that `config.dataset` names.
 
@@ -162,21 +163,35 @@ def create_source(
     config: `config.dataset`.
     split: 'train' or 'test' for digits; else a split in TFDS's syntax.
     label: feature of a TFDS data set that holds the label.
-    is_multi_label: whether this feature has several labels for an image.
 
   Raises:
     UserError: see `TfdsSource` and `FolderSource`.
   """
   if config.name == 'digits':
+    if config.multi_label:
+      raise UserError(
+        "'digits' has one class for an image, and config.dataset.multi_label = "
+        'True is for several; set it to False, or choose another data set'
+      )
     return _load_digits(split)
   source: FolderSource | TfdsSource
   if config.name == FOLDER:
+    if config.multi_label:
+      raise UserError(
+        "config.dataset.name = 'folder' has one class for an image, and "
+        'config.dataset.multi_label = True is for several; set it to False, or '
+        'choose another data set'
+      )
     source = FolderSource(
       config.data_dir, split, exif_rotate=config.exif_rotate
     )
   else:
     source = TfdsSource(
-      config.name, split, config.data_dir, label, is_multi_label=is_multi_label
+      config.name,
+      split,
+      config.data_dir,
+      label,
+      is_multi_label=config.multi_label,
     )
   allowed = min(config.cache_mib * 2**20, limits.memory_bytes() / 4)
   return load_if_small(source, int(allowed))

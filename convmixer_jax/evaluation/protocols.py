@@ -110,9 +110,10 @@ def open_test_set(
     UserError: see `create_source` and `match_classes`.
   """
   protocol = protocol_of(config.name)
-  source = create_source(
-    config, split, protocol.label, is_multi_label=protocol.is_multi_label
-  )
+  if protocol.is_multi_label:
+    config = config.copy_and_resolve_references()
+    config.multi_label = True
+  source = create_source(config, split, protocol.label)
   classes = match_classes(known, num_outputs, source.class_names)
   if protocol.num_present is not None:
     classes = classes.only(labels_present(config.name, config.data_dir))

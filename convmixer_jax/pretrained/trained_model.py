@@ -53,6 +53,10 @@ class TrainedModel(Inference):
     metrics: what the run measured at this step on its held-out split, such as
       `eval_accuracy`; empty if nothing.
     dtype: name of the compute dtype.
+    multi_label: whether it gives any number of classes for an image, by the
+      sigmoid of its outputs, instead of one.
+    thresholds: `[K]`, the probability from which each class is predicted; None
+      if none were chosen: see `class_thresholds`.
   """
 
   network: str
@@ -72,6 +76,8 @@ class TrainedModel(Inference):
   config: ml_collections.ConfigDict | None = None
   metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
   dtype: str = 'float32'
+  multi_label: bool = False
+  thresholds: tuple[float, ...] | None = None
 
   @classmethod
   def create(
@@ -202,6 +208,7 @@ class TrainedModel(Inference):
           'std': self.std,
           'cache_mib': defaults.dataset.cache_mib,
           'exif_rotate': defaults.dataset.exif_rotate,
+          'multi_label': self.multi_label,
         },
         'augment': {'eval_crop_fraction': self.eval_crop_fraction},
         'input': defaults.input,

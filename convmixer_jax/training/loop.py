@@ -19,11 +19,11 @@ from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.training.callbacks import Callback, CallbackList, RunInfo
-from convmixer_jax.training.metrics import EvalMetrics
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
 from convmixer_jax.training.setup import Setup, set_up
 from convmixer_jax.training.start import Claim, claim_directory, start_state
+from convmixer_jax.training.tasks import task_of
 
 
 @default_settings()
@@ -235,7 +235,7 @@ def evaluate(
     mesh: the devices.
 
   Returns:
-    `eval_loss`, `eval_accuracy` and `eval_accuracy_top5`.
+    The metrics by name; see `tasks.Task.eval_names`.
   """
   batches = pipeline.eval_batches(
     source,
@@ -243,10 +243,8 @@ def evaluate(
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )
-  total = jax.device_get(EvalMetrics.empty())
   with contextlib.closing(batches):
-    for _, metrics in run_batches(
+    outputs = run_batches(
       partial(eval_step, state), batches, mesh, config.batch_size
-    ):
-      total = total.merge(metrics)
-  return {name: float(value) for name, value in total.compute().items()}
+    )
+    return task_of(config).summarize(output for _, output in outputs)

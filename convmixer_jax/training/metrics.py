@@ -66,6 +66,55 @@ class TrainMetrics(metrics.Collection):
 
 
 @flax.struct.dataclass
+class _F1OfUpdates(metrics.Metric):
+  """Micro F1 over the steps that were not skipped; nan without decisions."""
+
+  hits: jax.Array
+  misses: jax.Array
+
+  @classmethod
+  def empty(cls) -> '_F1OfUpdates':
+    return cls(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
+
+  @classmethod
+  def from_model_output(
+    cls,
+    skipped: jax.Array,
+    true_positives: jax.Array,
+    false_positives: jax.Array,
+    false_negatives: jax.Array,
+    **_: Any,
+  ) -> '_F1OfUpdates':
+    misses = false_positives + false_negatives
+    return cls(
+      jnp.where(skipped, 0.0, true_positives), jnp.where(skipped, 0.0, misses)
+    )
+
+  def merge(self, other: '_F1OfUpdates') -> '_F1OfUpdates':
+    return type(self)(self.hits + other.hits, self.misses + other.misses)
+
+  def compute(self) -> jax.Array | float:
+    total = 2 * self.hits + self.misses
+    return 2 * self.hits / total if total else float('nan')
+
+
+@flax.struct.dataclass
+class MultiLabelTrainMetrics(metrics.Collection):
+  """As `TrainMetrics`, of several labels an image.
+
+  F1 is micro-averaged, with a threshold of 0.5.
+  """
+
+  train_loss: _MeanOfUpdates.of('loss')
+  train_f1_micro: _F1OfUpdates
+  learning_rate: metrics.LastValue.from_output('learning_rate')
+  gradient_norm: _MeanOfUpdates.of('gradient_norm')
+  parameter_norm: metrics.LastValue.from_output('parameter_norm')
+  update_norm: _MeanOfUpdates.of('update_norm')
+  skipped_steps: _Sum.from_output('skipped')
+
+
+@flax.struct.dataclass
 class EvalMetrics(metrics.Collection):
   """Means over images; padding is masked out."""
 

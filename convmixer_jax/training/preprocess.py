@@ -27,7 +27,8 @@ def preprocess_train(
   """Turns a batch of pixels into normalised images and soft targets.
 
   Args:
-    batch: `image` `[B, H, W, C]` in uint8 or float32, `label` `[B]` in int32.
+    batch: `image` `[B, H, W, C]` in uint8 or float32; `label` in int32, `[B]`,
+      or `[B, K]` of 0 and 1.
     rng: key of this step.
     config: the whole config.
     num_classes: number of classes K.
@@ -37,8 +38,13 @@ def preprocess_train(
   """
   mix_rng, erase_rng = jax.random.split(rng)
   images = to_pixels(batch['image'])
+  label = batch['label']
+  is_multi_hot = label.ndim == 2
   targets = optax.smooth_labels(
-    jax.nn.one_hot(batch['label'], num_classes), config.label_smoothing
+    label.astype(jnp.float32)
+    if is_multi_hot
+    else jax.nn.one_hot(label, num_classes),
+    config.label_smoothing,
   )
   if uses_mixup(config):
     whole = batch['image'].dtype == jnp.uint8

@@ -8,21 +8,18 @@ import time
 import jax
 import ml_collections
 import tqdm
+from clu import metrics as clu_metrics
 from etils import epath
 
 from convmixer_jax.checkpoints.metrics_table import MetricsTable
 from convmixer_jax.checkpoints.workdir import write_whole
 from convmixer_jax.errors import UserError
 from convmixer_jax.training.callbacks import CallbackList
-from convmixer_jax.training.metrics import (
-  EvalMetrics,
-  TrainMetrics,
-  empty_window,
-)
 from convmixer_jax.training.report_line import (
   report_line,
   steps_between_reports,
 )
+from convmixer_jax.training.tasks import task_of
 from convmixer_jax.training.tensorboard import TensorBoardWriter
 
 
@@ -53,7 +50,7 @@ class Reporter:
   def __init__(
     self,
     workdir: epath.Path,
-    window: TrainMetrics,
+    window: clu_metrics.Collection,
     skipped_in_a_row: int,
     config: ml_collections.ConfigDict,
     *,
@@ -91,11 +88,12 @@ class Reporter:
     self._report_every = steps_between_reports(
       config.log_every_steps, steps_per_epoch
     )
+    self._task = task = task_of(config)
     self._writes = jax.process_index() == 0
     if not self._writes:
       return
     self._workdir = workdir
-    names = [*TrainMetrics.__annotations__, *EvalMetrics.__annotations__]
+    names = [*task.train_metrics.__annotations__, *task.eval_names]
     columns = ['epoch', *names, 'steps_per_sec', 'images_per_sec']
     self._table = MetricsTable(workdir / 'metrics.csv', columns, first_step)
     try:
@@ -105,18 +103,18 @@ class Reporter:
         f"TensorBoard's file cannot be opened in {workdir} ({error.strerror}); "
         'make room there and in /dev/shm'
       ) from error
-    self._writer.config(config, list(EvalMetrics.__annotations__))
+    self._writer.config(config, list(task.eval_names))
     self._drawing = concurrent.futures.ThreadPoolExecutor(1)
     # Future of the pictures that are being drawn.
     self._drawn: concurrent.futures.Future[None] | None = None
     self._bar = make_bar(num_steps, first_step)
 
-  def add(self, step: int, metrics: TrainMetrics) -> None:
+  def add(self, step: int, metrics: clu_metrics.Collection) -> None:
     """Records that `step` was dispatched, and fetches the step before it."""
     self._fetch()
     self._pending = step, metrics
 
-  def flush(self) -> TrainMetrics:
+  def flush(self) -> clu_metrics.Collection:
     """Waits for the last step; returns the metrics not yet reported.
 
     The time until the next step does not count as training time.
@@ -216,7 +214,7 @@ class Reporter:
         values['steps_per_sec'] = self._steps / self._seconds
         values['images_per_sec'] = values['steps_per_sec'] * self._batch_size
       self._write(step, values)
-      self._window = empty_window()
+      self._window = self._task.empty_window()
       self._seconds, self._steps = 0.0, 0
     elif step == 1:  # its metrics are also part of the next report
       self._write(step, metrics.compute())

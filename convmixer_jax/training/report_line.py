@@ -10,11 +10,15 @@ _MOST_STEPS = 50  # between two of them, by default
 _SHOWN = {
   'train_loss': '.4f',
   'train_accuracy': '.4f',
+  'train_f1_micro': '.4f',
   'learning_rate': '.3g',
   'images_per_sec': '.1f',
   'eval_loss': '.4f',
   'eval_accuracy': '.4f',
   'eval_accuracy_top5': '.4f',
+  'eval_mean_average_precision': '.4f',
+  'eval_f1_micro': '.4f',
+  'eval_f1_macro': '.4f',
 }
 
 

@@ -13,7 +13,7 @@ from convmixer_jax import files
 from convmixer_jax.checkpoints import workdir
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
-from convmixer_jax.data import identity, pipeline, sources
+from convmixer_jax.data import identity, labels, pipeline, sources
 from convmixer_jax.distributed import agreement, sharding
 from convmixer_jax.training import changes, initialize
 from convmixer_jax.training.batch_size import check_batch_size
@@ -36,6 +36,8 @@ class Setup:
     num_steps: updates in the whole run.
     trainer: network, optimizer and steps.
     saved_steps: those that have a checkpoint in the directory.
+    label_notes: lines on images without classes and classes without images,
+      with several labels an image.
     pretrained: variables that a new run starts with, on the host.
   """
 
@@ -49,6 +51,7 @@ class Setup:
   num_steps: int
   trainer: Trainer
   saved_steps: list[int]
+  label_notes: list[str]
   pretrained: dict[str, Any] = dataclasses.field(repr=False)
 
 
@@ -75,6 +78,9 @@ def set_up(config: ml_collections.ConfigDict, workdir_path: str) -> Setup:
       for split in (config.dataset.train_split, config.dataset.eval_split)
     )
     sources.require_classes(train_source)
+    label_notes = []
+    if config.dataset.multi_label:
+      label_notes = labels.notes(train_source, eval_source)
     steps_per_epoch = pipeline.steps_per_epoch(train_source, config.batch_size)
     data = identity.identify(train_source, eval_source)
     workdir.check_data(directory, data)
@@ -113,6 +119,7 @@ def set_up(config: ml_collections.ConfigDict, workdir_path: str) -> Setup:
     num_steps=config_lib.num_train_steps(config, steps_per_epoch),
     trainer=trainer,
     saved_steps=saved_steps,
+    label_notes=label_notes,
     pretrained=pretrained,
   )
 

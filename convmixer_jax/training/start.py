@@ -15,8 +15,8 @@ from convmixer_jax.distributed import agreement
 from convmixer_jax.locks.directory_lock import DirectoryLock
 from convmixer_jax.pretrained.check_values import check_state
 from convmixer_jax.training import changes, initialize, summary
-from convmixer_jax.training.metrics import empty_window
 from convmixer_jax.training.setup import Setup
+from convmixer_jax.training.tasks import task_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,9 @@ def start_state(setup: Setup, claim: Claim) -> tuple[int, TrainState, Progress]:
       to.
   """
   first_step, state, progress = restore.restore_newest(
-    setup.directory, setup.trainer.state, Progress(empty_window())
+    setup.directory,
+    setup.trainer.state,
+    Progress(task_of(setup.config).empty_window()),
   )
   with agreement.require_same_on_all_processes():  # that it can be written to
     if first_step:
@@ -112,5 +114,7 @@ def _describe(setup, claim, first_step):
   print(summary.describe_start(setup, first_step), flush=True)
   if warning := identity.overlap_warning(setup.train_source, setup.eval_source):
     print(warning)
+  for line in setup.label_notes:
+    print(line)
   if setup.saved_steps and not claim.has_data:
     print('The run had not recorded its data; this is recorded now')

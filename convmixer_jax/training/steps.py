@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
+from clu import metrics
 from flax import linen as nn
 
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.config import image_shape
 from convmixer_jax.models import architecture_of
 from convmixer_jax.models.inference import make_inference
-from convmixer_jax.training.metrics import EvalMetrics, TrainMetrics
 from convmixer_jax.training.preprocess import preprocess_train
+from convmixer_jax.training.tasks import task_of
 
 # Purposes of random numbers; each has its own stream.
 _INIT, _PREPROCESS, _LAYERS = range(3)
@@ -60,10 +61,11 @@ def make_train_step(
   schedule: optax.Schedule,
   config: ml_collections.ConfigDict,
   gather: Callable[[Any], Any] = lambda params: params,
-) -> Callable[[TrainState, Batch], tuple[TrainState, TrainMetrics]]:
+) -> Callable[[TrainState, Batch], tuple[TrainState, metrics.Collection]]:
   """Returns the update of one batch, to be jitted with the state donated.
 
-  The batch has `image` `[B, H, W, C]` and `label` `[B]`. With
+  The batch has `image` `[B, H, W, C]` and `label`, `[B]` or, with several
+  labels an image, `[B, K]` of 0 and 1. With
   `config.accum_steps` = A it is split into A microbatches, microbatch a being
   rows a, a + A, ... (so that each device splits its own rows), and the
   gradients are averaged; the result differs only by BatchNorm.
@@ -81,6 +83,7 @@ def make_train_step(
   `sharding.Gather`.
   """
   is_frozen = config.backbone_lr_scale == 0
+  task = task_of(config)
 
   def loss_of_microbatch(params, batch_stats, images, targets, rng):
     params = gather(params)
@@ -94,10 +97,12 @@ def make_train_step(
       mutable=['batch_stats'],
       rngs={'dropout': rng},
     )
-    losses = optax.softmax_cross_entropy(logits, targets)
-    correct = jnp.argmax(logits, -1) == jnp.argmax(targets, -1)
+    losses = task.losses(logits, targets)
+    scores = {
+      name: score(logits, targets) for name, score in task.scores.items()
+    }
     batch_stats = updated.get('batch_stats', {})
-    return jnp.mean(losses), (batch_stats, jnp.mean(correct))
+    return jnp.mean(losses), (batch_stats, scores)
 
   microbatch_gradient = jax.value_and_grad(loss_of_microbatch, has_aux=True)
 
@@ -109,13 +114,14 @@ def make_train_step(
     images, targets = preprocess_train(
       batch, rng_for(_PREPROCESS), config, model.num_classes
     )
-    gradient, loss, correct, batch_stats = _accumulate_gradients(
+    gradient, loss, scores, batch_stats = _accumulate_gradients(
       microbatch_gradient,
       state,
       images,
       targets,
       rng_for(_LAYERS),
       config.accum_steps,
+      task.scores,
     )
     updates, opt_state = optimizer.update(
       gradient, _set_schedule_count(state.opt_state, state.step), state.params
@@ -131,9 +137,9 @@ def make_train_step(
       (optax.apply_updates(state.params, updates), batch_stats, opt_state),
     )
     new_state = TrainState(state.step + 1, params, batch_stats, opt_state)
-    return new_state, TrainMetrics.single_from_model_output(
+    return new_state, task.train_metrics.single_from_model_output(
       loss=loss,
-      correct=correct,
+      **scores,
       learning_rate=schedule(state.step),
       gradient_norm=gradient_norm,
       parameter_norm=optax.tree.norm(params),
@@ -154,15 +160,21 @@ def _set_schedule_count(opt_state, step):
 
 
 def _accumulate_gradients(
-  microbatch_gradient, state, images, targets, rng, num_microbatches
+  microbatch_gradient,
+  state,
+  images,
+  targets,
+  rng,
+  num_microbatches,
+  score_names,
 ):
-  """Averages gradient, loss and accuracy; chains BatchNorm's statistics."""
+  """Averages gradient, loss and scores; chains BatchNorm's statistics."""
 
   def run_microbatch(batch_stats, part):
-    (loss, (batch_stats, correct)), gradient = microbatch_gradient(
+    (loss, (batch_stats, scores)), gradient = microbatch_gradient(
       state.params, batch_stats, *part
     )
-    return (gradient, loss, correct), batch_stats
+    return (gradient, loss, scores), batch_stats
 
   if num_microbatches == 1:
     means, batch_stats = run_microbatch(
@@ -179,7 +191,11 @@ def _accumulate_gradients(
     parts = array.reshape(-1, num_microbatches, *array.shape[1:])
     return parts.swapaxes(0, 1)
 
-  zeros = jax.tree.map(jnp.zeros_like, state.params), 0.0, 0.0
+  zeros = (
+    jax.tree.map(jnp.zeros_like, state.params),
+    0.0,
+    dict.fromkeys(score_names, 0.0),
+  )
   rngs = jax.random.split(rng, num_microbatches)
   (sums, batch_stats), _ = jax.lax.scan(
     add_microbatch,
@@ -195,22 +211,26 @@ def make_per_image_eval_step(
   config: ml_collections.ConfigDict,
   outputs: np.ndarray | None = None,
 ) -> Callable[[Any, Batch], dict[str, jax.Array]]:
-  """Returns a function that gives loss and correctness of each image.
+  """Returns a function that evaluates each image by itself.
 
   Args:
     model: the network.
-    config: `config.dataset` has mean and standard deviation.
+    config: `config.dataset` has mean and standard deviation, and says whether
+      the network gives one class or several.
     outputs: `[K]`, the outputs that stand for the classes 0 to K - 1; the other
       logits are left out. None: all.
 
   Returns:
     A function of `params` and `batch_stats`, and of a batch with `image`,
     `mask` and `label`, which is `[B]`, or `[B, K]` of 0 and 1 where several
-    labels are right. It returns arrays `[B]`: `loss`, the negative logarithm of
-    the probability of the right labels; `correct` and `correct_top5`;
-    `probability` of the best class; `mask`, now also 0 where no label is right.
-    And `best` `[B, min(5, K)]`, the most probable classes.
+    labels are right. It returns arrays `[B]`: `loss` and `mask`. Besides, for
+    networks that give one class, `correct` and `correct_top5`; `probability` of
+    the best class; and `best` `[B, min(5, K)]`, the most probable classes; the
+    loss is the negative logarithm of the probability of the right labels, and
+    `mask` is also 0 where no label is right. For networks that give several
+    classes, `logits` `[B, K]` and `label` `[B, K]`.
   """
+  task = task_of(config)
 
   def per_image_eval_step(variables, batch):
     images = batch['image']
@@ -218,37 +238,23 @@ def make_per_image_eval_step(
     logits = infer(images)
     if outputs is not None:
       logits = logits[:, outputs]
-    label, mask = batch['label'], batch['mask']
-    _, best = jax.lax.top_k(logits, min(5, logits.shape[-1]))
-    if label.ndim == 1:
-      loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
-      hits = best == label[:, None]
-    else:
-      loss = -jax.nn.logsumexp(jax.nn.log_softmax(logits), b=label, axis=-1)
-      hits = jnp.take_along_axis(label, best, axis=-1) > 0
-      mask = mask * jnp.any(label, axis=-1)
-    return {
-      'loss': loss,
-      'correct': hits[:, 0],
-      'correct_top5': jnp.any(hits, axis=-1),
-      'probability': jnp.max(jax.nn.softmax(logits), axis=-1),
-      'mask': mask,
-      'best': best,
-    }
+    return task.evaluate_images(logits, batch['label'], batch['mask'])
 
   return per_image_eval_step
 
 
 def make_eval_step(
   model: nn.Module, config: ml_collections.ConfigDict
-) -> Callable[[TrainState, Batch], EvalMetrics]:
-  """Returns the evaluation of one batch with `image`, `label` and `mask`."""
+) -> Callable[[TrainState, Batch], Any]:
+  """Returns the evaluation of one batch with `image`, `label` and `mask`.
+
+  Its results go to `Task.summarize`.
+  """
   per_image_eval_step = make_per_image_eval_step(model, config)
+  task = task_of(config)
 
   def eval_step(state, batch):
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
-    return EvalMetrics.single_from_model_output(
-      **per_image_eval_step(variables, batch)
-    )
+    return task.reduce(per_image_eval_step(variables, batch))
 
   return eval_step

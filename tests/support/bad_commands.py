@@ -208,8 +208,8 @@ TOOLS = [
     'evaluate on several labels for an image',
     tool(*EVALUATE_TINY),
     "config.dataset.name = 'tiny': its feature label has several labels for an "
-    "image, and one is required; store one as TFDS's ClassLabel, or choose "
-    'another data set',
+    "image, and one is required; store one as TFDS's ClassLabel, train with "
+    'config.dataset.multi_label = True, or choose another data set',
     lambda tmp: tiny_sets.write_set(
       tmp / 'data', label=tiny_sets.sequence_feature(tiny_sets.LABEL)
     ),

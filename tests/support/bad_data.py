@@ -67,8 +67,8 @@ DATA = [
   data(
     'several labels for an image',
     "config.dataset.name = 'tiny': its feature label has several labels for an "
-    "image, and one is required; store one as TFDS's ClassLabel, or choose "
-    'another data set',
+    "image, and one is required; store one as TFDS's ClassLabel, train with "
+    'config.dataset.multi_label = True, or choose another data set',
     label=tiny_sets.sequence_feature(tiny_sets.LABEL),
   ),
   data(

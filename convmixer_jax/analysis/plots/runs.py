@@ -8,7 +8,7 @@ from convmixer_jax.analysis.plots.text import literal_text
 
 
 def learning_curves(rows: list[dict[str, float]]) -> Figure:
-  """Draws loss, accuracy and learning rate against the epoch.
+  """Draws loss, accuracy (or F1) and learning rate against the epoch.
 
   Args:
     rows: rows of `metrics.csv`, from `metrics_table.read_table`.
@@ -16,7 +16,7 @@ def learning_curves(rows: list[dict[str, float]]) -> Figure:
   figure = Figure(figsize=(12, 3.6), layout='constrained')
   panels = {
     'loss': ('train_loss', 'eval_loss'),
-    'accuracy': ('train_accuracy', 'eval_accuracy', 'eval_accuracy_top5'),
+    **_score_panel(rows),
     'learning rate': ('learning_rate',),
   }
   for axes, (title, names) in zip(
@@ -32,6 +32,19 @@ def learning_curves(rows: list[dict[str, float]]) -> Figure:
     if axes.lines:
       axes.legend()
   return figure
+
+
+def _score_panel(rows):
+  """Returns the panel of accuracy, or that of several labels an image."""
+  several = (
+    'train_f1_micro',
+    'eval_f1_micro',
+    'eval_f1_macro',
+    'eval_mean_average_precision',
+  )
+  if any(name in row for row in rows for name in several):
+    return {'F1 and average precision': several}
+  return {'accuracy': ('train_accuracy', 'eval_accuracy', 'eval_accuracy_top5')}
 
 
 def compare_runs(

@@ -49,7 +49,7 @@ def write_split(
   directory: pathlib.Path,
   name: str,
   split: str,
-  examples: Iterable[tuple[bytes, int]],
+  examples: Iterable[tuple[bytes, int | Sequence[int]]],
 ) -> int:
   """Writes the file of a split; returns the number of examples.
 
@@ -57,7 +57,8 @@ def write_split(
     directory: existing directory of this version of the data set.
     name: name of the data set.
     split: name of the split, such as 'train'.
-    examples: pairs of an encoded image, such as a JPEG file, and its label.
+    examples: pairs of an encoded image, such as a JPEG file, and its label,
+      or labels.
   """
   from array_record.python import array_record_module
   from tensorflow_datasets.proto import tf_example_generated_pb2
@@ -70,7 +71,8 @@ def write_split(
     example = tf_example_generated_pb2.Example()
     values = example.features.feature
     values['image'].bytes_list.value.append(image)
-    values['label'].int64_list.value.append(label)
+    labels = [label] if isinstance(label, int) else label
+    values['label'].int64_list.value.extend(labels)
     writer.write(example.SerializeToString())
     count += 1
   writer.close()
