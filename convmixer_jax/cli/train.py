@@ -53,7 +53,7 @@ flags.mark_flag_as_required('config')
 
 
 def main(argv: Sequence[str]) -> None:
-  """Trains, and prints the main metric of the held-out split as the last line."""
+  """Trains, and prints the main held-out metric as the last line."""
   command.refuse_arguments(argv)
   output.keep_going()  # a run survives its terminal
   # Until the loop handles the signal, there is nothing to save.
