@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import ml_collections
@@ -219,7 +220,7 @@ class _Loop:
 
 
 def evaluate(
-  eval_step: Callable[..., EvalMetrics],
+  eval_step: Callable[..., Any],
   state: TrainState,
   source: sources.Source,
   config: ml_collections.ConfigDict,

@@ -78,7 +78,7 @@ class Reporter:
       first_step - i for i in reversed(range(skipped_in_a_row))
     ]
     # A step and its metrics, still on the device.
-    self._pending: tuple[int, TrainMetrics] | None = None
+    self._pending: tuple[int, clu_metrics.Collection] | None = None
     self._clock = None  # when the last step was found to be done
     self._seconds, self._steps = 0.0, 0  # timed since the last report
     self._first_step = first_step
