@@ -143,6 +143,7 @@ def read_images(
   images: Sequence[ImageLike],
   config: ml_collections.ConfigDict,
   exif_rotate: bool,
+  resize: bool = True,
 ) -> Iterator[tuple[ImageLike, np.ndarray | None, str | None]]:
   """Reads and prepares images in threads, in order.
 
@@ -150,6 +151,7 @@ def read_images(
     images: as `to_list` returns them.
     config: as `TrainedModel.eval_config` returns it.
     exif_rotate: see `prepare_images`.
+    resize: whether to resize and crop them; else they keep their size.
 
   Yields:
     The image as it was given, uint8 `[size, size, C]` and None; or, instead of
@@ -157,11 +159,37 @@ def read_images(
   """
   if not images:
     return
+
+  def transform(pixels):
+    return eval_transform(pixels, config.augment, config.dataset.image_size)
+
   dataset = grain.MapDataset.range(len(images)).map(
-    lambda number: _prepare(images[number], config, exif_rotate)
+    lambda number: _prepare(
+      images[number], transform if resize else _keep, exif_rotate
+    )
   )
   options = grain.ReadOptions(limits.num_cores(), 2 * config.batch_size)
   yield from dataset.to_iter_dataset(options)
+
+
+def decode(image: ImageLike, exif_rotate: bool = True) -> np.ndarray:
+  """Returns the pixels of an image `[H, W, C]`, in its own size.
+
+  Args:
+    image: as `to_list` returns it.
+    exif_rotate: see `prepare_images`.
+
+  Raises:
+    UserError: it cannot be read.
+  """
+  _, pixels, error = _prepare(image, _keep, exif_rotate)
+  if error is not None:
+    raise UserError(error)
+  return pixels
+
+
+def _keep(pixels):
+  return pixels
 
 
 def _split(array, where, channels):
@@ -198,17 +226,16 @@ def _advice_on_shape(array, channels):
   return f'give an array with {channels} channels in its last axis'
 
 
-def _prepare(image, config, exif_rotate):
+def _prepare(image, transform, exif_rotate):
   """Returns a result of `read_images`."""
   where = 'the image'
-  size = config.dataset.image_size
   try:
     if isinstance(image, np.ndarray):
-      return image, eval_transform(image, config.augment, size), None
+      return image, transform(image), None
     if isinstance(image, Image.Image):
       with _pillow:
         pixels = from_pillow(image, exif_rotate)
-      return image, eval_transform(pixels, config.augment, size), None
+      return image, transform(pixels), None
     where = image_files.display_name(image)
     with open(image, 'rb') as file:
       data = file.read(_MAX_BYTES + 1)
@@ -217,7 +244,7 @@ def _prepare(image, config, exif_rotate):
     has_many = count_pixels(data) > _MANY_PIXELS
     with _many_pixels if has_many else contextlib.nullcontext():
       pixels = decode_image(data, where, exif_rotate)
-      return image, eval_transform(pixels, config.augment, size), None
+      return image, transform(pixels), None
   except MemoryError:
     return image, None, f'{where} needs more memory than there is'
   except OSError as error:

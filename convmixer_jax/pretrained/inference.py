@@ -53,7 +53,9 @@ class Inference:
     rows = np.empty((len(found), self.num_classes), np.float32)
     if not found:
       return rows
-    config = self.eval_config(_batch_size(batch_size, len(found)), image_size)
+    config = self.eval_config(
+      choose_batch_size(batch_size, len(found)), image_size
+    )
     for row, (_, error, logits) in zip(
       rows,
       predictions.apply_to_images(
@@ -91,7 +93,7 @@ class Inference:
         outputs are not finite.
     """
     found = to_list(images, len(self.mean))
-    batch_size = _batch_size(batch_size, len(found))
+    batch_size = choose_batch_size(batch_size, len(found))
     return list(
       predictions.predict_images(
         self, found, batch_size, image_size, exif_rotate
@@ -108,7 +110,7 @@ class Inference:
     return predictions.load_for_inference(self)
 
 
-def _batch_size(largest: int, images: int) -> int:
+def choose_batch_size(largest: int, images: int) -> int:
   """Returns one of few sizes, so that few programs are compiled."""
   if largest < 1:
     raise UserError(f'batch_size = {largest} is not positive; give 1 or more')

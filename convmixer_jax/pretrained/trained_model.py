@@ -17,16 +17,18 @@ from convmixer_jax.data.class_names import (
 )
 from convmixer_jax.data.identity import Identity
 from convmixer_jax.models import create_model, describe, find_architecture
+from convmixer_jax.pretrained.features import FeatureExtraction
 from convmixer_jax.pretrained.inference import Inference
 
 _NUM_IMAGENET_CLASSES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainedModel(Inference):
+class TrainedModel(Inference, FeatureExtraction):
   """A network with its weights, and what is known of its images and classes.
 
-  `logits(images)` and `predict(images)` apply it; see `Inference`.
+  `logits(images)` and `predict(images)` apply it; see `Inference`. For
+  `features(images)` and `backbone()`, see `FeatureExtraction`.
 
   Attributes:
     network: its name, as in `config.model.name`.

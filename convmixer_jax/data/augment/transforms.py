@@ -87,8 +87,26 @@ def eval_transform(
   Returns:
     `[h, w, C]`, of the dtype that `train_transform` returns.
   """
-  image = to_float(image)
-  height, width = image.shape[:2]
+  new_height, new_width, box = eval_geometry(*image.shape[:2], config, size)
+  return np.ascontiguousarray(
+    resize_and_crop(to_float(image), new_height, new_width, 'bicubic', box)
+  )
+
+
+def eval_geometry(
+  height: int, width: int, config: ml_collections.ConfigDict, size: ImageSize
+) -> tuple[int, int, Box]:
+  """Returns what `eval_transform` resizes an image to, and crops.
+
+  Args:
+    height: of the image, in pixels.
+    width: of the image, in pixels.
+    config: see `eval_transform`.
+    size: see `eval_transform`.
+
+  Returns:
+    Height and width of the resized image, and the box of the crop in it.
+  """
   covered = tuple(
     math.floor(side / config.eval_crop_fraction) for side in height_width(size)
   )
@@ -102,10 +120,7 @@ def eval_transform(
   height, width = height_width(size)
   top = round((new_height - height) / 2.0)
   left = round((new_width - width) / 2.0)
-  box = top, left, height, width
-  return np.ascontiguousarray(
-    resize_and_crop(image, new_height, new_width, 'bicubic', box)
-  )
+  return new_height, new_width, (top, left, height, width)
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
