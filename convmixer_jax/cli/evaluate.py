@@ -147,6 +147,9 @@ def _evaluate(network, source, config, classes, split, notes, output):
       output, summary, rows, results, names, source, config
     )
   print(f'In {output}: {", ".join(written)}')
+  others = output_files.others_line(output, written)
+  if others:
+    print(others)
 
 
 def _notes(

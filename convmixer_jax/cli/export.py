@@ -55,10 +55,13 @@ def main(argv: Sequence[str]) -> None:
   network = source_flags.load_source()
   with output_files.make_directory(_OUTPUT.value) as output:
     contents = _write(network, output, known)
+    others = output_files.others_line(output, contents)
   print(network.loaded_line)
   print(f'Written to {output}:')
   for name, content in contents.items():
     print(f'  {name:16} {len(content) / 1e6:8.2f} MB')
+  if others:
+    print(others)
 
 
 def _write(

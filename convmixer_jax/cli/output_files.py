@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from etils import epath
@@ -12,7 +12,9 @@ from etils import epath
 from convmixer_jax import files
 from convmixer_jax.bucket_access import check_access
 from convmixer_jax.errors import UserError, one_line
-from convmixer_jax.locks.directory_lock import DirectoryLock
+from convmixer_jax.locks.directory_lock import DirectoryLock, is_of_lock
+
+_MOST_OTHERS = 5  # names in a line
 
 
 def check_file(path: str | None) -> pathlib.Path | None:
@@ -68,6 +70,29 @@ def make_directory(path: str) -> Iterator[epath.Path]:
   check_access(output, writes=True)
   with DirectoryLock(output, '--output'):
     yield output
+
+
+def others_line(output: epath.Path, written: Collection[str]) -> str | None:
+  """Returns a line that names what else is in a directory, if anything is.
+
+  Args:
+    output: the directory.
+    written: names of the files that the command wrote.
+  """
+  from convmixer_jax.data.image_files import display_name
+
+  others = sorted(
+    display_name(path.name)
+    for path in output.iterdir()
+    if path.name not in written and not is_of_lock(path.name)
+  )
+  if not others:
+    return None
+  shown = ', '.join(others[:_MOST_OTHERS])
+  more = len(others) - _MOST_OTHERS
+  return f'Left in {output} as before, not written by this command: {shown}' + (
+    f' and {more:,} more' if more > 0 else ''
+  )
 
 
 @contextlib.contextmanager

@@ -1,21 +1,26 @@
 r"""Classifies image files: prints the five most probable classes of each.
 
   python -m convmixer_jax predict IMAGE_OR_FOLDER ... --source=SOURCE \
-    [--format=csv] [--size=PIXELS|HEIGHT,WIDTH] [--noexif_rotate]
+    [--format=csv|jsonl] [--size=PIXELS|HEIGHT,WIDTH] [--noexif_rotate]
 
 Folders, and links to folders, are searched at any depth for files that Pillow
 decodes, by extension or else by content. Hidden files, such as `._photo.jpg`,
 are left out; how many files were passed over is printed on stderr. A file that
 cannot be read is reported, the others are still classified, and the exit status
 is 1. Photographs are turned upright as their EXIF data says, unless
---noexif_rotate is given. `--format=csv` prints a row for each class: file,
-rank, class (its number), name, probability; which network was loaded is then
-printed on stderr.
+--noexif_rotate is given.
+
+`--format=csv` prints a row for each class: file, rank, class (its number),
+name, probability. `--format=jsonl` prints a line of JSON for each file, with
+"file" and either "predictions", a list of {"class", "name", "probability"}, or
+"error". Which network was loaded is then printed on stderr.
 """
 
 import csv
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -23,9 +28,12 @@ from convmixer_jax.cli import source_flags
 from convmixer_jax.cli.batch_size_flag import BATCH_SIZE
 from convmixer_jax.errors import UserError
 
+if TYPE_CHECKING:
+  from convmixer_jax.pretrained.predictions import Prediction
+
 flags.adopt_module_key_flags(source_flags)  # so that --help shows them
 _FORMAT = flags.DEFINE_enum(
-  'format', 'table', ['table', 'csv'], 'format of the output'
+  'format', 'table', ['table', 'csv', 'jsonl'], 'format of the output'
 )
 _EXIF_ROTATE = flags.DEFINE_bool(
   'exif_rotate',
@@ -40,23 +48,20 @@ def main(argv: Sequence[str]) -> None:
     raise UserError('no picture is named; name image files or folders of them')
   network = source_flags.load_source()
 
-  from convmixer_jax.data.image_files import as_utf8, describe, display_name
+  from convmixer_jax.data.image_files import describe
   from convmixer_jax.pretrained.images import find_images
   from convmixer_jax.pretrained.predictions import predict_images
 
   paths, passed_over = find_images(argv[1:])
-  labels = network.labels()
-  is_csv = _FORMAT.value == 'csv'
+  is_table = _FORMAT.value == 'table'
   print(
     network.loaded_line,
-    file=sys.stderr if is_csv else sys.stdout,
+    file=sys.stdout if is_table else sys.stderr,
     flush=True,
   )
   if passed_over:
     print('Passed over:', describe(passed_over), file=sys.stderr, flush=True)
-  rows = csv.writer(sys.stdout, lineterminator='\n')
-  if is_csv:
-    rows.writerow(['file', 'rank', 'class', 'name', 'probability'])
+  write = _WRITERS[_FORMAT.value]()
   broken = 0
   for prediction in predict_images(
     network,
@@ -68,18 +73,51 @@ def main(argv: Sequence[str]) -> None:
     if prediction.error is not None:
       broken += 1
       print('error:', prediction.error, file=sys.stderr, flush=True)
-      continue
-    if not is_csv:
-      print(display_name(prediction.path or ''))
-    for rank, (k, share) in enumerate(
-      zip(prediction.best, prediction.probabilities, strict=True), start=1
-    ):
-      if is_csv:
-        rows.writerow(
-          [as_utf8(prediction.path or ''), rank, k, labels[k], f'{share:.6f}']
-        )
-      else:
-        print(f'  {100 * share:5.1f} %  {labels[k]}')
+    write(prediction)
     sys.stdout.flush()
   if broken:
     raise UserError(f'{broken} of {len(paths)} files could not be read')
+
+
+def _table_writer() -> Callable[['Prediction'], None]:
+  from convmixer_jax.data.image_files import display_name
+
+  def write(prediction):
+    if prediction.error is not None:
+      return
+    print(display_name(prediction.path or ''))
+    for name, probability in zip(
+      prediction.names, prediction.probabilities, strict=True
+    ):
+      print(f'  {100 * probability:5.1f} %  {name}')
+
+  return write
+
+
+def _csv_writer() -> Callable[['Prediction'], None]:
+  from convmixer_jax.data.image_files import as_utf8
+
+  rows = csv.writer(sys.stdout, lineterminator='\n')
+  rows.writerow(['file', 'rank', 'class', 'name', 'probability'])
+
+  def write(prediction):
+    columns = prediction.best, prediction.names, prediction.probabilities
+    for rank, (number, name, probability) in enumerate(
+      zip(*columns, strict=True), start=1
+    ):
+      file = as_utf8(prediction.path or '')
+      rows.writerow([file, rank, number, name, f'{probability:.6f}'])
+
+  return write
+
+
+def _jsonl_writer() -> Callable[['Prediction'], None]:
+  # Other characters than ASCII are escaped: the terminal need not have them.
+  return lambda prediction: print(json.dumps(prediction.to_json()))
+
+
+_WRITERS = {
+  'table': _table_writer,
+  'csv': _csv_writer,
+  'jsonl': _jsonl_writer,
+}

@@ -183,6 +183,8 @@ def run_tool(*arguments):
 @pytest.mark.slow
 def test_exported_run_is_loaded_with_jax_only(trained_run, tmp_path):
   directory = tmp_path / 'new' / 'exported'
+  directory.mkdir(parents=True)
+  (directory / 'weights.onnx').write_text('of another network')
   done = run_tool(
     f'--source={trained_run}@32',
     f'--output={directory}',
@@ -191,6 +193,10 @@ def test_exported_run_is_loaded_with_jax_only(trained_run, tmp_path):
   )
   assert done.returncode == 0, done.stderr
   assert done.stderr == ''
+  (others,) = (line for line in done.stdout.splitlines() if 'before' in line)
+  assert others == (
+    f'Left in {directory} as before, not written by this command: weights.onnx'
+  )
 
   given = {'one': random_images(1, 12), 'five': random_images(5, 12)}
   for name, images in given.items():

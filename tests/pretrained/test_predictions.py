@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 
 import commands
@@ -149,6 +150,37 @@ def test_command_prints_predictions_and_reports_unreadable_files(
     str(folder / 'a.JPEG'),
     *(f'  {100 * shares[k]:5.1f} %  {k}' for k in best),
   ]
+
+
+def test_json_lines_have_classes_or_the_error_of_each_file(
+  trained_run, folder, tmp_path, capsys
+):
+  odd = os.fsencode(tmp_path) + b'/na\xefve "\n\xe2\x98\x83.png'
+  with open(folder / 'b.png', 'rb') as file, open(odd, 'wb') as copy:
+    copy.write(file.read())
+  with (
+    flagsaver.flagsaver(source=str(trained_run), format='jsonl'),
+    pytest.raises(UserError, match='1 of 8 files could not be read'),
+  ):
+    predict.main(['predict', str(folder), str(tmp_path)])
+  printed = capsys.readouterr()
+  assert printed.err.startswith('Loaded ') and printed.out.isascii()
+  lines = [json.loads(line) for line in printed.out.splitlines()]
+  names = [str(folder / name) for name in SORTED]
+  names += [f'{tmp_path}/na\\xefve "\n\N{SNOWMAN}.png']
+  assert [line['file'] for line in lines] == names
+  broken = lines.pop(SORTED.index('deep/broken.png'))
+  assert broken.keys() == {'file', 'error'}
+  assert broken['error'].startswith('cannot decode image')
+  shares = expected(load(str(trained_run)), folder / 'a.JPEG')
+  best = np.argsort(-shares)[:5]
+  for line in lines:
+    assert line.keys() == {'file', 'predictions'}
+    assert len(line['predictions']) == 5
+  for found, k in zip(lines[0]['predictions'], best, strict=True):
+    assert (found['class'], found['name']) == (k, str(k))
+    assert found['probability'] == pytest.approx(shares[k], rel=1e-4)
+  assert lines[-1]['predictions'] == lines[1]['predictions']
 
 
 def test_photographs_are_turned_upright_unless_told_otherwise(
