@@ -80,7 +80,8 @@ def write(
   writer = csv.DictWriter(text, rows[0].keys(), lineterminator='\n')
   writer.writeheader()
   writer.writerows(rows)
-  confusion = plots.confusion_matrix(results.confusion(), names)
+  title = '{network} on {dataset} {split}'.format_map(summary)
+  confusion = plots.confusion_matrix(results.confusion(), names, title)
   files = {
     'result.json': json.dumps(summary | {'classes': rows}, indent=2).encode(),
     'classes.csv': text.getvalue().encode(),

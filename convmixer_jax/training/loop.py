@@ -19,6 +19,7 @@ from convmixer_jax.distributed.eval_pass import run_batches
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
+from convmixer_jax.training import summary
 from convmixer_jax.training.callbacks import Callback, CallbackList, RunInfo
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
@@ -110,6 +111,7 @@ class _Loop:
       num_steps=setup.num_steps,
       steps_per_epoch=setup.steps_per_epoch,
       callbacks=callbacks,
+      name=summary.run_name(setup),
     )
     stack.callback(self._reporter.close)
     if config.profile:

@@ -58,6 +58,7 @@ class Reporter:
     num_steps: int,
     steps_per_epoch: int,
     callbacks: CallbackList,
+    name: str = '',
   ):
     """Opens the table and the writers, in the first process only.
 
@@ -70,7 +71,9 @@ class Reporter:
       num_steps: updates in the whole run.
       steps_per_epoch: updates in an epoch.
       callbacks: get the metrics of each step.
+      name: of the network and its data, for the title of the curves.
     """
+    self._name = name
     self._callbacks = callbacks if callbacks.needs('on_step') else None
     self._window = window
     # Numbers of the latest steps, if they were skipped.
@@ -168,8 +171,8 @@ class Reporter:
     from convmixer_jax.analysis import plots  # matplotlib takes a second
 
     if rows := self._table.rows():
-      picture = plots.to_png(plots.learning_curves(rows))
-      write_whole(self._workdir / 'curves.png', picture)
+      figure = plots.learning_curves(rows, self._name, self._task.main_metric)
+      write_whole(self._workdir / 'curves.png', plots.to_png(figure))
 
   def _draw(self, step, kernels):
     from convmixer_jax.analysis import plots

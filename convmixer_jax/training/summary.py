@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import jax
 
-from convmixer_jax import models
+from convmixer_jax import files, models
 from convmixer_jax.analysis import flops
-from convmixer_jax.data.examples import Source
+from convmixer_jax.data.sources import FOLDER
 from convmixer_jax.training.accelerators import unused_accelerator
 from convmixer_jax.training.setup import Setup
 
@@ -40,7 +40,7 @@ def describe_start(setup: Setup, first_step: int) -> str:
       f'{count(config.batch_size, "image")} an update, {device_batch:,} on '
       f'each device{accum}',
     ),
-    ('Data', _describe_data(setup.train_source, setup.eval_source)),
+    ('Data', f'{_data_name(setup)}: {_describe_splits(setup)}'),
     ('Network', _describe_network(setup)),
     (
       'Length',
@@ -53,6 +53,11 @@ def describe_start(setup: Setup, first_step: int) -> str:
   if warning := unused_accelerator():
     rows.insert(0, ('Warning', warning))
   return aligned(rows)
+
+
+def run_name(setup: Setup) -> str:
+  """Returns the network and its data, such as 'ConvMixer-64/4 on digits'."""
+  return f'{models.describe(setup.trainer.model)} on {_data_name(setup)}'
 
 
 def count(number: int, noun: str) -> str:
@@ -72,19 +77,23 @@ def _describe_devices(devices):
   return f'{text}, JAX {jax.__version__}'
 
 
-def _describe_data(train_source: Source, eval_source: Source) -> str:
+def _data_name(setup):
+  name = setup.train_source.origin.name
+  if name == FOLDER:  # a folder is better known by its own name
+    return files.absolute_path(setup.config.dataset.data_dir).name or name
+  return name
+
+
+def _describe_splits(setup):
   train, held_out = (
     f'{count(len(source), "image")} ({source.origin.split})'
-    for source in (train_source, eval_source)
+    for source in (setup.train_source, setup.eval_source)
   )
-  num_classes = train_source.num_classes
+  num_classes = setup.train_source.num_classes
   classes = f'{num_classes:,} class{"" if num_classes == 1 else "es"}'
-  if eval_source.num_classes != num_classes:
-    classes += f', {eval_source.num_classes:,} of the held-out images'
-  return (
-    f'{train_source.origin.name}: {train} for training, {held_out} held out; '
-    f'{classes}'
-  )
+  if setup.eval_source.num_classes != num_classes:
+    classes += f', {setup.eval_source.num_classes:,} of the held-out images'
+  return f'{train} for training, {held_out} held out; {classes}'
 
 
 def _describe_network(setup):

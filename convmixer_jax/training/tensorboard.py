@@ -1,4 +1,9 @@
-"""TensorBoard's files of a run: scalars, pictures, text and hyperparameters."""
+"""TensorBoard's files of a run: scalars, pictures, text and hyperparameters.
+
+TensorBoard draws lines of several runs in one chart if they have the same tag,
+and takes each directory for a run. So the metrics of training and of evaluation
+are in directories of their own: `train/` and `eval/`.
+"""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -8,14 +13,16 @@ import numpy as np
 import tensorboardX
 from absl import logging
 from etils import epath
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from tensorboardX.record_writer import register_writer_factory
 from tensorboardX.summary import hparams
 
 from convmixer_jax import files
-from convmixer_jax.config import flatten
+from convmixer_jax.config import SCHEMA, flatten
 
 _SCHEME = 'run'  # has tensorboardX open files by `_EventFiles`
 _FLUSH_SECONDS = 10
+_COMPARED_FIRST = ('learning_rate', 'batch_size', 'num_epochs', 'weight_decay')
 _BUCKET_FILE_BYTES = 2**23  # uploaded again at each flush
 
 
@@ -105,27 +112,51 @@ class _EventFiles:
 register_writer_factory(_SCHEME, _EventFiles())
 
 
+_TRAIN, _EVAL = 'train', 'eval'
+
+
+def place(name: str) -> tuple[str, str]:
+  """Returns the directory of a scalar and its tag there.
+
+  A tag's first part is the heading that TensorBoard shows it under.
+
+  Args:
+    name: such as 'eval_loss' or 'learning_rate'.
+  """
+  for part in (_TRAIN, _EVAL):
+    if name.startswith(f'{part}_'):
+      return part, f'metrics/{name.removeprefix(f"{part}_")}'
+  heading = 'speed' if name.endswith('_per_sec') else 'optimizer'
+  return _TRAIN, f'{heading}/{name}'
+
+
 class TensorBoardWriter:
-  """Writes one event file, in the background.
+  """Writes three event files, in the background.
 
   A start of a resumed run hides what an earlier start wrote after the step that
   this one resumes from.
   """
 
   def __init__(self, workdir: epath.Path, first_step: int):
-    """Opens the event file.
+    """Opens the event files.
 
     Args:
       workdir: of the run.
       first_step: updates made before this start.
     """
-    self._writer = tensorboardX.SummaryWriter(
-      f'{_SCHEME}:{workdir}',
-      purge_step=first_step + 1 if first_step else None,
-      flush_secs=_FLUSH_SECONDS,
-      # Its name has the time in seconds only, in which another may start.
-      filename_suffix=f'.{first_step}',
-    )
+    self._writers = {}
+    for part in ('', _TRAIN, _EVAL):
+      directory = workdir / part if part else workdir
+      if not files.is_in_bucket(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+      self._writers[part] = tensorboardX.SummaryWriter(
+        f'{_SCHEME}:{directory}',
+        purge_step=first_step + 1 if first_step else None,
+        flush_secs=_FLUSH_SECONDS,
+        # Its name has the time in seconds only, in which another may start.
+        filename_suffix=f'.{first_step}',
+      )
+    self._writer = self._writers['']
     self._session_end = None
 
   def config(
@@ -135,24 +166,25 @@ class TensorBoardWriter:
 
     Args:
       config: of the run.
-      metrics: the scalars that runs are compared by.
+      metrics: names of the scalars that runs are compared by.
     """
     text = config.to_json_best_effort(indent=2, sort_keys=False)
     indented = ''.join(f'    {line}\n' for line in text.splitlines())
     self._writer.add_text('config', indented, 0)
     values = {
       key: value if isinstance(value, (bool, int, float, str)) else str(value)
-      for key, value in flatten(config).items()
+      for key, value in _in_order(flatten(config)).items()
     }
-    experiment, start, end = hparams(values, dict.fromkeys(metrics))
-    self._writer.file_writer.add_summary(experiment)
+    _, start, end = hparams(values, {})
+    self._writer.file_writer.add_summary(_experiment(values, metrics))
     self._writer.file_writer.add_summary(start)
     self._session_end = end
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
-    """Writes values of `step` by name."""
+    """Writes values of `step` by name; see `place`."""
     for name, value in values.items():
-      self._writer.add_scalar(name, value, step)
+      part, tag = place(name)
+      self._writers[part].add_scalar(tag, value, step)
 
   def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
     """Writes pictures `[H, W, C]` in uint8, by name."""
@@ -163,4 +195,32 @@ class TensorBoardWriter:
     """Writes what is left."""
     if self._session_end:
       self._writer.file_writer.add_summary(self._session_end)
-    self._writer.close()
+    for writer in self._writers.values():
+      writer.close()
+
+
+def _in_order(values):
+  """Returns the values with those first that the config changes.
+
+  TensorBoard shows the first five of the hyperparameters.
+  """
+  changed = {
+    key: value
+    for key, value in values.items()
+    if key not in SCHEMA or value != SCHEMA[key].default
+  }
+  first = {key: values[key] for key in _COMPARED_FIRST if key in values}
+  return first | changed | values
+
+
+def _experiment(values, metrics):
+  """Returns the summary of hyperparameters and metrics with their places."""
+  summary, _, _ = hparams(values, {})
+  plugin = summary.value[0].metadata.plugin_data
+  content = HParamsPluginData.FromString(plugin.content)
+  for name in metrics:
+    group, tag = place(name)
+    info = content.experiment.metric_infos.add(display_name=name)
+    info.name.group, info.name.tag = group, tag
+  plugin.content = content.SerializeToString()
+  return summary

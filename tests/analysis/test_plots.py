@@ -72,3 +72,41 @@ def test_png_has_the_size_of_the_figure():
   figure = plots.accuracy_by_size({8: 0.25}, trained=16)
   with Image.open(io.BytesIO(plots.to_png(figure))) as picture:
     assert picture.size == (720, 432)
+
+
+def rows_of(**columns):
+  return [
+    {'epoch': float(epoch)} | dict(zip(columns, values, strict=True))
+    for epoch, values in enumerate(zip(*columns.values(), strict=True), start=1)
+  ]
+
+
+def test_curves_are_titled_with_the_best_value_and_its_epoch():
+  rows = rows_of(eval_accuracy=(0.1, 0.75, 0.75, 0.5))
+  figure = plots.learning_curves(rows, 'ConvMixer-64/4 on $digits$')
+  assert figure.get_suptitle() == (
+    r'ConvMixer-64/4 on \$digits\$: best eval_accuracy 0.7500 after epoch 3'
+  )
+  rows = rows_of(train_loss=(2.0, 1.0))  # stopped before an evaluation
+  assert plots.learning_curves(rows, 'a network').get_suptitle() == 'a network'
+
+
+@pytest.mark.parametrize(
+  ('top5', 'has_panel'), [((0.5, 1.0), False), ((0.5, 0.8), True)]
+)
+def test_top5_accuracy_does_not_stretch_the_axis_of_the_accuracy(
+  top5, has_panel
+):
+  rows = rows_of(eval_accuracy=(0.1, 0.4), eval_accuracy_top5=top5)
+  figure = plots.learning_curves(rows)
+  assert ('top-5 accuracy' in titles(figure)) == has_panel
+  (axes,) = (axes for axes in figure.axes if axes.get_title() == 'accuracy')
+  assert axes.get_ylim()[1] < 0.5
+
+
+def test_confusion_matrix_is_titled_with_the_accuracy():
+  pairs = np.array([[0, 0, 8], [1, 1, 1], [0, 1, 991]])
+  figure = plots.confusion_matrix(pairs, ['a', 'b'], 'network on set test')
+  assert figure.get_suptitle() == (
+    'network on set test: 0.90 % of 1,000 images'
+  )

@@ -29,18 +29,34 @@ def events(trained_run):
   return read(trained_run)
 
 
-def test_scalars_equal_metrics_csv(events, trained_run):
+@pytest.mark.parametrize(
+  ('name', 'place'),
+  [
+    ('train_loss', ('train', 'metrics/loss')),
+    ('eval_loss', ('eval', 'metrics/loss')),  # the same chart
+    ('eval_accuracy_top5', ('eval', 'metrics/accuracy_top5')),
+    ('learning_rate', ('train', 'optimizer/learning_rate')),
+    ('images_per_sec', ('train', 'speed/images_per_sec')),
+  ],
+)
+def test_place_of_a_scalar(name, place):
+  assert tensorboard.place(name) == place
+
+
+def test_scalars_equal_metrics_csv(trained_run):
   rows = read_table(epath.Path(trained_run) / 'metrics.csv')
   expected = {
-    (name, step): np.float32(value)
+    (*tensorboard.place(name), step): np.float32(value)
     for step, row in rows.items()
     for name, value in row.items()
     if name not in ('step', 'epoch')
   }
   found = {
-    (name, event.step): np.float32(event.value)
-    for name in events.Tags()['scalars']
-    for event in events.Scalars(name)
+    (part, tag, event.step): np.float32(event.value)
+    for part in ('train', 'eval')
+    for events in [read(trained_run / part)]
+    for tag in events.Tags()['scalars']
+    for event in events.Scalars(tag)
   }
   assert found == expected
 
@@ -74,11 +90,16 @@ def test_config_is_written_as_hyperparameters(trained_run):
   assert values['model.activation'].string_value == 'gelu'
   assert values['decay_all'].WhichOneof('kind') == 'bool_value'
   assert values['augment.crop_scale'].string_value == '(0.6, 1.0)'
-  metrics = found['_hparams_/experiment'].experiment.metric_infos
-  assert {info.name.tag for info in metrics} == {
-    'eval_loss',
-    'eval_accuracy',
-    'eval_accuracy_top5',
+  experiment = found['_hparams_/experiment'].experiment
+  names = [info.name for info in experiment.hparam_infos]
+  assert names[:2] == ['learning_rate', 'batch_size']
+  assert names.index('num_steps') < names.index('seed')  # it is changed
+  assert sorted(names) == sorted(values)
+  metrics = experiment.metric_infos
+  assert {(info.name.group, info.name.tag) for info in metrics} == {
+    ('eval', 'metrics/loss'),
+    ('eval', 'metrics/accuracy'),
+    ('eval', 'metrics/accuracy_top5'),
   }
 
 
@@ -88,7 +109,7 @@ def test_resumed_run_hides_later_events_of_the_earlier_start(tmp_path):
     for step in steps:
       writer.scalars(step, {'train_loss': first_step + step / 10})
     writer.close()
-  found = read(tmp_path).Scalars('train_loss')
+  found = read(tmp_path / 'train').Scalars('metrics/loss')
   assert [event.step for event in found] == [1, 2, 3, 4]
   values = [event.value for event in found]
   np.testing.assert_allclose(values, [0.1, 0.2, 2.3, 2.4], rtol=1e-6)
@@ -136,7 +157,9 @@ def test_events_are_kept_over_failed_uploads(tmp_path, monkeypatch):
     writer.scalars(step, {'train_loss': step})
   monkeypatch.setattr(files, 'write', write)
   writer.close()
-  found = [event.step for event in read(tmp_path).Scalars('train_loss')]
+  found = [
+    event.step for event in read(tmp_path / 'train').Scalars('metrics/loss')
+  ]
   assert found == list(range(1, 31))
 
 
@@ -158,5 +181,7 @@ def test_full_disk_is_reported_once_and_does_not_stop_the_run(
   thread.start()
   thread.join(120)
   assert not thread.is_alive()
-  (message,) = caplog.messages
-  assert 'No space left on device' in message
+  # For each of the three files once.
+  assert len(caplog.messages) == 3
+  for message in caplog.messages:
+    assert 'No space left on device' in message

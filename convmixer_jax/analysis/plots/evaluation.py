@@ -17,8 +17,10 @@ _MIN_CELL = 1.5  # size of a cell of a matrix, in points
 _NAME_LENGTH = 26  # characters
 
 
-def confusion_matrix(pairs: np.ndarray, names: Sequence[str]) -> Figure:
-  """Draws a confusion matrix.
+def confusion_matrix(
+  pairs: np.ndarray, names: Sequence[str], title: str = ''
+) -> Figure:
+  """Draws a confusion matrix, with the accuracy in its title.
 
   With up to 30 classes, the matrix has their names and the counts. A larger
   matrix is next to a chart of the most frequent confusions. It has at most
@@ -28,12 +30,14 @@ def confusion_matrix(pairs: np.ndarray, names: Sequence[str]) -> Figure:
     pairs: `[P, 3]`: a class, the class predicted for images of it, and their
       number; each pair once.
     names: names of the K classes.
+    title: what is evaluated, on what.
   """
   shown = _choose_classes(pairs, len(names))
   counts = _to_matrix(pairs, shown)
   shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
   rows, columns = np.nonzero(counts)
-  with literal_text(names[k] for k in _drawn(pairs, len(names))) as literal:
+  drawn = [names[k] for k in _drawn(pairs, len(names))]
+  with literal_text([*drawn, title]) as literal:
     if len(shown) <= _MAX_NAMED:
       side = 3 + 0.42 * len(shown)
       figure = Figure(figsize=(side + 1, side), layout='constrained')
@@ -63,6 +67,8 @@ def confusion_matrix(pairs: np.ndarray, names: Sequence[str]) -> Figure:
         of = f'of the {len(shown):,} with the most errors'
       axes.set(xlabel=f'predicted class ({of})', ylabel=f'true class ({of})')
       _plot_confusions(bar_axes, pairs, names, literal)
+    title = ': '.join(filter(None, (literal(title), _accuracy(pairs))))
+    figure.suptitle(title)
   # With the square root, a confusion of 1 % of the images is still visible.
   norm = PowerNorm(0.5, vmin=0, vmax=1)
   image = axes.imshow(
@@ -87,6 +93,12 @@ def confusion_matrix(pairs: np.ndarray, names: Sequence[str]) -> Figure:
     image, ax=axes, label='share of the images of a class', shrink=0.8
   )
   return figure
+
+
+def _accuracy(pairs: np.ndarray) -> str:
+  images = pairs[:, 2].sum()
+  correct = pairs[pairs[:, 0] == pairs[:, 1], 2].sum()
+  return f'{100 * correct / max(images, 1):.2f} % of {images:,} images'
 
 
 def _choose_classes(pairs: np.ndarray, num_classes: int) -> np.ndarray:
