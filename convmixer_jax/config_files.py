@@ -40,5 +40,10 @@ def names() -> list[str]:
 
 
 def load(name: str) -> ml_collections.ConfigDict:
-  """Returns the config of a file that comes with the package, by its name."""
-  return runpy.run_path(find(name))['get_config']()
+  """Returns the config of a file that comes with the package.
+
+  Args:
+    name: of it, such as 'digits' or 'finetune:768_32'.
+  """
+  path, _, variant = find(name).partition(':')
+  return runpy.run_path(path)['get_config'](*filter(None, [variant]))

@@ -82,7 +82,8 @@ DATA_KEYS = (
   key(
     'dataset.image_size',
     8,
-    'side of the images that the network sees, or (height, width), in pixels',
+    'side of the images that the network sees, or (height, width), in pixels; '
+    '0: chosen by the training images',
     _IMAGE_SIZE,
   ),
   key(

@@ -34,7 +34,12 @@ RUN_KEYS = (
     'dtype of computation; parameters are always float32',
     one_of('float32', 'bfloat16'),
   ),
-  key('batch_size', 128, 'images per update, over all devices', AT_LEAST_ONE),
+  key(
+    'batch_size',
+    128,
+    'images per update, over all devices; 0: chosen by their number',
+    AT_LEAST_ONE,
+  ),
   key('accum_steps', 1, 'forward and backward passes per update', AT_LEAST_ONE),
   free_key(
     'num_epochs',

@@ -106,6 +106,15 @@ def count_pixels(data: bytes) -> int:
     return 0
 
 
+def shorter_side(data: bytes) -> int:
+  """Returns the pixels of it by the header of an image file, 0 without."""
+  try:
+    with _open(data) as file:
+      return min(file.size)
+  except Exception:  # which decoding reports
+    return 0
+
+
 def _decode_with_pillow(data):
   with _open(data) as file:
     return _to_rgb(file)

@@ -15,6 +15,7 @@ from convmixer_jax.pretrained.source import HubSource
 
 _WEIGHTS = ('model.safetensors', 'pytorch_model.bin')  # the first that exists
 CONFIG = 'config.json'
+_PATIENCE = 3  # seconds, until the hub has to answer
 
 
 def download(source: HubSource) -> str:
@@ -71,6 +72,29 @@ def download(source: HubSource) -> str:
       f'hf download {repository}'
     ) from unreachable
   raise UserError(f'{source} has none of {", ".join(_WEIGHTS)}')
+
+
+def is_available(source: HubSource) -> bool:
+  """Returns whether a repository is in the cache, or the hub has it now.
+
+  Where the hub does not answer within a few seconds, it has not.
+  """
+  repository, revision = source.repository, source.revision
+  for name in _WEIGHTS:
+    path = huggingface_hub.try_to_load_from_cache(
+      repository, name, revision=revision
+    )
+    if isinstance(path, str):
+      return True
+  try:
+    for name in _WEIGHTS:
+      url = huggingface_hub.hf_hub_url(repository, name, revision=revision)
+      with contextlib.suppress(errors.EntryNotFoundError):
+        huggingface_hub.get_hf_file_metadata(url, timeout=_PATIENCE)
+        return True
+  except Exception:  # of the hub's library, httpx or the network
+    return False
+  return False
 
 
 def _download_config(repository, commit):

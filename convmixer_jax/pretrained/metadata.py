@@ -105,7 +105,8 @@ def _checked(metadata):
   for name, key in _CHECKED.items():
     if metadata.get(name) is not None:
       check_value(name, metadata[name], key.default, key.ranges)
-  if len(metadata.get('mean') or ()) != len(metadata.get('std') or ()):
+  known = [metadata[name] for name in ('mean', 'std') if metadata.get(name)]
+  if len({len(values) for values in known}) > 1:
     raise ValueError('mean and std have different lengths')
   fields = metadata.get('fields', {})
   class_names = metadata.get('class_names') or ()

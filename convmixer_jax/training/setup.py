@@ -15,7 +15,7 @@ from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.data import identity, labels, pipeline, sources
 from convmixer_jax.distributed import agreement, sharding
-from convmixer_jax.training import changes, initialize
+from convmixer_jax.training import changes, from_data, initialize
 from convmixer_jax.training.batch_size import check_batch_size
 from convmixer_jax.training.trainer import Trainer, create_trainer
 from convmixer_jax.training.validate import validate
@@ -67,10 +67,11 @@ def set_up(config: ml_collections.ConfigDict, workdir_path: str) -> Setup:
       differ; nothing was written.
   """
   with agreement.require_same_on_all_processes() as fingerprint:
+    directory = files.absolute_path(workdir_path)
+    config = from_data.complete(config, directory)
     validate(config)
     mesh = sharding.create_mesh(config.mesh)
     check_batch_size(config, mesh.size)
-    directory = files.absolute_path(workdir_path)
     workdir.check_workdir(directory, config)
 
     train_source, eval_source = (

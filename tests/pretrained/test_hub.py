@@ -14,7 +14,9 @@ from huggingface_hub.utils import logging as hub_logging
 
 from convmixer_jax.errors import UserError
 from convmixer_jax.models.convmixer import state_dict as layouts
+from convmixer_jax.pretrained import hub
 from convmixer_jax.pretrained.load import load
+from convmixer_jax.pretrained.source import parse_source
 
 COMMIT = '1234567890' * 4
 CONFIG = b"""{"architecture": "convmixer_768_32", "pretrained_cfg":
@@ -22,7 +24,7 @@ CONFIG = b"""{"architecture": "convmixer_768_32", "pretrained_cfg":
 
 
 def file_of_weights():
-  shapes = layouts._shapes(4, 1, 2, 3, 5)
+  shapes = layouts._shapes(4, 1, 2, 3, 5, 3)
   return safetensors.numpy.save(
     {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
   )
@@ -146,3 +148,13 @@ def test_errors_of_the_hub_are_one_line(server, source, message):
   with pytest.raises(UserError, match=message) as caught:
     load(source)
   assert '\n' not in str(caught.value)
+
+
+def test_availability_is_that_in_the_cache_or_at_the_hub(server, monkeypatch):
+  for name, expected in (('small', True), ('other', False), ('gone', False)):
+    source = parse_source(f'hf://timm/{name}')
+    assert hub.is_available(source) is expected
+  load('hf://timm/small')
+  monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+  assert hub.is_available(parse_source('hf://timm/small'))
+  assert not hub.is_available(parse_source('hf://timm/plain@v2'))
