@@ -20,8 +20,11 @@ imagenette's ten. Some sets have their own rules:
 ImageNet-V2 (imagenet_v2) and imagenet_sketch are scored as ImageNet itself.
 
 The output directory gets result.json with all figures, classes.csv with a row
-for each class, confusion.png, and most_wrong.png: the misclassified images with
-the least probability of the right class.
+for each class, confusion.png, calibration.png (accuracy by confidence), and
+most_wrong.png: the misclassified images with the least probability of the right
+class. The calibration error is the expected one (ECE): predictions are put into
+15 bins of equal width by the probability of the predicted class; it is the mean
+over images of |accuracy - mean probability| of their bins.
 """
 
 import contextlib
@@ -125,7 +128,9 @@ def _evaluate(network, source, config, classes, split, notes, output):
   print(
     f'top-1 {100 * metrics["eval_accuracy"]:.2f} %  '
     f'top-5 {100 * metrics["eval_accuracy_top5"]:.2f} %  '
-    f'loss {metrics["eval_loss"]:.4f}  {images_per_sec:,.1f} images/s'
+    f'loss {metrics["eval_loss"]:.4f}  '
+    f'calibration error {100 * results.calibration().error:.2f} %  '
+    f'{images_per_sec:,.1f} images/s'
   )
   if output is None:
     return

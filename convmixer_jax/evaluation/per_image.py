@@ -18,6 +18,7 @@ from convmixer_jax.data.sources import Source
 from convmixer_jax.distributed import sharding
 from convmixer_jax.distributed.eval_pass import run_batches
 from convmixer_jax.errors import UserError
+from convmixer_jax.evaluation.calibration import Calibration, calibrate
 from convmixer_jax.evaluation.protocols import Classes
 from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.pretrained.trained_model import TrainedModel
@@ -59,6 +60,10 @@ class PerImageResults:
       loss=self.loss, correct=self.correct, correct_top5=self.correct_top5
     ).compute()
     return {name: float(value) for name, value in means.items()}
+
+  def calibration(self) -> Calibration:
+    """Returns how far confidence and accuracy differ."""
+    return calibrate(self.probability, self.correct)
 
   def confusion(self) -> np.ndarray:
     """Returns `[P, 3]`: the label, the predicted class and number of images.

@@ -1,4 +1,4 @@
-"""Evaluation reports: lines, result.json, classes.csv and two pictures."""
+"""Evaluation reports: lines, result.json, classes.csv and three pictures."""
 
 import csv
 import io
@@ -82,10 +82,20 @@ def write(
   writer.writerows(rows)
   title = '{network} on {dataset} {split}'.format_map(summary)
   confusion = plots.confusion_matrix(results.confusion(), names, title)
+  calibration = results.calibration()
+  reliability = plots.reliability_diagram(
+    calibration.images,
+    calibration.accuracy,
+    calibration.confidence,
+    calibration.error,
+    title,
+  )
+  result = summary | {'calibration': calibration.to_json(), 'classes': rows}
   files = {
-    'result.json': json.dumps(summary | {'classes': rows}, indent=2).encode(),
+    'result.json': json.dumps(result, indent=2).encode(),
     'classes.csv': text.getvalue().encode(),
     'confusion.png': plots.to_png(confusion),
+    'calibration.png': plots.to_png(reliability),
   }
   (directory / 'most_wrong.png').unlink(missing_ok=True)  # if none is wrong
   most_wrong = _draw_most_wrong(results, names, source, config)

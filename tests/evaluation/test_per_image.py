@@ -221,7 +221,17 @@ def test_command_writes_results_that_equal_those_of_the_run(
   assert [row['images'] for row in result['classes']] == [
     int(row['images']) for row in rows
   ]
-  for name in ('confusion.png', 'most_wrong.png'):
+  calibration = result['calibration']
+  error = calibration['expected_calibration_error']
+  assert f'calibration error {100 * error:.2f} %' in done.stdout
+  assert sum(row['images'] for row in calibration['bins']) == 355
+  right = sum(
+    row['images'] * row['accuracy']
+    for row in calibration['bins']
+    if row['images']
+  )
+  assert right / 355 == pytest.approx(result['eval_accuracy'])
+  for name in ('confusion.png', 'calibration.png', 'most_wrong.png'):
     with Image.open(tmp_path / 'a/b' / name) as picture:
       assert min(picture.size) > 400
 

@@ -4,6 +4,7 @@ import io
 
 from matplotlib.figure import Figure
 
+from convmixer_jax.analysis.plots.calibration import reliability_diagram
 from convmixer_jax.analysis.plots.evaluation import (
   confusion_matrix,
   misclassified_images,
@@ -36,5 +37,6 @@ __all__ = [
   'learning_curves',
   'misclassified_images',
   'receptive_fields',
+  'reliability_diagram',
   'to_png',
 ]
