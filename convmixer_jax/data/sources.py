@@ -30,7 +30,6 @@ from convmixer_jax.data.folders.source import NAME as FOLDER
 from convmixer_jax.data.folders.source import FolderSource
 from convmixer_jax.data.in_memory import load_if_small
 from convmixer_jax.data.open_files import keep_few_files_open
-from convmixer_jax.data.own_source import PREFIX as OBJECT
 from convmixer_jax.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -168,12 +167,6 @@ def create_source(
   Raises:
     UserError: see `TfdsSource` and `FolderSource`.
   """
-  if config.name.startswith(OBJECT):
-    raise UserError(
-      f'config.dataset.name = {config.name!r} is data that was given as an '
-      'object in Python; give it again to train_and_evaluate, or name another '
-      'data set'
-    )
   if config.name == 'digits':
     if config.multi_label:
       raise UserError(

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from convmixer_jax import kernels
+from convmixer_jax.config import ImageSize
 from convmixer_jax.errors import UserError
+from convmixer_jax.models.shapes import variable_shapes
 
 MOMENTUM = 0.9  # running = 0.9 running + 0.1 batch: PyTorch's momentum 0.1
 EPSILON = 1e-5
@@ -30,6 +32,8 @@ class ActivationBatchNorm(nn.Module):
       running statistics are updated with the mean over groups.
     backend: see `kernels.activation_batch_norm`.
   """
+
+  momentum = MOMENTUM  # not a field: `statistics_momentum` reads it
 
   activation: str
   group_size: int = 0
@@ -120,6 +124,36 @@ def running_affine(
   """
   factor = params['scale'] * lax.rsqrt(stats['var'] + EPSILON)
   return factor, params['bias'] - stats['mean'] * factor
+
+
+def statistics_momentum(
+  model: nn.Module, image_size: ImageSize, channels: int = 3
+) -> float | None:
+  """Returns the momentum of a network's running statistics.
+
+  Args:
+    model: the network, of this package or not.
+    image_size: side of its images or (height, width), in pixels.
+    channels: of these.
+
+  Returns:
+    The largest one of its norms, such as 0.9, which is the share of the former
+    value in an update; None if it has no such norms.
+  """
+  found: list[float] = []
+
+  def record(call, arguments, keywords, context):
+    result = call(*arguments, **keywords)
+    module = context.module
+    if context.method_name == '__call__' and module.has_variable(
+      'batch_stats', 'mean'
+    ):
+      found.append(getattr(module, 'momentum', 0.0))
+    return result
+
+  with nn.intercept_methods(record):
+    variable_shapes(model, image_size, channels)
+  return max(found, default=None)
 
 
 def _update(running, groups):

@@ -7,8 +7,6 @@ from typing import Any
 
 import jax
 import ml_collections
-import optax
-from flax import linen as nn
 from jax.sharding import Mesh
 
 from convmixer_jax import models
@@ -16,16 +14,14 @@ from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.data import pipeline, sources
 from convmixer_jax.data.batches import Batches
-from convmixer_jax.data.own_transform import TrainTransform
 from convmixer_jax.distributed import preemption, sharding
 from convmixer_jax.distributed.eval_pass import run_batches
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
-from convmixer_jax.own_names import Named
 from convmixer_jax.training import summary
 from convmixer_jax.training.callbacks import Callback, CallbackList, RunInfo
-from convmixer_jax.training.own_parts import OwnParts
+from convmixer_jax.training.lag import describe_lag
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
 from convmixer_jax.training.setup import Setup, set_up
@@ -38,11 +34,6 @@ def train_and_evaluate(
   config: ml_collections.ConfigDict,
   workdir: str,
   *,
-  train_source: Any = None,
-  eval_source: Any = None,
-  model: nn.Module | Named | None = None,
-  train_transform: TrainTransform | Named | None = None,
-  optimizer: optax.GradientTransformation | Named | None = None,
   callbacks: Sequence[Callback] = (),
 ) -> dict[str, float]:
   """Trains as `config` says, or resumes the run in `workdir`.
@@ -51,17 +42,6 @@ def train_and_evaluate(
     config: see docs/configuration.md.
     workdir: a new or empty directory, or one of an earlier run with the same
       network, data and recipe; local, or in a bucket.
-    train_source: images to train on, in place of those of the config: an object
-      with `__len__`, `class_names`, and `__getitem__` that returns a dict of
-      `image`, `[H, W, C]` in uint8, uint16 or float32, and `label`.
-    eval_source: images to evaluate on.
-    model: a network, in place of `config.model`.
-    train_transform: augments an image, in place of crop, flip and RandAugment
-      of `config.augment`. A function of an image `[H, W, C]` and a
-      `numpy.random.Generator` that returns `[h, w, C]`, the size being
-      `config.dataset.image_size`. It has a name; see `convmixer_jax.named`.
-    optimizer: in place of that of the config, with its learning rate, decay and
-      clipping. It has a name, too.
     callbacks: see `training.callbacks`.
 
   Returns:
@@ -74,8 +54,7 @@ def train_and_evaluate(
       could not be written.
     Preempted: by SIGTERM or SIGINT; see `preemption.Signals`.
   """
-  own = OwnParts(train_source, eval_source, model, train_transform, optimizer)
-  setup = set_up(config, workdir, own)
+  setup = set_up(config, workdir)
   with (
     contextlib.ExitStack() as stack,
     Watchdog(config.hang_timeout) as watchdog,  # sees an error first
@@ -107,6 +86,7 @@ class _Loop:
     self._watchdog, self._signals = watchdog, signals
     self._callbacks = callbacks
     self._profile = None
+    self._has_noted_lag = False
     self._pictures = models.architecture_of(setup.trainer.model).pictures
     if self._pictures:
       self._pictures = jax.jit(
@@ -198,6 +178,7 @@ class _Loop:
     if evaluates:
       results = self._evaluate(state)
       self._reporter.evaluation(step, results)
+      self._note_lag(step)
       self._callbacks.on_evaluation(step, results)
       if self._pictures:
         self._reporter.weights(step, self._pictures(state.params))
@@ -205,6 +186,14 @@ class _Loop:
     skipped = len(self._reporter.skipped_in_a_row)
     self._checkpointer.save(state, Progress(window, skipped), results)
     return results
+
+  def _note_lag(self, step: int) -> None:
+    """Explains an evaluation that early in the run says little, once."""
+    if self._has_noted_lag:
+      return
+    if line := describe_lag(self._setup, step):
+      self._reporter.print(line)
+      self._has_noted_lag = True
 
   def _evaluate(self, state: TrainState) -> dict[str, float]:
     return evaluate(
@@ -240,7 +229,6 @@ class _Loop:
       first_step=first_step,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
-      transform=self._setup.train_transform,
     )
 
 

@@ -1,7 +1,6 @@
 """Reports on a run: to the terminal, TensorBoard and `metrics.csv`."""
 
 import concurrent.futures
-import math
 import os
 import sys
 import time
@@ -270,8 +269,4 @@ def terminal_width() -> int | None:
 
 
 def _to_floats(values):
-  """Returns numbers, without a learning rate that is not known."""
-  floats = {name: float(value) for name, value in values.items()}
-  if math.isnan(floats.get('learning_rate', 0)):
-    del floats['learning_rate']
-  return floats
+  return {name: float(value) for name, value in values.items()}

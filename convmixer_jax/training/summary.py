@@ -3,10 +3,13 @@
 import os
 from collections.abc import Sequence
 
+import flax.linen as nn
 import jax
+import ml_collections
 
 from convmixer_jax import files, models
 from convmixer_jax.analysis import flops
+from convmixer_jax.config import describe_size, num_channels
 from convmixer_jax.data.sources import FOLDER
 from convmixer_jax.training.accelerators import unused_accelerator
 from convmixer_jax.training.setup import Setup
@@ -32,6 +35,9 @@ def describe_start(setup: Setup, first_step: int) -> str:
   state = 'new'
   if first_step:
     state = 'all steps made' if first_step >= setup.num_steps else 'resumed'
+  num_parameters = sum(
+    leaf.size for leaf in jax.tree.leaves(setup.trainer.state.params)
+  )
   rows = [
     ('Devices', _describe_devices(mesh.devices.flat)),
     (
@@ -41,7 +47,7 @@ def describe_start(setup: Setup, first_step: int) -> str:
       f'each device{accum}',
     ),
     ('Data', f'{_data_name(setup)}: {_describe_splits(setup)}'),
-    ('Network', _describe_network(setup)),
+    ('Network', describe_network(setup.trainer.model, config, num_parameters)),
     (
       'Length',
       f'{count(setup.num_steps, "step")}; epochs: '
@@ -96,13 +102,20 @@ def _describe_splits(setup):
   return f'{train} for training, {held_out} held out; {classes}'
 
 
-def _describe_network(setup):
-  config, trainer = setup.config, setup.trainer
-  size = config.dataset.image_size
-  height, width = (size, size) if isinstance(size, int) else size
-  parameters = sum(leaf.size for leaf in jax.tree.leaves(trainer.state.params))
-  gmacs = flops.count_forward(trainer.model, size).total / 1e9
+def describe_network(
+  model: nn.Module, config: ml_collections.ConfigDict, num_parameters: int
+) -> str:
+  """Returns a network's name, parameters and GMACs for an image.
+
+  Args:
+    model: the network.
+    config: the whole config.
+    num_parameters: of the network.
+  """
+  size, channels = config.dataset.image_size, num_channels(config.dataset)
+  macs = flops.count_forward(model, size, channels=channels).total
   return (
-    f'{models.describe(trainer.model)}: {parameters:,} parameters, '
-    f'{gmacs:.3g} GMACs at {height} x {width}, {config.dtype}'
+    f'{models.describe(model)}: {num_parameters:,} parameters, '
+    f'{macs / 1e9:.3g} GMACs for {describe_size(size)} x {channels}, '
+    f'{config.dtype}'
   )

@@ -110,3 +110,14 @@ def test_confusion_matrix_is_titled_with_the_accuracy():
   assert figure.get_suptitle() == (
     'network on set test: 0.90 % of 1,000 images'
   )
+
+
+@pytest.mark.parametrize('num_classes', [1, 2, 40])
+def test_title_of_a_confusion_matrix_is_not_cut_off(num_classes):
+  names = [str(k) for k in range(num_classes)]
+  title = 'ConvMixer-1536/20 on imagenet2012_real ' + 'validation[:10%]+' * 9
+  figure = plots.confusion_matrix(np.array([[0, 0, 8]]), names, title)
+  plots.to_png(figure)
+  (text,) = (t for t in figure.texts if 'ConvMixer' in t.get_text())
+  box = text.get_window_extent()
+  assert box.x0 >= 0 and box.x1 <= figure.bbox.width

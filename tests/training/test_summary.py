@@ -3,6 +3,8 @@
 import jax
 import pytest
 
+from convmixer_jax import models
+from convmixer_jax.analysis import flops
 from convmixer_jax.training import summary
 from convmixer_jax.training.setup import set_up
 
@@ -43,9 +45,21 @@ def test_first_lines_name_devices_data_network_and_length(
   # their norms, head; by hand: 8 x (3 + 1) + 16, 2 x (8 x 9 + 8 + 16 + 8 x 8 +
   # 8 + 16), 8 x 10 + 10.
   assert lines['Network'].startswith('ConvMixer-8/2: 506 parameters, ')
-  assert lines['Network'].endswith(' GMACs at 8 x 8, float32')
+  assert lines['Network'].endswith(' GMACs for 8 x 8 x 3, float32')
   assert lines['Length'] == '22 steps; epochs: 1, each of 22 steps'
   assert lines['Directory'] == f'{tmp_path}/run (new)'
+
+
+def test_macs_are_those_of_images_of_any_shape(config, tmp_path):
+  config.dataset.mean, config.dataset.std = (0.5,) * 5, (0.25,) * 5
+  config.dataset.image_size = (8, 16)
+  network = models.create_model(config.model, 10)
+  expected = flops.count_forward(network, (8, 16), channels=5).total
+  text = summary.describe_network(network, config, 7)
+  assert text == (
+    f'ConvMixer-8/2: 7 parameters, {expected / 1e9:.3g} GMACs for 8 x 16 x 5, '
+    'float32'
+  )
 
 
 def test_directory_says_whether_the_run_is_resumed(setup):

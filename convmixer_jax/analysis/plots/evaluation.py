@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from convmixer_jax.analysis.plots.text import literal_text
+from convmixer_jax.analysis.plots.text import add_title, literal_text
 
 _MAX_NAMED = 30  # classes whose names and counts fit into a matrix
 _MAX_CLASSES = 1000  # of a matrix
@@ -67,8 +67,7 @@ def confusion_matrix(
         of = f'of the {len(shown):,} with the most errors'
       axes.set(xlabel=f'predicted class ({of})', ylabel=f'true class ({of})')
       _plot_confusions(bar_axes, pairs, names, literal)
-    title = ': '.join(filter(None, (literal(title), _accuracy(pairs))))
-    figure.suptitle(title)
+    add_title(figure, literal(title), _accuracy(pairs))
   # With the square root, a confusion of 1 % of the images is still visible.
   norm = PowerNorm(0.5, vmin=0, vmax=1)
   image = axes.imshow(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from convmixer_jax.analysis.plots.text import literal_text
+from convmixer_jax.analysis.plots.text import add_title, literal_text
 
 _TOP5 = 'eval_accuracy_top5'
 _NEAR_ONE = 0.99
@@ -45,8 +45,7 @@ def learning_curves(
     if axes.lines:
       axes.legend()
   with literal_text([name]) as literal:
-    title = ': '.join(filter(None, (literal(name), _best(rows, metric))))
-    figure.suptitle(title)
+    add_title(figure, literal(name), _best(rows, metric))
   return figure
 
 

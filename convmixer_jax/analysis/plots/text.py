@@ -2,12 +2,15 @@
 
 import contextlib
 import functools
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 
 import matplotlib
 from absl import logging
 from matplotlib import font_manager, ft2font
+from matplotlib.figure import Figure
 
+_CHARACTERS_PER_INCH = 9  # of a title, few enough for wide letters
 _NEUTRAL = set('\n\t')  # characters without a glyph
 _reported: set[str] = set()  # characters that no font has
 
@@ -53,6 +56,22 @@ def literal_text(names: Iterable[str]) -> Iterator[Callable[[str], str]]:
 
   with matplotlib.rc_context({'font.family': families}):
     yield literal
+
+
+def add_title(figure: Figure, *parts: str) -> None:
+  """Adds a title that fits the width of a figure.
+
+  Args:
+    figure: to which it is added.
+    parts: of it, each of which may be empty; if it does not fit in a line, each
+      begins a new one.
+  """
+  parts = tuple(filter(None, parts))
+  columns = int(figure.get_figwidth() * _CHARACTERS_PER_INCH)
+  title = ': '.join(parts)
+  if len(title) > columns:
+    title = '\n'.join(textwrap.fill(part, columns) for part in parts)
+  figure.suptitle(title)
 
 
 @functools.cache
