@@ -1,14 +1,17 @@
-"""Decodes image files into RGB pixels, exactly as Pillow does."""
+"""Decodes image files, into RGB pixels exactly as Pillow does."""
 
 import functools
 import io
+import logging
+import math
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from convmixer_jax.data import fast_formats
+from convmixer_jax.data import array_files, fast_formats
+from convmixer_jax.data.pixels import OtherPixels, convert, to_photo
 from convmixer_jax.errors import UserError, one_line
 
 # Pillow's own limit: about 0.5 GB in RGB, and 2 GB while Pillow converts it.
@@ -16,63 +19,133 @@ MAX_PIXELS = 178_956_970
 # Formats that Pillow only recognises, or that it starts Ghostscript for.
 NOT_DECODED = frozenset(('BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF'))
 _DEEP_MODES = ('I', 'F')  # prefixes of Pillow's modes with more than 8 bits
+_BITS_PER_SAMPLE = 258  # a tag of TIFF
+_PALETTES = ('P', 'PA')
 _HEIF_BRANDS = (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1')
 # Where a JPEG, PNG or WebP may have an orientation: in EXIF, or in XMP.
 _MARKED = (b'\xff\xd8', b'\x89PNG', b'RIFF')
 _ORIENTATION_MARKS = (b'Exif', b'EXIF', b'eXIf', b'exif', b'tiff:Orientation')
 
+# It says of TIFF what it does not decode, which tifffile may, and which else is
+# an error of ours.
+for _name in ('PIL.TiffImagePlugin', 'tifffile'):
+  logging.getLogger(_name).setLevel(logging.CRITICAL)
 # Pillow warns from half of the limit on; `decode_image` checks the limit.
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 
 
 def decode_image(
-  data: bytes, where: str | Callable[[], str], exif_rotate: bool = False
+  data: bytes,
+  where: str | Callable[[], str],
+  exif_rotate: bool = False,
+  *,
+  channels: int = 3,
+  dtype: np.dtype | str | None = 'uint8',
 ) -> np.ndarray:
   """Decodes one image file.
 
-  The result equals `PIL.Image.open(...).convert('RGB')` bit for bit: an alpha
-  channel is dropped, a colour profile and gamma are ignored, and of an
-  animation the first frame is taken. OpenCV, which is faster, decodes the kinds
-  of file for which it gives the same pixels.
+  Of three channels in uint8, the result equals `PIL.Image.open(...).convert(
+  'RGB')` bit for bit: an alpha channel is dropped, a colour profile and gamma
+  are ignored, and of an animation the first frame is taken. OpenCV, which is
+  faster, decodes the kinds of file for which it gives the same pixels.
+
+  Grey images become RGB; colour images become grey as by Pillow's 'L'; alpha is
+  left out of one or three channels. All other files must have the channels that
+  are wanted. A source opens its first file with `dtype=None`, which is the
+  dtype that the file has, and then all files with that dtype: uint8 becomes
+  uint16 or float32, and uint16 float32, by their ranges from 0 to 1. The other
+  way around, values would be lost, and such a file is refused.
 
   Args:
-    data: content of the file, in any format that Pillow decodes by itself.
+    data: content of the file: in any format that Pillow decodes by itself; a
+      TIFF of any number of bands; or a .npy file of `[H, W]` or `[H, W, C]`.
     where: name of the record, for the error message, or a function that
       returns it, for names that take time to find.
     exif_rotate: whether to turn the image upright as its EXIF data says, like
       `PIL.ImageOps.exif_transpose`. Pixels are otherwise as they are stored.
+    channels: wanted, C, as many as `config.dataset.mean` has.
+    dtype: wanted: uint8, uint16 or float32, or None for the file's own. Colour
+      of 16 bits becomes uint8 as Pillow has it: the eight high bits.
 
   Returns:
-    uint8 `[H, W, 3]`, RGB.
+    `[H, W, C]` of `dtype`.
 
   Raises:
-    UserError: `data` is not an image, is damaged or truncated, has more than
-      `MAX_PIXELS`, needs more memory than there is, or is greyscale with more
-      than 8 bits, which Pillow would turn white.
+    UserError: `data` is not an image, is damaged or truncated, is too large,
+      needs more memory than there is, has other channels, values of another
+      type or such as are not finite.
   """
   try:
     orientation = _orientation(data) if exif_rotate else 1
-    image = fast_formats.decode(data, MAX_PIXELS)
+    image = None
+    if channels == 3 and dtype in (None, 'uint8', np.uint8):
+      image = fast_formats.decode(data, MAX_PIXELS)
     if image is None:
-      image = _decode_with_pillow(data)
+      image = convert(_decode(data, channels, dtype), channels, dtype)
     return _turn_upright(image, orientation)
+  except OtherPixels as e:
+    name = where() if callable(where) else where
+    raise UserError(f'image {name} {e}') from e
   except Exception as e:  # codecs raise many types; always name the record
     name = where() if callable(where) else where
+    if isinstance(e, UserError):
+      raise UserError(f'image {name}: {e}') from e
     raise UserError(
       f'cannot decode image {name}: {_reason(e, data)} ({len(data)} bytes); '
       'replace the file or leave it out of the data set'
     ) from e
 
 
-def from_pillow(image: Image.Image, exif_rotate: bool = False) -> np.ndarray:
+def _decode(data, channels, dtype):
+  """Returns the pixels of a file as they are stored; grey or RGB of photos."""
+  if array_files.is_npy(data):
+    return array_files.decode_npy(data)
+  # Pillow reduces 16 bits in colour to 8, which is right for photographs only.
+  is_photo = channels in (1, 3)
+  is_reduced = is_photo and dtype is not None and np.dtype(dtype) == np.uint8
+  if array_files.is_deep_png(data) and not is_reduced:
+    return to_photo(array_files.decode_deep_png(data), channels)
+  if array_files.is_tiff(data) and not _is_for_pillow(
+    data, channels, is_reduced
+  ):
+    image, is_rgb = array_files.decode_tiff(data)
+    return to_photo(image, channels) if is_rgb else image
+  with _open(data) as file:
+    return _to_channels(file, channels)
+
+
+def _is_for_pillow(data, channels, is_reduced):
+  """Returns whether Pillow decodes all bands of a TIFF, and all their bits."""
+  try:
+    with _open(data) as file:
+      bits = file.tag_v2.get(_BITS_PER_SAMPLE, (8,))
+      if max(bits) > 8 and not file.mode.startswith(_DEEP_MODES):
+        return is_reduced
+      if channels in (1, 3):  # of several pages, the first one
+        return True
+      is_whole = getattr(file, 'n_frames', 1) == 1
+      return is_whole and channels == len(file.getbands())
+  except UnidentifiedImageError:
+    return False
+
+
+def from_pillow(
+  image: Image.Image,
+  exif_rotate: bool = False,
+  *,
+  channels: int = 3,
+  dtype: np.dtype | str | None = 'uint8',
+) -> np.ndarray:
   """Returns the pixels of an open image, as `decode_image` does of its file.
 
   Args:
     image: it is loaded, but not changed.
     exif_rotate: see `decode_image`.
+    channels: see `decode_image`.
+    dtype: see `decode_image`.
 
   Returns:
-    uint8 `[H, W, 3]`, RGB.
+    `[H, W, C]` of `dtype`.
 
   Raises:
     UserError: see `decode_image`.
@@ -81,7 +154,9 @@ def from_pillow(image: Image.Image, exif_rotate: bool = False) -> np.ndarray:
   try:
     if exif_rotate:
       image = ImageOps.exif_transpose(image)
-    return _to_rgb(image)
+    return convert(_to_channels(image, channels), channels, dtype)
+  except OtherPixels as e:
+    raise UserError(f'image {name} {e}') from e
   except Exception as e:
     if isinstance(e, Image.DecompressionBombError):
       reason = f'it has more than {MAX_PIXELS:,} pixels'
@@ -98,6 +173,8 @@ def count_pixels(data: bytes) -> int:
   More than `MAX_PIXELS` stands for any number that is too large.
   """
   try:
+    if array_files.is_npy(data):
+      return math.prod(array_files.read_shape(data)[:2])
     with _open(data) as file:
       return file.width * file.height
   except Image.DecompressionBombError:
@@ -109,31 +186,32 @@ def count_pixels(data: bytes) -> int:
 def shorter_side(data: bytes) -> int:
   """Returns the pixels of it by the header of an image file, 0 without."""
   try:
+    if array_files.is_npy(data):
+      return min(array_files.read_shape(data)[:2])
     with _open(data) as file:
       return min(file.size)
   except Exception:  # which decoding reports
     return 0
 
 
-def _decode_with_pillow(data):
-  with _open(data) as file:
-    return _to_rgb(file)
-
-
-def _to_rgb(file):
+def _to_channels(file, channels):
+  """Returns Pillow's pixels, in RGB or grey if three or one are wanted."""
   if file.width * file.height > MAX_PIXELS:
     raise Image.DecompressionBombError
   if file.mode.startswith(_DEEP_MODES):
-    raise ValueError(f'mode {file.mode!r}, grey with more than 8 bits')
+    return array_files.to_supported(np.array(file)[..., None])
   # Pillow warns of the transparency of a palette, which is dropped anyway.
   file.load()
   transparency = file.info.pop('transparency', None)
-  image = np.array(file.convert('RGB'))
+  mode = 'RGBA' if file.mode in _PALETTES else file.mode
+  mode = {1: 'L', 3: 'RGB'}.get(channels, mode)
+  image = np.array(file.convert(mode))
   if transparency is not None:
     file.info['transparency'] = transparency
   if not image.size:
     raise ValueError('it has no pixels')
-  return image
+  image = image if image.ndim == 3 else image[..., None]
+  return image.astype(np.uint8, copy=False)
 
 
 def _open(data):
@@ -164,6 +242,12 @@ def _orientation(data):
 def _turn_upright(image, orientation):
   if orientation == 1:
     return image
+  if image.shape[-1] != 3 or image.dtype != np.uint8:
+    if orientation in (5, 6, 7, 8):
+      image = image.transpose(1, 0, 2)
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else None)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else None)
+    return np.ascontiguousarray(image[rows, columns])
   upright = Image.fromarray(image)
   upright.getexif()[ExifTags.Base.Orientation] = orientation
   return np.array(ImageOps.exif_transpose(upright))

@@ -11,34 +11,13 @@ from etils import epath
 from convmixer_jax.errors import UserError
 
 
-def check_image_feature(name: str, feature: Any) -> None:
-  """Checks that a feature has images that become 8-bit RGB.
-
-  Args:
-    name: of the data set.
-    feature: TFDS's feature `image`.
-
-  Raises:
-    UserError: it does not.
-  """
-  import tensorflow_datasets as tfds
-
-  found = None
-  if not isinstance(feature, tfds.features.Image):
-    found = f'a feature image of type {type(feature).__name__}, not Image'
-  elif feature.np_dtype != np.uint8:
-    found = f'images of {np.dtype(feature.np_dtype).name}'
-  elif feature.shape[-1] not in (None, 1, 3):
-    found = f'images of {feature.shape[-1]} channels'
-  if found:
-    raise UserError(
-      f'config.dataset.name = {name!r} has {found}, but images of uint8 with 1 '
-      'or 3 channels are required; convert them, or choose another data set'
-    )
-
-
 def find_class_names(
-  name: str, features: Mapping[str, Any], label: str, *, is_multi_label: bool
+  name: str,
+  features: Mapping[str, Any],
+  label: str,
+  image: str = 'image',
+  *,
+  is_multi_label: bool,
 ) -> tuple[str, ...]:
   """Returns the names of the classes that a feature has the labels of.
 
@@ -46,6 +25,7 @@ def find_class_names(
     name: of the data set.
     features: TFDS's features of the data set.
     label: name of the feature.
+    image: name of that of the images, or several with commas.
     is_multi_label: whether it must have several labels for an image, or one.
 
   Raises:
@@ -54,10 +34,13 @@ def find_class_names(
   import tensorflow_datasets as tfds
 
   where = f'config.dataset.name = {name!r}'
-  if not {'image', label} <= set(features):
+  required = {label, *(part.strip() for part in image.split(','))}
+  if not required <= set(features):
     raise UserError(
-      f'{where} has the features {", ".join(features)}, but image and {label} '
-      'are required; choose a data set of images with labels'
+      f'{where} has the features {", ".join(features)}, but {image} and '
+      f'{label} are required; choose a data set of images with labels, or name '
+      'its features: --config.dataset.image_feature=NAME '
+      '--config.dataset.label_feature=NAME'
     )
   feature = features[label]
   has_several = isinstance(feature, tfds.features.Sequence)

@@ -17,7 +17,11 @@ _OVERHEAD = 512  # bytes of Python's objects for each example
 
 
 class StoredSource(Source, Protocol):
-  """A source that decodes its examples when they are read."""
+  """A source that decodes its examples when they are read.
+
+  If its images are not uint8 RGB, `decoded_size(data)` returns the bytes of an
+  image by the header of its file.
+  """
 
   def decode(self, index: int, data: bytes, label: int) -> Example:
     """Returns the example of what `stored_example` returned."""
@@ -37,7 +41,12 @@ def load_if_small(source: StoredSource, limit: int) -> Source:
   if not limit:
     return source
   sample = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int))
-  sizes = [_decoded_size(source.stored_example(int(i))[0]) for i in sample]
+  count_values = getattr(source, 'decoded_size', _rgb_size)
+
+  def decoded_size(data):
+    return count_values(data) + _OVERHEAD
+
+  sizes = [decoded_size(source.stored_example(int(i))[0]) for i in sample]
   if np.mean(sizes) * len(source) > _MARGIN * limit:
     return source
   budget = _Budget(limit)
@@ -46,7 +55,7 @@ def load_if_small(source: StoredSource, limit: int) -> Source:
     if budget.is_exceeded:
       return None
     data, label = source.stored_example(index)
-    if not budget.take(_decoded_size(data)):
+    if not budget.take(decoded_size(data)):
       return None
     return source.decode(index, data, label)
 
@@ -84,6 +93,6 @@ class _Budget:
       return not self.is_exceeded
 
 
-def _decoded_size(data):
-  """Returns the bytes that an image takes, from the header of its file."""
-  return 3 * count_pixels(data) + _OVERHEAD
+def _rgb_size(data):
+  """Returns the bytes of the pixels of a file in uint8 RGB, by its header."""
+  return 3 * count_pixels(data)

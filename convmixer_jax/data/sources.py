@@ -1,11 +1,13 @@
 """Sources of images: digits, class folders, or a prepared TFDS data set."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ml_collections
 import numpy as np
 
 from convmixer_jax import limits
+from convmixer_jax.config import num_channels
 from convmixer_jax.data import labels
 from convmixer_jax.data.builders import (
   find_builder,
@@ -13,7 +15,6 @@ from convmixer_jax.data.builders import (
   has_array_record,
   is_prepared,
 )
-from convmixer_jax.data.decode import decode_image
 from convmixer_jax.data.examples import (
   Example,
   InMemorySource,
@@ -21,7 +22,6 @@ from convmixer_jax.data.examples import (
   Source,
 )
 from convmixer_jax.data.features import (
-  check_image_feature,
   check_number_of_names,
   find_class_names,
   is_multi_hot,
@@ -30,6 +30,7 @@ from convmixer_jax.data.folders.source import NAME as FOLDER
 from convmixer_jax.data.folders.source import FolderSource
 from convmixer_jax.data.in_memory import load_if_small
 from convmixer_jax.data.open_files import keep_few_files_open
+from convmixer_jax.data.record_images import RecordImages
 from convmixer_jax.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ class TfdsSource:
 
   Raises:
     UserError: on construction, if the data set is not prepared as array_record
-      or has no labels or 8-bit images, or if the split does not exist or is
-      empty; on reading, if a record is damaged, its image cannot be decoded or
-      has one pixel only, or its label is out of range.
+      or has no labels or images of so many channels, or if the split does not
+      exist or is empty; on reading, if a record is damaged, its image cannot be
+      decoded or has one pixel only, or its label is out of range.
   """
 
   def __init__(
@@ -58,6 +59,8 @@ class TfdsSource:
     label: str = 'label',
     *,
     is_multi_label: bool = False,
+    image: str = 'image',
+    channels: int = 3,
   ):
     """Opens the split.
 
@@ -67,21 +70,22 @@ class TfdsSource:
       data_dir: directory of TFDS's data sets; '' for TFDS's default.
       label: feature with the label, or with a sequence of correct labels.
       is_multi_label: whether it is a sequence, or a 0 or 1 for each class.
+      image: feature with the image, or several with commas, whose channels are
+        stacked; see `record_images`.
+      channels: of the images.
     """
-    import tensorflow_datasets as tfds
-
     self._name, self._split, self._label = name, split, label
     self._is_multi_label = is_multi_label
     builder = prepared_builder(name, data_dir)
     features = builder.info.features
     self.class_names = find_class_names(
-      name, features, label, is_multi_label=is_multi_label
+      name, features, label, image, is_multi_label=is_multi_label
     )
     self.num_classes = len(self.class_names)
     self._is_multi_hot = is_multi_hot(features[label])
     if not self._is_multi_hot:
       check_number_of_names(name, builder.data_path, label, self.class_names)
-    check_image_feature(name, features['image'])
+    self._images = RecordImages(name, features, image, channels)
     splits = builder.info.splits
     try:
       num_images = splits[split].num_examples
@@ -96,7 +100,7 @@ class TfdsSource:
       )
     self.origin = _origin_of(builder, split)
     self._records = builder.as_data_source(
-      split, decoders={'image': tfds.decode.SkipDecoding()}
+      split, decoders=self._images.not_decoded()
     )
     keep_few_files_open(self._records, builder.info.splits[split])
 
@@ -122,11 +126,12 @@ class TfdsSource:
       )
     elif not 0 <= label < self.num_classes:
       raise labels.out_of_range(label, self.num_classes, self._where(index))
-    return record['image'], label
+    where = partial(self._where_in_full, index)
+    return self._images.stored(record, where), label
 
   def decode(self, index: int, data: bytes, label: Any) -> Example:
     """Returns the example of what `stored_example` returned."""
-    image = decode_image(data, where=lambda: self._where_in_full(index))
+    image = self._images.decode(data, partial(self._where_in_full, index))
     if min(image.shape[:2]) < _MIN_SIDE:
       height, width = image.shape[:2]
       raise UserError(
@@ -137,6 +142,10 @@ class TfdsSource:
       label = labels.multi_hot(label, self.num_classes)
       return {'image': image, 'label': label}
     return {'image': image, 'label': int(label)}
+
+  def decoded_size(self, data: bytes) -> int:
+    """Returns the bytes of an image once it is decoded."""
+    return self._images.decoded_size(data)
 
   def _where(self, index):
     return f'{index} of {self._name} {self._split}'
@@ -152,7 +161,7 @@ class TfdsSource:
 def create_source(
   config: ml_collections.ConfigDict,
   split: str,
-  label: str = 'label',
+  label: str | None = None,
 ) -> Source:
   """Opens a split of the data set that `config.dataset` names.
 
@@ -162,18 +171,20 @@ def create_source(
   Args:
     config: `config.dataset`.
     split: 'train' or 'test' for digits; else a split in TFDS's syntax.
-    label: feature of a TFDS data set that holds the label.
+    label: feature of a TFDS data set that holds the label; None for
+      `label_feature`.
 
   Raises:
     UserError: see `TfdsSource` and `FolderSource`.
   """
+  channels = num_channels(config) if 'mean' in config else 3
   if config.name == 'digits':
     if config.multi_label:
       raise UserError(
         "'digits' has one class for an image, and config.dataset.multi_label = "
         'True is for several; set it to False, or choose another data set'
       )
-    return _load_digits(split)
+    return _load_digits(split, channels)
   source: FolderSource | TfdsSource
   if config.name == FOLDER:
     if config.multi_label:
@@ -183,15 +194,20 @@ def create_source(
         'choose another data set'
       )
     source = FolderSource(
-      config.data_dir, split, exif_rotate=config.exif_rotate
+      config.data_dir,
+      split,
+      exif_rotate=config.exif_rotate,
+      channels=channels,
     )
   else:
     source = TfdsSource(
       config.name,
       split,
       config.data_dir,
-      label,
+      label or config.get('label_feature', 'label'),
       is_multi_label=config.multi_label,
+      image=config.get('image_feature', 'image'),
+      channels=channels,
     )
   allowed = min(config.cache_mib * 2**20, limits.memory_bytes() / 4)
   return load_if_small(source, int(allowed))
@@ -225,13 +241,18 @@ def _origin_of(builder, split):
   )
 
 
-def _load_digits(split: str) -> InMemorySource:
+def _load_digits(split: str, channels: int = 3) -> InMemorySource:
   """Returns the bundled 1,797 digits; every fifth of each class is for test."""
   from sklearn.datasets import load_digits
 
   if split not in ('train', 'test'):
     raise UserError(
       f"'digits' has no split {split!r}; its splits are train, test"
+    )
+  if channels not in (1, 3):
+    raise UserError(
+      f"'digits' has grey images, and config.dataset.mean has {channels} "
+      'values; give mean and std of 1 value, or of 3 for RGB'
     )
   digits = load_digits()
   index_in_class = np.zeros(len(digits.target), int)
@@ -243,7 +264,10 @@ def _load_digits(split: str) -> InMemorySource:
   grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
   return InMemorySource(
     [
-      {'image': np.repeat(grey[i, ..., None], 3, -1), 'label': int(label)}
+      {
+        'image': np.repeat(grey[i, ..., None], channels, -1),
+        'label': int(label),
+      }
       for i, label in zip(chosen, digits.target[chosen], strict=True)
     ],
     class_names=[str(name) for name in digits.target_names],

@@ -2,6 +2,7 @@
 
 import ml_collections
 
+from convmixer_jax.config import num_channels
 from convmixer_jax.data import builders, sources
 from convmixer_jax.data.known_sets import NUM_CLASSES, NUM_EXAMPLES
 from convmixer_jax.errors import UserError
@@ -36,7 +37,9 @@ def _find(config):
     source = sources.create_source(config, split)
     return len(source), source.num_classes
   if name == sources.FOLDER:
-    source = sources.FolderSource(config.data_dir, split)
+    source = sources.FolderSource(
+      config.data_dir, split, channels=num_channels(config)
+    )
     sources.require_classes(source)
     return len(source), source.num_classes
   known = None
@@ -46,7 +49,14 @@ def _find(config):
     return known
   builder = builders.find_builder(name, config.data_dir)
   if builders.is_prepared(builder):
-    source = sources.TfdsSource(name, split, config.data_dir)
+    source = sources.TfdsSource(
+      name,
+      split,
+      config.data_dir,
+      config.label_feature,
+      image=config.image_feature,
+      channels=num_channels(config),
+    )
     sources.require_classes(source)
     return len(source), source.num_classes
   if known:

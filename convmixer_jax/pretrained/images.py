@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from convmixer_jax import limits
+from convmixer_jax.config import image_shape, num_channels
 from convmixer_jax.data import image_files
 from convmixer_jax.data.augment.transforms import eval_transform
 from convmixer_jax.data.decode import (
@@ -23,6 +24,7 @@ from convmixer_jax.data.decode import (
   decode_image,
   from_pillow,
 )
+from convmixer_jax.data.pixels import convert
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import require_local
 
@@ -36,6 +38,11 @@ Images = ImageLike | Sequence[ImageLike]
 _MAX_BYTES = 2**30
 _MANY_PIXELS = 2**25
 _many_pixels = threading.Lock()
+# Dtypes of arrays that a network of another dtype takes, too.
+_WIDER = {
+  'uint16': ('uint8', 'uint16'),
+  'float32': ('uint8', 'uint16', 'float32'),
+}
 _pillow = threading.Lock()  # the same image may be given twice
 
 
@@ -70,14 +77,17 @@ def find_images(paths: Sequence[str]) -> image_files.Found:
   return image_files.Found(found, passed_over)
 
 
-def to_list(images: Images, channels: int) -> list[ImageLike]:
+def to_list(
+  images: Images, channels: int, dtype: str = 'uint8'
+) -> list[ImageLike]:
   """Returns images one by one: paths of files, and arrays.
 
   Args:
     images: an image (a path, one of Pillow's, or an array `[H, W, C]`), the
       path of a folder, an array `[N, H, W, C]` or a sequence of any of these.
-      Arrays are of uint8.
+      Arrays are of `dtype`, or of one that `data.pixels.convert` widens.
     channels: C, of the network's images.
+    dtype: of these.
 
   Raises:
     UserError: a path does not exist, or an array is not of such images; the
@@ -88,7 +98,7 @@ def to_list(images: Images, channels: int) -> list[ImageLike]:
   if isinstance(images, Image.Image):
     return [images]
   if hasattr(images, 'ndim'):
-    return _split(np.asarray(images), 'the images', channels)
+    return _split(np.asarray(images), 'the images', channels, dtype)
   if not isinstance(images, collections.abc.Iterable):
     raise UserError(
       f'the images are of type {type(images).__name__}; give paths, images of '
@@ -101,7 +111,7 @@ def to_list(images: Images, channels: int) -> list[ImageLike]:
     elif isinstance(image, Image.Image):
       found.append(image)
     elif hasattr(image, 'ndim'):
-      found += _split(np.asarray(image), f'image {number}', channels)
+      found += _split(np.asarray(image), f'image {number}', channels, dtype)
     else:
       raise UserError(
         f'image {number} is of type {type(image).__name__}; give a path, an '
@@ -121,15 +131,15 @@ def prepare_images(
     exif_rotate: whether to turn photographs upright by their EXIF orientation.
 
   Returns:
-    uint8 `[N, size, size, C]`; normalised on the device, in the network.
+    `[N, height, width, C]` of `prepared_dtype`; normalised on the device, in
+    the network.
 
   Raises:
     UserError: see `to_list`; or a file cannot be read.
   """
-  channels = len(config.dataset.mean)
-  found = to_list(images, channels)
-  size = config.dataset.image_size
-  prepared = np.empty((len(found), size, size, channels), np.uint8)
+  shape = image_shape(config.dataset)
+  found = to_list(images, shape[-1], config.dataset.image_dtype)
+  prepared = np.empty((len(found), *shape), prepared_dtype(config))
   for row, (_, image, error) in zip(
     prepared, read_images(found, config, exif_rotate), strict=True
   ):
@@ -137,6 +147,16 @@ def prepare_images(
       raise UserError(error)
     row[:] = image
   return prepared
+
+
+def prepared_dtype(config: ml_collections.ConfigDict) -> np.dtype:
+  """Returns the dtype of prepared images: uint8, or float32 for all others.
+
+  Args:
+    config: as `TrainedModel.eval_config` returns it.
+  """
+  is_uint8 = config.dataset.image_dtype == 'uint8'
+  return np.dtype(np.uint8 if is_uint8 else np.float32)
 
 
 def read_images(
@@ -154,8 +174,8 @@ def read_images(
     resize: whether to resize and crop them; else they keep their size.
 
   Yields:
-    The image as it was given, uint8 `[size, size, C]` and None; or, instead of
-    the pixels, None and in one line why it cannot be read.
+    The image as it was given, `[height, width, C]` of `prepared_dtype` and
+    None; or, instead of the pixels, None and in one line why it cannot be read.
   """
   if not images:
     return
@@ -163,26 +183,39 @@ def read_images(
   def transform(pixels):
     return eval_transform(pixels, config.augment, config.dataset.image_size)
 
+  wanted = {
+    'channels': num_channels(config.dataset),
+    'dtype': config.dataset.image_dtype,
+  }
   dataset = grain.MapDataset.range(len(images)).map(
     lambda number: _prepare(
-      images[number], transform if resize else _keep, exif_rotate
+      images[number], transform if resize else _keep, exif_rotate, wanted
     )
   )
   options = grain.ReadOptions(limits.num_cores(), 2 * config.batch_size)
   yield from dataset.to_iter_dataset(options)
 
 
-def decode(image: ImageLike, exif_rotate: bool = True) -> np.ndarray:
+def decode(
+  image: ImageLike,
+  exif_rotate: bool = True,
+  *,
+  channels: int = 3,
+  dtype: str = 'uint8',
+) -> np.ndarray:
   """Returns the pixels of an image `[H, W, C]`, in its own size.
 
   Args:
     image: as `to_list` returns it.
     exif_rotate: see `prepare_images`.
+    channels: C, of the network's images.
+    dtype: of these.
 
   Raises:
     UserError: it cannot be read.
   """
-  _, pixels, error = _prepare(image, _keep, exif_rotate)
+  wanted = {'channels': channels, 'dtype': dtype}
+  _, pixels, error = _prepare(image, _keep, exif_rotate, wanted)
   if error is not None:
     raise UserError(error)
   return pixels
@@ -192,7 +225,7 @@ def _keep(pixels):
   return pixels
 
 
-def _split(array, where, channels):
+def _split(array, where, channels, dtype):
   """Returns the images of an array, a list of `[H, W, C]`."""
   if array.ndim == 3:
     array = array[None]
@@ -203,7 +236,14 @@ def _split(array, where, channels):
       f'[images, height, width, {channels}]; '
       + _advice_on_shape(array, channels)
     )
-  if array.dtype != np.uint8:
+  if dtype != 'uint8' and array.dtype.name in _WIDER[dtype]:
+    array = convert(array, channels, dtype)
+  elif dtype != 'uint8':
+    raise UserError(
+      f'{where}: the pixels are {array.dtype}, and the network was trained on '
+      f'{dtype}; give {" or ".join(_WIDER[dtype])}'
+    )
+  elif array.dtype != np.uint8:
     raise UserError(
       f'{where}: the pixels are {array.dtype}, of which it is not known what '
       'stands for black and white; give uint8 from 0 to 255, for values from 0 '
@@ -212,6 +252,8 @@ def _split(array, where, channels):
     )
   if not all(array.shape[1:]):
     raise UserError(f'{where}: the array has no pixels; leave it out')
+  if array.dtype == np.float32 and not np.isfinite(array).all():
+    raise UserError(f'{where}: values are not finite; leave it out')
   return list(array)
 
 
@@ -226,7 +268,7 @@ def _advice_on_shape(array, channels):
   return f'give an array with {channels} channels in its last axis'
 
 
-def _prepare(image, transform, exif_rotate):
+def _prepare(image, transform, exif_rotate, wanted):
   """Returns a result of `read_images`."""
   where = 'the image'
   try:
@@ -234,7 +276,7 @@ def _prepare(image, transform, exif_rotate):
       return image, transform(image), None
     if isinstance(image, Image.Image):
       with _pillow:
-        pixels = from_pillow(image, exif_rotate)
+        pixels = from_pillow(image, exif_rotate, **wanted)
       return image, transform(pixels), None
     where = image_files.display_name(image)
     with open(image, 'rb') as file:
@@ -243,7 +285,7 @@ def _prepare(image, transform, exif_rotate):
       raise UserError(f'{where} has more than {_MAX_BYTES:,} bytes')
     has_many = count_pixels(data) > _MANY_PIXELS
     with _many_pixels if has_many else contextlib.nullcontext():
-      pixels = decode_image(data, where, exif_rotate)
+      pixels = decode_image(data, where, exif_rotate, **wanted)
       return image, transform(pixels), None
   except MemoryError:
     return image, None, f'{where} needs more memory than there is'

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convmixer_jax.config import ImageSize
 from convmixer_jax.errors import UserError
 from convmixer_jax.pretrained import predictions
 from convmixer_jax.pretrained.images import Images, to_list
@@ -26,13 +27,14 @@ class Inference:
     images: Images,
     *,
     batch_size: int = 32,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
     exif_rotate: bool = True,
   ) -> np.ndarray:
     """Returns the network's outputs for images.
 
     Args:
-      images: uint8 `[N, H, W, C]`, of any size; or a list of arrays
+      images: `[N, H, W, C]` of uint8 or of the dtype of training, of any size;
+        or a list of arrays
         `[H, W, C]`, of any sizes, of paths of files and folders, or of images
         of Pillow; or one of these.
       batch_size: images at a time. Compiled once for each number of images up
@@ -49,7 +51,7 @@ class Inference:
       UserError: the images are not of this kind, such as an array of floats, or
         a file cannot be read.
     """
-    found = to_list(images, len(self.mean))
+    found = to_list(images, self.channels, self.image_dtype)
     rows = np.empty((len(found), self.num_classes), np.float32)
     if not found:
       return rows
@@ -73,7 +75,7 @@ class Inference:
     images: Images,
     *,
     batch_size: int = 32,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
     exif_rotate: bool = True,
   ) -> list[predictions.Prediction]:
     """Returns the most probable classes of images, with names.
@@ -92,7 +94,7 @@ class Inference:
       UserError: the images are not of this kind, a path does not exist, or
         outputs are not finite.
     """
-    found = to_list(images, len(self.mean))
+    found = to_list(images, self.channels, self.image_dtype)
     batch_size = choose_batch_size(batch_size, len(found))
     return list(
       predictions.predict_images(

@@ -11,6 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from convmixer_jax.config import image_shape
 from convmixer_jax.data import image_files
 from convmixer_jax.data.batches import HostBatch
 from convmixer_jax.distributed import sharding
@@ -18,7 +19,11 @@ from convmixer_jax.distributed.eval_pass import run_batches
 from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.models.inference import make_inference
-from convmixer_jax.pretrained.images import ImageLike, read_images
+from convmixer_jax.pretrained.images import (
+  ImageLike,
+  prepared_dtype,
+  read_images,
+)
 
 if TYPE_CHECKING:
   from convmixer_jax.pretrained.trained_model import TrainedModel
@@ -180,7 +185,13 @@ def _compile(function, output_sharding):
 
 
 def _make_inference(variables, *, model, config):
-  return make_inference(model, variables, config.dataset, pack_weights=True)
+  return make_inference(
+    model,
+    variables,
+    config.dataset,
+    pack_weights=True,
+    dtype=prepared_dtype(config),
+  )
 
 
 def _to_predictions(
@@ -201,8 +212,7 @@ def _read_batches(
 
   The pixels of one that cannot be read are black.
   """
-  size = config.dataset.image_size
-  black = np.zeros((size, size, len(config.dataset.mean)), np.uint8)
+  black = np.zeros(image_shape(config.dataset), prepared_dtype(config))
   prepared = read_images(images, config, exif_rotate)
   while read := list(itertools.islice(prepared, config.batch_size)):
     pixels = [black if image is None else image for _, image, _ in read]

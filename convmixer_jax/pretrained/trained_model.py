@@ -205,6 +205,7 @@ class TrainedModel(Inference, FeatureExtraction):
           'label_feature': trained_on.get(
             'label_feature', defaults.dataset.label_feature
           ),
+          'image_dtype': self.image_dtype,
           'image_size': image_size,
           'mean': self.mean,
           'std': self.std,

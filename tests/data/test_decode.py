@@ -169,7 +169,7 @@ def test_jpeg_without_its_end_is_truncated(files):
 def test_grey_images_of_more_than_8_bits_are_refused(dtype):
   """Pillow would turn all values from 255 on white."""
   deep = encode(Image.fromarray(np.full((4, 4), 1000, dtype)), 'TIFF')
-  with pytest.raises(ValueError, match=r'image val 3: .* more than 8 bits'):
+  with pytest.raises(ValueError, match=r'image val 3.* values (of|are) '):
     decode_image(deep, 'val 3')
 
 

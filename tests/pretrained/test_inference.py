@@ -118,7 +118,7 @@ IMAGES = np.zeros((2, 8, 8, 3), np.uint8)
     (7, 'the images are of type int'),
     ([IMAGES[0], None], 'image 1 is of type NoneType'),
     ('nowhere.png', 'nowhere.png does not exist'),
-    ([Image.new('F', (8, 8))], "mode 'F', grey with more than 8 bits"),
+    ([Image.new('F', (8, 8))], 'has values of float32, and uint8'),
   ],
 )
 def test_images_of_another_kind_are_refused(trained, images, message):

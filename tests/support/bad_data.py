@@ -41,7 +41,9 @@ DATA = [
   data(
     'no labels',
     "config.dataset.name = 'tiny' has the features image, but image and "
-    'label are required; choose a data set of images with labels',
+    'label are required; choose a data set of images with labels, or name '
+    'its features: --config.dataset.image_feature=NAME '
+    '--config.dataset.label_feature=NAME',
     label=None,
   ),
   data(
@@ -104,30 +106,29 @@ DATA = [
   ),
   data(
     'images that are numbers',
-    "config.dataset.name = 'tiny' has a feature image of type Tensor, not "
-    'Image, but images of uint8 with 1 or 3 channels are required; '
-    'convert them, or choose another data set',
-    image=tiny_sets.tensor_feature('float32', 8, 8, 3),
+    "config.dataset.name = 'tiny': its feature image has values of float64; "
+    'uint8, uint16 and float32 are read; convert them, or choose another '
+    'data set',
+    image=tiny_sets.tensor_feature('float64', 8, 8, 3),
   ),
   data(
-    '16-bit images',
-    "config.dataset.name = 'tiny' has images of uint16, but images of "
-    'uint8 with 1 or 3 channels are required; convert them, or choose '
-    'another data set',
-    image=tiny_sets.image_feature('uint16'),
+    'images that are one number',
+    "config.dataset.name = 'tiny': its feature image has arrays of shape "
+    '(8,), not (height, width, channels); name another: '
+    '--config.dataset.image_feature=NAME',
+    image=tiny_sets.tensor_feature('float32', 8),
   ),
   data(
     '4 channels',
-    "config.dataset.name = 'tiny' has images of 4 channels, but images of "
-    'uint8 with 1 or 3 channels are required; convert them, or choose '
-    'another data set',
+    "config.dataset.name = 'tiny' has images of 4 channels in image, and "
+    'config.dataset.mean has 3 values; give mean and std of 4 values, or '
+    'name other features: --config.dataset.image_feature=NAME',
     image=tiny_sets.image_feature(channels=4),
   ),
   data(
     'one 16-bit image',
-    "cannot decode image 5 of tiny train: mode 'I;16', grey with more "
-    'than 8 bits (...); replace the file or leave it out of the '
-    'data set',
+    'image 5 of tiny train has values of uint16, and uint8 are wanted, which '
+    'cannot hold them; convert it, or all other images to the same',
     tiny_sets.examples(changed={5: (deep_png(), 1)}),
   ),
   data(

@@ -1,13 +1,15 @@
 """A source of images in class folders: splits, slices, labels, decoding."""
 
 import bisect
+import contextlib
+import functools
 import itertools
 import os
 
 import numpy as np
 
 from convmixer_jax.data import image_files
-from convmixer_jax.data.decode import decode_image
+from convmixer_jax.data.decode import count_pixels, decode_image
 from convmixer_jax.data.examples import Example, Origin
 from convmixer_jax.data.folders import splits
 from convmixer_jax.data.folders.layout import (
@@ -22,6 +24,7 @@ from convmixer_jax.notes import note
 NAME = 'folder'  # as config.dataset.name, and in the identity of the data
 _MIN_SIDE = 2  # pixels; an image of a single pixel is a placeholder
 _MAX_BYTES = 2**30  # longer files are not read
+_MAX_TRIES = 16  # images that may be damaged before the dtype is assumed
 _MAX_STATS = 2**17  # files whose sizes are added up
 
 
@@ -34,16 +37,25 @@ class FolderSource:
       only.
   """
 
-  def __init__(self, data_dir: str, split: str, *, exif_rotate: bool = True):
+  def __init__(
+    self,
+    data_dir: str,
+    split: str,
+    *,
+    exif_rotate: bool = True,
+    channels: int = 3,
+  ):
     """Lists the images.
 
     Args:
       data_dir: directory with the folders; see `layout`.
       split: one of its splits, or a slice of them; see `slices`.
       exif_rotate: whether to turn images upright as their EXIF data says.
+      channels: of the images. Their dtype is that of the first one.
     """
     layout = find_layout(data_dir)
     self._exif_rotate = exif_rotate
+    self._channels = channels
     self.class_names = layout.class_names
     self.num_classes = len(self.class_names)
     listings: dict[str, Listing] = {}
@@ -99,7 +111,13 @@ class FolderSource:
 
   def decode(self, index: int, data: bytes, label: int) -> Example:
     """Returns the example of what `stored_example` returned."""
-    image = decode_image(data, lambda: self._where(index), self._exif_rotate)
+    image = decode_image(
+      data,
+      lambda: self._where(index),
+      self._exif_rotate,
+      channels=self._channels,
+      dtype=self._dtype,
+    )
     if min(image.shape[:2]) < _MIN_SIDE:
       height, width = image.shape[:2]
       raise UserError(
@@ -107,6 +125,22 @@ class FolderSource:
         'too small; replace it or leave it out of the data set'
       )
     return {'image': image, 'label': label}
+
+  def decoded_size(self, data: bytes) -> int:
+    """Returns the bytes of an image once it is decoded."""
+    return self._channels * self._dtype.itemsize * count_pixels(data)
+
+  @functools.cached_property
+  def _dtype(self):
+    """The dtype of the first image that can be decoded, and so of all."""
+    for index in range(min(_MAX_TRIES, len(self))):
+      with contextlib.suppress(UserError):  # which reading it reports
+        data, _ = self.stored_example(index)
+        where = functools.partial(self._where, index)
+        return decode_image(
+          data, where, channels=self._channels, dtype=None
+        ).dtype
+    return np.dtype(np.uint8)
 
   def _find(self, index):
     """Returns the images that one is among, and its index in their listing."""
