@@ -109,7 +109,7 @@ class FeatureExtraction:
       UserError: the images are not of this kind, have not the same size, or
         cannot be read; or there is no such layer.
     """
-    found = to_list(images, self.channels)
+    found = to_list(images, self.channels, self.image_dtype)
     config = self.eval_config(
       choose_batch_size(batch_size, len(found)), image_size
     )
