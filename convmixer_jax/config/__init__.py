@@ -29,6 +29,7 @@ from convmixer_jax.config.validation import (
   check_known,
   flatten,
   nearest,
+  unread_options,
   validate,
 )
 from convmixer_jax.errors import UserError
@@ -81,6 +82,7 @@ __all__ = [
   'one_of',
   'table',
   'to_image_size',
+  'unread_options',
   'uses_mixup',
   'validate',
 ]

@@ -1,4 +1,4 @@
-"""The keys of a run: its length, optimizer, devices and files."""
+"""The keys of a run: its length, devices and files."""
 
 from convmixer_jax.config.keys import (
   AT_LEAST_ONE,
@@ -70,38 +70,6 @@ RUN_KEYS = (
     0.0,
     'share of the target that is spread over all classes',
     BELOW_ONE,
-  ),
-  key('learning_rate', 0.01, 'peak of the learning rate', NOT_NEGATIVE),
-  key(
-    'backbone_lr_scale',
-    1.0,
-    'factor of the learning rate of all but the head; 0: frozen',
-    NOT_NEGATIVE,
-  ),
-  key(
-    'schedule',
-    'triangular',
-    'schedule of the learning rate',
-    one_of('triangular', 'cosine', 'constant'),
-  ),
-  key(
-    'warmup_epochs',
-    0.0,
-    'epochs of a linear warm-up from 0; not for triangular',
-    NOT_NEGATIVE,
-  ),
-  key('weight_decay', 2e-5, 'weight decay of AdamW', NOT_NEGATIVE),
-  key(
-    'decay_all', False, 'apply weight decay also to biases, norms, embeddings'
-  ),
-  key('adam_beta1', 0.9, 'decay of the mean of gradients', BELOW_ONE),
-  key('adam_beta2', 0.999, 'decay of the mean of squared gradients', BELOW_ONE),
-  key('adam_epsilon', 1e-3, 'added to the denominator of Adam', NOT_NEGATIVE),
-  key(
-    'clip_norm',
-    1.0,
-    'largest global norm of the gradient, which is scaled down to it; 0: off',
-    NOT_NEGATIVE,
   ),
   free_key('mesh.data', -1, 'devices that split the batch', _AXIS),
   free_key(

@@ -10,9 +10,12 @@ from ml_collections import FieldReference
 
 from convmixer_jax.config.data_keys import DATA_KEYS
 from convmixer_jax.config.keys import Key
+from convmixer_jax.config.optimizer_keys import OPTIMIZER_KEYS
 from convmixer_jax.config.run_keys import RUN_KEYS
 
-SCHEMA: dict[str, Key] = {key.name: key for key in (*RUN_KEYS, *DATA_KEYS)}
+SCHEMA: dict[str, Key] = {
+  key.name: key for key in (*RUN_KEYS, *OPTIMIZER_KEYS, *DATA_KEYS)
+}
 
 
 def default_config(

@@ -7,6 +7,7 @@ from typing import Any
 import ml_collections
 
 from convmixer_jax.config.keys import check_value
+from convmixer_jax.config.optimizer_keys import READ_BY
 from convmixer_jax.config.schema import SCHEMA
 from convmixer_jax.errors import UserError
 
@@ -51,6 +52,16 @@ def validate(config: ml_collections.ConfigDict) -> None:
     check_value(f'config.{key.name}', values[key.name], key.default, key.ranges)
   for rule in _RULES:
     rule(config)
+
+
+def unread_options(config: ml_collections.ConfigDict) -> list[str]:
+  """Returns the options of other optimizers that differ from their default."""
+  return [
+    name
+    for name, optimizers in READ_BY.items()
+    if config.optimizer not in optimizers
+    and config[name] != SCHEMA[name].default
+  ]
 
 
 def check_known(
@@ -147,6 +158,30 @@ def _check_run_has_length(config):
     )
 
 
+def _check_optimizer_reads_its_options(config):
+  for name in unread_options(config):
+    if not name.startswith('adam_'):  # which recipes for AdamW set
+      raise UserError(
+        f'config.{name} = {config[name]!r} is not read by config.optimizer = '
+        f'{config.optimizer!r}; leave it at {SCHEMA[name].default!r} or choose '
+        f'{" or ".join(map(repr, READ_BY[name]))}'
+      )
+  if config.nesterov and not config.momentum:
+    raise UserError(
+      'config.nesterov = True needs config.momentum above 0; raise it, or set '
+      'config.nesterov = False'
+    )
+
+
+def _check_decayed_layers_learn(config):
+  if config.layer_lr_decay != 1 and config.backbone_lr_scale == 0:
+    raise UserError(
+      f'config.layer_lr_decay = {config.layer_lr_decay} has no effect with '
+      'config.backbone_lr_scale = 0, by which all but the head is frozen; set '
+      'one of them to 1'
+    )
+
+
 def _check_statistics_have_one_length(config):
   mean, std = config.dataset.mean, config.dataset.std
   if len(mean) != len(std):
@@ -173,6 +208,8 @@ _RULES: tuple[Callable[[ml_collections.ConfigDict], None], ...] = (
   _check_new_head_has_weights,
   _check_schedule_has_warmup,
   _check_run_has_length,
+  _check_optimizer_reads_its_options,
+  _check_decayed_layers_learn,
   _check_statistics_have_one_length,
   _check_colours_are_rgb,
 )

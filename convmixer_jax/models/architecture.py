@@ -82,6 +82,8 @@ class Architecture(NamedTuple):
       leading axis `[depth, ...]`. The network then has an attribute `gather`,
       by default None, a function that the parameters of each block go through
       before use; see `layers.create_block`.
+    before_blocks: names of the modules and parameters that come before the
+      stacked blocks, for `config.layer_lr_decay`; None if that has no meaning.
     inference: a fast form of evaluation; None: `plain_inference`. Takes model,
       variables, and mean and standard deviation `[C]` of the values of the
       images (uint8 ones from 0 to 255), and returns a `jax.tree_util.Partial`,
@@ -111,6 +113,7 @@ class Architecture(NamedTuple):
   state_dict: StateDictMap | None = None
   head: str = 'head'
   stacked: tuple[str, ...] = ()
+  before_blocks: tuple[str, ...] | None = None
   inference: Callable[..., Any] | None = None
   pictures: Callable[[Variables], dict[str, jax.Array]] | None = None
   resize: Callable[..., Variables] | None = None

@@ -49,17 +49,21 @@ def _check_fields(architecture):
 
 
 def _check_names(architecture):
-  head, stacked = architecture.head, architecture.stacked
+  head = architecture.head
   if not isinstance(head, str):
     return f'its head is {head!r}; give the name of a module'
-  is_names = isinstance(stacked, (tuple, list)) and all(
-    isinstance(name, str) for name in stacked
-  )
-  if not is_names:
-    return (
-      f'its stacked is {stacked!r}; give a tuple of names of modules, such as '
-      "('blocks',)"
-    )
+  before = architecture.before_blocks
+  for part, names in (
+    ('stacked', architecture.stacked),
+    ('before_blocks', () if before is None else before),
+  ):
+    if not isinstance(names, (tuple, list)) or not all(
+      isinstance(name, str) for name in names
+    ):
+      return (
+        f'its {part} is {names!r}; give a tuple of names of modules, such as '
+        "('blocks',)"
+      )
   stem = architecture.stem
   if stem is not None and not (
     isinstance(stem, (tuple, list))

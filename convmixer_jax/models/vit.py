@@ -284,6 +284,7 @@ VIT = Architecture(
   module=ViT,
   fields=FIELDS,
   stacked=('blocks',),
+  before_blocks=('class_token', 'position_embedding', 'patch_embedding'),
   variants={'vit_b16': _BASE, 'deit_b': _BASE},
   state_dict=StateDictMap(
     matches=TABLE.matches,

@@ -15,6 +15,7 @@ from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.data import identity, labels, pipeline, sources
 from convmixer_jax.distributed import agreement, sharding
+from convmixer_jax.notes import note
 from convmixer_jax.training import changes, from_data, initialize
 from convmixer_jax.training.batch_size import check_batch_size
 from convmixer_jax.training.trainer import Trainer, create_trainer
@@ -70,6 +71,7 @@ def set_up(config: ml_collections.ConfigDict, workdir_path: str) -> Setup:
     directory = files.absolute_path(workdir_path)
     config = from_data.complete(config, directory)
     validate(config)
+    _note_unread_options(config)
     mesh = sharding.create_mesh(config.mesh)
     check_batch_size(config, mesh.size)
     workdir.check_workdir(directory, config)
@@ -123,6 +125,14 @@ def set_up(config: ml_collections.ConfigDict, workdir_path: str) -> Setup:
     label_notes=label_notes,
     pretrained=pretrained,
   )
+
+
+def _note_unread_options(config):
+  for name in config_lib.unread_options(config):
+    note(
+      f'config.{name} = {config[name]} is not read by config.optimizer = '
+      f'{config.optimizer!r}'
+    )
 
 
 def _find_checkpoints(directory):

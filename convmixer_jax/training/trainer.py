@@ -67,9 +67,7 @@ def create_trainer(
   num_steps = config_lib.num_train_steps(config, steps_per_epoch)
   schedule = optimizer_lib.create_schedule(config, steps_per_epoch, num_steps)
   architecture = architecture_of(model)
-  optimizer = optimizer_lib.create_optimizer(
-    config, schedule, architecture.head
-  )
+  optimizer = optimizer_lib.create_optimizer(config, schedule, architecture)
   create_state = partial(steps.create_state, model, optimizer, config)
   shapes = jax.eval_shape(create_state)
   stacked = architecture.stacked

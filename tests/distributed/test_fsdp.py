@@ -25,11 +25,13 @@ from convmixer_jax.distributed import sharding
 from convmixer_jax.training.trainer import create_trainer
 
 sharding._REPLICATE_BELOW = 2**9
+OPTIONS = {{}}  # of the config
 
 def create(name, num_devices, fsdp, **fields):
   config = digits.get_config()
   config.model = models.model_config(name, width=128, depth={DEPTH}, **fields)
   config.batch_size, config.num_steps, config.mesh.fsdp = 64, 4, fsdp
+  config.update(OPTIONS)
   mesh = sharding.create_mesh(config.mesh, jax.devices()[:num_devices])
   trainer = create_trainer(config, mesh, num_classes=10, steps_per_epoch=4)
   rng = np.random.default_rng(0)
@@ -65,6 +67,7 @@ def run(*layout, **fields):
   evaluated = trainer.eval_step(state, batch)
   return trainer, jax.device_get((metrics, evaluated, state.params))
 
+OPTIONS |= json.loads(sys.argv[2])
 _, expected = run(1, 1)
 trainer, found = run(8, 4, scan=True)
 for path, leaf in jax.tree_util.tree_leaves_with_path(trainer.state.params):
@@ -131,4 +134,11 @@ def gathers(collectives):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', NAMES)
 def test_training_and_evaluation_equal_those_of_one_device(name):
-  devices.run(SETUP + TRAIN, 8, name)
+  devices.run(SETUP + TRAIN, 8, name, '{}')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', MODELS)
+def test_lamb_with_decay_of_layers_equals_that_of_one_device(name):
+  options = {'optimizer': 'lamb', 'layer_lr_decay': 0.7}
+  devices.run(SETUP + TRAIN, 8, name, json.dumps(options))

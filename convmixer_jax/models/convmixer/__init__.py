@@ -17,6 +17,7 @@ CONVMIXER = Architecture(
   module=ConvMixer,
   fields=FIELDS,
   stacked=('blocks',),
+  before_blocks=('patch_embedding', 'patch_bn'),
   stem=('patch_embedding', 'kernel'),
   variants=VARIANTS,
   state_dict=StateDictMap(
