@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
 from convmixer_jax.config import ImageSize, height_width, to_image_size
@@ -192,7 +193,12 @@ def _read(found, config, exif_rotate, resize):
   return pixels
 
 
-def _apply(trained, backbone, pixels, config) -> Iterator[Features]:
+def _apply(
+  trained: 'TrainedModel',
+  backbone: Any,
+  pixels: list[np.ndarray],
+  config: ml_collections.ConfigDict,
+) -> Iterator[Features]:
   """Yields the features of batches of images, as NumPy arrays."""
   mesh = sharding.create_mesh(config.mesh)
   variables = trained.replicated_variables

@@ -87,7 +87,8 @@ def eval_transform(
   Returns:
     `[h, w, C]`, of the dtype that `train_transform` returns.
   """
-  new_height, new_width, box = eval_geometry(*image.shape[:2], config, size)
+  height, width = image.shape[:2]
+  new_height, new_width, box = eval_geometry(height, width, config, size)
   return np.ascontiguousarray(
     resize_and_crop(to_float(image), new_height, new_width, 'bicubic', box)
   )
