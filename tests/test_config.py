@@ -12,6 +12,7 @@ from configs import cifar10, default, digits, finetune, imagenet
 from convmixer_jax import config as config_lib
 from convmixer_jax import models
 from convmixer_jax.config.data_keys import DATA_KEYS
+from convmixer_jax.config.optimizer_keys import OPTIMIZER_KEYS
 from convmixer_jax.config.run_keys import RUN_KEYS
 from convmixer_jax.config.schema import SCHEMA
 from convmixer_jax.data.augment.policies import POLICIES
@@ -54,7 +55,8 @@ def test_a_config_file_works_wherever_it_lies(name, tmp_path, monkeypatch):
 
 
 def test_no_key_is_declared_twice():
-  assert len(RUN_KEYS) + len(DATA_KEYS) == len(SCHEMA)
+  keys = (*RUN_KEYS, *OPTIMIZER_KEYS, *DATA_KEYS)
+  assert len(keys) == len(SCHEMA)
 
 
 @pytest.mark.parametrize(

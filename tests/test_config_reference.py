@@ -25,7 +25,8 @@ def attributes_read(path):
       names.append(node.attr)
       node = node.value
     if names and isinstance(node, ast.Name):
-      yield '.'.join([node.id, *reversed(names)])
+      # self._config is a config, too
+      yield '.'.join(n.lstrip('_') for n in [node.id, *reversed(names)])
 
 
 @pytest.fixture(scope='module')
