@@ -30,8 +30,7 @@ class Listing:
     names: uint8, paths of all files relative to their class folder, joined.
     name_ends: int64 `[N]`, where each of these ends.
     passed_over: number of the other files and folders, by reason.
-    directories: all that were read, each with its time of change in
-      nanoseconds.
+    directories: all that were read, each with `times_of_change`.
   """
 
   root: bytes
@@ -40,7 +39,7 @@ class Listing:
   names: np.ndarray
   name_ends: np.ndarray
   passed_over: Mapping[str, int]
-  directories: Mapping[bytes, int]
+  directories: Mapping[bytes, tuple[int, int]]
 
   def __len__(self) -> int:
     return len(self.name_ends)
@@ -82,7 +81,7 @@ def list_images(root: bytes, folders: tuple[bytes, ...]) -> Listing:
     blobs.append(b''.join(names))
     lengths.append(np.fromiter(map(len, names), np.int64, len(names)))
     ends.append(len(names))
-  directories[root] = os.stat(root).st_mtime_ns
+  directories[root] = times_of_change(os.stat(root))
   passed_over.update(_beside_folders(root))
   return Listing(
     root,
@@ -95,11 +94,19 @@ def list_images(root: bytes, folders: tuple[bytes, ...]) -> Listing:
   )
 
 
+def times_of_change(status: os.stat_result) -> tuple[int, int]:
+  """Returns when files of a directory were added or removed, in nanoseconds.
+
+  The second cannot be set by programs that copy directories with their times.
+  """
+  return status.st_mtime_ns, status.st_ctime_ns
+
+
 def _find(
   top: str,
   above: set[tuple[int, int]],
   passed_over: collections.Counter[str],
-  directories: dict[bytes, int],
+  directories: dict[bytes, tuple[int, int]],
 ) -> Iterator[bytes]:
   """Yields the paths of the images of a class, relative to its folder."""
   seen = set()
@@ -121,7 +128,7 @@ def _find(
     except OSError:
       passed_over[image_files.UNREADABLE] += 1
       continue
-    directories[os.fsencode(here)] = status.st_mtime_ns
+    directories[os.fsencode(here)] = times_of_change(status)
     # The order decides by which name a folder with several links is found.
     entries.sort(key=lambda entry: entry.name, reverse=True)
     for entry in entries:

@@ -12,12 +12,13 @@ from convmixer_jax.data import image_files
 from convmixer_jax.data.decode import count_pixels, decode_image
 from convmixer_jax.data.examples import Example, Origin
 from convmixer_jax.data.folders import splits
+from convmixer_jax.data.folders.cached_listing import open_listing
 from convmixer_jax.data.folders.layout import (
   Layout,
   find_layout,
   join_names,
 )
-from convmixer_jax.data.folders.listing import Listing, list_images
+from convmixer_jax.data.folders.listing import Listing
 from convmixer_jax.errors import UserError
 from convmixer_jax.notes import note
 
@@ -179,8 +180,8 @@ def _list(layout: Layout, split: str) -> Listing:
   """Returns the images of a split, of which each class has some."""
   folders = layout.class_folders[split]
   names = sorted(folders)
-  listing = list_images(
-    layout.splits[split], tuple(folders[name] for name in names)
+  listing = open_listing(
+    layout.splits[split], [folders[name] for name in names]
   )
   empty = [
     repr(name)
