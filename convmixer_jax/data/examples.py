@@ -67,7 +67,11 @@ class Source(Protocol):
 
 
 class InMemorySource:
-  """Decoded examples in memory."""
+  """Decoded examples in memory.
+
+  Attributes:
+    stored: the source that they were read from, None if there is none.
+  """
 
   def __init__(
     self,
@@ -85,7 +89,7 @@ class InMemorySource:
       stored: the source that they were read from, if there is one.
     """
     self._examples = examples
-    self._stored = stored
+    self.stored = stored
     self.class_names = tuple(class_names)
     self.num_classes = len(self.class_names)
     self.origin = origin or Origin('', '', '', '', ())
@@ -98,7 +102,7 @@ class InMemorySource:
 
   def stored_example(self, index: int) -> tuple[bytes, Any]:
     """Returns the bytes of an image as they are stored, and its label."""
-    if self._stored is not None:
-      return self._stored.stored_example(index)
+    if self.stored is not None:
+      return self.stored.stored_example(index)
     example = self._examples[index]
     return example['image'].tobytes(), example['label']

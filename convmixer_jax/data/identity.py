@@ -7,12 +7,16 @@ uint8. Where the files are and how they are read is no part of it.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from convmixer_jax.data.examples import Source
+from convmixer_jax.data.folders.duplicates import find_duplicates
+from convmixer_jax.data.folders.source import FolderSource
+from convmixer_jax.data.image_files import display_name
 
 # Images that are hashed: all, or as many evenly spaced ones as a second or two
 # allow.
@@ -99,6 +103,8 @@ def fingerprint(identity: Identity) -> dict[str, str]:
 def overlap_warning(train: Source, evaluated: Source) -> str | None:
   """Returns a warning if examples are in the training split and in another.
 
+  Of folders also if files with the same content are.
+
   Args:
     train: the training split.
     evaluated: the split to evaluate on, of the same data set.
@@ -110,11 +116,32 @@ def overlap_warning(train: Source, evaluated: Source) -> str | None:
     if name == file
   )
   if not shared:
-    return None
+    return _duplicates_warning(train, evaluated)
   return (
     f'WARNING: {shared:,} of the {len(evaluated):,} examples of '
     f'{evaluated.origin.split!r} are in {train.origin.split!r}, which the '
     'network is trained on; its accuracy on new images may be lower'
+  )
+
+
+def _duplicates_warning(train, evaluated):
+  """Returns the same for files of folders that have the same content."""
+  train, evaluated = (
+    getattr(source, 'stored', source) for source in (train, evaluated)
+  )
+  if not (
+    isinstance(train, FolderSource) and isinstance(evaluated, FolderSource)
+  ):
+    return None
+  found = find_duplicates(train, evaluated)
+  if found.example is None:
+    return None
+  mine, other = (display_name(os.fsdecode(path)) for path in found.example)
+  return (
+    f'WARNING: {found.count:,} of {found.compared:,} images of '
+    f'{evaluated.origin.split!r} have the same content as images of '
+    f'{train.origin.split!r}, such as {mine} and {other}; the accuracy on new '
+    'images may be lower'
   )
 
 
