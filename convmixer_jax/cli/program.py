@@ -1,6 +1,9 @@
 """Whether the process runs a command of this package, and nothing else."""
 
+import os
 import pathlib
+import shlex
+import shutil
 import sys
 import threading
 from collections.abc import Sequence
@@ -32,6 +35,31 @@ def is_program() -> bool:
   if main is None or pathlib.Path(main).resolve() != path:
     return False
   return path == _ROOT / 'train.py' or path.stem == _CONSOLE
+
+
+def command_line() -> str:
+  """Returns how the shell starts a command of this package, here and now.
+
+  To it a name is appended, as in `python -m convmixer_jax evaluate`: the way
+  that this process was started, if it has other commands too.
+  """
+  kind, name = started(sys.orig_argv)
+  python = shlex.quote(sys.orig_argv[0] if sys.orig_argv else sys.executable)
+  path = pathlib.Path(name)
+  if kind == 'script' and path.stem == _CONSOLE:
+    found = shutil.which(_CONSOLE)
+    on_path = found and pathlib.Path(found).resolve() == path.resolve()
+    return _CONSOLE if on_path else shlex.quote(name)
+  if kind not in ('script', 'module'):
+    return _CONSOLE if shutil.which(_CONSOLE) else f'{python} -m {_MODULE}'
+  others = sys.path[1:] if kind == 'script' else sys.path
+  if _ROOT == pathlib.Path.cwd() or any(
+    _ROOT == pathlib.Path(place).resolve() for place in others if place
+  ):
+    return f'{python} -m {_MODULE}'
+  paths = [str(_ROOT), os.environ.get('PYTHONPATH', '')]
+  given = shlex.quote(os.pathsep.join(filter(None, paths)))
+  return f'PYTHONPATH={given} {python} -m {_MODULE}'
 
 
 def started(arguments: Sequence[str]) -> tuple[str | None, str]:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from convmixer_jax.cli import command, output
+from convmixer_jax.cli import command, output, program
 from convmixer_jax.errors import Preempted
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
   import jax
 
   from convmixer_jax.distributed import cluster
-  from convmixer_jax.training import loop, tasks
+  from convmixer_jax.training import ending, loop, tasks
 
   cluster.join(
     _DISTRIBUTED.value,
@@ -72,5 +72,8 @@ def main(argv: Sequence[str]) -> None:
   )
   results = loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
   if jax.process_index() == 0:
+    print(
+      ending.describe_end(_CONFIG.value, _WORKDIR.value, program.command_line())
+    )
     main_metric = tasks.task_of(_CONFIG.value).main_metric
     print(f'{main_metric} = {results[main_metric]:.4f}')

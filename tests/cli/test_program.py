@@ -99,3 +99,51 @@ def test_console_command_re_executes_itself_with_its_options(tmp_path):
       expected,
       "['a', '--b=c d'] 1 ['error']",
     ]
+
+
+@pytest.mark.parametrize(
+  ('argv', 'path', 'expected'),
+  [
+    (['python3', '-m', 'convmixer_jax', 'train'], [''], 'python3 -m'),
+    (['.venv/bin/python', 'train.py'], [], '.venv/bin/python -m'),
+    (['my python', 'train.py'], [], "'my python' -m"),
+  ],
+)
+def test_commands_are_started_in_the_checkout_as_this_one_was(
+  argv, path, expected, monkeypatch
+):
+  monkeypatch.chdir(forks.ROOT)
+  monkeypatch.setattr(sys, 'orig_argv', argv)
+  monkeypatch.setattr(sys, 'path', path)
+  assert program.command_line() == f'{expected} convmixer_jax'
+
+
+def test_commands_elsewhere_find_the_checkout_of_a_script(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(
+    sys, 'orig_argv', ['python', str(forks.ROOT / 'train.py')]
+  )
+  monkeypatch.setattr(sys, 'path', [str(forks.ROOT), '/usr/lib/python3'])
+  monkeypatch.delenv('PYTHONPATH', raising=False)
+  line = f'PYTHONPATH={forks.ROOT} python -m convmixer_jax'
+  assert program.command_line() == line
+  monkeypatch.setenv('PYTHONPATH', '/my networks')
+  line = f"PYTHONPATH='{forks.ROOT}:/my networks' python -m convmixer_jax"
+  assert program.command_line() == line
+  monkeypatch.setattr(sys, 'path', [str(forks.ROOT), str(forks.ROOT)])
+  assert program.command_line() == 'python -m convmixer_jax'
+
+
+def test_console_command_is_named_by_its_path_unless_it_is_found(
+  tmp_path, monkeypatch
+):
+  command = tmp_path / 'convmixer'
+  command.write_text('#!/bin/sh\n')
+  command.chmod(0o755)
+  monkeypatch.setattr(sys, 'orig_argv', ['python', str(command), 'train'])
+  monkeypatch.setenv('PATH', str(tmp_path))
+  assert program.command_line() == 'convmixer'
+  monkeypatch.setenv('PATH', '/nowhere')
+  assert program.command_line() == str(command)
