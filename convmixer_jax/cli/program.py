@@ -52,14 +52,21 @@ def command_line() -> str:
     return _CONSOLE if on_path else shlex.quote(name)
   if kind not in ('script', 'module'):
     return _CONSOLE if shutil.which(_CONSOLE) else f'{python} -m {_MODULE}'
-  others = sys.path[1:] if kind == 'script' else sys.path
-  if _ROOT == pathlib.Path.cwd() or any(
-    _ROOT == pathlib.Path(place).resolve() for place in others if place
-  ):
+  variable = os.environ.get('PYTHONPATH', '')
+  of_variable = [place for place in variable.split(os.pathsep) if place]
+  # One is the script's own directory, and the shell may not have the variable.
+  known = (kind == 'script') + _count_root(of_variable)
+  if _ROOT == pathlib.Path.cwd() or _count_root(sys.path) > known:
     return f'{python} -m {_MODULE}'
-  paths = [str(_ROOT), os.environ.get('PYTHONPATH', '')]
-  given = shlex.quote(os.pathsep.join(filter(None, paths)))
-  return f'PYTHONPATH={given} {python} -m {_MODULE}'
+  if not _count_root(of_variable):
+    variable = os.pathsep.join(filter(None, (str(_ROOT), variable)))
+  return f'PYTHONPATH={shlex.quote(variable)} {python} -m {_MODULE}'
+
+
+def _count_root(places):
+  return sum(
+    pathlib.Path(place).resolve() == _ROOT for place in places if place
+  )
 
 
 def started(arguments: Sequence[str]) -> tuple[str | None, str]:

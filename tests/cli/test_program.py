@@ -125,15 +125,20 @@ def test_commands_elsewhere_find_the_checkout_of_a_script(
   monkeypatch.setattr(
     sys, 'orig_argv', ['python', str(forks.ROOT / 'train.py')]
   )
-  monkeypatch.setattr(sys, 'path', [str(forks.ROOT), '/usr/lib/python3'])
+  configs = str(forks.ROOT / 'configs')  # of the config file
+  monkeypatch.setattr(sys, 'path', [configs, str(forks.ROOT), '/usr/lib'])
   monkeypatch.delenv('PYTHONPATH', raising=False)
   line = f'PYTHONPATH={forks.ROOT} python -m convmixer_jax'
   assert program.command_line() == line
   monkeypatch.setenv('PYTHONPATH', '/my networks')
   line = f"PYTHONPATH='{forks.ROOT}:/my networks' python -m convmixer_jax"
   assert program.command_line() == line
-  monkeypatch.setattr(sys, 'path', [str(forks.ROOT), str(forks.ROOT)])
+  installed = [configs, str(forks.ROOT), str(forks.ROOT)]
+  monkeypatch.setattr(sys, 'path', installed)
   assert program.command_line() == 'python -m convmixer_jax'
+  monkeypatch.setenv('PYTHONPATH', str(forks.ROOT))  # maybe for it alone
+  line = f'PYTHONPATH={forks.ROOT} python -m convmixer_jax'
+  assert program.command_line() == line
 
 
 def test_console_command_is_named_by_its_path_unless_it_is_found(
