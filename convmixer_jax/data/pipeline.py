@@ -18,9 +18,10 @@ from absl import flags  # noqa: TID251 (Grain reads them)
 
 from convmixer_jax import limits
 from convmixer_jax.config import ImageSize, image_shape
-from convmixer_jax.data import worker_deaths, worker_processes
+from convmixer_jax.data import own_transform, worker_deaths, worker_processes
 from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.batches import Batches
+from convmixer_jax.data.own_source import OwnSource, find_copy_obstacle
 from convmixer_jax.data.sources import Example, InMemorySource, Source
 from convmixer_jax.errors import UserError
 from convmixer_jax.notes import note
@@ -51,6 +52,7 @@ def train_batches(
   first_step: int = 0,
   process_index: int = 0,
   process_count: int = 1,
+  transform: own_transform.TrainTransform | None = None,
 ) -> Batches:
   """Returns this process's rows of each training batch, indefinitely.
 
@@ -64,6 +66,7 @@ def train_batches(
     first_step: number of the first batch.
     process_index: index of this process.
     process_count: number of processes.
+    transform: augments an image, in place of `config.augment`.
 
   Returns:
     Dicts of `image` `[B / P, H, W, C]`, of `batch_dtype`, and `label` in int32,
@@ -74,14 +77,19 @@ def train_batches(
   # own random generator.
   dataset = grain.MapDataset.source(source).seed(config.seed).shuffle()
   dataset = dataset[:epoch_size].repeat()
-  dataset = dataset.random_map(
-    partial(_augment, config=config.augment, size=config.dataset.image_size)
-  )
+  if transform is None:
+    augment = partial(
+      _augment, config=config.augment, size=config.dataset.image_size
+    )
+  else:
+    shape = image_shape(config.dataset)
+    augment = partial(_augment_by, transform=transform, shape=shape)
+  dataset = dataset.random_map(augment)
   dataset = dataset.batch(config.batch_size // process_count)
   dataset = dataset[process_index::process_count][first_step:]
   # Evaluations have batches of the same size, at the same time.
   num_bytes = 2 * _batch_bytes(source, config, process_count)
-  return Batches(_prefetch(dataset, source, config.input, num_bytes))
+  return Batches(_prefetch(dataset, source, config.input, num_bytes, transform))
 
 
 def eval_batches(
@@ -127,6 +135,17 @@ def _augment(
   return {'image': image, 'label': np.int32(example['label'])}
 
 
+def _augment_by(
+  example: Example,
+  rng: np.random.Generator,
+  *,
+  transform: own_transform.TrainTransform,
+  shape: tuple[int, int, int],
+) -> _TransformedExample:
+  image = own_transform.apply(transform, example['image'], rng, shape)
+  return {'image': image, 'label': np.int32(example['label'])}
+
+
 def _eval_example(
   index: int,
   *,
@@ -162,6 +181,7 @@ def _prefetch(
   source: Source,
   config: ml_collections.ConfigDict,
   num_bytes: int,
+  transform: own_transform.TrainTransform | None = None,
 ) -> grain.IterDataset:
   """Prefetches batches; each thread or worker process makes whole batches.
 
@@ -170,6 +190,7 @@ def _prefetch(
     source: that they are made from.
     config: `config.input`.
     num_bytes: of shared memory, for each batch that is ready.
+    transform: of the user, if there is one.
   """
   num_cores = limits.num_cores()
   num_threads = config.num_threads or num_cores
@@ -182,6 +203,10 @@ def _prefetch(
     obstacle = worker_processes.find_obstacle(
       num_workers, num_batches * num_bytes
     )
+    if isinstance(source, OwnSource):
+      obstacle = obstacle or find_copy_obstacle(source, source.argument)
+    if transform is not None:
+      obstacle = obstacle or find_copy_obstacle(transform, 'train_transform')
     if obstacle:
       note(
         f'threads make the batches, more slowly: {obstacle}', 'worker processes'
@@ -225,8 +250,9 @@ def default_num_workers(source: Source, num_cores: int) -> int:
   """Returns the number of worker processes; 0 for threads of this process.
 
   Threads share Python's lock: two processes make 1.5 times as many images as
-  two threads. Images in memory would be copied into each process.
+  two threads. Images in memory would be copied into each process, and a source
+  of the user's may have them there.
   """
-  if isinstance(source, InMemorySource) or num_cores == 1:
+  if isinstance(source, (InMemorySource, OwnSource)) or num_cores == 1:
     return 0
   return min(max(num_cores // 2, 2), _MAX_WORKERS)

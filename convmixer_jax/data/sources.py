@@ -8,7 +8,7 @@ import numpy as np
 
 from convmixer_jax import limits
 from convmixer_jax.config import num_channels
-from convmixer_jax.data import labels
+from convmixer_jax.data import labels, own_source
 from convmixer_jax.data.builders import (
   find_builder,
   folder_hint,
@@ -177,6 +177,7 @@ def create_source(
   Raises:
     UserError: see `TfdsSource` and `FolderSource`.
   """
+  own_source.refuse_object(config.name)
   channels = num_channels(config) if 'mean' in config else 3
   if config.name == 'digits':
     if config.multi_label:

@@ -13,7 +13,7 @@ from ml_collections.config_dict import placeholder
 
 from convmixer_jax.config import ImageSize, height_width, nearest
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import check_user_network
+from convmixer_jax.models import check_user_network, own_modules
 from convmixer_jax.models.architecture import Architecture
 from convmixer_jax.models.convmixer import CONVMIXER
 from convmixer_jax.models.vit import VIT
@@ -44,6 +44,8 @@ def find_architecture(name: str) -> Architecture:
   """
   if isinstance(name, str) and name in MODELS:  # a list cannot be looked up
     return MODELS[name]
+  if own_modules.is_object(name):
+    return own_modules.find(name)
   if not isinstance(name, str) or ':' not in name:
     raise UserError(
       f'config.model.name = {name!r} is unknown; there are '
@@ -101,6 +103,14 @@ def _import(name):
   return found
 
 
+def name_of(module: type[nn.Module]) -> str | None:
+  """Returns the name of the network that has a module class, None if none."""
+  for name, architecture in {**MODELS, **_imported}.items():
+    if module is architecture.module:
+      return name
+  return None
+
+
 def architecture_of(model: nn.Module) -> Architecture:
   """Returns the architecture of a model, or of a class that it extends.
 
@@ -111,6 +121,8 @@ def architecture_of(model: nn.Module) -> Architecture:
   for architecture in known:
     if type(model) is architecture.module:
       return architecture
+  if own := own_modules.find_of(model):
+    return own
   for architecture in known:
     if isinstance(model, architecture.module):
       return architecture
@@ -230,6 +242,8 @@ def create_model(
   for key in fields:
     if key not in architecture.fields:
       raise UserError(_unknown_field(key, name))
+  if own_modules.is_object(name):
+    return own_modules.create(name, num_classes)
   for key, field in architecture.fields.items():
     if key not in fields and field.role == 'network':
       raise UserError(f'config.model.{key} of {name!r} is missing; add it')

@@ -6,16 +6,19 @@ from typing import Any
 
 import ml_collections
 from etils import epath
+from flax import linen as nn
 
 from convmixer_jax import files
 from convmixer_jax.bucket_access import check_access
 from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
+from convmixer_jax.config import image_shape
 from convmixer_jax.data.identity import Identity
 from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
-from convmixer_jax.models import find_architecture
+from convmixer_jax.models import find_architecture, own_modules
+from convmixer_jax.own_names import Named
 from convmixer_jax.pretrained.check_values import by_name, check_values
 from convmixer_jax.pretrained.images import Images
 from convmixer_jax.pretrained.predictions import Prediction
@@ -64,20 +67,28 @@ class Run:
       return self._find_step(reader, checkpoint)[0]
 
   @default_settings()
-  def load(self, checkpoint: Checkpoint = None) -> TrainedModel:
+  def load(
+    self,
+    checkpoint: Checkpoint = None,
+    *,
+    model: nn.Module | Named | None = None,
+  ) -> TrainedModel:
     """Reads a network back, on the first device of this process.
 
     Args:
       checkpoint: as for `find_step`.
+      model: the network, if the run was given it as an object.
 
     Raises:
-      UserError: there is no such checkpoint, it is damaged, has values that no
-        trained network has, or is not of the network that config.json
-        describes.
+      UserError: the network is needed, or is another one. Or there is no such
+        checkpoint, it is damaged, has values that no trained network has, or
+        is not of the network that config.json describes.
     """
     config = workdir_lib.read_config(self.workdir)  # ours may be changed by now
     fields = dict(config.model)
     network = fields.pop('name')
+    if model is not None:
+      _check_model(model, config, self.workdir)
     architecture = find_architecture(network)
     with self._reader() as reader:
       step, chosen_as = self._find_step(reader, checkpoint)
@@ -175,6 +186,26 @@ class Run:
 
   def _reader(self):
     return contextlib.closing(CheckpointReader(self.workdir))
+
+
+def _check_model(model, config, workdir):
+  """Makes a network known that the run was given as an object."""
+  recorded = config.model.name
+  if not own_modules.is_object(recorded):
+    raise UserError(
+      f'{workdir} has the network {recorded!r}, which its config.json '
+      'describes; leave out model'
+    )
+  name = own_modules.register(model, image_shape(config.dataset))
+  if name != recorded:
+    raise UserError(
+      f'{workdir} is of the network {_without_prefix(recorded)}, and model is '
+      f'{_without_prefix(name)}; give the one that was trained'
+    )
+
+
+def _without_prefix(name):
+  return name.removeprefix(own_modules.PREFIX)
 
 
 def _check_shapes(trained, workdir):

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 import ml_collections
+import optax
+from flax import linen as nn
 from jax.sharding import Mesh
 
 from convmixer_jax import models
@@ -14,14 +16,17 @@ from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.data import pipeline, sources
 from convmixer_jax.data.batches import Batches
+from convmixer_jax.data.own_transform import TrainTransform
 from convmixer_jax.distributed import preemption, sharding
 from convmixer_jax.distributed.eval_pass import run_batches
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
+from convmixer_jax.own_names import Named
 from convmixer_jax.training import summary
 from convmixer_jax.training.callbacks import Callback, CallbackList, RunInfo
 from convmixer_jax.training.lag import describe_lag
+from convmixer_jax.training.own_parts import OwnParts
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
 from convmixer_jax.training.setup import Setup, set_up
@@ -34,6 +39,11 @@ def train_and_evaluate(
   config: ml_collections.ConfigDict,
   workdir: str,
   *,
+  train_source: Any = None,
+  eval_source: Any = None,
+  model: nn.Module | Named | None = None,
+  train_transform: TrainTransform | Named | None = None,
+  optimizer: optax.GradientTransformation | Named | None = None,
   callbacks: Sequence[Callback] = (),
 ) -> dict[str, float]:
   """Trains as `config` says, or resumes the run in `workdir`.
@@ -42,6 +52,17 @@ def train_and_evaluate(
     config: see docs/configuration.md.
     workdir: a new or empty directory, or one of an earlier run with the same
       network, data and recipe; local, or in a bucket.
+    train_source: images to train on, in place of those of the config: an object
+      with `__len__`, `class_names`, and `__getitem__` that returns a dict of
+      `image`, `[H, W, C]` in uint8, uint16 or float32, and `label`.
+    eval_source: images to evaluate on.
+    model: a network, in place of `config.model`.
+    train_transform: augments an image, in place of crop, flip and RandAugment
+      of `config.augment`. A function of an image `[H, W, C]` and a
+      `numpy.random.Generator` that returns `[h, w, C]`, the size being
+      `config.dataset.image_size`. It has a name; see `convmixer_jax.named`.
+    optimizer: in place of that of the config, with its learning rate, decay and
+      clipping. It has a name, too.
     callbacks: see `training.callbacks`.
 
   Returns:
@@ -54,7 +75,8 @@ def train_and_evaluate(
       could not be written.
     Preempted: by SIGTERM or SIGINT; see `preemption.Signals`.
   """
-  setup = set_up(config, workdir)
+  own = OwnParts(train_source, eval_source, model, train_transform, optimizer)
+  setup = set_up(config, workdir, own)
   with (
     contextlib.ExitStack() as stack,
     Watchdog(config.hang_timeout) as watchdog,  # sees an error first
@@ -229,6 +251,7 @@ class _Loop:
       first_step=first_step,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
+      transform=self._setup.train_transform,
     )
 
 

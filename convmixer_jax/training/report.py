@@ -1,6 +1,7 @@
 """Reports on a run: to the terminal, TensorBoard and `metrics.csv`."""
 
 import concurrent.futures
+import math
 import os
 import sys
 import time
@@ -269,4 +270,8 @@ def terminal_width() -> int | None:
 
 
 def _to_floats(values):
-  return {name: float(value) for name, value in values.items()}
+  """Returns numbers, without a learning rate that is not known."""
+  floats = {name: float(value) for name, value in values.items()}
+  if math.isnan(floats.get('learning_rate', 0)):
+    del floats['learning_rate']
+  return floats

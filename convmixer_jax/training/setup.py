@@ -10,14 +10,17 @@ from jax.sharding import Mesh
 
 from convmixer_jax import config as config_lib
 from convmixer_jax import files
-from convmixer_jax.checkpoints import workdir
+from convmixer_jax.checkpoints import parts, workdir
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.data import identity, labels, pipeline, sources
+from convmixer_jax.data.own_transform import TrainTransform
 from convmixer_jax.distributed import agreement, sharding
 from convmixer_jax.notes import note
+from convmixer_jax.own_names import unwrap
 from convmixer_jax.training import changes, from_data, initialize
 from convmixer_jax.training.batch_size import check_batch_size
+from convmixer_jax.training.own_parts import OwnParts
 from convmixer_jax.training.trainer import Trainer, create_trainer
 from convmixer_jax.training.validate import validate
 
@@ -39,6 +42,9 @@ class Setup:
     saved_steps: those that have a checkpoint in the directory.
     label_notes: lines on images without classes and classes without images,
       with several labels an image.
+    part_names: of the parts that were given as objects and have no content to
+      compare.
+    train_transform: augments an image in place of the config; None if it does.
     pretrained: variables that a new run starts with, on the host.
   """
 
@@ -53,15 +59,22 @@ class Setup:
   trainer: Trainer
   saved_steps: list[int]
   label_notes: list[str]
+  part_names: dict[str, str]
+  train_transform: TrainTransform | None
   pretrained: dict[str, Any] = dataclasses.field(repr=False)
 
 
-def set_up(config: ml_collections.ConfigDict, workdir_path: str) -> Setup:
+def set_up(
+  config: ml_collections.ConfigDict,
+  workdir_path: str,
+  own: OwnParts = OwnParts(),  # noqa: B008 (it is frozen)
+) -> Setup:
   """Builds what a run needs, and compares it between all processes.
 
   Args:
     config: the whole config.
     workdir_path: the run directory; see `loop.train_and_evaluate`.
+    own: parts in place of those of the config.
 
   Raises:
     UserError: the config, the data or the directory is wrong, or processes
@@ -69,18 +82,21 @@ def set_up(config: ml_collections.ConfigDict, workdir_path: str) -> Setup:
   """
   with agreement.require_same_on_all_processes() as fingerprint:
     directory = files.absolute_path(workdir_path)
-    config = from_data.complete(config, directory)
+    if own.train_source is None:
+      config = from_data.complete(config, directory)
     validate(config)
-    _note_unread_options(config)
+    if own.optimizer is None:
+      _note_unread_options(config)
+    part_names = own.names()
+    config = own.apply_to(config)
     mesh = sharding.create_mesh(config.mesh)
     check_batch_size(config, mesh.size)
     workdir.check_workdir(directory, config)
+    parts.check_parts(directory, part_names)
 
-    train_source, eval_source = (
-      sources.create_source(config.dataset, split)
-      for split in (config.dataset.train_split, config.dataset.eval_split)
-    )
+    train_source, eval_source = own.open_sources(config)
     sources.require_classes(train_source)
+    own.check_against(train_source, config)
     label_notes = []
     if config.dataset.multi_label:
       label_notes = labels.notes(train_source, eval_source)
@@ -93,6 +109,7 @@ def set_up(config: ml_collections.ConfigDict, workdir_path: str) -> Setup:
       mesh,
       num_classes=train_source.num_classes,
       steps_per_epoch=steps_per_epoch,
+      optimizer=unwrap(own.optimizer),
     )
     saved_steps = _find_checkpoints(directory)
     changes.require_not_shorter(
@@ -111,6 +128,7 @@ def set_up(config: ml_collections.ConfigDict, workdir_path: str) -> Setup:
       saved_steps,
       {'train_split': train_source, 'eval_split': eval_source},
     ) | identity.fingerprint(data)
+    fingerprint |= part_names
   return Setup(
     config=config,
     directory=directory,
@@ -123,6 +141,8 @@ def set_up(config: ml_collections.ConfigDict, workdir_path: str) -> Setup:
     trainer=trainer,
     saved_steps=saved_steps,
     label_notes=label_notes,
+    part_names=part_names,
+    train_transform=unwrap(own.train_transform),
     pretrained=pretrained,
   )
 

@@ -7,7 +7,7 @@ import jax
 import ml_collections
 from clu import parameter_overview
 
-from convmixer_jax.checkpoints import restore, workdir
+from convmixer_jax.checkpoints import parts, restore, workdir
 from convmixer_jax.checkpoints.checkpointer import Progress
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.data import identity
@@ -56,6 +56,7 @@ def claim_directory(setup: Setup, stack: contextlib.ExitStack) -> Claim:
       # Again, since a process may just have ended.
       recorded = workdir.check_workdir(setup.directory, setup.config)
       has_data = workdir.check_data(setup.directory, setup.data)
+      parts.check_parts(setup.directory, setup.part_names)
   return Claim(lock, recorded, has_data)
 
 
@@ -92,8 +93,11 @@ def start_state(setup: Setup, claim: Claim) -> tuple[int, TrainState, Progress]:
       )
     else:
       print(f'Resuming from step {first_step} of {setup.num_steps}')
-    if line := changes.describe_changes(
-      claim.recorded, setup.config, first_step, setup.steps_per_epoch
+    has_schedule = 'optimizer' not in setup.part_names
+    if has_schedule and (
+      line := changes.describe_changes(
+        claim.recorded, setup.config, first_step, setup.steps_per_epoch
+      )
     ):
       print(line)
   return first_step, state, progress
@@ -111,6 +115,7 @@ def _describe(setup, claim, first_step):
     overview,
     setup.data,
   )
+  parts.write_parts(setup.directory, setup.part_names)
   print(summary.describe_start(setup, first_step), flush=True)
   if warning := identity.overlap_warning(setup.train_source, setup.eval_source):
     print(warning)

@@ -16,6 +16,7 @@ from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.config import image_shape
 from convmixer_jax.models import architecture_of
 from convmixer_jax.models.inference import make_inference
+from convmixer_jax.training.own_optimizer import find_learning_rate
 from convmixer_jax.training.preprocess import preprocess_train
 from convmixer_jax.training.tasks import task_of
 
@@ -58,7 +59,7 @@ def create_state(
 def make_train_step(
   model: nn.Module,
   optimizer: optax.GradientTransformation,
-  schedule: optax.Schedule,
+  schedule: optax.Schedule | None,
   config: ml_collections.ConfigDict,
   gather: Callable[[Any], Any] = lambda params: params,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, metrics.Collection]]:
@@ -79,7 +80,8 @@ def make_train_step(
   With `config.backbone_lr_scale` = 0 all but the head is frozen: BatchNorm
   works with its running statistics, as in evaluation, and does not update them.
 
-  `gather` is what the parameters go through before use; see
+  `schedule` is None for an optimizer of the user's, whose counts then stay as
+  they are. `gather` is what the parameters go through before use; see
   `sharding.Gather`.
   """
   is_frozen = config.backbone_lr_scale == 0
@@ -123,9 +125,14 @@ def make_train_step(
       config.accum_steps,
       task.scores,
     )
-    updates, opt_state = optimizer.update(
-      gradient, _set_schedule_count(state.opt_state, state.step), state.params
-    )
+    opt_state = state.opt_state
+    if schedule is not None:
+      opt_state = _set_schedule_count(opt_state, state.step)
+    updates, opt_state = optimizer.update(gradient, opt_state, state.params)
+    if schedule is not None:
+      learning_rate = schedule(state.step)
+    else:
+      learning_rate = find_learning_rate(opt_state)
     gradient_norm = optax.tree.norm(gradient)
     update_norm = optax.tree.norm(updates)
     skipped = ~jnp.isfinite(
@@ -140,7 +147,7 @@ def make_train_step(
     return new_state, task.train_metrics.single_from_model_output(
       loss=loss,
       **scores,
-      learning_rate=schedule(state.step),
+      learning_rate=learning_rate,
       gradient_norm=gradient_norm,
       parameter_norm=optax.tree.norm(params),
       update_norm=update_norm,

@@ -10,6 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import ml_collections
+import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
@@ -17,7 +18,7 @@ from convmixer_jax import config as config_lib
 from convmixer_jax.distributed import sharding
 from convmixer_jax.models import architecture_of, check_network, create_model
 from convmixer_jax.training import optimizer as optimizer_lib
-from convmixer_jax.training import steps
+from convmixer_jax.training import own_optimizer, steps
 from convmixer_jax.training.batch_size import smallest_group
 
 
@@ -47,6 +48,7 @@ def create_trainer(
   *,
   num_classes: int,
   steps_per_epoch: int,
+  optimizer: optax.GradientTransformation | None = None,
 ) -> Trainer:
   """Builds network, optimizer and steps as `config` says.
 
@@ -55,6 +57,7 @@ def create_trainer(
     mesh: the devices, from `sharding.create_mesh`.
     num_classes: outputs of the head, which the data set decides.
     steps_per_epoch: updates in an epoch, for the schedule.
+    optimizer: of the user, in place of that of the config.
 
   Raises:
     UserError: a field of `config.model` is out of range, a network of one's own
@@ -65,9 +68,18 @@ def create_trainer(
   )
   check_network(config.model, model, config_lib.image_shape(config.dataset))
   num_steps = config_lib.num_train_steps(config, steps_per_epoch)
-  schedule = optimizer_lib.create_schedule(config, steps_per_epoch, num_steps)
   architecture = architecture_of(model)
-  optimizer = optimizer_lib.create_optimizer(config, schedule, architecture)
+  schedule = None
+  if optimizer is None:
+    schedule = optimizer_lib.create_schedule(config, steps_per_epoch, num_steps)
+    optimizer = optimizer_lib.create_optimizer(config, schedule, architecture)
+  else:
+    own_optimizer.check(
+      optimizer,
+      jax.eval_shape(
+        partial(steps.create_state, model, optax.identity(), config)
+      ).params,
+    )
   create_state = partial(steps.create_state, model, optimizer, config)
   shapes = jax.eval_shape(create_state)
   stacked = architecture.stacked
