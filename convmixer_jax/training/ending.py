@@ -4,6 +4,8 @@ import contextlib
 import math
 import os
 import shlex
+import shutil
+import sys
 
 import ml_collections
 
@@ -67,8 +69,15 @@ def _next_commands(config, directory, command):
     f'{command} predict {source} {shlex.quote(_an_image(config.dataset))}',
     f'{command} export {source} --output=exported',
     f'{command} train --workdir={shlex.quote(run)} --config.{length}={longer}',
-    f'tensorboard --logdir={shlex.quote(run)}',
+    f'{_tensorboard()} --logdir={shlex.quote(run)}',
   ]
+
+
+def _tensorboard() -> str:
+  """Returns how the shell starts it, also from an environment not activated."""
+  if shutil.which('tensorboard'):
+    return 'tensorboard'
+  return f'{shlex.quote(sys.executable)} -m tensorboard.main'
 
 
 def _an_image(dataset: ml_collections.ConfigDict) -> str:

@@ -1,13 +1,12 @@
 """The first lines of a run, which say what is trained on what, and where."""
 
-import os
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import ml_collections
 
-from convmixer_jax import files, models
+from convmixer_jax import files, limits, models
 from convmixer_jax.analysis import flops
 from convmixer_jax.config import describe_size, num_channels
 from convmixer_jax.data.sources import FOLDER
@@ -75,7 +74,7 @@ def _describe_devices(devices):
   devices = list(devices)
   platform, kind = devices[0].platform, devices[0].device_kind
   if platform == 'cpu':
-    text = f'{count(len(devices), "CPU device")} ({os.cpu_count()} cores)'
+    text = f'{count(len(devices), "CPU device")} ({limits.num_cores()} cores)'
   else:
     text = f'{len(devices)} x {kind} ({platform.upper()})'
   if (processes := jax.process_count()) > 1:
