@@ -83,7 +83,7 @@ def _describe_devices(devices):
 
 
 def _data_name(setup):
-  name = setup.train_source.origin.name
+  name = setup.train_source.origin.name or 'images'
   if name == FOLDER:  # a folder is better known by its own name
     return files.absolute_path(setup.config.dataset.data_dir).name or name
   return name
@@ -91,7 +91,8 @@ def _data_name(setup):
 
 def _describe_splits(setup):
   train, held_out = (
-    f'{count(len(source), "image")} ({source.origin.split})'
+    count(len(source), 'image')
+    + (f' ({source.origin.split})' if source.origin.split else '')
     for source in (setup.train_source, setup.eval_source)
   )
   num_classes = setup.train_source.num_classes
