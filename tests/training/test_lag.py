@@ -63,7 +63,7 @@ def test_note_ends_when_the_initial_values_hardly_count(config, tmp_path):
   assert describe_lag(setup, 43)
   for step in (44, 100, 100_000):
     assert describe_lag(setup, step) is None
-  config.init_from = 'weights.safetensors'  # whose statistics it has
+  setup.config.init_from = 'weights.safetensors'  # whose statistics it has
   assert describe_lag(setup, 11) is None
 
 
