@@ -29,7 +29,7 @@ from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.cli.model_flag import MODEL
 from convmixer_jax.errors import UserError
 from convmixer_jax.locks.directory_lock import DirectoryLock, is_of_lock
-from convmixer_jax.pretrained import weight_files
+from convmixer_jax.pretrained import thresholds, weight_files
 from convmixer_jax.pretrained.load import load
 from convmixer_jax.pretrained.trained_model import TrainedModel
 from convmixer_jax.training.metrics import empty_window
@@ -84,6 +84,7 @@ def _save_run(trained: TrainedModel, path: epath.Path) -> None:
         'image_size': trained.image_size,
         'mean': trained.mean,
         'std': trained.std,
+        **({'multi_label': True} if trained.multi_label else {}),
       },
     }
   )
@@ -93,6 +94,12 @@ def _save_run(trained: TrainedModel, path: epath.Path) -> None:
     params, include_stats=False
   )
   workdir.describe_run(path, config, class_names, overview, trained.data)
+  if trained.thresholds is not None:
+    thresholds.write(
+      path,
+      0,
+      thresholds.Thresholds(trained.thresholds, trained.thresholds_from),
+    )
   checkpointer = Checkpointer(path, keep=1)
   state = TrainState(jnp.int32(0), params, variables['batch_stats'], ())
   checkpointer.save(state, Progress(empty_window()))

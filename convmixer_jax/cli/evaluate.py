@@ -19,6 +19,12 @@ imagenette's ten. Some sets have their own rules:
 
 ImageNet-V2 (imagenet_v2) and imagenet_sketch are scored as ImageNet itself.
 
+A network with several labels an image is scored by mean average precision, F1,
+precision and recall. `--choose_thresholds=SPLIT` first chooses, for each class,
+the probability with the highest F1 on another split of the data set, and stores
+it in the run's thresholds.json, from where evaluate, predict and export take
+it; the threshold is 0.5 otherwise. There is no confusion.png then.
+
 The output directory gets result.json with all figures, classes.csv with a row
 for each class, confusion.png, calibration.png (accuracy by confidence), and
 most_wrong.png: the misclassified images with the least probability of the right
@@ -56,6 +62,12 @@ _DATASET = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_string(
   'split', None, "split of it, in TFDS's syntax; default: the held-out one"
 )
+_CHOOSE_THRESHOLDS = flags.DEFINE_string(
+  'choose_thresholds',
+  None,
+  'split on which to choose the threshold of each class, for several labels an '
+  'image',
+)
 _OUTPUT = flags.DEFINE_string('output', None, 'directory to write files to')
 
 
@@ -68,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
     )
   network = source_flags.load_source()
 
-  from convmixer_jax.evaluation import protocols
+  from convmixer_jax.evaluation import multi_label, protocols
   from convmixer_jax.evaluation.chosen_data import choose_data
 
   config = network.eval_config(BATCH_SIZE.value, source_flags.SIZE.value)
@@ -80,33 +92,46 @@ def main(argv: Sequence[str]) -> None:
     data_dir=data_flags.DATA_DIR.value,
     split=_SPLIT.value,
   )
-  source, classes = protocols.open_test_set(
+  opened = protocols.open_test_set(
     dataset, split, network.class_names, network.num_classes
   )
-  notes = _notes(network, source, dataset, classes, may_be_known)
+  notes = _notes(network, opened[0], dataset, opened[1], may_be_known)
+  chosen = _CHOOSE_THRESHOLDS.value
+  if chosen is not None:
+    thresholds_of = multi_label.open_threshold_split(network, dataset, chosen)
+    notes += multi_label.threshold_notes(
+      network, dataset, thresholds_of[0], opened[0]
+    )
+  elif network.thresholds_from == f'{dataset.name} {split}':
+    notes.append(multi_label.SAME_SPLIT)
   with contextlib.ExitStack() as stack:
     output = None
     if _OUTPUT.value is not None:
       output_lib.keep_going()  # the files are the result
       output = stack.enter_context(output_files.make_directory(_OUTPUT.value))
     print(network.loaded_line)
-    _evaluate(network, source, config, classes, split, notes, output)
+    for line in notes:
+      print(line)
+    if chosen is not None:
+      network = multi_label.store_thresholds(
+        network, *thresholds_of, config, chosen
+      )
+      print(f'Thresholds {network.describe_thresholds()}', flush=True)
+    _evaluate(network, *opened, config, split, output)
 
 
-def _evaluate(network, source, config, classes, split, notes, output):
+def _evaluate(network, source, classes, config, split, output):
   """Evaluates, prints the metrics, and writes the files."""
   import jax
 
   from convmixer_jax.config import describe_size
   from convmixer_jax.data.class_names import readable
-  from convmixer_jax.evaluation import protocols, report
-  from convmixer_jax.evaluation.per_image import evaluate_per_image
+  from convmixer_jax.evaluation import protocols
+  from convmixer_jax.evaluation.kinds import functions_of
 
-  dataset = config.dataset
+  dataset, kind = config.dataset, functions_of(network)
   protocol = protocols.protocol_of(dataset.name)
   names = readable(classes.names)
-  for line in notes:
-    print(line)
   if protocol.num_present not in (None, len(names)):
     print(
       f'WARNING: {dataset.name} has images of {len(names)} classes, not of '
@@ -118,20 +143,15 @@ def _evaluate(network, source, config, classes, split, notes, output):
     f'{len(names):,} classes',
     flush=True,
   )
-  if protocol.about:
+  if protocol.about and not network.multi_label:
     print(f'The rules of {dataset.name}: {protocol.about}')
-  results = evaluate_per_image(network, source, config, classes)
+  results = kind.evaluate(network, source, config, classes)
   metrics = results.metrics()
   images_per_sec = len(source) / results.seconds
-  rows = report.class_rows(results, names)
-  print(report.table(rows))
-  print(
-    f'top-1 {100 * metrics["eval_accuracy"]:.2f} %  '
-    f'top-5 {100 * metrics["eval_accuracy_top5"]:.2f} %  '
-    f'loss {metrics["eval_loss"]:.4f}  '
-    f'calibration error {100 * results.calibration().error:.2f} %  '
-    f'{images_per_sec:,.1f} images/s'
-  )
+  rows = kind.report.class_rows(results, names)
+  print(kind.report.table(rows))
+  headline = kind.report.headline(results, rows)
+  print(f'{headline}  {images_per_sec:,.1f} images/s')
   if output is None:
     return
   summary = {
@@ -144,11 +164,12 @@ def _evaluate(network, source, config, classes, split, notes, output):
     'images': len(results.number),
     'images_left_out': len(source) - len(results.number),
     **metrics,
+    **kind.describe(network),
     'images_per_sec': images_per_sec,
     'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
   }
   with output_files.one_line_errors(output):
-    written = report.write(
+    written = kind.report.write(
       output, summary, rows, results, names, source, config
     )
   print(f'In {output}: {", ".join(written)}')

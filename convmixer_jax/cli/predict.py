@@ -14,6 +14,10 @@ is 1. Photographs are turned upright as their EXIF data says, unless
 name, probability. `--format=jsonl` prints a line of JSON for each file, with
 "file" and either "predictions", a list of {"class", "name", "probability"}, or
 "error". Which network was loaded is then printed on stderr.
+
+Of a network with several labels an image, all classes are printed whose
+probability reaches their threshold; "(no class)" if none does, in CSV a row
+with the file alone, in JSON an empty list.
 """
 
 import csv
@@ -86,6 +90,8 @@ def _table_writer() -> Callable[['Prediction'], None]:
     if prediction.error is not None:
       return
     print(display_name(prediction.path or ''))
+    if not prediction.best:
+      print('  (no class)')
     for name, probability in zip(
       prediction.names, prediction.probabilities, strict=True
     ):
@@ -101,11 +107,13 @@ def _csv_writer() -> Callable[['Prediction'], None]:
   rows.writerow(['file', 'rank', 'class', 'name', 'probability'])
 
   def write(prediction):
+    file = as_utf8(prediction.path or '')
+    if prediction.error is None and not prediction.best:
+      rows.writerow([file, '', '', '', ''])
     columns = prediction.best, prediction.names, prediction.probabilities
     for rank, (number, name, probability) in enumerate(
       zip(*columns, strict=True), start=1
     ):
-      file = as_utf8(prediction.path or '')
       rows.writerow([file, rank, number, name, f'{probability:.6f}'])
 
   return write

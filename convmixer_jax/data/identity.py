@@ -109,12 +109,7 @@ def overlap_warning(train: Source, evaluated: Source) -> str | None:
     train: the training split.
     evaluated: the split to evaluate on, of the same data set.
   """
-  shared = sum(
-    max(0, min(first + count, begin + size) - max(first, begin))
-    for file, first, count in evaluated.origin.ranges
-    for name, begin, size in train.origin.ranges
-    if name == file
-  )
+  shared = shared_examples(train, evaluated)
   if not shared:
     return _duplicates_warning(train, evaluated)
   return (
@@ -142,6 +137,16 @@ def _duplicates_warning(train, evaluated):
     f'{evaluated.origin.split!r} have the same content as images of '
     f'{train.origin.split!r}, such as {mine} and {other}; the accuracy on new '
     'images may be lower'
+  )
+
+
+def shared_examples(one: Source, other: Source) -> int:
+  """Returns how many examples two splits of one data set have in common."""
+  return sum(
+    max(0, min(first + count, begin + size) - max(first, begin))
+    for file, first, count in other.origin.ranges
+    for name, begin, size in one.origin.ranges
+    if name == file
   )
 
 

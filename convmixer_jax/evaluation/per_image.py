@@ -109,7 +109,6 @@ class PerImageResults:
     return rows
 
 
-@default_settings()
 def evaluate_per_image(
   trained: TrainedModel,
   source: Source,
@@ -130,6 +129,25 @@ def evaluate_per_image(
   Raises:
     UserError: an image cannot be decoded, has a label that is not among the
       classes, or none has a right label; or outputs are not finite.
+  """
+  columns, seconds = evaluate_columns(trained, source, config, classes)
+  return PerImageResults(
+    **columns, num_classes=len(classes.names), seconds=seconds
+  )
+
+
+@default_settings()
+def evaluate_columns(
+  trained: TrainedModel,
+  source: Source,
+  config: ml_collections.ConfigDict,
+  classes: Classes,
+) -> tuple[dict[str, np.ndarray], float]:
+  """Does the pass of `evaluate_per_image`.
+
+  Returns:
+    Arrays `[N, ...]` by name: `number`, `label`, and what
+    `Task.evaluate_images` gives; and the seconds that it took.
   """
   mesh = sharding.create_mesh(config.mesh)
   variables = jax.device_put(trained.variables, sharding.replicated(mesh))
@@ -153,7 +171,7 @@ def evaluate_per_image(
     batches = (_with_index_of_label(batch, classes) for batch in batches)
   with contextlib.closing(made):
     parts = [
-      results | {'label': _one_label(batch['label'], results)}
+      _with_one_label(batch['label'], results)
       for batch, results in run_batches(
         partial(eval_step, variables), batches, mesh, config.batch_size
       )
@@ -172,12 +190,8 @@ def evaluate_per_image(
       f'the outputs of {trained.origin} are not finite for '
       f'{(~finite).sum():,} of {len(finite):,} images; give other weights'
     )
-  return PerImageResults(
-    number=number,
-    **{name: values[number] for name, values in columns.items()},
-    num_classes=len(classes.names),
-    seconds=seconds,
-  )
+  shown = {name: values[number] for name, values in columns.items()}
+  return {'number': number, **shown}, seconds
 
 
 def _compile(trained, variables, config, classes, mesh, label_shape, dtype):
@@ -214,9 +228,16 @@ def _with_index_of_label(
   return batch | {'label': indices}
 
 
-def _one_label(label: np.ndarray, results: dict[str, np.ndarray]) -> np.ndarray:
-  """Returns one right label for each image; see `PerImageResults`."""
-  if label.ndim == 1:
-    return label
-  predicted = results['best'][:, 0]
-  return np.where(results['correct'], predicted, label.argmax(axis=-1))
+def _with_one_label(
+  label: np.ndarray, results: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Adds one right label for each image, if the results lack the labels.
+
+  See `PerImageResults`.
+  """
+  if 'label' in results:  # all of them
+    return results
+  if label.ndim > 1:
+    predicted = results['best'][:, 0]
+    label = np.where(results['correct'], predicted, label.argmax(axis=-1))
+  return results | {'label': label}

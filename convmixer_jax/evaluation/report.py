@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -18,8 +18,8 @@ from convmixer_jax.data.sources import Source
 from convmixer_jax.evaluation.per_image import PerImageResults
 from convmixer_jax.files import write as write_file
 
-_MOST_WRONG = 24  # pictures
-_MOST_LINES = 20  # classes in the table on the terminal
+MOST_WRONG = 24  # pictures
+MOST_LINES = 20  # classes in the table on the terminal
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -30,9 +30,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
   """
   shown = [row for row in rows if row['images']]
   title = 'class'
-  if len(shown) > _MOST_LINES:
-    shown = sorted(shown, key=lambda row: row['accuracy'])[:_MOST_LINES]
-    title = f'the {_MOST_LINES} worst classes'
+  if len(shown) > MOST_LINES:
+    shown = sorted(shown, key=lambda row: row['accuracy'])[:MOST_LINES]
+    title = f'the {MOST_LINES} worst classes'
   width = max(len(title), *(len(row['name']) for row in shown))
   lines = [f'{title:{width}}  images  top-1 %  top-5 %  most confused with']
   for row in shown:
@@ -42,6 +42,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
       line += f'  {row["most_confused_with"]} ({row["num_confused"]})'
     lines.append(line)
   return '\n'.join(lines)
+
+
+def headline(results: PerImageResults, rows: Sequence[dict[str, Any]]) -> str:
+  """Returns the metrics of all classes in one line."""
+  del rows  # of other tasks
+  metrics = results.metrics()
+  return (
+    f'top-1 {100 * metrics["eval_accuracy"]:.2f} %  '
+    f'top-5 {100 * metrics["eval_accuracy_top5"]:.2f} %  '
+    f'loss {metrics["eval_loss"]:.4f}  '
+    f'calibration error {100 * results.calibration().error:.2f} %'
+  )
 
 
 def class_rows(
@@ -76,10 +88,6 @@ def write(
     source: of the images.
     config: `dataset` and `augment` say what the network saw of them.
   """
-  text = io.StringIO()
-  writer = csv.DictWriter(text, rows[0].keys(), lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(rows)
   title = '{network} on {dataset} {split}'.format_map(summary)
   confusion = plots.confusion_matrix(results.confusion(), names, title)
   calibration = results.calibration()
@@ -90,17 +98,42 @@ def write(
     calibration.error,
     title,
   )
-  result = summary | {'calibration': calibration.to_json(), 'classes': rows}
-  files = {
-    'result.json': json.dumps(result, indent=2).encode(),
-    'classes.csv': text.getvalue().encode(),
-    'confusion.png': plots.to_png(confusion),
-    'calibration.png': plots.to_png(reliability),
+  figures = {
+    'confusion': confusion,
+    'calibration': reliability,
+    'most_wrong': _draw_most_wrong(results, names, source, config),
   }
-  (directory / 'most_wrong.png').unlink(missing_ok=True)  # if none is wrong
-  most_wrong = _draw_most_wrong(results, names, source, config)
-  if most_wrong is not None:
-    files['most_wrong.png'] = plots.to_png(most_wrong)
+  summary = summary | {'calibration': calibration.to_json()}
+  return write_files(directory, summary, rows, figures)
+
+
+def write_files(
+  directory: epath.Path,
+  summary: dict[str, Any],
+  rows: Sequence[dict[str, Any]],
+  figures: Mapping[str, Figure | None],
+) -> list[str]:
+  """Writes result.json, classes.csv and pictures; returns the names.
+
+  Args:
+    directory: which is there.
+    summary: metrics and what they are of.
+    rows: of the classes.
+    figures: by name. For None, one of an earlier evaluation is removed.
+  """
+  text = io.StringIO()
+  writer = csv.DictWriter(text, rows[0].keys(), lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
+  files = {
+    'result.json': json.dumps(summary | {'classes': rows}, indent=2).encode(),
+    'classes.csv': text.getvalue().encode(),
+  }
+  for name, figure in figures.items():
+    if figure is None:
+      (directory / f'{name}.png').unlink(missing_ok=True)
+    else:
+      files[f'{name}.png'] = plots.to_png(figure)
   for name, content in files.items():
     write_file(directory / name, content)
   return list(files)
@@ -114,7 +147,7 @@ def _draw_most_wrong(
 ) -> Figure | None:
   """Draws what the network saw of wrong images, the most wrong first."""
   order = np.argsort(-results.loss, kind='stable')
-  order = order[~results.correct[order]][:_MOST_WRONG]
+  order = order[~results.correct[order]][:MOST_WRONG]
   if not len(order):
     return None
   size = config.dataset.image_size

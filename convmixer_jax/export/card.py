@@ -95,6 +95,7 @@ def model_card(
       'shape': ['batch', model.num_classes],
       'dtype': 'float32',
       'values': 'probabilities' if probabilities else 'logits',
+      **_describe_labels(network),
     },
     'labels': network.labels(),
     'data': network.data,
@@ -106,6 +107,19 @@ def model_card(
     ),
     'versions': package_versions(),
     'files': [dataclasses.asdict(kind) for kind in formats],
+  }
+
+
+def _describe_labels(network: TrainedModel) -> dict[str, Any]:
+  """Returns how the outputs become classes, if there may be several."""
+  if not network.multi_label:
+    return {}
+  return {
+    'multi_label': True,
+    'probabilities': 'sigmoid of the logits, each class by itself',
+    'thresholds': network.class_thresholds().tolist(),
+    'thresholds_from': network.thresholds_from or 'none were chosen',
+    'classes': 'those whose probability is at least their threshold',
   }
 
 

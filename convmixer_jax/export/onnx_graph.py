@@ -89,7 +89,8 @@ def to_onnx(
   Args:
     model: the network, which is computed in float32.
     variables: its `params` and `batch_stats`.
-    config: `config.dataset`, for `image_size`, `mean` and `std`.
+    config: `config.dataset`, for `image_size`, `mean`, `std` and
+      `multi_label`, by which probabilities are a sigmoid or a softmax.
     probabilities: whether the outputs are probabilities, not logits.
     dtype: of the images: uint8, uint16 or float32.
 
@@ -127,7 +128,10 @@ def to_onnx(
     mean, std = np.zeros_like(mean), np.ones_like(std)
   x = add_network(graph, model, jax.device_get(variables), mean, std)
   if probabilities:
-    x = graph.add('Softmax', x, axis=-1)
+    if config.get('multi_label'):
+      x = graph.add('Sigmoid', x)
+    else:
+      x = graph.add('Softmax', x, axis=-1)
   graph.nodes[-1].output[0] = 'outputs'
 
   helper, types = onnx.helper, onnx.TensorProto

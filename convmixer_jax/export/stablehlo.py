@@ -47,7 +47,8 @@ def to_stablehlo(
   Args:
     model: the network.
     variables: its `params` and `batch_stats`.
-    config: `config.dataset`, for `image_size`, `mean` and `std`.
+    config: `config.dataset`, for `image_size`, `mean`, `std` and
+      `multi_label`, by which probabilities are a sigmoid or a softmax.
     probabilities: whether the outputs are probabilities, not logits.
     dtype: of the images: uint8, uint16 or float32.
 
@@ -74,9 +75,12 @@ def to_stablehlo(
     for platform in ('cpu', 'default')
   )
 
+  is_multi_label = config.get('multi_label')
+  to_probabilities = jax.nn.sigmoid if is_multi_label else jax.nn.softmax
+
   def classify(images):
     logits = lax.platform_dependent(images, cpu=on_cpu, default=elsewhere)
-    return jax.nn.softmax(logits) if probabilities else logits
+    return to_probabilities(logits) if probabilities else logits
 
   (batch,) = export.symbolic_shape('batch')
   shape = batch, *image_shape(config)

@@ -15,6 +15,7 @@ from convmixer_jax.data import identity
 from convmixer_jax.errors import UserError
 from convmixer_jax.json_text import parse_json
 from convmixer_jax.models import MODELS
+from convmixer_jax.pretrained import thresholds
 
 # Attributes of a `TrainedModel` that need not be known.
 INPUT_KEYS = (
@@ -24,6 +25,8 @@ INPUT_KEYS = (
   'eval_crop_fraction',
   'class_names',
   'data',
+  'multi_label',
+  'thresholds',
 )
 KEYS = ('network', 'fields', *INPUT_KEYS)
 _HEADER = 'convmixer_jax'
@@ -118,6 +121,9 @@ def _checked(metadata):
     isinstance(name, str) for name in class_names
   ):
     raise TypeError('class_names are not strings')
+  if type(metadata.get('multi_label', False)) is not bool:
+    raise TypeError('multi_label is not true or false')
+  thresholds.check_values(metadata.get('thresholds', ()))
   return metadata
 
 

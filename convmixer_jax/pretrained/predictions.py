@@ -11,6 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from convmixer_jax.analysis.label_metrics import sigmoid
 from convmixer_jax.config import image_shape
 from convmixer_jax.data import image_files
 from convmixer_jax.data.batches import HostBatch
@@ -37,7 +38,9 @@ class Prediction:
 
   Attributes:
     path: of its file; None if it was given as pixels.
-    best: the most probable classes by number, at most five; empty if the file
+    best: the most probable classes by number, at most five; of a network with
+      several labels an image, all classes whose probability reaches their
+      threshold, perhaps none. The most probable is first. Empty if the file
       cannot be read.
     probabilities: of these.
     names: of these, for people.
@@ -94,24 +97,29 @@ def predict_images(
   """
   labels = trained.labels()
   config = trained.eval_config(min(batch_size, len(images)), image_size)
-  for image, error, (best, probabilities) in apply_to_images(
-    trained, _to_predictions, images, config, exif_rotate
+  function = to_logits if trained.multi_label else _to_predictions
+  for image, error, outputs in apply_to_images(
+    trained, function, images, config, exif_rotate
   ):
     path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
     if error is not None:
       if path is None:
         raise UserError(error)
       yield Prediction(path, error=error)
-    elif not np.isfinite(probabilities).all():
+    elif not all(
+      np.isfinite(array).all() for array in jax.tree.leaves(outputs)
+    ):
       where = 'an image' if path is None else path
       raise UserError(
         f'the outputs of {trained.origin} are not finite for {where}; give '
         'other weights'
       )
     else:
-      best = tuple(best.tolist())
+      if trained.multi_label:
+        outputs = _reaching_thresholds(outputs, trained.class_thresholds())
+      best, probabilities = (tuple(values.tolist()) for values in outputs)
       names = tuple(labels[number] for number in best)
-      yield Prediction(path, best, tuple(probabilities.tolist()), names)
+      yield Prediction(path, best, probabilities, names)
 
 
 def apply_to_images(
@@ -201,6 +209,16 @@ def _to_predictions(
   shares = jax.nn.softmax(infer(images))
   probabilities, best = jax.lax.top_k(shares, min(5, shares.shape[-1]))
   return best, probabilities
+
+
+def _reaching_thresholds(
+  logits: np.ndarray, thresholds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the classes that an image is given, and their probabilities."""
+  probabilities = sigmoid(logits)
+  order = np.argsort(-probabilities, kind='stable')
+  best = order[probabilities[order] >= thresholds[order]]
+  return best, probabilities[best]
 
 
 def _read_batches(

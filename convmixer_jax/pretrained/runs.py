@@ -19,6 +19,7 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.models import find_architecture, own_modules
 from convmixer_jax.own_names import Named
+from convmixer_jax.pretrained import thresholds
 from convmixer_jax.pretrained.check_values import by_name, check_values
 from convmixer_jax.pretrained.images import Images
 from convmixer_jax.pretrained.predictions import Prediction
@@ -102,6 +103,10 @@ class Run:
         'train.py wrote, or remove it'
       )
     rows = {row['step']: row for row in self.metrics}
+    multi_label = config.dataset.get('multi_label', False)
+    chosen = None
+    if multi_label:
+      chosen = thresholds.read(self.workdir, step, num_classes)
     trained = TrainedModel.create(
       network,
       fields,
@@ -114,6 +119,8 @@ class Run:
         'std': config.dataset.std,
         'class_names': self.class_names,
         'data': self.data,
+        'multi_label': multi_label,
+        'thresholds': chosen and chosen.values,
       },
       source=self.name,
       step=step,
@@ -125,6 +132,7 @@ class Run:
         if name.startswith('eval_')
       },
       dtype=config.dtype,
+      thresholds_from=chosen.chosen_on if chosen else '',
     )
     _check_shapes(trained, self.workdir)
     check_values(

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 import jax
 import ml_collections
+import numpy as np
 from flax import linen as nn
 
+from convmixer_jax.analysis.label_metrics import DEFAULT_THRESHOLD
 from convmixer_jax.config import ImageSize, default_config
 from convmixer_jax.data.class_names import (
   are_imagenet_classes,
@@ -57,8 +59,9 @@ class TrainedModel(Inference, FeatureExtraction):
     dtype: name of the compute dtype.
     multi_label: whether it gives any number of classes for an image, by the
       sigmoid of its outputs, instead of one.
-    thresholds: `[K]`, the probability from which each class is predicted; None
-      if none were chosen: see `class_thresholds`.
+    thresholds: `[K]`, the probability from which each class is predicted, if it
+      gives several; None if none were chosen, then 0.5 is used.
+    thresholds_from: the data set and split they were chosen on, '' if unknown.
   """
 
   network: str
@@ -80,6 +83,7 @@ class TrainedModel(Inference, FeatureExtraction):
   dtype: str = 'float32'
   multi_label: bool = False
   thresholds: tuple[float, ...] | None = None
+  thresholds_from: str = ''
 
   @classmethod
   def create(
@@ -103,7 +107,8 @@ class TrainedModel(Inference, FeatureExtraction):
       num_classes: see above.
       variables: see above.
       known: some of `image_size`, `eval_crop_fraction`, `mean`, `std`,
-        `class_names` and `data`; None is the same as missing.
+        `class_names`, `data`, `multi_label` and `thresholds`; None is the
+        same as missing.
       variant: the published network that it is, if that is known.
       **origin: `source` and what follows it.
     """
@@ -155,13 +160,31 @@ class TrainedModel(Inference, FeatureExtraction):
   @property
   def loaded_line(self) -> str:
     """The first line of each command's output: what was loaded."""
-    return f'Loaded {self.origin}: {describe(self.model)}'
+    line = f'Loaded {self.origin}: {describe(self.model)}'
+    if self.multi_label:
+      line += f'; several labels an image, {self.describe_thresholds()}'
+    return line
 
   @property
   def name(self) -> str:
     """What it is, for people: 'ConvMixer-256/8 of runs/digits, step 330'."""
     step = '' if self.step is None else f', step {self.step}'
     return f'{describe(self.model)} of {self.source}{step}'
+
+  def class_thresholds(self) -> np.ndarray:
+    """Returns float64 `[K]`: `thresholds`, or 0.5 for each class."""
+    if self.thresholds is None:
+      return np.full(self.num_classes, DEFAULT_THRESHOLD)
+    return np.array(self.thresholds, np.float64)
+
+  def describe_thresholds(self) -> str:
+    """Returns in words which thresholds are used."""
+    if self.thresholds is None:
+      return f'threshold {DEFAULT_THRESHOLD}'
+    chosen = 'own thresholds'
+    if self.thresholds_from:
+      chosen += f', chosen on {self.thresholds_from}'
+    return chosen
 
   def network_fields(self) -> dict[str, Any]:
     """Returns the fields that decide what the trained network computes."""

@@ -30,7 +30,7 @@ class Contents(NamedTuple):
     num_classes: outputs of the head, K.
     variables: `params` and `batch_stats`, trees of NumPy arrays, float32.
     known: some of `image_size`, `eval_crop_fraction`, `mean`, `std`,
-      `class_names` (`[K]`) and `data`.
+      `class_names` (`[K]`), `data`, `multi_label` and `thresholds` (`[K]`).
   """
 
   network: str
@@ -87,7 +87,7 @@ def save(trained: TrainedModel, path: str) -> None:
     key: value
     for key in metadata.INPUT_KEYS
     if key not in trained.assumed
-    and (value := getattr(trained, key)) is not None
+    and (value := getattr(trained, key)) not in (None, False)
   }
   header = metadata.to_header(
     {'network': trained.network, 'fields': trained.network_fields(), **known}
@@ -140,8 +140,9 @@ def _read_local(path, name, network):
     if key not in fields and recorded.get(key) is not None:
       fields[key] = recorded[key]
   known = {key: found[key] for key in metadata.INPUT_KEYS if key in found}
-  if len(known.get('class_names', ())) != num_classes:
-    known.pop('class_names', None)
+  for key in ('class_names', 'thresholds'):
+    if len(known.get(key, ())) != num_classes:
+      known.pop(key, None)
   known.setdefault(
     'image_size', architecture.state_dict.image_size(fields, tensors)
   )

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from convmixer_jax.analysis.plots.calibration import reliability_diagram
 from convmixer_jax.analysis.plots.evaluation import (
   confusion_matrix,
+  images_of_wrong_labels,
   misclassified_images,
 )
 from convmixer_jax.analysis.plots.networks import (
@@ -32,6 +33,7 @@ __all__ = [
   'accuracy_by_size',
   'compare_runs',
   'confusion_matrix',
+  'images_of_wrong_labels',
   'kernel_grid',
   'kernels',
   'learning_curves',

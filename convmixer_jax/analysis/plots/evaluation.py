@@ -177,26 +177,55 @@ def misclassified_images(
     correct: correct class of each image, and its probability.
     predicted: predicted class of each image, and its probability.
   """
+  drawn = [name for name, _ in (*correct, *predicted)]
+  with literal_text(drawn) as literal:
+    titles = [
+      f'true: {literal(_shorten(name))}  {100 * share:.1f} %\n'
+      f'predicted: {literal(_shorten(other))}  {100 * other_share:.1f} %'
+      for (name, share), (other, other_share) in zip(
+        correct, predicted, strict=True
+      )
+    ]
+    return _titled_images(
+      images, titles, 'Largest errors, with the probabilities of the classes'
+    )
+
+
+def images_of_wrong_labels(
+  images: Sequence[np.ndarray],
+  correct: Sequence[str],
+  predicted: Sequence[str],
+  losses: Sequence[float],
+) -> Figure:
+  """Draws images with several labels of which some are wrong, six in a row.
+
+  Args:
+    images: uint8 `[H, W, 3]`.
+    correct: the classes of each image, in one text.
+    predicted: the classes that each image was given.
+    losses: of the images.
+  """
+  with literal_text([*correct, *predicted]) as literal:
+    titles = [
+      f'true: {literal(_shorten(name))}\n'
+      f'predicted: {literal(_shorten(other))}  loss {loss:.3f}'
+      for name, other, loss in zip(correct, predicted, losses, strict=True)
+    ]
+    return _titled_images(images, titles, 'Images of the largest loss')
+
+
+def _titled_images(images, titles, suptitle):
   columns = min(6, len(images))
   rows = -(-len(images) // columns)
   size = (max(2.4 * columns, 6), 2.8 * rows + 0.5)  # in inches
   figure = Figure(figsize=size, layout='constrained')
-  figure.suptitle('Largest errors, with the probabilities of the classes')
+  figure.suptitle(suptitle)
   grid = figure.subplots(rows, columns, squeeze=False).ravel()
   for axes in grid:
     axes.axis('off')
-  drawn = [name for name, _ in (*correct, *predicted)]
-  with literal_text(drawn) as literal:
-    for axes, image, (name, share), (other, other_share) in zip(
-      grid, images, correct, predicted, strict=False
-    ):
-      axes.imshow(image, interpolation='nearest')
-      name, other = (literal(_shorten(text)) for text in (name, other))
-      axes.set_title(
-        f'true: {name}  {100 * share:.1f} %\n'
-        f'predicted: {other}  {100 * other_share:.1f} %',
-        size=7.5,
-      )
+  for axes, image, title in zip(grid, images, titles, strict=False):
+    axes.imshow(image, interpolation='nearest')
+    axes.set_title(title, size=7.5)
   return figure
 
 
