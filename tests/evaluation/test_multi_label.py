@@ -245,7 +245,7 @@ def test_commands_evaluate_and_predict(run, own_run, tmp_path):
   data_dir = load_run(run).config.dataset.data_dir
   done = commands.run(
     [
-      *('-m', 'convmixer_jax', 'evaluate', f'--source={own_run}'),
+      *('convmixer_jax', 'evaluate', f'--source={own_run}'),
       *('--dataset=shapes', f'--data_dir={data_dir}', '--split=test'),
       *('--choose_thresholds=validation', f'--output={tmp_path / "out"}'),
     ]
@@ -262,7 +262,7 @@ def test_commands_evaluate_and_predict(run, own_run, tmp_path):
     Image.fromarray(image).save(tmp_path / f'{number:02}.png')
   done = commands.run(
     [
-      *('-m', 'convmixer_jax', 'predict', f'--source={own_run}'),
+      *('convmixer_jax', 'predict', f'--source={own_run}'),
       *(str(tmp_path / f'{number:02}.png') for number in range(12)),
       '--format=csv',
     ]
