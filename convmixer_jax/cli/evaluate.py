@@ -205,10 +205,9 @@ def _notes(
       f'WARNING: {source.origin.name} differs from that of training: '
       f'{", ".join(changed)}'
     )
-  if changed is not None and network.config is not None:
+  trained_on = {} if network.config is None else network.config.dataset
+  if changed is not None and 'train_split' in trained_on:
     notes.append(
-      training_data.overlap_warning(
-        source, dataset, network.config.dataset.train_split
-      )
+      training_data.overlap_warning(source, dataset, trained_on['train_split'])
     )
   return list(filter(None, notes))

@@ -171,7 +171,7 @@ def batch_dtype(source: Source) -> np.dtype:
 def _batch_bytes(source, config, process_count):
   num_values = math.prod(image_shape(config.dataset))
   num_bytes = batch_dtype(source).itemsize * num_values
-  num_labels = source.num_classes if config.dataset.multi_label else 1
+  num_labels = source.num_classes if config.dataset.get('multi_label') else 1
   num_bytes += 4 * (num_labels + 1)  # and the mask
   return config.batch_size // process_count * num_bytes
 

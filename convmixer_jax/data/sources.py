@@ -180,7 +180,7 @@ def create_source(
   own_source.refuse_object(config.name)
   channels = num_channels(config) if 'mean' in config else 3
   if config.name == 'digits':
-    if config.multi_label:
+    if config.get('multi_label'):
       raise UserError(
         "'digits' has one class for an image, and config.dataset.multi_label = "
         'True is for several; set it to False, or choose another data set'
@@ -188,7 +188,7 @@ def create_source(
     return _load_digits(split, channels)
   source: FolderSource | TfdsSource
   if config.name == FOLDER:
-    if config.multi_label:
+    if config.get('multi_label'):
       raise UserError(
         "config.dataset.name = 'folder' has one class for an image, and "
         'config.dataset.multi_label = True is for several; set it to False, or '
@@ -206,7 +206,7 @@ def create_source(
       split,
       config.data_dir,
       label or config.get('label_feature', 'label'),
-      is_multi_label=config.multi_label,
+      is_multi_label=config.get('multi_label', False),
       image=config.get('image_feature', 'image'),
       channels=channels,
     )

@@ -59,7 +59,8 @@ class Task:
 
 def task_of(config: ml_collections.ConfigDict) -> Task:
   """Returns the task of a config, whole or of `TrainedModel.eval_config`."""
-  return MULTI_LABEL if config.dataset.multi_label else ONE_CLASS
+  is_multi_label = config.dataset.get('multi_label', False)
+  return MULTI_LABEL if is_multi_label else ONE_CLASS
 
 
 def _evaluate_one_class(logits, label, mask):
