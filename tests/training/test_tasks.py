@@ -7,7 +7,7 @@ import optax
 import pytest
 from sklearn import metrics as reference
 
-from convmixer_jax.models import create_model
+from convmixer_jax.models import architecture_of, create_model
 from convmixer_jax.training import steps, tasks
 from convmixer_jax.training.optimizer import create_optimizer
 from convmixer_jax.training.preprocess import preprocess_train
@@ -163,7 +163,7 @@ def test_microbatches_add_up_to_the_same_counts(config):
   }
   model = create_model(config.model, K, config.dtype)
   schedule = optax.constant_schedule(0.0)
-  optimizer = create_optimizer(config, schedule, 'head')
+  optimizer = create_optimizer(config, schedule, architecture_of(model))
   found = []
   for accum_steps in (1, 2):
     config.accum_steps = accum_steps
