@@ -23,10 +23,19 @@ class InUse(UserError):
 class Preempted(Exception):
   """A signal stopped the run; the same command resumes it.
 
-  `train.py` prints it as one line and exits with `EXIT_STATUS`.
+  `train.py` prints it as one line and exits with `EXIT_STATUS`, and a notebook
+  shows it as one line.
   """
 
   EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+  def _render_traceback_(self) -> list[str]:
+    """Returns what IPython shows in place of a traceback."""
+    return [str(self)]
+
+
+class Interrupted(Preempted, KeyboardInterrupt):
+  """Ctrl-C, or the interrupt of a notebook's kernel, stopped the run."""
 
 
 def first_line(error: BaseException) -> str:

@@ -61,9 +61,10 @@ def main(argv: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(Preempted.EXIT_STATUS))
   import jax
 
-  from convmixer_jax.distributed import cluster
+  from convmixer_jax.distributed import cluster, preemption
   from convmixer_jax.training import ending, loop, tasks
 
+  preemption.exit_at_second_interrupt()
   cluster.join(
     _DISTRIBUTED.value,
     _COORDINATOR.value,

@@ -10,14 +10,28 @@ import jax
 from etils import epath
 from jax.experimental import multihost_utils
 
-from convmixer_jax.errors import INTERRUPTED, Preempted, UserError
+from convmixer_jax.errors import (
+  INTERRUPTED,
+  Interrupted,
+  Preempted,
+  UserError,
+)
 from convmixer_jax.notes import note
+
+_is_command = False
+
+
+def exit_at_second_interrupt() -> None:
+  """Lets a second SIGINT end the process, which is a command, at once."""
+  global _is_command
+  _is_command = True
 
 
 class Signals:
   """Receives SIGTERM and SIGINT (Ctrl-C) while entered as a context.
 
-  A second SIGINT ends the process at once, with status `INTERRUPTED`. An error
+  A second SIGINT ends a command at once, with status `INTERRUPTED`; elsewhere,
+  as in a notebook, it raises `Interrupted` as soon as Python runs. An error
   after a signal is assumed to be its consequence, for example when the signal
   also ended a process that reads images.
 
@@ -33,6 +47,8 @@ class Signals:
     """
     self._workdir = workdir
     self._received: str | None = None
+    self._interrupts = 0  # as the thread has counted them
+    self._handled = 0  # as the main thread has
 
   def __enter__(self) -> 'Signals':
     self._is_distributed = jax.distributed.is_initialized()
@@ -50,7 +66,7 @@ class Signals:
     self._writer.setblocking(False)
     self._wakeup_fd = signal.set_wakeup_fd(self._writer.fileno())
     self._handlers = {
-      number: signal.signal(number, lambda *_: None) for number in watched
+      number: signal.signal(number, self._handle) for number in watched
     }
     self._thread = threading.Thread(target=self._watch, daemon=True)
     self._thread.start()
@@ -71,7 +87,7 @@ class Signals:
     ):
       raise Preempted(
         f'stopped by {self._received}, and then by {type(error).__name__}: '
-        f'{error}; the same command resumes from the last checkpoint in '
+        f'{error}; {_again()} resumes from the last checkpoint in '
         f'{self._workdir}'
       ) from error
 
@@ -94,17 +110,27 @@ class Signals:
   def preempted(self, step: int) -> Preempted:
     """Returns the error to raise once saving the state of `step` has begun."""
     kept = f'step {step} is saved in' if step else 'nothing was saved yet in'
-    return Preempted(
+    kind = Interrupted if self._interrupts else Preempted
+    return kind(
       f'stopped by {self._received or "SIGTERM to one of the processes"}: '
-      f'{kept} {self._workdir}, and the same command resumes from there'
+      f'{kept} {self._workdir}, and {_again()} resumes from there'
     )
 
+  def _handle(self, number, frame):
+    """Runs in the main thread; two signals may be one call."""
+    del frame
+    self._handled += number == signal.SIGINT
+    if max(self._handled, self._interrupts) > 1 and not _is_command:
+      raise Interrupted(
+        f'stopped by a second SIGINT, without saving; {_again()} resumes from '
+        f'the last checkpoint in {self._workdir}'
+      )
+
   def _watch(self):
-    interrupts = 0
     while number := self._reader.recv(1):
       number = signal.Signals(number[0])
-      interrupts += number == signal.SIGINT
-      if interrupts == 2:
+      self._interrupts += number == signal.SIGINT
+      if self._interrupts == 2 and _is_command:
         print('stopped without saving', file=sys.stderr, flush=True)
         os._exit(INTERRUPTED)
       if number not in self._handlers or self._received:
@@ -112,7 +138,12 @@ class Signals:
       self._received = number.name
       message = f'{number.name}: saving at the end of this step'
       if number == signal.SIGINT:
-        message += '; press Ctrl-C again to stop without saving'
+        how = 'press Ctrl-C again' if _is_command else 'interrupt again'
+        message += f'; {how} to stop without saving'
         if self._is_distributed:  # makes all processes agree
           os.kill(os.getpid(), signal.SIGTERM)
       print(message, file=sys.stderr, flush=True)
+
+
+def _again():
+  return 'the same command' if _is_command else 'the same call'

@@ -16,6 +16,10 @@ from convmixer_jax.checkpoints.metrics_table import MetricsTable
 from convmixer_jax.checkpoints.workdir import write_whole
 from convmixer_jax.errors import UserError
 from convmixer_jax.training.callbacks import CallbackList
+from convmixer_jax.training.notebook_bar import (
+  in_notebook,
+  make_notebook_bar,
+)
 from convmixer_jax.training.report_line import (
   report_line,
   steps_between_reports,
@@ -25,16 +29,17 @@ from convmixer_jax.training.tensorboard import TensorBoardWriter
 
 
 def make_bar(num_steps: int, first_step: int) -> tqdm.tqdm:
-  """Returns a progress bar for terminals; elsewhere it shows nothing.
+  """Returns a bar for terminals and notebooks; elsewhere it shows nothing.
 
   Args:
     num_steps: updates in the whole run.
     first_step: updates made before this start.
   """
+  options = {'total': num_steps, 'initial': first_step, 'unit': 'step'}
+  if in_notebook():
+    return make_notebook_bar(**options)
   return tqdm.tqdm(
-    total=num_steps,
-    initial=first_step,
-    unit='step',
+    **options,
     file=sys.stdout,
     dynamic_ncols=True,
     disable=not sys.stdout.isatty(),

@@ -16,7 +16,7 @@ from run_files import assert_identical, read_rows, read_state
 from configs import default
 from convmixer_jax.data import pipeline
 from convmixer_jax.distributed import preemption
-from convmixer_jax.errors import Preempted, UserError
+from convmixer_jax.errors import Interrupted, Preempted, UserError
 from convmixer_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -98,7 +98,7 @@ def test_preempted_run_resumes_bit_for_bit(
   assert loop.train_and_evaluate(config, pieces) == results
   assert_identical(read_state(pieces, NUM_STEPS), read_state(whole, NUM_STEPS))
   assert read_rows(pieces) == read_rows(whole)
-  assert [row['step'] for row in read_rows(whole)] == [5, 10, 15, 20, 22, 25]
+  assert [row['step'] for row in read_rows(whole)] == [1, 5, 10, 15, 20, 22, 25]
 
 
 def test_signal_before_the_first_step_saves_nothing(
@@ -153,7 +153,11 @@ def test_signal_handlers_are_not_installed_in_other_threads(tmp_path):
 BLOCKED = """
 import ctypes
 from etils import epath
-from convmixer_jax.distributed.preemption import Signals
+from convmixer_jax.distributed.preemption import (
+  Signals,
+  exit_at_second_interrupt,
+)
+exit_at_second_interrupt()
 with Signals(epath.Path('.')):
   print('ready', flush=True)
   while True:  # as in XLA's compiler, where no handler of Python's is run
@@ -161,7 +165,20 @@ with Signals(epath.Path('.')):
 """
 
 
-def test_second_interrupt_exits_at_once():
+def test_second_interrupt_of_other_programs_returns_to_them(tmp_path):
+  with (
+    pytest.raises(Interrupted, match='second SIGINT, without saving; the same'),
+    preemption.Signals(epath.Path(tmp_path)) as signals,
+  ):
+    os.kill(os.getpid(), signal.SIGINT)
+    wait_for(signals)
+    assert isinstance(signals.preempted(3), KeyboardInterrupt)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(600)  # which the signal ends
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_second_interrupt_of_a_command_exits_at_once():
   process = subprocess.Popen(
     [sys.executable, '-c', BLOCKED],
     cwd=ROOT,
