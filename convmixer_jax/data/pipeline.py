@@ -21,8 +21,8 @@ from convmixer_jax.config import ImageSize, image_shape
 from convmixer_jax.data import own_transform, worker_deaths, worker_processes
 from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.batches import Batches
+from convmixer_jax.data.examples import Example, InMemorySource, Source
 from convmixer_jax.data.own_source import OwnSource, find_copy_obstacle
-from convmixer_jax.data.sources import Example, InMemorySource, Source
 from convmixer_jax.errors import UserError
 from convmixer_jax.notes import note
 

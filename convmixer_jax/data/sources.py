@@ -4,7 +4,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ml_collections
-import numpy as np
 
 from convmixer_jax import limits
 from convmixer_jax.config import num_channels
@@ -15,9 +14,9 @@ from convmixer_jax.data.builders import (
   has_array_record,
   is_prepared,
 )
+from convmixer_jax.data.digits import load_digits
 from convmixer_jax.data.examples import (
   Example,
-  InMemorySource,
   Origin,
   Source,
 )
@@ -36,7 +35,6 @@ from convmixer_jax.errors import UserError, one_line
 if TYPE_CHECKING:
   import tensorflow_datasets as tfds
 
-_DIGITS_TEST_EVERY = 5  # of each class, in scikit-learn's order
 _FILE_NAME = 'file_name'  # a feature of many data sets
 _MIN_SIDE = 2  # pixels; an image of a single pixel is a placeholder
 
@@ -185,7 +183,7 @@ def create_source(
         "'digits' has one class for an image, and config.dataset.multi_label = "
         'True is for several; set it to False, or choose another data set'
       )
-    return _load_digits(split, channels)
+    return load_digits(split, channels)
   source: FolderSource | TfdsSource
   if config.name == FOLDER:
     if config.get('multi_label'):
@@ -239,40 +237,6 @@ def _origin_of(builder, split):
       for whole in info.splits.values()
       if any(x.filename in files for x in whole.file_instructions)
     ),
-  )
-
-
-def _load_digits(split: str, channels: int = 3) -> InMemorySource:
-  """Returns the bundled 1,797 digits; every fifth of each class is for test."""
-  from sklearn.datasets import load_digits
-
-  if split not in ('train', 'test'):
-    raise UserError(
-      f"'digits' has no split {split!r}; its splits are train, test"
-    )
-  if channels not in (1, 3):
-    raise UserError(
-      f"'digits' has grey images, and config.dataset.mean has {channels} "
-      'values; give mean and std of 1 value, or of 3 for RGB'
-    )
-  digits = load_digits()
-  index_in_class = np.zeros(len(digits.target), int)
-  for label in range(10):
-    members = digits.target == label
-    index_in_class[members] = np.arange(members.sum())
-  held_out = index_in_class % _DIGITS_TEST_EVERY == _DIGITS_TEST_EVERY - 1
-  chosen = np.flatnonzero(held_out == (split == 'test'))
-  grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-  return InMemorySource(
-    [
-      {
-        'image': np.repeat(grey[i, ..., None], channels, -1),
-        'label': int(label),
-      }
-      for i, label in zip(chosen, digits.target[chosen], strict=True)
-    ],
-    class_names=[str(name) for name in digits.target_names],
-    origin=Origin('digits', '', '', split, ((split, 0, len(chosen)),)),
   )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convmixer_jax.data import pipeline
-from convmixer_jax.data.sources import InMemorySource
+from convmixer_jax.data.examples import InMemorySource
 from convmixer_jax.errors import UserError
 
 

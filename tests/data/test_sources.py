@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from configs import default
-from convmixer_jax.data import sources
+from convmixer_jax.data import examples, sources
 from convmixer_jax.errors import UserError
 
 
@@ -91,7 +91,7 @@ def prepared(tmp_path_factory):
 def test_small_tfds_set_is_read_into_memory(dataset, prepared):
   dataset.name, dataset.data_dir = 'tiny', prepared
   source = sources.create_source(dataset, 'train[:80%]')
-  assert isinstance(source, sources.InMemorySource)
+  assert isinstance(source, examples.InMemorySource)
   assert (len(source), source.num_classes) == (5, 3)
   assert source[4]['label'] == 1
   np.testing.assert_array_equal(source[4]['image'], np.full((4, 4, 3), 40))
@@ -155,7 +155,7 @@ def test_reading_does_not_import_tensorflow(prepared):
   code = f"""
 import sys
 from configs import default
-from convmixer_jax.data import pipeline, sources
+from convmixer_jax.data import examples, pipeline, sources
 config = default.get_config()
 config.dataset.name, config.dataset.data_dir = 'tiny', {prepared!r}
 config.batch_size = 5
@@ -184,7 +184,7 @@ def test_real_sets_are_read(dataset, name, split, size, is_cached):
   dataset.name, dataset.data_dir = name, os.environ['CONVMIXER_TEST_DATA']
   dataset.cache_mib = 1024 if is_cached else 0
   source = sources.create_source(dataset, split)
-  assert isinstance(source, sources.InMemorySource) == is_cached
+  assert isinstance(source, examples.InMemorySource) == is_cached
   assert len(source) == size
   image = source[size - 1]['image']
   assert image.dtype == np.uint8 and image.shape[-1] == 3

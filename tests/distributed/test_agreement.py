@@ -11,7 +11,7 @@ import pytest
 import small_run
 from etils import epath
 
-from convmixer_jax.data import sources
+from convmixer_jax.data import examples, sources
 from convmixer_jax.distributed import agreement
 from convmixer_jax.distributed.watchdog import EXIT_STATUS
 from convmixer_jax.errors import UserError
@@ -55,7 +55,7 @@ def test_changed_pixels_change_the_content_hash(config):
   source = sources.create_source(config.dataset, 'train')
   changed = [dict(source[i]) for i in range(len(source))]
   changed[-1]['image'] = changed[-1]['image'] ^ 1
-  other = sources.InMemorySource(changed, source.class_names)
+  other = examples.InMemorySource(changed, source.class_names)
   now = agreement.collect_fingerprint(
     config, epath.Path('/run'), [], {'train_split': other}
   )

@@ -14,18 +14,9 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 
 from convmixer_jax.data import image_files
+from convmixer_jax.data.split_names import STANDARD
 from convmixer_jax.errors import UserError
 
-# Names of folders, in lower case, and the split that each stands for.
-SPLIT_NAMES = {
-  'train': 'train',
-  'training': 'train',
-  'val': 'validation',
-  'valid': 'validation',
-  'validation': 'validation',
-  'test': 'test',
-  'testing': 'test',
-}
 _SHOWN = 5  # names in a message
 
 
@@ -62,9 +53,9 @@ def find_layout(data_dir: str) -> Layout:
   root = _directory(data_dir)
   folders = _folders(root, data_dir)
   splits = {
-    name: SPLIT_NAMES[key]
+    name: STANDARD[key]
     for name in folders
-    if (key := os.fsdecode(name).lower()) in SPLIT_NAMES
+    if (key := os.fsdecode(name).lower()) in STANDARD
     and _holds_only_folders(os.path.join(root, name))
   }
   if 'train' not in splits.values() and len(splits) < len(folders):

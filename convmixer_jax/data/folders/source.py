@@ -1,16 +1,14 @@
 """A source of images in class folders: splits, slices, labels, decoding."""
 
 import bisect
-import contextlib
-import functools
 import itertools
 import os
 
 import numpy as np
 
 from convmixer_jax.data import image_files
-from convmixer_jax.data.decode import count_pixels, decode_image
-from convmixer_jax.data.examples import Example, Origin
+from convmixer_jax.data.encoded_images import EncodedImages
+from convmixer_jax.data.examples import Origin
 from convmixer_jax.data.folders import splits
 from convmixer_jax.data.folders.cached_listing import open_listing
 from convmixer_jax.data.folders.layout import (
@@ -19,17 +17,16 @@ from convmixer_jax.data.folders.layout import (
   join_names,
 )
 from convmixer_jax.data.folders.listing import Listing
+from convmixer_jax.data.split_names import resolve
 from convmixer_jax.errors import UserError
 from convmixer_jax.notes import note
 
 NAME = 'folder'  # as config.dataset.name, and in the identity of the data
-_MIN_SIDE = 2  # pixels; an image of a single pixel is a placeholder
 _MAX_BYTES = 2**30  # longer files are not read
-_MAX_TRIES = 16  # images that may be damaged before the dtype is assumed
 _MAX_STATS = 2**17  # files whose sizes are added up
 
 
-class FolderSource:
+class FolderSource(EncodedImages):
   """Images in class folders, read and decoded when they are asked for.
 
   Raises:
@@ -55,13 +52,12 @@ class FolderSource:
       channels: of the images. Their dtype is that of the first one.
     """
     layout = find_layout(data_dir)
-    self._exif_rotate = exif_rotate
-    self._channels = channels
+    super().__init__(exif_rotate=exif_rotate, channels=channels)
     self.class_names = layout.class_names
     self.num_classes = len(self.class_names)
     listings: dict[str, Listing] = {}
     parts, ranges = [], []
-    for part in splits.resolve(layout, split):
+    for part in resolve(data_dir, list(layout.splits), split):
       if part.split not in listings:
         listings[part.split] = _list(layout, part.split)
       images, found = splits.choose(layout, part, listings[part.split])
@@ -78,9 +74,6 @@ class FolderSource:
 
   def __len__(self) -> int:
     return self._ends[-1]
-
-  def __getitem__(self, index: int) -> Example:
-    return self.decode(index, *self.stored_example(index))
 
   def path(self, index: int) -> bytes:
     """Returns the path of an image."""
@@ -100,48 +93,15 @@ class FolderSource:
         data = file.read(_MAX_BYTES + 1)
     except OSError as error:
       raise UserError(
-        f'{self._where(index)} cannot be read ({error.strerror or error}); put '
+        f'{self.where(index)} cannot be read ({error.strerror or error}); put '
         'it back, or start again without it'
       ) from error
     if len(data) > _MAX_BYTES:
       raise UserError(
-        f'{self._where(index)} has more than {_MAX_BYTES:,} bytes; make it '
+        f'{self.where(index)} has more than {_MAX_BYTES:,} bytes; make it '
         'smaller or leave it out of the data set'
       )
     return data, self.label(index)
-
-  def decode(self, index: int, data: bytes, label: int) -> Example:
-    """Returns the example of what `stored_example` returned."""
-    image = decode_image(
-      data,
-      lambda: self._where(index),
-      self._exif_rotate,
-      channels=self._channels,
-      dtype=self._dtype,
-    )
-    if min(image.shape[:2]) < _MIN_SIDE:
-      height, width = image.shape[:2]
-      raise UserError(
-        f'image {self._where(index)} is {height} x {width} pixels, which is '
-        'too small; replace it or leave it out of the data set'
-      )
-    return {'image': image, 'label': label}
-
-  def decoded_size(self, data: bytes) -> int:
-    """Returns the bytes of an image once it is decoded."""
-    return self._channels * self._dtype.itemsize * count_pixels(data)
-
-  @functools.cached_property
-  def _dtype(self):
-    """The dtype of the first image that can be decoded, and so of all."""
-    for index in range(min(_MAX_TRIES, len(self))):
-      with contextlib.suppress(UserError):  # which reading it reports
-        data, _ = self.stored_example(index)
-        where = functools.partial(self._where, index)
-        return decode_image(
-          data, where, channels=self._channels, dtype=None
-        ).dtype
-    return np.dtype(np.uint8)
 
   def _find(self, index):
     """Returns the images that one is among, and its index in their listing."""
@@ -152,7 +112,8 @@ class FolderSource:
     first = self._ends[number] - len(images.chosen)
     return images, int(images.chosen[index - first])
 
-  def _where(self, index):
+  def where(self, index: int) -> str:
+    """Returns the path of an image, for an error."""
     return image_files.display_name(os.fsdecode(self.path(index)))
 
   def _count_labels(self):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from convmixer_jax.data.folders import slices
+from convmixer_jax.data import slices
 from convmixer_jax.errors import UserError
 
 COUNTS = np.array([1, 2, 3, 10, 57, 1000])

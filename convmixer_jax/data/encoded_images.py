@@ -1,0 +1,78 @@
+"""What sources share that hold each image as the bytes of a file."""
+
+import contextlib
+import functools
+from typing import Any
+
+import numpy as np
+
+from convmixer_jax.data.decode import count_pixels, decode_image
+from convmixer_jax.data.examples import Example
+from convmixer_jax.errors import UserError
+
+_MIN_SIDE = 2  # pixels; an image of a single pixel is a placeholder
+_MAX_TRIES = 16  # images that may be damaged before the dtype is assumed
+
+
+class EncodedImages:
+  """A base of sources: reads examples by decoding what is stored.
+
+  All images have the dtype of the first one.
+  """
+
+  def __init__(self, *, exif_rotate: bool, channels: int):
+    """Keeps how images are decoded.
+
+    Args:
+      exif_rotate: whether to turn images upright as their EXIF data says.
+      channels: of the images.
+    """
+    self._exif_rotate = exif_rotate
+    self._channels = channels
+
+  def __len__(self) -> int:
+    raise NotImplementedError
+
+  def __getitem__(self, index: int) -> Example:
+    return self.decode(index, *self.stored_example(index))
+
+  def stored_example(self, index: int) -> tuple[bytes, Any]:
+    """Returns the bytes of an image file, and its label."""
+    raise NotImplementedError
+
+  def where(self, index: int) -> str:
+    """Returns which image it is, for an error."""
+    raise NotImplementedError
+
+  def decode(self, index: int, data: bytes, label: int) -> Example:
+    """Returns the example of what `stored_example` returned."""
+    image = decode_image(
+      data,
+      lambda: self.where(index),
+      self._exif_rotate,
+      channels=self._channels,
+      dtype=self._dtype,
+    )
+    if min(image.shape[:2]) < _MIN_SIDE:
+      height, width = image.shape[:2]
+      raise UserError(
+        f'image {self.where(index)} is {height} x {width} pixels, which is '
+        'too small; replace it or leave it out of the data set'
+      )
+    return {'image': image, 'label': label}
+
+  def decoded_size(self, data: bytes) -> int:
+    """Returns the bytes of an image once it is decoded."""
+    return self._channels * self._dtype.itemsize * count_pixels(data)
+
+  @functools.cached_property
+  def _dtype(self):
+    """The dtype of the first image that can be decoded, and so of all."""
+    for index in range(min(_MAX_TRIES, len(self))):
+      with contextlib.suppress(UserError):  # which reading it reports
+        data, _ = self.stored_example(index)
+        where = functools.partial(self.where, index)
+        return decode_image(
+          data, where, channels=self._channels, dtype=None
+        ).dtype
+    return np.dtype(np.uint8)
