@@ -32,7 +32,7 @@ def test_loading_a_run_restores_its_checkpoints_and_writes_nothing(trained_run):
   before = contents(trained_run)
   run = convmixer_jax.load_run(trained_run)
   assert run.workdir == trained_run
-  assert [row['step'] for row in run.metrics] == [16, 20, 32, 40]
+  assert [row['step'] for row in run.metrics] == [1, 16, 20, 32, 40]
   assert run.class_names == tuple('0123456789')
 
   accuracies = {
