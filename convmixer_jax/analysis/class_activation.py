@@ -31,6 +31,7 @@ class ClassMaps(NamedTuple):
 
   Attributes:
     logits: `[B, K]`, float32.
+    classes: int32 `[B]`.
     cam: `[B, h, w]`, float32: CAM of the last layer; None without a head that
       reads the last grid's channels.
     cam_error: scalar, float32: by how much the identity of CAM is missed,
@@ -40,6 +41,7 @@ class ClassMaps(NamedTuple):
   """
 
   logits: jax.Array
+  classes: jax.Array
   cam: jax.Array | None
   cam_error: jax.Array
   grad_cam: dict[str, jax.Array]
@@ -60,7 +62,7 @@ def class_maps(
     model: the network, evaluated with its running statistics.
     variables: its `params` and `batch_stats`.
     images: `[B, H, W, C]`, normalised.
-    classes: int32 `[B]`, the class of each image.
+    classes: int32 `[B]`, the class of each image; -1 for the predicted one.
     layers: names of those whose Grad-CAM is wanted; see `models.features`.
     head: name of the network's last dense layer.
   """
@@ -86,10 +88,11 @@ def class_maps(
 
   def logits_of(perturbations):
     logits, sown = apply(images, perturbations)
-    return logits[rows, classes].sum(), (logits, sown)
+    chosen = jnp.where(classes < 0, logits.argmax(axis=-1), classes)
+    return logits[rows, chosen].sum(), (logits, chosen, sown)
 
   zeros = {path: jnp.zeros(*shape) for path, shape in shapes.items()}
-  gradients, (logits, sown) = jax.grad(
+  gradients, (logits, chosen, sown) = jax.grad(
     lambda zeros: logits_of(_nest(zeros)), has_aux=True
   )(zeros)
   places = features_lib.find_layers(sown)
@@ -104,8 +107,8 @@ def class_maps(
     grad_cam[name] = jax.nn.relu(_weigh(grid, weights))
     largest[name] = jnp.abs(gradient).max()
   found = features_lib.collect(sown, logits)
-  cam, error = _cam(found, variables['params'].get(head, {}), classes)
-  return ClassMaps(logits, cam, error, grad_cam, largest)
+  cam, error = _cam(found, variables['params'].get(head, {}), chosen)
+  return ClassMaps(logits, chosen, cam, error, grad_cam, largest)
 
 
 def is_exact(maps: ClassMaps) -> bool:

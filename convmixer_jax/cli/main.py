@@ -17,6 +17,7 @@ COMMANDS = {
   'train': 'convmixer_jax.cli.train',
   'evaluate': 'convmixer_jax.cli.evaluate',
   'predict': 'convmixer_jax.cli.predict',
+  'explain': 'convmixer_jax.cli.explain',
   'export': 'convmixer_jax.cli.export',
   'convert': 'convmixer_jax.cli.convert',
   'prepare': 'convmixer_jax.cli.prepare',

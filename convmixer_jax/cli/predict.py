@@ -30,6 +30,7 @@ from absl import flags
 
 from convmixer_jax.cli import source_flags
 from convmixer_jax.cli.batch_size_flag import BATCH_SIZE
+from convmixer_jax.cli.exif_flag import EXIF_ROTATE
 from convmixer_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,11 +39,6 @@ if TYPE_CHECKING:
 flags.adopt_module_key_flags(source_flags)  # so that --help shows them
 _FORMAT = flags.DEFINE_enum(
   'format', 'table', ['table', 'csv', 'jsonl'], 'format of the output'
-)
-_EXIF_ROTATE = flags.DEFINE_bool(
-  'exif_rotate',
-  True,
-  'turn photographs upright by the orientation in their EXIF data',
 )
 
 
@@ -72,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
     paths,
     BATCH_SIZE.value,
     source_flags.SIZE.value,
-    _EXIF_ROTATE.value,
+    EXIF_ROTATE.value,
   ):
     if prediction.error is not None:
       broken += 1

@@ -29,7 +29,7 @@ Layers = None | Layer | Sequence[Layer]
 LAST = 'last'
 _FEATURES = 'features'
 _CLASS_TOKEN = '_class_token'
-_NOTHING = (
+NOTHING = (
   f'the network sows no grid [B, h, w, C], so it has no layers to show; sow '
   f'one as {LAST!r}; see docs/adding_a_network.md'
 )
@@ -91,7 +91,7 @@ class Features:
 
   def _of_last(self, name):
     if not self.names:
-      raise UserError(_NOTHING)
+      raise UserError(NOTHING)
     return getattr(self.values[-1], name)
 
 
@@ -213,7 +213,7 @@ def collect(
   places = find_layers(intermediates)
   head_input = intermediates.get(_FEATURES, (None,))[0]
   if not places and (head_input is None or layers is not None):
-    raise UserError(_NOTHING)
+    raise UserError(NOTHING)
   found = {}
   for name in select_layers(layers, list(places)):
     grid = places[name].find(intermediates)

@@ -59,7 +59,8 @@ def find_images(paths: Sequence[str]) -> image_files.Found:
   found: list[str] = []
   passed_over: collections.Counter[str] = collections.Counter()
   for path in paths:
-    require_local(path, 'the path')
+    if '://' in path:  # others are opened by Python, whatever their name
+      require_local(path, 'the path')
     if os.path.isdir(path):
       inside = image_files.find_in_folder(path)
       if not inside.paths:

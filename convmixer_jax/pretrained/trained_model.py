@@ -19,6 +19,7 @@ from convmixer_jax.data.class_names import (
 )
 from convmixer_jax.data.identity import Identity
 from convmixer_jax.models import create_model, describe, find_architecture
+from convmixer_jax.pretrained.explanations import Explaining
 from convmixer_jax.pretrained.features import FeatureExtraction
 from convmixer_jax.pretrained.inference import Inference
 
@@ -26,11 +27,12 @@ _NUM_IMAGENET_CLASSES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainedModel(Inference, FeatureExtraction):
+class TrainedModel(Inference, FeatureExtraction, Explaining):
   """A network with its weights, and what is known of its images and classes.
 
   `logits(images)` and `predict(images)` apply it; see `Inference`. For
-  `features(images)` and `backbone()`, see `FeatureExtraction`.
+  `features(images)` and `backbone()`, see `FeatureExtraction`; for
+  `explain(image)`, `Explaining`.
 
   Attributes:
     network: its name, as in `config.model.name`.

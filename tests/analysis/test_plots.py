@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from convmixer_jax.analysis import plots
+from convmixer_jax.analysis.explanation import Explanation
 
 
 def test_kernel_is_scaled_by_its_largest_weight_around_grey():
@@ -121,3 +122,52 @@ def test_title_of_a_confusion_matrix_is_not_cut_off(num_classes):
   (text,) = (t for t in figure.texts if 'ConvMixer' in t.get_text())
   box = text.get_window_extent()
   assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+
+
+def explanation(image, box, **maps):
+  return Explanation(
+    image=image,
+    target=0,
+    name='a $5 name_ of many more characters than fit',
+    logit=1.0,
+    probability=0.5,
+    maps=maps,
+    methods=dict.fromkeys(maps, 'gradcam'),
+    box=box,
+  )
+
+
+@pytest.mark.parametrize('channels', [1, 3, 12])
+def test_picture_of_class_activations_has_a_panel_for_each_map(channels):
+  rng = np.random.default_rng(0)
+  image = rng.random((30, 60, channels), np.float32)
+  maps = {f'block{n}': rng.random((4, 4), np.float32) for n in range(7)}
+  items = [explanation(image, (0.0, 15.0, 30.0, 30.0), **maps)] * 2
+  figure = plots.class_activation(items)
+  titles = [axes.get_title() for axes in figure.axes]
+  assert sum(title.startswith('block') for title in titles) == 14
+  assert sum('50.0 %' in title for title in titles) == 2
+  assert plots.to_png(figure)
+
+
+def test_map_is_drawn_where_it_is_in_the_picture():
+  image = np.full((40, 80, 3), 255, np.uint8)
+  heat = np.zeros((4, 4), np.float32)
+  heat[0, 3] = 1  # upper right of the box
+  figure = plots.class_activation(
+    [explanation(image, (0.0, 40.0, 40.0, 40.0), last=heat)]
+  )
+  overlay = figure.axes[1].images[-1].get_array()
+  rows, columns = overlay.shape[:2]
+  alpha = np.where(overlay[..., :3].sum(-1) == 3, 0, overlay[..., 3])
+  row, column = np.unravel_index(alpha.argmax(), alpha.shape)
+  assert row < rows / 4 and column > 7 / 8 * columns - 2
+
+
+def test_map_without_positive_values_says_so():
+  heat = -np.ones((2, 2), np.float32)
+  image = np.zeros((8, 8, 3), np.uint8)
+  figure = plots.class_activation(
+    [explanation(image, (0.0, 0.0, 8.0, 8.0), last=heat)]
+  )
+  assert 'nothing speaks for it' in figure.axes[1].get_title()

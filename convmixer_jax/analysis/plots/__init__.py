@@ -4,6 +4,7 @@ import io
 
 from matplotlib.figure import Figure
 
+from convmixer_jax.analysis.plots.activation import class_activation
 from convmixer_jax.analysis.plots.calibration import reliability_diagram
 from convmixer_jax.analysis.plots.evaluation import (
   confusion_matrix,
@@ -31,6 +32,7 @@ def to_png(figure: Figure) -> bytes:
 
 __all__ = [
   'accuracy_by_size',
+  'class_activation',
   'compare_runs',
   'confusion_matrix',
   'images_of_wrong_labels',
