@@ -20,6 +20,7 @@ COMMANDS = {
   'explain': 'convmixer_jax.cli.explain',
   'export': 'convmixer_jax.cli.export',
   'convert': 'convmixer_jax.cli.convert',
+  'push': 'convmixer_jax.cli.push',
   'prepare': 'convmixer_jax.cli.prepare',
   'plan': 'convmixer_jax.cli.plan',
   'benchmark': 'convmixer_jax.cli.benchmark',

@@ -19,6 +19,7 @@ from convmixer_jax.config import (
 from convmixer_jax.errors import UserError, first_line
 from convmixer_jax.models.fields import Field
 from convmixer_jax.models.shapes import variable_shapes
+from convmixer_jax.models.timm_model import TimmModel
 
 Tensors = Mapping[str, np.ndarray]
 Variables = Mapping[str, Any]
@@ -51,6 +52,8 @@ class StateDictMap(NamedTuple):
     image_size: returns the side in pixels of the images that tensors by timm's
       names are for, given the fields; None if it does not follow from them.
     timm_names: the network's variants by timm's names of them.
+    timm_model: returns how timm creates the network with these fields, number
+      of classes, channels and image size; None: timm does not have it.
   """
 
   matches: Callable[[str], bool]
@@ -62,6 +65,7 @@ class StateDictMap(NamedTuple):
     lambda fields, tensors: None
   )
   timm_names: Mapping[str, str] = {}
+  timm_model: Callable[..., TimmModel] | None = None
 
 
 class Architecture(NamedTuple):

@@ -37,6 +37,7 @@ from convmixer_jax.models.shapes import variable_shapes
 from convmixer_jax.models.state_dict import clean, count_blocks, size
 from convmixer_jax.models.vit_onnx import to_onnx
 from convmixer_jax.models.vit_table import TABLE
+from convmixer_jax.models.vit_timm import timm_model
 
 _INIT = nn.initializers.normal(0.02)  # of all kernels but the patches'
 
@@ -297,6 +298,7 @@ VIT = Architecture(
       'vit_base_patch16_224': 'vit_b16',
       'deit_base_patch16_224': 'deit_b',
     },
+    timm_model=timm_model,
   ),
   resize=_resize,
   stem=('patch_embedding', 'projection', 'kernel'),

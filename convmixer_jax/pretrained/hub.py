@@ -5,6 +5,7 @@ So the cache, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` work as usual.
 
 import contextlib
 import pathlib
+from collections.abc import Iterator
 
 import huggingface_hub
 from huggingface_hub import errors
@@ -35,7 +36,7 @@ def download(source: HubSource) -> str:
   try:
     for name in _WEIGHTS:
       try:
-        with _without_log_of_retries():
+        with without_log_of_retries():
           path = huggingface_hub.hf_hub_download(
             repository,
             name,
@@ -103,7 +104,7 @@ def _download_config(repository, commit):
 
 
 @contextlib.contextmanager
-def _without_log_of_retries():
+def without_log_of_retries() -> Iterator[None]:
   """Leaves out the hub library's warnings: the error says what failed.
 
   Not where HF_HUB_VERBOSITY asks for more than warnings.

@@ -67,21 +67,41 @@ def read(
 def save(trained: TrainedModel, path: str) -> None:
   """Writes a safetensors file with timm's names, for timm and for `load`.
 
-  What is known besides the weights goes into its header; what was assumed does
-  not. An existing file is replaced.
+  An existing file is replaced.
 
   Args:
     trained: the network.
     path: of the file, which should end with `.safetensors`.
 
   Raises:
-    UserError: it cannot be written.
+    UserError: it cannot be written, or see `to_safetensors`.
+  """
+  content = to_safetensors(trained, path)
+  try:
+    files.write(epath.Path(path), content, is_shared=True)
+  except OSError as error:
+    raise UserError(
+      f'{path} cannot be written ({error}); choose another place'
+    ) from error
+
+
+def to_safetensors(trained: TrainedModel, path: str) -> bytes:
+  """Returns the content of a safetensors file with timm's names.
+
+  What is known besides the weights is in its header; what was assumed is not.
+
+  Args:
+    trained: the network.
+    path: of the file, for errors.
+
+  Raises:
+    UserError: the network has no names in files.
   """
   state_dict = find_architecture(trained.network).state_dict
   if state_dict is None:
     raise UserError(
       f'{path} cannot be written: {trained.network!r} has no state_dict for '
-      "other people's files; name a directory instead"
+      "other people's files; convert it to a directory instead"
     )
   known = {
     key: value
@@ -95,13 +115,11 @@ def save(trained: TrainedModel, path: str) -> None:
   channels = len(trained.mean)
   other = () if channels == 3 else (channels,)
   try:
-    content = safetensors.numpy.save(
-      state_dict.to_timm(trained.variables, *other), header
-    )
-    files.write(epath.Path(path), content, is_shared=True)
-  except (OSError, safetensors.SafetensorError) as error:
+    tensors = state_dict.to_timm(trained.variables, *other)
+    return safetensors.numpy.save(tensors, header)
+  except safetensors.SafetensorError as error:
     raise UserError(
-      f'{path} cannot be written ({error}); choose another place'
+      f'{path} cannot be written ({error}); choose other weights'
     ) from error
 
 

@@ -11,6 +11,7 @@ from convmixer_jax.models.convmixer.folding import make_inference
 from convmixer_jax.models.convmixer.module import ConvMixer
 from convmixer_jax.models.convmixer.onnx import to_onnx
 from convmixer_jax.models.convmixer.pictures import select_kernels
+from convmixer_jax.models.convmixer.timm_model import NAMES, timm_model
 from convmixer_jax.models.convmixer.variants import VARIANTS
 
 CONVMIXER = Architecture(
@@ -26,11 +27,8 @@ CONVMIXER = Architecture(
     from_timm=state_dict.from_timm,
     to_timm=state_dict.to_timm,
     assume=state_dict.assume,
-    timm_names={
-      'convmixer_1536_20': '1536_20',
-      'convmixer_768_32': '768_32',
-      'convmixer_1024_20_ks9_p14': '1024_20',
-    },
+    timm_names=NAMES,
+    timm_model=timm_model,
   ),
   inference=make_inference,
   pictures=select_kernels,

@@ -1,0 +1,111 @@
+r"""Uploads a trained network to the Hugging Face Hub, where timm loads it too.
+
+  python -m convmixer_jax push SOURCE OWNER/NAME [--private] \
+    [--license=apache-2.0] [--output=DIR] [--dry_run]
+
+The repository gets model.safetensors with timm's names of tensors, config.json,
+from which timm.create_model('hf-hub:OWNER/NAME', pretrained=True) creates the
+network where timm has a name for it, and README.md, the model card, which says
+how else to load it. It is made unless it exists; a README.md that it has is
+kept. All files are uploaded in one commit, with the token of `hf auth login` or
+HF_TOKEN.
+
+--output writes the files to a directory, and --dry_run shows what would be
+uploaded; neither uploads. convmixer_jax.load('hf://OWNER/NAME') and every
+command with a SOURCE load the repository, or the directory.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from convmixer_jax.cli import model_flag, output_files
+from convmixer_jax.errors import UserError
+
+flags.adopt_module_key_flags(model_flag)  # so that --help shows it
+_PRIVATE = flags.DEFINE_bool(
+  'private', False, 'make a repository that only its owner sees'
+)
+_LICENSE = flags.DEFINE_string(
+  'license',
+  None,
+  'license of the weights, as the hub names it (mit, apache-2.0, cc-by-4.0); '
+  'default: none is stated',
+)
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'directory to write the files to, instead of uploading them'
+)
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run', False, 'show the files and the model card; upload nothing'
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Uploads or writes the files of what the command line names."""
+  if len(argv) != 3:
+    raise UserError(
+      f'{len(argv) - 1} arguments are given, not SOURCE and OWNER/NAME; such '
+      'as: python -m convmixer_jax push runs/flowers me/convmixer-flowers'
+    )
+  _, source, name = argv
+
+  from convmixer_jax.pretrained import hub_folder, hub_upload
+  from convmixer_jax.pretrained.load import load
+
+  repository = hub_upload.parse_repository(name)
+  uploads = not (_DRY_RUN.value or _OUTPUT.value)
+  if uploads:
+    hub_upload.require_token()
+  trained = load(source, model_flag.MODEL.value)
+  contents = hub_folder.make_files(trained, repository, _LICENSE.value)
+  print(trained.loaded_line)
+  _say_how_timm_loads(hub_folder.find_timm_model(trained), repository)
+  if _DRY_RUN.value:
+    print(f'Would be uploaded to hf://{repository}:')
+    _print_sizes(contents)
+    print(f'{hub_folder.CARD}:\n')
+    print(contents[hub_folder.CARD].decode(), end='')
+  elif _OUTPUT.value:
+    _write(contents, _OUTPUT.value)
+  else:
+    page, uploaded = hub_upload.upload(
+      contents,
+      repository,
+      private=_PRIVATE.value,
+      message=f'Upload {trained.network} of convmixer_jax',
+    )
+    print(f'Uploaded to {page}:')
+    _print_sizes({key: contents[key] for key in uploaded})
+    if hub_folder.CARD not in uploaded:
+      print(f'Its {hub_folder.CARD} was kept as it is')
+
+
+def _say_how_timm_loads(found, repository):
+  if found is None:
+    print('Note: timm does not have this network; convmixer_jax loads it')
+  elif found.architecture is None:
+    print(
+      'Note: timm has no name for a model of this size; README.md says how its '
+      'class loads the weights'
+    )
+  else:
+    print(f"In timm: timm.create_model('hf-hub:{repository}', pretrained=True)")
+
+
+def _write(contents, directory):
+  from convmixer_jax import files
+
+  with output_files.make_directory(directory) as output:
+    with output_files.one_line_errors(output):
+      for name, content in contents.items():
+        files.write(output / name, content)
+    others = output_files.others_line(output, contents)
+  print(f'Written to {output}:')
+  _print_sizes(contents)
+  if others:
+    print(others)
+
+
+def _print_sizes(contents):
+  for name, content in contents.items():
+    print(f'  {name:18} {len(content) / 1e6:8.2f} MB')
