@@ -23,6 +23,7 @@ COMMANDS = {
   'push': 'convmixer_jax.cli.push',
   'prepare': 'convmixer_jax.cli.prepare',
   'plan': 'convmixer_jax.cli.plan',
+  'find_learning_rate': 'convmixer_jax.cli.find_learning_rate',
   'benchmark': 'convmixer_jax.cli.benchmark',
 }
 _HELP = ('--help', '-h', '-help', '--helpfull', '--helpshort', 'help')

@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from convmixer_jax.cli import command, output, program
-from convmixer_jax.errors import Preempted
+from convmixer_jax.errors import Preempted, UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -28,8 +28,19 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
-  'run directory for checkpoints and metrics; a run in it is resumed',
-  required=True,
+  'run directory for checkpoints and metrics; a run in it is resumed; needed '
+  'but for --dry_run and --overfit_one_batch',
+)
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run',
+  False,
+  'do everything up to the first step, report memory and time, write nothing',
+)
+_OVERFIT = flags.DEFINE_bool(
+  'overfit_one_batch',
+  False,
+  'train on the first batch alone, without augmentation, until its loss is '
+  'near 0; write nothing',
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
@@ -55,6 +66,7 @@ flags.mark_flag_as_required('config')
 def main(argv: Sequence[str]) -> None:
   """Trains, and prints the main held-out metric as the last line."""
   command.refuse_arguments(argv)
+  _check_flags()
   output.keep_going()  # a run survives its terminal
   # Until the loop handles the signal, there is nothing to save.
   if threading.current_thread() is threading.main_thread():
@@ -71,10 +83,60 @@ def main(argv: Sequence[str]) -> None:
     _NUM_PROCESSES.value,
     _PROCESS_ID.value,
   )
-  results = loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+  if _DRY_RUN.value:
+    _dry_run()
+    return
+  if _OVERFIT.value:
+    _overfit_one_batch()
+    return
+  results = loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value or '')
   if jax.process_index() == 0:
     print(
       ending.describe_end(_CONFIG.value, _WORKDIR.value, program.command_line())
     )
     main_metric = tasks.task_of(_CONFIG.value).main_metric
     print(f'{main_metric} = {results[main_metric]:.4f}')
+
+
+def _check_flags():
+  if _DRY_RUN.value and _OVERFIT.value:
+    raise UserError('give one of --dry_run and --overfit_one_batch')
+  if _OVERFIT.value and _WORKDIR.value is not None:
+    raise UserError(
+      f'--overfit_one_batch keeps nothing; leave out --workdir={_WORKDIR.value}'
+    )
+  if not _DRY_RUN.value and not _OVERFIT.value and _WORKDIR.value is None:
+    raise UserError(
+      f'--workdir is missing; give it: {flags.FLAGS["workdir"].help}'
+    )
+
+
+def _dry_run():
+  """Prints what a run needs."""
+  import jax
+
+  from convmixer_jax.planning.dry_run import dry_run
+
+  text = dry_run(_CONFIG.value, _WORKDIR.value)
+  if jax.process_index() == 0:
+    print(text)
+
+
+def _overfit_one_batch():
+  """Prints the losses of some steps, and whether the batch was learned."""
+  import jax
+
+  from convmixer_jax.training import overfit
+
+  shown = jax.process_index() == 0
+  step, loss = 0, float('nan')
+  for step, loss in overfit.overfit_one_batch(
+    overfit.without_augmentation(_CONFIG.value)
+  ):
+    if shown and (step in (1, 2, 5) or step % 10 == 0):
+      print(f'step {step:4}  loss {loss:.4f}', flush=True)
+  if shown:
+    print(
+      f'One batch is learned: its loss is {loss:.4f} after {step} steps. '
+      'Network, labels and optimizer work together'
+    )

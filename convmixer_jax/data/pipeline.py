@@ -20,7 +20,7 @@ from convmixer_jax import limits
 from convmixer_jax.config import ImageSize, image_shape
 from convmixer_jax.data import own_transform, worker_deaths, worker_processes
 from convmixer_jax.data.augment import transforms
-from convmixer_jax.data.batches import Batches
+from convmixer_jax.data.batches import Batches, HostBatch
 from convmixer_jax.data.examples import Example, InMemorySource, Source
 from convmixer_jax.data.own_source import OwnSource, find_copy_obstacle
 from convmixer_jax.errors import UserError
@@ -90,6 +90,35 @@ def train_batches(
   # Evaluations have batches of the same size, at the same time.
   num_bytes = 2 * _batch_bytes(source, config, process_count)
   return Batches(_prefetch(dataset, source, config.input, num_bytes, transform))
+
+
+def first_batch(
+  source: Source,
+  config: ml_collections.ConfigDict,
+  *,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> HostBatch:
+  """Returns this process's rows of the first training batch, not augmented.
+
+  Args:
+    source: the training split.
+    config: the complete config.
+    process_index: index of this process.
+    process_count: number of processes.
+
+  Returns:
+    A dict as those of `train_batches`, of images as in evaluation.
+  """
+  dataset = grain.MapDataset.source(source).seed(config.seed).shuffle()
+  rows = config.batch_size // process_count
+  augment, size = config.augment, config.dataset.image_size
+  images, labels = [], []
+  for index in range(process_index * rows, (process_index + 1) * rows):
+    example = dataset[index]
+    images.append(transforms.eval_transform(example['image'], augment, size))
+    labels.append(np.int32(example['label']))
+  return {'image': np.stack(images), 'label': np.stack(labels)}
 
 
 def eval_batches(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.config import image_shape
 from convmixer_jax.distributed import sharding
 from convmixer_jax.planning import hlo, hlo_costs
@@ -98,7 +99,7 @@ def compile_step(
   costs = compiled.cost_analysis()
   return CompiledStep(
     batch_size=config.batch_size,
-    memory=_memory(compiled.memory_analysis(), trainer.state),
+    memory=memory_by_kind(compiled.memory_analysis(), trainer.state),
     memory_traffic=hlo_costs.memory_traffic(module),
     collectives=hlo_costs.collectives(module),
     xla_flops=costs['flops'] if costs else None,
@@ -106,8 +107,13 @@ def compile_step(
   )
 
 
-def _memory(analysis, state):
-  """Splits the compiler's figures by kind of array; see `CompiledStep`."""
+def memory_by_kind(analysis: Any, state: TrainState) -> dict[str, int]:
+  """Returns the compiler's figures by kind of array; see `CompiledStep`.
+
+  Args:
+    analysis: `memory_analysis()` of a compiled step.
+    state: the shapes of the state, with their shardings.
+  """
   parts = {
     'parameters': sharding.bytes_per_device(state.params),
     'BatchNorm statistics': sharding.bytes_per_device(state.batch_stats),

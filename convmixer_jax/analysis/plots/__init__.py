@@ -11,6 +11,7 @@ from convmixer_jax.analysis.plots.evaluation import (
   images_of_wrong_labels,
   misclassified_images,
 )
+from convmixer_jax.analysis.plots.learning_rates import learning_rate_sweep
 from convmixer_jax.analysis.plots.networks import (
   accuracy_by_size,
   kernel_grid,
@@ -39,6 +40,7 @@ __all__ = [
   'kernel_grid',
   'kernels',
   'learning_curves',
+  'learning_rate_sweep',
   'misclassified_images',
   'receptive_fields',
   'reliability_diagram',

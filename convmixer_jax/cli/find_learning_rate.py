@@ -1,0 +1,90 @@
+r"""Suggests a learning rate, by a short training in which it rises.
+
+  convmixer find_learning_rate --config=configs/digits.py --output=DIR
+
+Trains for --steps from the start of a run, which is not kept, with the learning
+rate rising from --lowest to --highest by the same factor in each step, until
+the smoothed loss is twice its minimum. Suggests a tenth of the rate at the
+minimum. The directory gets learning_rate.png and learning_rate.csv.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from convmixer_jax.cli import command, output_files
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config',
+  None,
+  'config file, such as configs/digits.py; add :VARIANT to choose a variant',
+)
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'directory to write picture and table to', required=True
+)
+_LOWEST = flags.DEFINE_float('lowest', 1e-6, 'learning rate of the first step')
+_HIGHEST = flags.DEFINE_float('highest', 10.0, 'learning rate of the last step')
+_STEPS = flags.DEFINE_integer('steps', 200, 'steps of the sweep, at most')
+flags.mark_flag_as_required('config')
+
+
+def main(argv: Sequence[str]) -> None:
+  """Makes the sweep, writes it, and prints the suggestion."""
+  command.refuse_arguments(argv)
+  with output_files.make_directory(_OUTPUT.value) as output:
+    from convmixer_jax import files
+    from convmixer_jax.analysis import plots
+    from convmixer_jax.training.learning_rate_sweep import sweep_learning_rate
+
+    sweep = sweep_learning_rate(
+      _CONFIG.value,
+      lowest=_LOWEST.value,
+      highest=_HIGHEST.value,
+      num_steps=_STEPS.value,
+    )
+    at_minimum = float(sweep.rates[sweep.minimum])
+    steepest = float(sweep.rates[sweep.steepest])
+    figure = plots.learning_rate_sweep(
+      sweep.rates,
+      sweep.losses,
+      sweep.smoothed,
+      {
+        'suggestion': sweep.suggestion,
+        'steepest descent': steepest,
+        'minimum': at_minimum,
+      },
+      sweep.name,
+    )
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator='\n')
+    rows.writerow(['learning_rate', 'loss', 'smoothed_loss'])
+    rows.writerows(
+      zip(
+        *(
+          column.tolist()
+          for column in (sweep.rates, sweep.losses, sweep.smoothed)
+        ),
+        strict=True,
+      )
+    )
+    with output_files.one_line_errors(output):
+      files.write(output / 'learning_rate.png', plots.to_png(figure))
+      files.write(output / 'learning_rate.csv', table.getvalue().encode())
+  print(f'{sweep.name}: {len(sweep.rates)} steps')
+  print(
+    f'least smoothed loss: {sweep.smoothed[sweep.minimum]:.4f} at '
+    f'{at_minimum:.2g}; it falls fastest at {steepest:.2g}'
+  )
+  if not sweep.has_diverged:
+    print(
+      f'The loss did not diverge up to {sweep.rates[-1]:.2g}; a larger '
+      '--highest shows more'
+    )
+  print(f'In {_OUTPUT.value}: learning_rate.png, learning_rate.csv')
+  print(
+    'Suggested, a tenth of the rate at the minimum: '
+    f'--config.learning_rate={sweep.suggestion:g}'
+  )
