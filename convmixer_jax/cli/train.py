@@ -89,11 +89,10 @@ def main(argv: Sequence[str]) -> None:
   if _OVERFIT.value:
     _overfit_one_batch()
     return
-  results = loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value or '')
+  workdir = _WORKDIR.value or ''  # which is given, see `_check_flags`
+  results = loop.train_and_evaluate(_CONFIG.value, workdir)
   if jax.process_index() == 0:
-    print(
-      ending.describe_end(_CONFIG.value, _WORKDIR.value, program.command_line())
-    )
+    print(ending.describe_end(_CONFIG.value, workdir, program.command_line()))
     main_metric = tasks.task_of(_CONFIG.value).main_metric
     print(f'{main_metric} = {results[main_metric]:.4f}')
 

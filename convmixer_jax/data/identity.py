@@ -133,7 +133,7 @@ def _duplicates_warning(train, evaluated):
     return None
   mine, other = (display_name(os.fsdecode(path)) for path in found.example)
   return (
-    f'WARNING: {found.count:,} of {found.compared:,} images of '
+    f'WARNING: {found.num_found:,} of {found.compared:,} images of '
     f'{evaluated.origin.split!r} have the same content as images of '
     f'{train.origin.split!r}, such as {mine} and {other}; the accuracy on new '
     'images may be lower'

@@ -101,7 +101,8 @@ class OwnSource:
   def stored_example(self, index: int) -> tuple[bytes, Any]:
     """Returns bytes that stand for an image, and its label or labels."""
     example = self[index]
-    image, label = example['image'], example['label']
+    image = example['image']
+    label: Any = example['label']
     if self._is_multi_label:
       label = np.flatnonzero(label).tolist()
     header = f'{image.dtype} {image.shape} '.encode()

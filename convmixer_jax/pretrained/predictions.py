@@ -11,8 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from convmixer_jax.analysis.label_metrics import sigmoid
-from convmixer_jax.config import image_shape
+from convmixer_jax.config import ImageSize, image_shape
 from convmixer_jax.data import image_files
 from convmixer_jax.data.batches import HostBatch
 from convmixer_jax.distributed import sharding
@@ -74,7 +73,7 @@ def predict_images(
   trained: 'TrainedModel',
   images: Sequence[ImageLike],
   batch_size: int = 32,
-  image_size: int | None = None,
+  image_size: ImageSize | None = None,
   exif_rotate: bool = True,
 ) -> Iterator[Prediction]:
   """Classifies images, each prepared as in the network's evaluation.

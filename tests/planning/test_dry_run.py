@@ -3,7 +3,9 @@
 import re
 
 import pytest
+from etils import epath
 
+from convmixer_jax.checkpoints.workdir import read_config
 from convmixer_jax.errors import UserError
 from convmixer_jax.planning.dry_run import dry_run
 
@@ -21,11 +23,9 @@ def test_dry_run_of_a_new_run_writes_nothing(config, tmp_path, monkeypatch):
   assert not any(tmp_path.iterdir())
 
 
-def test_dry_run_of_a_run_counts_the_steps_that_are_left(
-  trained_run, run_config
-):
+def test_dry_run_of_a_run_counts_the_steps_that_are_left(trained_run):
   before = sorted(path for path in trained_run.rglob('*'))
-  text = dry_run(run_config, str(trained_run))
+  text = dry_run(read_config(epath.Path(trained_run)), str(trained_run))
   assert 'all steps made' in text and ' for 0 steps' in text
   assert sorted(path for path in trained_run.rglob('*')) == before
 

@@ -108,7 +108,7 @@ def _write(path: epath.Path, listing: Listing) -> None:
       names=listing.names,
       name_ends=listing.name_ends,
     )
-    files.write(path, content.getbuffer(), is_shared=True)
+    files.write(path, content.getvalue(), is_shared=True)
   except OSError:  # full, or read-only
     return
 

@@ -24,12 +24,12 @@ class Duplicates(NamedTuple):
   """Images of a split that the training split has, too.
 
   Attributes:
-    count: how many.
+    num_found: how many.
     compared: how many images of the split were compared.
     example: paths of such an image and of the one in the training split.
   """
 
-  count: int
+  num_found: int
   compared: int
   example: tuple[bytes, bytes] | None
 

@@ -73,7 +73,7 @@ def list_images(root: bytes, folders: tuple[bytes, ...]) -> Listing:
   """
   above = set(_identities_above(root))
   passed_over: collections.Counter[str] = collections.Counter()
-  directories: dict[bytes, int] = {}
+  directories: dict[bytes, tuple[int, int]] = {}
   blobs, lengths, ends = [], [], []
   for folder in folders:
     path = os.fsdecode(os.path.join(root, folder))

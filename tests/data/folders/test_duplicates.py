@@ -44,7 +44,7 @@ def test_files_that_differ_in_one_byte_are_not_equal(root):
   content = bytearray((root / 'train/a/000.png').read_bytes())
   content[-1] ^= 1
   (root / 'val/a/000.png').write_bytes(content)
-  assert duplicates.find_duplicates(*splits(root)).count == 0
+  assert duplicates.find_duplicates(*splits(root)).num_found == 0
 
 
 def test_warning_names_a_pair_in_one_line(root, config):
@@ -73,4 +73,4 @@ def test_files_that_are_gone_are_left_out(root):
   shutil.copy(root / 'train/a/000.png', root / 'val/b/copy.png')
   train, evaluated = splits(root)
   (root / 'train/a/000.png').unlink()
-  assert duplicates.find_duplicates(train, evaluated).count == 0
+  assert duplicates.find_duplicates(train, evaluated).num_found == 0
