@@ -28,7 +28,7 @@ from convmixer_jax.training.trial import (
 
 _SMOOTHING = 0.9  # weight of the mean before a step
 _DIVERGED = 2.0  # times the minimum, at which the sweep ends
-_LEAST_FALL = 0.9  # of the first losses, to which the smoothed loss must fall
+_LEAST_FALL = 0.97  # of the first losses, to which the smoothed loss must fall
 _FIRST = 10  # steps whose mean is the loss at the start
 
 

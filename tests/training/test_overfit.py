@@ -12,14 +12,15 @@ from convmixer_jax.training import overfit
 
 def test_a_small_network_learns_one_batch(config, tmp_path, monkeypatch):
   monkeypatch.setenv('TMPDIR', str(tmp_path))
-  config.batch_size = 16
+  config.batch_size, config.model.depth = 16, 1
   config = overfit.without_augmentation(config)
   steps, losses = zip(*overfit.overfit_one_batch(config), strict=True)
   assert steps == tuple(range(1, len(steps) + 1))
-  assert losses[0] > 1.5 and losses[-1] <= overfit.ENOUGH < min(losses[:-1])
+  assert losses[0] > 1 and losses[-1] <= overfit.ENOUGH < min(losses[:-1])
   assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_learn_is_refused(config):
   config.learning_rate, config.num_steps = 0.0, 3
   config = overfit.without_augmentation(config)
@@ -29,6 +30,7 @@ def test_a_network_that_cannot_learn_is_refused(config):
   assert len(losses) == 3 and len(set(losses)) == 1
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_diverges_is_refused(config):
   config.learning_rate, config.optimizer, config.clip_norm = 1e30, 'sgd', 0.0
   with pytest.raises(UserError, match=r'not finite in step|not learned'):
