@@ -11,6 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from convmixer_jax.analysis.label_metrics import sigmoid
 from convmixer_jax.config import ImageSize, image_shape
 from convmixer_jax.data import image_files
 from convmixer_jax.data.batches import HostBatch
