@@ -10,6 +10,7 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.planning.dry_run import dry_run
 
 
+@pytest.mark.slow
 def test_dry_run_of_a_new_run_writes_nothing(config, tmp_path, monkeypatch):
   monkeypatch.setenv('TMPDIR', str(tmp_path))
   text = dry_run(config, str(tmp_path / 'run'))
