@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from convmixer_jax import limits
 from convmixer_jax.data.examples import InMemorySource, Source
 from convmixer_jax.errors import UserError
 
@@ -104,6 +105,26 @@ def count(source: Source) -> Counts:
     images[np.asarray(label, np.int64)] += 1
     without += not len(label)
   return Counts(images, without, size, is_complete)
+
+
+def require_memory(source: Source) -> None:
+  """Checks that the outputs for all images of a split fit into memory.
+
+  Average precision needs them at once: 4 bytes for each class of each image,
+  and another for its label.
+
+  Raises:
+    UserError: they would take more than a quarter of the memory.
+  """
+  num_bytes = 5 * len(source) * source.num_classes
+  allowed = limits.memory_bytes() // 4
+  if num_bytes > allowed:
+    raise UserError(
+      f'mean average precision of {len(source):,} images and '
+      f'{source.num_classes:,} classes takes {num_bytes / 2**30:.1f} GiB, more '
+      f'than a quarter of the memory ({allowed / 2**30:.1f} GiB); evaluate on '
+      f"a slice, such as '{source.origin.split}[:10%]'"
+    )
 
 
 def notes(train: Source, evaluated: Source) -> list[str]:

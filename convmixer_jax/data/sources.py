@@ -25,6 +25,7 @@ from convmixer_jax.data.features import (
   find_class_names,
   is_multi_hot,
 )
+from convmixer_jax.data.folders.label_source import LabelTableSource
 from convmixer_jax.data.folders.source import NAME as FOLDER
 from convmixer_jax.data.folders.source import FolderSource
 from convmixer_jax.data.in_memory import load_if_small
@@ -186,13 +187,8 @@ def create_source(
     return load_digits(split, channels)
   source: FolderSource | TfdsSource
   if config.name == FOLDER:
-    if config.get('multi_label'):
-      raise UserError(
-        "config.dataset.name = 'folder' has one class for an image, and "
-        'config.dataset.multi_label = True is for several; set it to False, or '
-        'choose another data set'
-      )
-    source = FolderSource(
+    kind = LabelTableSource if config.get('multi_label') else FolderSource
+    source = kind(
       config.data_dir,
       split,
       exif_rotate=config.exif_rotate,

@@ -26,8 +26,9 @@ def load_pretrained(
   """Returns what the network starts with instead of random numbers.
 
   Prints what it is, and whether the head is among it: not if it has other
-  classes, by their names, or with `config.new_head`. Classes in another order
-  are matched by name.
+  classes, by their names, if one network gives one class for an image and the
+  other several, or with `config.new_head`. Classes in another order are matched
+  by name.
 
   Args:
     config: the whole config; `init_from` is the source (see `pretrained.load`),
@@ -51,7 +52,9 @@ def load_pretrained(
   if architecture.resize:
     like = architecture.variable_shapes(model, config.dataset.image_size)
     params = dict(architecture.resize(params, like['params']))
-  head, outputs = _match_head(loaded, class_names, config.dataset.name)
+  head, outputs = _match_head(
+    loaded, class_names, config.dataset.name, config.dataset.multi_label
+  )
   if config.new_head:
     head, outputs = 'config.new_head = True', None
   if outputs is None:
@@ -76,7 +79,10 @@ def load_pretrained(
 
 
 def _match_head(
-  loaded: TrainedModel, class_names: Sequence[str], dataset: str
+  loaded: TrainedModel,
+  class_names: Sequence[str],
+  dataset: str,
+  multi_label: bool = False,
 ) -> tuple[str, np.ndarray | None]:
   """Finds the output for each class by its name.
 
@@ -86,6 +92,9 @@ def _match_head(
   """
   known = loaded.class_names
   num_classes = len(class_names)
+  if loaded.multi_label != multi_label:
+    theirs = 'any number of classes' if loaded.multi_label else 'one class'
+    return f'it gives {theirs} for an image', None
   if loaded.num_classes != num_classes:
     return f'{loaded.num_classes} classes there, {num_classes} here', None
   outputs = find_outputs(class_names if known is None else known, class_names)

@@ -99,6 +99,7 @@ def set_up(
     own.check_against(train_source, config)
     label_notes = []
     if config.dataset.multi_label:
+      labels.require_memory(eval_source)
       label_notes = labels.notes(train_source, eval_source)
     steps_per_epoch = pipeline.steps_per_epoch(train_source, config.batch_size)
     data = identity.identify(train_source, eval_source)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from convmixer_jax.data import slices
+from convmixer_jax.data.folders import label_tables
 from convmixer_jax.data.folders.layout import Layout, find_layout
 from convmixer_jax.data.folders.listing import Listing
 from convmixer_jax.data.split_names import held_out_split
@@ -30,7 +31,11 @@ def default_split(data_dir: str) -> str:
   Raises:
     UserError: the directory cannot be opened; see `find_layout`.
   """
-  return held_out_split(find_layout(data_dir).splits) or 'all'
+  if label_tables.has_tables(data_dir):
+    found = label_tables.read_tables(data_dir).layout.splits
+  else:
+    found = find_layout(data_dir).splits
+  return held_out_split(found) or 'all'
 
 
 def choose(
