@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 
 from convmixer_jax.data.folders.layout import Layout, join_names
-from convmixer_jax.data.split_names import SPLIT_NAMES
+from convmixer_jax.data.split_names import STANDARD
 from convmixer_jax.errors import UserError
 from convmixer_jax.files import require_local
 
@@ -101,7 +101,7 @@ def _find(data_dir):
     return {}
   found: dict[str, str] = {}
   for name in names:
-    split = SPLIT_NAMES.get(name.lower())
+    split = STANDARD.get(name.lower())
     folder = os.path.join(root, name)
     if split is None or not os.path.isfile(os.path.join(folder, FILE)):
       continue
@@ -149,7 +149,7 @@ def _rows(path, default_split):
 def _split(name, default, where):
   if name is None:
     return default
-  split = SPLIT_NAMES.get(name.strip().lower())
+  split = STANDARD.get(name.strip().lower())
   if split is None:
     raise UserError(
       f'{where} has the split {name!r}; give train, validation or test'
