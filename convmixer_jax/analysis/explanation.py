@@ -85,7 +85,7 @@ def find_box(
       covered = grid[axis] * patch_size
     starts.append(corner[axis] * scale)
     lengths.append(covered * scale)
-  return *starts, *lengths
+  return starts[0], starts[1], lengths[0], lengths[1]
 
 
 def _interpolate(grid, size, picture_size, start, length):

@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
   from convmixer_jax.pretrained import explanations
   from convmixer_jax.pretrained.images import decode, find_images
 
-  targets = _CLASSES.value or [None]
+  targets: list[str | None] = list(_CLASSES.value or []) or [None]
   layers = None if _LAYERS.value is None else _read_layers(_LAYERS.value)
   for target in targets:
     explanations.find_class(network, target)
@@ -148,7 +148,7 @@ def _arrays(found: 'list[Explanation]') -> bytes:
   import numpy as np
 
   file = io.BytesIO()
-  maps = {
+  maps: dict[str, Any] = {
     layer: np.stack([item.maps[layer] for item in found])
     for layer in found[0].maps
   }

@@ -2,6 +2,7 @@
 
 `convmixer` and `python -m convmixer_jax` are the same. `COMMAND --help` shows
 the flags of a command, with examples. `python train.py` is `convmixer train`.
+`convmixer --version` prints the version.
 """
 
 import importlib
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from convmixer_jax.cli import command, output, starting, usage
 from convmixer_jax.cli.allocator import tune_allocator
 from convmixer_jax.errors import INTERRUPTED
+from convmixer_jax.versions import package_version
 
 # name -> module, of which each has a `main(argv)`; or `COMMANDS` of its own.
 COMMANDS = {
@@ -33,6 +35,9 @@ def main() -> None:
   """Runs the command that the first arguments name; ends the process."""
   output.guard()
   try:
+    if sys.argv[1:] == ['--version']:
+      print(f'convmixer {package_version()}', flush=True)
+      return
     _choose(COMMANDS, 'command', __doc__)
   except KeyboardInterrupt:  # before the command handles it
     print('interrupted', file=sys.stderr)

@@ -20,7 +20,6 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.models import find_architecture
 from convmixer_jax.models.features import LAST, NOTHING, Layers, select_layers
-from convmixer_jax.pretrained.features import Backbone
 from convmixer_jax.pretrained.images import ImageLike, decode, to_list
 
 if TYPE_CHECKING:
@@ -159,7 +158,7 @@ def find_class(trained: 'TrainedModel', target: str | int | None) -> int:
   except ValueError:
     raise UserError(
       f'there is no class {target!r}; did you mean '
-      f'{nearest(target, labels)!r}? Or give its number, 0 to {count - 1}'
+      f'{nearest(str(target), labels)!r}? Or give its number, 0 to {count - 1}'
     ) from None
   if not 0 <= number < count:
     raise UserError(
@@ -184,7 +183,7 @@ def _compute(trained, pixels, number, names, config):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
-def _class_maps(backbone: Backbone, variables, images, classes, names, head):
+def _class_maps(backbone, variables, images, classes, names, head):
   normalized = backbone.normalize(images)
   return class_activation.class_maps(
     backbone.model, variables, normalized, classes, names, head

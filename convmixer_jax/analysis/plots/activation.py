@@ -75,7 +75,7 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
       values = values.mean(axis=-1, keepdims=True)
     low, high = np.nanpercentile(values, (1, 99))
     values = (values - low) / max(high - low, 1e-12)
-    image = np.uint8(255 * np.clip(np.nan_to_num(values), 0, 1))
+    image = (255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
   if image.shape[-1] == 1:
     image = image.repeat(3, axis=-1)
   size = _drawn_size(*image.shape[:2])
