@@ -37,6 +37,7 @@ def describe_start(setup: Setup, first_step: int) -> str:
   num_parameters = sum(
     leaf.size for leaf in jax.tree.leaves(setup.trainer.state.params)
   )
+  data = data_name(setup.train_source.origin.name, config.dataset)
   rows = [
     ('Devices', _describe_devices(mesh.devices.flat)),
     (
@@ -45,7 +46,7 @@ def describe_start(setup: Setup, first_step: int) -> str:
       f'{count(config.batch_size, "image")} an update, {device_batch:,} on '
       f'each device{accum}',
     ),
-    ('Data', f'{_data_name(setup)}: {_describe_splits(setup)}'),
+    ('Data', f'{data}: {_describe_splits(setup)}'),
     ('Network', describe_network(setup.trainer.model, config, num_parameters)),
     (
       'Length',
@@ -62,7 +63,20 @@ def describe_start(setup: Setup, first_step: int) -> str:
 
 def run_name(setup: Setup) -> str:
   """Returns the network and its data, such as 'ConvMixer-64/4 on digits'."""
-  return f'{models.describe(setup.trainer.model)} on {_data_name(setup)}'
+  data = data_name(setup.train_source.origin.name, setup.config.dataset)
+  return f'{models.describe(setup.trainer.model)} on {data}'
+
+
+def data_name(name: str, dataset: ml_collections.ConfigDict) -> str:
+  """Returns the name of a data set for people: a folder's own, if it is one.
+
+  Args:
+    name: of the data set.
+    dataset: `config.dataset`.
+  """
+  if name == FOLDER:
+    return files.absolute_path(dataset.data_dir).name or name
+  return name or 'images'
 
 
 def count(number: int, noun: str) -> str:
@@ -80,13 +94,6 @@ def _describe_devices(devices):
   if (processes := jax.process_count()) > 1:
     text += f', {processes} processes'
   return f'{text}, JAX {jax.__version__}'
-
-
-def _data_name(setup):
-  name = setup.train_source.origin.name or 'images'
-  if name == FOLDER:  # a folder is better known by its own name
-    return files.absolute_path(setup.config.dataset.data_dir).name or name
-  return name
 
 
 def _describe_splits(setup):

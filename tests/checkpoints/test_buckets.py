@@ -134,12 +134,20 @@ def test_run_in_a_bucket_writes_the_same_files_as_a_local_run(
 def test_tensorboard_events_are_written_to_the_bucket(
   bucket, finished, tmp_path
 ):
-  (name,) = [n for n in bucket.names(f'{finished}/') if 'tfevents' in n]
-  path = tmp_path / 'events.out.tfevents.1'
-  path.write_bytes(bucket.read(name))
-  events = event_file_loader.EventFileLoader(str(path)).Load()
-  tags = {value.tag for event in events for value in event.summary.value}
-  assert {'train_loss', 'eval_accuracy', 'config/text_summary'} <= tags
+  names = [n for n in bucket.names(f'{finished}/') if 'tfevents' in n]
+  assert len(names) == 3
+  tags = set()
+  for number, name in enumerate(names):
+    path = tmp_path / f'events.out.tfevents.{number}'
+    path.write_bytes(bucket.read(name))
+    part = name.split('/')[1] if name.count('/') == 2 else ''
+    for event in event_file_loader.EventFileLoader(str(path)).Load():
+      tags |= {(part, value.tag) for value in event.summary.value}
+  assert tags >= {
+    ('train', 'metrics/loss'),
+    ('eval', 'metrics/accuracy'),
+    ('', 'config/text_summary'),
+  }
 
 
 def test_checksums_match_the_objects_in_the_bucket(bucket, finished, tmp_path):
@@ -275,6 +283,6 @@ def test_checkpoint_of_two_processes_is_resumed_by_one(bucket, run, tmp_path):
   ).finish()
   assert NUM_STEPS // 2 in committed(bucket, 'two')
   events = [name for name in bucket.names('two/') if 'tfevents' in name]
-  assert len(events) == 1  # of the first process
+  assert len(events) == 3  # of the first process
   output = run('train.py', *flags)
   assert f'Resuming from step {NUM_STEPS // 2} of {NUM_STEPS}\n' in output
