@@ -17,6 +17,7 @@ from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.sources import Source
 from convmixer_jax.evaluation.per_image import PerImageResults
 from convmixer_jax.files import write as write_file
+from convmixer_jax.training.summary import data_name
 
 MOST_WRONG = 24  # pictures
 MOST_LINES = 20  # classes in the table on the terminal
@@ -88,7 +89,8 @@ def write(
     source: of the images.
     config: `dataset` and `augment` say what the network saw of them.
   """
-  title = '{network} on {dataset} {split}'.format_map(summary)
+  data = data_name(summary['dataset'], config.dataset)
+  title = f'{summary["network"]} on {data} {summary["split"]}'
   confusion = plots.confusion_matrix(results.confusion(), names, title)
   calibration = results.calibration()
   reliability = plots.reliability_diagram(
