@@ -106,6 +106,8 @@ def _describe_splits(setup):
   classes = f'{num_classes:,} class{"" if num_classes == 1 else "es"}'
   if setup.eval_source.num_classes != num_classes:
     classes += f', {setup.eval_source.num_classes:,} of the held-out images'
+  if setup.config.dataset.multi_label:
+    classes += ', any number of them for an image'
   return f'{train} for training, {held_out} held out; {classes}'
 
 
