@@ -39,9 +39,15 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from convmixer_jax.cli import data_flags, output_files, source_flags
+from convmixer_jax.cli import (
+  data_flags,
+  output_files,
+  output_flag,
+  source_flags,
+)
 from convmixer_jax.cli import output as output_lib
 from convmixer_jax.cli.batch_size_flag import BATCH_SIZE
+from convmixer_jax.cli.output_flag import OUTPUT
 from convmixer_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +74,7 @@ _CHOOSE_THRESHOLDS = flags.DEFINE_string(
   'split on which to choose the threshold of each class, for several labels an '
   'image',
 )
-_OUTPUT = flags.DEFINE_string('output', None, 'directory to write files to')
+flags.adopt_module_key_flags(output_flag)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -106,9 +112,9 @@ def main(argv: Sequence[str]) -> None:
     notes.append(multi_label.SAME_SPLIT)
   with contextlib.ExitStack() as stack:
     output = None
-    if _OUTPUT.value is not None:
+    if OUTPUT.value is not None:
       output_lib.keep_going()  # the files are the result
-      output = stack.enter_context(output_files.make_directory(_OUTPUT.value))
+      output = stack.enter_context(output_files.make_directory(OUTPUT.value))
     print(network.loaded_line)
     for line in notes:
       print(line)

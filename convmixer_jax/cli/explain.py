@@ -27,15 +27,21 @@ from absl import flags
 
 from convmixer_jax import files
 from convmixer_jax.cli import output as output_lib
-from convmixer_jax.cli import output_files, picture_names, source_flags
+from convmixer_jax.cli import (
+  output_files,
+  output_flag,
+  picture_names,
+  source_flags,
+)
 from convmixer_jax.cli.exif_flag import EXIF_ROTATE
+from convmixer_jax.cli.output_flag import OUTPUT
 from convmixer_jax.errors import UserError
 
 if TYPE_CHECKING:
   from convmixer_jax.analysis.explanation import Explanation
 
 flags.adopt_module_key_flags(source_flags)  # so that --help shows them
-_OUTPUT = flags.DEFINE_string('output', None, 'directory to write files to')
+flags.adopt_module_key_flags(output_flag)
 _CLASSES = flags.DEFINE_multi_string(
   'class',
   None,
@@ -67,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
   """Explains the images that the command line names; writes the files."""
   if len(argv) < 2:
     raise UserError('no picture is named; name image files or folders of them')
-  if not _OUTPUT.value:
+  if not OUTPUT.value:
     raise UserError('--output is missing; give a directory to write files to')
   network = source_flags.load_source()
 
@@ -82,13 +88,13 @@ def main(argv: Sequence[str]) -> None:
   explanations.choose_layers(network, layers)
   network.eval_config(1, source_flags.SIZE.value)
   paths, passed_over = find_images(argv[1:])
-  picture_names.check_not_inside(_OUTPUT.value, paths)
+  picture_names.check_not_inside(OUTPUT.value, paths)
   names = picture_names.choose(paths)
   written: list[str] = []
   entries: list[dict[str, Any]] = []
   broken = 0
   output_lib.keep_going()  # the files are the result
-  with output_files.make_directory(_OUTPUT.value) as output:
+  with output_files.make_directory(OUTPUT.value) as output:
     print(network.loaded_line, flush=True)
     if passed_over:
       print('Passed over:', describe(passed_over), file=sys.stderr, flush=True)

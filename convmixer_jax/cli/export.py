@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from convmixer_jax.cli import output_files, source_flags
+from convmixer_jax.cli import output_files, output_flag, source_flags
+from convmixer_jax.cli.output_flag import OUTPUT
 from convmixer_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
   from convmixer_jax.pretrained.trained_model import TrainedModel
 
 flags.adopt_module_key_flags(source_flags)  # so that --help shows them
-_OUTPUT = flags.DEFINE_string(
-  'output', None, 'directory to write files to', required=True
-)
+flags.adopt_module_key_flags(output_flag)
+flags.mark_flag_as_required('output')
 _FORMAT = flags.DEFINE_list('format', ['stablehlo'], 'stablehlo, onnx or both')
 _PROBABILITIES = flags.DEFINE_bool(
   'probabilities', False, 'output probabilities instead of logits'
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
         f'--format={name} is unknown; there are {", ".join(known)}'
       )
   network = source_flags.load_source()
-  with output_files.make_directory(_OUTPUT.value) as output:
+  with output_files.make_directory(OUTPUT.value) as output:
     contents = _write(network, output, known)
     others = output_files.others_line(output, contents)
   print(network.loaded_line)

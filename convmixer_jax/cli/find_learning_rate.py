@@ -15,16 +15,16 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from convmixer_jax.cli import command, output_files
+from convmixer_jax.cli import command, output_files, output_flag
+from convmixer_jax.cli.output_flag import OUTPUT
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
   None,
   'config file, such as configs/digits.py; add :VARIANT to choose a variant',
 )
-_OUTPUT = flags.DEFINE_string(
-  'output', None, 'directory to write picture and table to', required=True
-)
+flags.adopt_module_key_flags(output_flag)
+flags.mark_flag_as_required('output')
 _LOWEST = flags.DEFINE_float('lowest', 1e-6, 'learning rate of the first step')
 _HIGHEST = flags.DEFINE_float('highest', 10.0, 'learning rate of the last step')
 _STEPS = flags.DEFINE_integer('steps', 200, 'steps of the sweep, at most')
@@ -34,7 +34,7 @@ flags.mark_flag_as_required('config')
 def main(argv: Sequence[str]) -> None:
   """Makes the sweep, writes it, and prints the suggestion."""
   command.refuse_arguments(argv)
-  with output_files.make_directory(_OUTPUT.value) as output:
+  with output_files.make_directory(OUTPUT.value) as output:
     from convmixer_jax import files
     from convmixer_jax.analysis import plots
     from convmixer_jax.training.learning_rate_sweep import sweep_learning_rate
@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
       f'The loss did not diverge up to {sweep.rates[-1]:.2g}; a larger '
       '--highest shows more'
     )
-  print(f'In {_OUTPUT.value}: learning_rate.png, learning_rate.csv')
+  print(f'In {OUTPUT.value}: learning_rate.png, learning_rate.csv')
   print(
     'Suggested, a tenth of the rate at the minimum: '
     f'--config.learning_rate={sweep.suggestion:g}'

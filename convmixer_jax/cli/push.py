@@ -19,7 +19,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from convmixer_jax.cli import model_flag, output_files
+from convmixer_jax.cli import model_flag, output_files, output_flag
+from convmixer_jax.cli.output_flag import OUTPUT
 from convmixer_jax.errors import UserError
 
 flags.adopt_module_key_flags(model_flag)  # so that --help shows it
@@ -32,9 +33,7 @@ _LICENSE = flags.DEFINE_string(
   'license of the weights, as the hub names it (mit, apache-2.0, cc-by-4.0); '
   'default: none is stated',
 )
-_OUTPUT = flags.DEFINE_string(
-  'output', None, 'directory to write the files to, instead of uploading them'
-)
+flags.adopt_module_key_flags(output_flag)
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'show the files and the model card; upload nothing'
 )
@@ -53,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
   from convmixer_jax.pretrained.load import load
 
   repository = hub_upload.parse_repository(name)
-  uploads = not (_DRY_RUN.value or _OUTPUT.value)
+  uploads = not (_DRY_RUN.value or OUTPUT.value)
   if uploads:
     hub_upload.require_token()
   trained = load(source, model_flag.MODEL.value)
@@ -65,8 +64,8 @@ def main(argv: Sequence[str]) -> None:
     _print_sizes(contents)
     print(f'{hub_folder.CARD}:\n')
     print(contents[hub_folder.CARD].decode(), end='')
-  elif _OUTPUT.value:
-    _write(contents, _OUTPUT.value)
+  elif OUTPUT.value:
+    _write(contents, OUTPUT.value)
   else:
     page, uploaded = hub_upload.upload(
       contents,
