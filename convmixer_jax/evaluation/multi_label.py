@@ -21,8 +21,8 @@ from convmixer_jax.pretrained.trained_model import TrainedModel
 from convmixer_jax.training.tasks import multi_label_metrics
 
 SAME_SPLIT = (
-  'WARNING: the thresholds were chosen on this split, so F1 on new images may be '
-  'lower; name another one as --split'
+  'WARNING: the thresholds were chosen on this split, so F1 on new images may '
+  'be lower; name another one as --split'
 )
 
 
