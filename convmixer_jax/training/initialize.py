@@ -93,8 +93,8 @@ def _match_head(
   known = loaded.class_names
   num_classes = len(class_names)
   if loaded.multi_label != multi_label:
-    theirs = 'any number of classes' if loaded.multi_label else 'one class'
-    return f'it gives {theirs} for an image', None
+    answer = 'any number of classes' if loaded.multi_label else 'one class'
+    return f'it gives {answer} for an image', None
   if loaded.num_classes != num_classes:
     return f'{loaded.num_classes} classes there, {num_classes} here', None
   outputs = find_outputs(class_names if known is None else known, class_names)
