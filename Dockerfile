@@ -38,7 +38,7 @@ CMD ["--help"]
 
 FROM cpu AS cuda
 
-USER root
+USER 0
 # CUDA and cuDNN as wheels, for the JAX that is installed already.
 RUN version="$(python -c 'import jax; print(jax.__version__)')" \
   && pip install --no-cache-dir "jax[cuda13]==${version}"

@@ -2,7 +2,7 @@
 # make test   tests every module, in four minutes; make test-all, all there is
 # make lint   what CI checks first
 # make docs   builds the pages of docs/ into docs/_build
-# make notebook   runs notebooks/explore.ipynb and stores what it shows
+# make notebook   runs notebooks/*.ipynb and stores what they show
 # Each makes .venv and installs what it needs, once. For another Python:
 # make test PYTHON=python3.12 VENV=.venv-3.12
 
@@ -43,6 +43,7 @@ docs: $(VENV)/installed-docs
 
 notebook: $(VENV)/installed-dev
 	$(VENV)/bin/python scripts/run_notebook.py notebooks/explore.ipynb
+	$(VENV)/bin/python scripts/run_notebook.py notebooks/train_own_images.ipynb
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
         f'--format={name} is unknown; there are {", ".join(known)}'
       )
   network = source_flags.load_source()
-  with output_files.make_directory(OUTPUT.value) as output:
+  with output_files.make_directory(OUTPUT.value or '') as output:
     contents = _write(network, output, known)
     others = output_files.others_line(output, contents)
   print(network.loaded_line)

@@ -34,7 +34,7 @@ flags.mark_flag_as_required('config')
 def main(argv: Sequence[str]) -> None:
   """Makes the sweep, writes it, and prints the suggestion."""
   command.refuse_arguments(argv)
-  with output_files.make_directory(OUTPUT.value) as output:
+  with output_files.make_directory(OUTPUT.value or '') as output:
     from convmixer_jax import files
     from convmixer_jax.analysis import plots
     from convmixer_jax.training.learning_rate_sweep import sweep_learning_rate

@@ -1,1 +1,0 @@
-"""Data sets of the Hugging Face Hub, by its package `datasets`."""
