@@ -22,4 +22,5 @@ def test_extras_are_the_packages_of_the_requirement_files():
   dev = requirements('requirements-dev.txt')
   assert extras['onnx'][0] in dev
   assert extras['gcs'][0] in dev
+  assert extras['huggingface'][0] in dev
   assert extras['tiff'][1] in dev

@@ -108,7 +108,7 @@ def main(argv: Sequence[str]) -> None:
     notes += multi_label.threshold_notes(
       network, dataset, thresholds_of[0], opened[0]
     )
-  elif network.thresholds_from == f'{dataset.name} {split}':
+  elif network.thresholds_from == multi_label.name_split(dataset, split):
     notes.append(multi_label.SAME_SPLIT)
   with contextlib.ExitStack() as stack:
     output = None
@@ -122,7 +122,7 @@ def main(argv: Sequence[str]) -> None:
       network = multi_label.store_thresholds(
         network, *thresholds_of, config, chosen
       )
-      print(f'Thresholds {network.describe_thresholds()}', flush=True)
+      print(f'Now in the run: {network.describe_thresholds()}', flush=True)
     _evaluate(network, *opened, config, split, output)
 
 

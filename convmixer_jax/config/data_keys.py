@@ -44,15 +44,15 @@ DATA_KEYS = (
   key(
     'dataset.name',
     'digits',
-    'digits; folder, of your own images; or a name of TFDS, with /config and '
-    ':version',
+    'digits; folder, of your own images; hf:OWNER/NAME of the Hugging Face '
+    'Hub; or a name of TFDS, with /config and :version',
     _NAME,
   ),
   free_key(
     'dataset.data_dir',
     '',
     "directory of TFDS, '' for TFDS's default; for folder, the one with your "
-    'images',
+    'images; for hf:, the cache of downloads',
   ),
   key(
     'dataset.train_split',
@@ -102,8 +102,8 @@ DATA_KEYS = (
   key(
     'dataset.exif_rotate',
     True,
-    'turn images of folders upright as their EXIF data says; those of TFDS '
-    'stay as they are stored',
+    'turn images of folders and of the Hugging Face Hub upright as their EXIF '
+    'data says; those of TFDS stay as they are stored',
   ),
   free_key(
     'dataset.cache_mib',

@@ -23,5 +23,10 @@ NUM_CLASSES = {'imagenet2012': 1000, 'cifar10': 10}
 
 
 def base_name(name: str) -> str:
-  """Returns the name of a data set without /config and :version."""
+  """Returns the name of a data set without /config and :version.
+
+  Of the Hugging Face Hub the whole name, without @REVISION.
+  """
+  if name.startswith('hf:'):
+    return name.partition('@')[0]
   return re.split('[/:]', name)[0]

@@ -28,6 +28,8 @@ from convmixer_jax.data.features import (
 from convmixer_jax.data.folders.label_source import LabelTableSource
 from convmixer_jax.data.folders.source import NAME as FOLDER
 from convmixer_jax.data.folders.source import FolderSource
+from convmixer_jax.data.hugging_face.loading import PREFIX as HUGGING_FACE
+from convmixer_jax.data.hugging_face.source import HuggingFaceSource
 from convmixer_jax.data.in_memory import load_if_small
 from convmixer_jax.data.open_files import keep_few_files_open
 from convmixer_jax.data.record_images import RecordImages
@@ -174,7 +176,7 @@ def create_source(
       `label_feature`.
 
   Raises:
-    UserError: see `TfdsSource` and `FolderSource`.
+    UserError: see `TfdsSource`, `FolderSource` and `HuggingFaceSource`.
   """
   own_source.refuse_object(config.name)
   channels = num_channels(config) if 'mean' in config else 3
@@ -185,8 +187,24 @@ def create_source(
         'True is for several; set it to False, or choose another data set'
       )
     return load_digits(split, channels)
-  source: FolderSource | TfdsSource
-  if config.name == FOLDER:
+  source: FolderSource | HuggingFaceSource | TfdsSource
+  if config.name.startswith(HUGGING_FACE):
+    if config.get('multi_label'):
+      raise UserError(
+        f'config.dataset.name = {config.name!r} is read with one label for an '
+        'image, and config.dataset.multi_label = True is for several; set it '
+        'to False, or choose another data set'
+      )
+    source = HuggingFaceSource(
+      config.name,
+      split,
+      config.data_dir,
+      image=config.image_feature,
+      label=config.label_feature,
+      exif_rotate=config.exif_rotate,
+      channels=channels,
+    )
+  elif config.name == FOLDER:
     kind = LabelTableSource if config.get('multi_label') else FolderSource
     source = kind(
       config.data_dir,

@@ -11,7 +11,7 @@ from convmixer_jax import files
 from convmixer_jax.analysis import label_metrics
 from convmixer_jax.data import labels
 from convmixer_jax.data.identity import shared_examples
-from convmixer_jax.data.sources import Source
+from convmixer_jax.data.sources import FOLDER, Source
 from convmixer_jax.errors import UserError
 from convmixer_jax.evaluation import training_data
 from convmixer_jax.evaluation.per_image import evaluate_columns
@@ -21,8 +21,8 @@ from convmixer_jax.pretrained.trained_model import TrainedModel
 from convmixer_jax.training.tasks import multi_label_metrics
 
 SAME_SPLIT = (
-  'WARNING: the thresholds were chosen on this split, so F1 is too high; name '
-  'another one as --split'
+  'WARNING: the thresholds were chosen on this split, so F1 on new images may '
+  'be lower; name another one as --split'
 )
 
 
@@ -155,6 +155,17 @@ def open_threshold_split(
   return open_test_set(dataset, split, trained.class_names, trained.num_classes)
 
 
+def name_split(dataset: ml_collections.ConfigDict, split: str) -> str:
+  """Returns what thresholds say that they were chosen on.
+
+  Args:
+    dataset: `config.dataset` of the evaluation.
+    split: of it.
+  """
+  name = dataset.data_dir if dataset.name == FOLDER else dataset.name
+  return f'{name} {split}'
+
+
 def threshold_notes(
   trained: TrainedModel,
   dataset: ml_collections.ConfigDict,
@@ -166,8 +177,8 @@ def threshold_notes(
   if shared := shared_examples(chosen_on, scored):
     notes.append(
       f'WARNING: {shared:,} of the {len(scored):,} images that are scored are '
-      'those that the thresholds are chosen on, so F1 is too high; name '
-      'another split as --split or --choose_thresholds'
+      'those that the thresholds are chosen on, so F1 on new images may be '
+      'lower; name another split as --split or --choose_thresholds'
     )
   trained_on = {} if trained.config is None else trained.config.dataset
   if trained_on.get('name') == dataset.name:
@@ -203,7 +214,7 @@ def store_thresholds(
   """
   results = evaluate_multi_label(trained, source, config, classes)
   values = choose_thresholds(trained, results, classes)
-  chosen_on = f'{config.dataset.name} {split}'
+  chosen_on = name_split(config.dataset, split)
   thresholds.write(
     files.absolute_path(trained.source),
     int(trained.step or 0),

@@ -12,10 +12,14 @@ from convmixer_jax.data.class_names import find_outputs, readable
 from convmixer_jax.data.folders.splits import (
   default_split as folder_default_split,
 )
+from convmixer_jax.data.hugging_face.source import (
+  default_split as hugging_face_default_split,
+)
 from convmixer_jax.data.identity import are_numbers
 from convmixer_jax.data.known_sets import base_name
 from convmixer_jax.data.sources import (
   FOLDER,
+  HUGGING_FACE,
   Source,
   create_source,
   prepared_builder,
@@ -229,6 +233,8 @@ def default_split(name: str, data_dir: str) -> str:
     return 'test'
   if name == FOLDER:
     return folder_default_split(data_dir)
+  if name.startswith(HUGGING_FACE):
+    return hugging_face_default_split(name, data_dir)
   splits = list(prepared_builder(name, data_dir).info.splits)
   held_out = [split for split in ('validation', 'test') if split in splits]
   if not held_out and len(splits) > 1:

@@ -42,6 +42,11 @@ def _find(config):
     )
     sources.require_classes(source)
     return len(source), source.num_classes
+  if name.startswith(sources.HUGGING_FACE):
+    dataset = config.copy_and_resolve_references()
+    dataset.cache_mib = 0  # no image is decoded
+    source = sources.create_source(dataset, split)
+    return len(source), source.num_classes
   known = None
   if split == 'train' and name in NUM_CLASSES:
     known = NUM_EXAMPLES[name][split], NUM_CLASSES[name]

@@ -183,10 +183,8 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
     """Returns in words which thresholds are used."""
     if self.thresholds is None:
       return f'threshold {DEFAULT_THRESHOLD}'
-    chosen = 'own thresholds'
-    if self.thresholds_from:
-      chosen += f', chosen on {self.thresholds_from}'
-    return chosen
+    chosen_on = self.thresholds_from or 'unknown images'
+    return f'thresholds chosen on {chosen_on}'
 
   def network_fields(self) -> dict[str, Any]:
     """Returns the fields that decide what the trained network computes."""

@@ -100,10 +100,10 @@ def _match_head(
   outputs = find_outputs(class_names if known is None else known, class_names)
   unknown = np.flatnonzero(outputs < 0)
   if known is None or are_numbers(known) or are_numbers(class_names):
-    trained_on = (loaded.data or {}).get('name')
-    if trained_on and trained_on != base_name(dataset):
+    theirs = (loaded.data or {}).get('name')
+    if theirs and theirs != base_name(dataset):
       return (
-        f'it has the classes of {trained_on}, not all of which have names',
+        f'it has the classes of {theirs}, not all of which have names',
         None,
       )
     return (

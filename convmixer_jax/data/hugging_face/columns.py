@@ -1,0 +1,122 @@
+"""The columns of images and labels of a Hugging Face set, and its classes."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convmixer_jax.errors import UserError
+
+if TYPE_CHECKING:
+  import datasets
+
+
+def check_columns(
+  name: str, features: Mapping[str, Any], image: str, label: str
+) -> None:
+  """Checks that there are columns of images and of labels with these names.
+
+  Args:
+    name: of the data set.
+    features: of the package `datasets`, by column.
+    image: `config.dataset.image_feature`.
+    label: `config.dataset.label_feature`.
+
+  Raises:
+    UserError: one is not there or of another type; the message has those that
+      are.
+  """
+  import datasets
+
+  images = [k for k, v in features.items() if isinstance(v, datasets.Image)]
+  labels = [k for k, v in features.items() if _is_label(v)]
+  for key, column, known in (
+    ('image_feature', image, images),
+    ('label_feature', label, labels),
+  ):
+    if column in known:
+      continue
+    if ',' in column:
+      reason = 'names several columns, and one is read'
+    elif column in features:
+      reason = f'is a column of {_describe(features[column])}'
+    else:
+      reason = 'is not a column'
+    cure = 'choose another data set'
+    if known:
+      cure = f'give {" or ".join(f"--config.dataset.{key}={k}" for k in known)}'
+    what = 'images' if known is images else 'labels'
+    raise UserError(
+      f'config.dataset.{key} = {column!r} {reason} of {name}, whose columns of '
+      f'{what} are {", ".join(known) or "none"}; {cure}'
+    )
+
+
+def read_labels(
+  name: str,
+  splits: Mapping[str, 'datasets.Dataset'],
+  wanted: Sequence[str],
+  column: str,
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+  """Returns the names of the classes, and the labels of some splits.
+
+  Args:
+    name: of the data set.
+    splits: all of them.
+    wanted: those whose labels are returned.
+    column: of the labels: a `ClassLabel`, whole numbers, or names.
+
+  Returns:
+    The names; of strings those of all splits, sorted; and int64 `[N]` of each
+    split.
+
+  Raises:
+    UserError: an image has no label, or one that is out of range.
+  """
+  import datasets
+
+  feature = next(iter(splits.values())).features[column]
+  if isinstance(feature, datasets.ClassLabel):
+    names = list(feature.names)
+    values = {k: _column(splits[k], column) for k in wanted}
+  else:
+    values = {k: _column(split, column) for k, split in splits.items()}
+    found = {v for column in values.values() for v in column if v is not None}
+    if feature.dtype in ('string', 'large_string'):
+      names = sorted(found)
+    else:
+      names = [str(k) for k in range(max(found, default=-1) + 1)]
+  number = {known: k for k, known in enumerate(names)}
+  labels = {}
+  for split in wanted:
+    array = np.array(
+      [
+        number.get(v, -1) if isinstance(v, str) else -1 if v is None else int(v)
+        for v in values[split]
+      ],
+      np.int64,
+    )
+    wrong = np.flatnonzero((array < 0) | (array >= len(names)))
+    if len(wrong):
+      raise UserError(
+        f'{len(wrong):,} of the {len(array):,} images in {split} of {name} '
+        f'have no label of its {len(names)} classes, such as image {wrong[0]} '
+        f'({values[split][wrong[0]]}); choose another split'
+      )
+    labels[split] = array
+  return tuple(names), labels
+
+
+def _column(split, column):
+  return split.select_columns(column).with_format(None)[:][column]
+
+
+def _is_label(feature):
+  dtype = getattr(feature, 'dtype', '')
+  return dtype in ('string', 'large_string') or (
+    isinstance(dtype, str) and dtype.startswith(('int', 'uint'))
+  )
+
+
+def _describe(feature):
+  return getattr(feature, 'dtype', '') or type(feature).__name__
