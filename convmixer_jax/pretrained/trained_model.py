@@ -115,7 +115,12 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
       **origin: `source` and what follows it.
     """
     known = {key: value for key, value in known.items() if value is not None}
-    usual = find_architecture(network).published_input(variant)
+    architecture = find_architecture(network)
+    usual = architecture.published_input(variant)
+    channels = _count_channels(architecture, variables['params'])
+    if channels != len(usual['mean']):  # then nothing published is right
+      usual['mean'] = (float(np.mean(usual['mean'])),) * channels
+      usual['std'] = (float(np.mean(usual['std'])),) * channels
     if num_classes == _NUM_IMAGENET_CLASSES:
       synsets = imagenet_synsets()
       usual['class_names'] = synsets

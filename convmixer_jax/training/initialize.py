@@ -9,11 +9,13 @@ import numpy as np
 from flax import linen as nn
 
 from convmixer_jax.checkpoints.train_state import TrainState
+from convmixer_jax.config import height_width, num_channels
 from convmixer_jax.data.class_names import find_outputs, readable
 from convmixer_jax.data.identity import are_numbers
 from convmixer_jax.data.known_sets import base_name
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import architecture_of
+from convmixer_jax.pretrained.adapt import adapt_params
 from convmixer_jax.pretrained.load import load_for_config
 from convmixer_jax.pretrained.trained_model import TrainedModel
 
@@ -48,12 +50,22 @@ def load_pretrained(
   _check_network(loaded, config)
   architecture = architecture_of(model)
   variables = jax.tree.map(np.asarray, loaded.variables)
-  params = dict(variables['params'])
+  dataset = config.dataset
+  channels = num_channels(dataset)
+  params = dict(
+    adapt_params(
+      variables['params'],
+      architecture,
+      loaded.channels,
+      channels,
+      config.init_from,
+    )
+  )
   if architecture.resize:
-    like = architecture.variable_shapes(model, config.dataset.image_size)
-    params = dict(architecture.resize(params, like['params']))
+    sizes = map(height_width, (loaded.image_size, dataset.image_size))
+    params = dict(architecture.resize(params, model, *sizes))
   head, outputs = _match_head(
-    loaded, class_names, config.dataset.name, config.dataset.multi_label
+    loaded, class_names, dataset.name, dataset.multi_label
   )
   if config.new_head:
     head, outputs = 'config.new_head = True', None
@@ -66,7 +78,13 @@ def load_pretrained(
     )
   if jax.process_index() == 0:
     print(f'Starting from {loaded.origin}; {head}')
-    for key in ('mean', 'std'):
+    if loaded.channels != channels:
+      print(
+        f'Its first layer, for RGB, is adapted to {channels} '
+        f'channel{"s"[: channels != 1]}; mean and std are those of '
+        f'config.dataset, {tuple(dataset.mean)} and {tuple(dataset.std)}'
+      )
+    for key in ('mean', 'std') if loaded.channels == channels else ():
       theirs, ours = getattr(loaded, key), tuple(config.dataset[key])
       if key in loaded.assumed:
         print(

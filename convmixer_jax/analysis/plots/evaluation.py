@@ -173,7 +173,7 @@ def misclassified_images(
   """Draws misclassified images, in rows of six.
 
   Args:
-    images: uint8 `[H, W, 3]`.
+    images: uint8 or float32 `[H, W, C]`; see `to_picture`.
     correct: correct class of each image, and its probability.
     predicted: predicted class of each image, and its probability.
   """
@@ -224,9 +224,30 @@ def _titled_images(images, titles, suptitle):
   for axes in grid:
     axes.axis('off')
   for axes, image, title in zip(grid, images, titles, strict=False):
-    axes.imshow(image, interpolation='nearest')
+    axes.imshow(to_picture(image), interpolation='nearest')
     axes.set_title(title, size=7.5)
   return figure
+
+
+def to_picture(image: np.ndarray) -> np.ndarray:
+  """Returns an image as RGB, to be looked at.
+
+  One or two channels are drawn in grey, of the first; of more than three, the
+  first three are red, green and blue. Values other than uint8 are scaled so
+  that each channel has its own range, without the outermost percent.
+
+  Args:
+    image: uint8 or float32 `[H, W, C]`.
+
+  Returns:
+    uint8 `[H, W, 3]`.
+  """
+  image = image[..., : 3 if image.shape[-1] >= 3 else 1]
+  if image.dtype != np.uint8:
+    low, high = np.percentile(image, (1, 99), axis=(0, 1))
+    scaled = (image - low) / np.where(high > low, high - low, 1)
+    image = np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
+  return np.broadcast_to(image, (*image.shape[:2], 3))
 
 
 def _shorten(name: str) -> str:

@@ -19,12 +19,15 @@ def kernel_grid(kernels: np.ndarray) -> np.ndarray:
   kernels cannot be compared.
 
   Args:
-    kernels: `[N, k, k, C]`, with one channel, or red, green and blue.
+    kernels: `[N, k, k, C]`, with one channel; red, green and blue; or others,
+      of which the mean is drawn.
 
   Returns:
     uint8 `[H, W, 3]`, with about as many rows as columns.
   """
   count, size = kernels.shape[:2]
+  if kernels.shape[-1] not in (1, 3):
+    kernels = kernels.mean(axis=-1, keepdims=True)
   largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
   scaled = kernels / np.where(largest == 0, 1, largest)
   pixels = np.rint(127.5 + 127.5 * scaled).astype(np.uint8)
