@@ -24,6 +24,7 @@ COMMANDS = {
   'convert': 'convmixer_jax.cli.convert',
   'push': 'convmixer_jax.cli.push',
   'prepare': 'convmixer_jax.cli.prepare',
+  'statistics': 'convmixer_jax.cli.statistics',
   'plan': 'convmixer_jax.cli.plan',
   'find_learning_rate': 'convmixer_jax.cli.find_learning_rate',
   'benchmark': 'convmixer_jax.cli.benchmark',

@@ -20,6 +20,7 @@ MAX_PIXELS = 178_956_970
 NOT_DECODED = frozenset(('BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF'))
 _DEEP_MODES = ('I', 'F')  # prefixes of Pillow's modes with more than 8 bits
 _BITS_PER_SAMPLE = 258  # a tag of TIFF
+_GREY = ('1', 'L', 'LA', 'La')
 _PALETTES = ('P', 'PA')
 _HEIF_BRANDS = (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1')
 # Where a JPEG, PNG or WebP may have an orientation: in EXIF, or in XMP.
@@ -181,6 +182,23 @@ def count_pixels(data: bytes) -> int:
     return 2 * MAX_PIXELS
   except Exception:  # which decoding reports
     return 0
+
+
+def count_channels(data: bytes) -> int:
+  """Returns the channels of an image file without alpha; 3 where it is unknown.
+
+  Palettes and other colours count as RGB.
+  """
+  try:
+    if array_files.is_npy(data):
+      return ([*array_files.read_shape(data), 1])[2]
+    if array_files.is_tiff(data) and not _is_for_pillow(data, 3, True):
+      return array_files.decode_tiff(data)[0].shape[-1]
+    with _open(data) as file:
+      is_grey = file.mode in _GREY or file.mode.startswith(_DEEP_MODES)
+      return 1 if is_grey else 3
+  except Exception:  # which decoding reports
+    return 3
 
 
 def shorter_side(data: bytes) -> int:

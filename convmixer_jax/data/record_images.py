@@ -129,6 +129,16 @@ class RecordImages:
     return decode_image(value, where, channels=count or 1, dtype=self.dtype)
 
 
+def count_feature_channels(
+  features: Mapping[str, Any], image_feature: str
+) -> int:
+  """Returns the channels of features together; 3 where a feature has any."""
+  names = [part.strip() for part in image_feature.split(',')]
+  shapes = [features[name].shape for name in names if name in features]
+  counts = [1 if len(shape) == 2 else shape[-1] or 3 for shape in shapes]
+  return sum(counts) or 3
+
+
 def _describe(where, key, feature):
   """Returns whether a feature has files, their dtype and channels (or None)."""
   import tensorflow_datasets as tfds

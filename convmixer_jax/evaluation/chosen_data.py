@@ -49,7 +49,7 @@ def choose_data(
   run_name = of_run.get('name', '')  # '' in converted weights
   if not name and not run_name:
     raise UserError('--dataset=NAME is needed: weights do not name a data set')
-  if name and data_dir is None and _is_directory(name):
+  if name and data_dir is None and is_directory(name):
     name, data_dir = FOLDER, name
   dataset.name = name or run_name
   dataset.data_dir = (
@@ -66,7 +66,8 @@ def choose_data(
   return ChosenData(split, is_run or dataset.name != FOLDER)
 
 
-def _is_directory(name):
+def is_directory(name: str) -> bool:
+  """Returns whether a name is the path of a directory."""
   return os.path.isdir(os.path.expanduser(name))
 
 

@@ -158,6 +158,24 @@ class Architecture(NamedTuple):
     """Returns the fields that decide what a trained `model` computes."""
     return {name: getattr(model, name) for name in self.names('network')}
 
+  def num_channels(
+    self, params: Variables, fields: Mapping[str, Any]
+  ) -> int | None:
+    """Returns the channels of the images; None where there is no `stem`.
+
+    Args:
+      params: of the network.
+      fields: of the network.
+    """
+    if not self.stem:
+      return None
+    kernel = params
+    for name in self.stem:
+      kernel = kernel[name]
+    if len(kernel.shape) > 2:
+      return kernel.shape[-2]
+    return kernel.shape[0] // fields['patch_size'] ** 2
+
   def num_classes(self, params: Variables) -> int:
     """Returns the outputs of the head."""
     return jax.tree.leaves(params[self.head])[0].shape[-1]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -117,10 +118,10 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
     known = {key: value for key, value in known.items() if value is not None}
     architecture = find_architecture(network)
     usual = architecture.published_input(variant)
-    channels = _count_channels(architecture, variables['params'])
-    if channels != len(usual['mean']):  # then nothing published is right
-      usual['mean'] = (float(np.mean(usual['mean'])),) * channels
-      usual['std'] = (float(np.mean(usual['std'])),) * channels
+    channels = architecture.num_channels(variables['params'], fields)
+    if channels not in (None, len(usual['mean'])):
+      for key in ('mean', 'std'):  # no published one is right
+        usual[key] = (math.fsum(usual[key]) / len(usual[key]),) * channels
     if num_classes == _NUM_IMAGENET_CLASSES:
       synsets = imagenet_synsets()
       usual['class_names'] = synsets

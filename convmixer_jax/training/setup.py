@@ -14,6 +14,7 @@ from convmixer_jax.checkpoints import parts, workdir
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
 from convmixer_jax.data import identity, labels, pipeline, sources
+from convmixer_jax.data.check_images import check_images
 from convmixer_jax.data.own_transform import TrainTransform
 from convmixer_jax.distributed import agreement, sharding
 from convmixer_jax.notes import note
@@ -96,6 +97,7 @@ def set_up(
 
     train_source, eval_source = own.open_sources(config)
     sources.require_classes(train_source)
+    check_images(train_source, config)
     own.check_against(train_source, config)
     label_notes = []
     if config.dataset.multi_label:
