@@ -91,7 +91,9 @@ def test_set_is_trained_resumed_evaluated_predicted_and_exported(
   dataset.mean = dataset.std = (0.5,) * channels
   found = compute_statistics(create_source(dataset, 'train'))
   assert found.dtype == dtype
-  dataset.mean, dataset.std = tuple(found.mean), tuple(found.std)
+  dataset.mean, dataset.std = (
+    tuple(x.tolist()) for x in (found.mean, found.std)
+  )
 
   config.batch_size, config.num_epochs = 8, 4
   config.learning_rate = 0.01
