@@ -28,6 +28,7 @@ _COMMON = (
   *('AVIF', 'BMP', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'TIFF', 'WEBP'),
 )
 HIDDEN = 'hidden'
+_NPY = '.npy'  # arrays, which Pillow does not know
 _OTHER = 'not an image'
 _RAW_PHOTO = 'a raw photograph, which has to be converted to JPEG'
 _BROKEN_LINK = 'a link to nothing'
@@ -94,7 +95,7 @@ def has_image_extension(name: str) -> bool:
 @functools.cache
 def _extensions():
   known = Image.registered_extensions()
-  return {
+  return {_NPY} | {
     extension.lower()
     for extension, name in known.items()
     if name in Image.OPEN and name not in NOT_DECODED

@@ -33,14 +33,15 @@ class EvalProtocol:
 
   Attributes:
     about: what is special, in words.
-    label: the feature with the label, or with the sequence of right ones.
+    label: the feature with the label, or with the sequence of right ones; None
+      for `config.dataset.label_feature`.
     is_multi_label: whether it is a sequence.
     num_present: how many classes the set has images of, if only these are
       evaluated and the logits of others are left out; None: all are.
   """
 
   about: str = ''
-  label: str = 'label'
+  label: str | None = None
   is_multi_label: bool = False
   num_present: int | None = None
 

@@ -13,13 +13,12 @@ BANDS = {f'B{k:02}': 24 if k < 5 else 12 for k in range(1, 13)}  # and sides
 
 
 def spectrogram(index):
-  """Returns float32 [32, 128], a tone that rises or falls, in decibels."""
+  """Returns float32 [32, 128], a tone that is clear or broad, in decibels."""
   rng = np.random.default_rng(index)
   time = np.arange(SPECTROGRAM[1]) / SPECTROGRAM[1]
-  slope = 16 if index % 2 else -16
-  pitch = 16 + slope * (time - 0.5) + rng.normal(0, 2)
+  pitch = 16 + 10 * np.sin(8 * time + rng.uniform(0, 6))
   rows = np.arange(SPECTROGRAM[0])[:, None]
-  values = -80 + 60 * np.exp(-((rows - pitch) ** 2) / 4)
+  values = -80 + 60 * np.exp(-((rows - pitch) ** 2) / (90 if index % 2 else 4))
   return (values + rng.normal(0, 3, values.shape)).astype(np.float32)
 
 
