@@ -36,7 +36,7 @@ from convmixer_jax.models.layers import (
 from convmixer_jax.models.shapes import variable_shapes
 from convmixer_jax.models.state_dict import clean, count_blocks, size
 from convmixer_jax.models.vit_onnx import to_onnx
-from convmixer_jax.models.vit_table import TABLE
+from convmixer_jax.models.vit_table import TABLE, assume, grid_of, image_size
 from convmixer_jax.models.vit_timm import timm_model
 
 _INIT = nn.initializers.normal(0.02)  # of all kernels but the patches'
@@ -218,12 +218,7 @@ class ViT(nn.Module):
       shape = (1, 1 + grid[0] * grid[1], self.width)
       return self.param(name, _INIT, shape)
     table = self.get_variable('params', name)
-    return resample(table, grid, _grid(self.native_size, self.patch_size))
-
-
-def _grid(size, patch_size):
-  """Returns rows and columns of the patches of an image; None for None."""
-  return size and tuple(side // patch_size for side in size)
+    return resample(table, grid, grid_of(self.native_size, self.patch_size))
 
 
 def _resize(
@@ -234,7 +229,7 @@ def _resize(
 ) -> dict[str, Any]:
   """Resamples the position embedding from the grid of one size to another's."""
   name = 'position_embedding'
-  old_grid, grid = (_grid(s, model.patch_size) for s in (old_size, new_size))
+  old_grid, grid = (grid_of(s, model.patch_size) for s in (old_size, new_size))
   return {**params, name: np.asarray(resample(params[name], grid, old_grid))}
 
 
@@ -252,7 +247,7 @@ def _infer_fields(
     'mlp_ratio': max(hidden // width, 1),
     'num_classes': size(tensors, 'head.weight', 0),
   }
-  pixels = _image_size(fields, tensors)
+  pixels = image_size(fields, tensors)
   model = ViT(**fields, heads=1)
   channels = size(tensors, 'patch_embed.proj.weight', 1)
   shapes = variable_shapes(model, pixels, channels)
@@ -263,20 +258,6 @@ def _infer_fields(
     (1, count, table.shape[-1]), table.dtype
   )
   return fields, TABLE.check(tensors, shapes, source, channels)
-
-
-def _image_size(
-  fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
-) -> int:
-  """Returns that of the position embedding, if it is a square grid."""
-  side = max(round((size(tensors, 'pos_embed', 1) - 1) ** 0.5), 1)
-  return side * fields['patch_size']
-
-
-def _assume(fields: Mapping[str, Any]) -> dict[str, int]:
-  """Returns the heads: all of timm's ViTs have 64 channels for each."""
-  width = fields['width']
-  return {} if width % 64 else {'heads': width // 64}
 
 
 _BASE = {'width': 768, 'depth': 12, 'patch_size': 16, 'heads': 12}
@@ -292,8 +273,8 @@ VIT = Architecture(
     infer_fields=_infer_fields,
     from_timm=TABLE.from_timm,
     to_timm=TABLE.to_timm,
-    assume=_assume,
-    image_size=_image_size,
+    assume=assume,
+    image_size=image_size,
     timm_names={
       'vit_base_patch16_224': 'vit_b16',
       'deit_base_patch16_224': 'deit_b',

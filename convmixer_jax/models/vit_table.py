@@ -1,6 +1,11 @@
-"""Names and axes of a ViT's arrays in files: timm's and ours."""
+"""Names and axes of a ViT's arrays in files, and what follows from them."""
 
-from convmixer_jax.models.state_dict import Entry, Table, dense, norm
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from convmixer_jax.models.state_dict import Entry, Table, dense, norm, size
 
 TABLE = Table(
   [
@@ -18,3 +23,26 @@ TABLE = Table(
   ],
   'ViT',
 )
+
+
+def image_size(
+  fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+) -> int:
+  """Returns that of the position embedding, if it is a square grid."""
+  side = max(round((size(tensors, 'pos_embed', 1) - 1) ** 0.5), 1)
+  return side * fields['patch_size']
+
+
+def assume(fields: Mapping[str, Any]) -> dict[str, int]:
+  """Returns the heads: all of timm's ViTs have 64 channels for each."""
+  width = fields['width']
+  return {} if width % 64 else {'heads': width // 64}
+
+
+def grid_of(
+  native_size: tuple[int, int] | None, patch_size: int
+) -> tuple[int, int] | None:
+  """Returns rows and columns of the patches of an image; None for None."""
+  if native_size is None:
+    return None
+  return native_size[0] // patch_size, native_size[1] // patch_size

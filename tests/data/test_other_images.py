@@ -2,6 +2,7 @@
 
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -15,7 +16,8 @@ from convmixer_jax.data.check_images import check_images
 from convmixer_jax.data.examples import InMemorySource
 from convmixer_jax.data.statistics import compute_statistics
 from convmixer_jax.errors import UserError
-from convmixer_jax.pretrained.adapt import adapt_input
+from convmixer_jax.models import architecture_of, create_model, model_config
+from convmixer_jax.pretrained.adapt import adapt_input, adapt_params
 
 FIXTURE = np.load(
   pathlib.Path(__file__).parents[1] / 'fixtures/timm_other_images.npz'
@@ -60,6 +62,28 @@ def test_kernels_are_adapted_as_by_timm():
     np.testing.assert_allclose(
       found, expected.reshape(16, channels, 8), rtol=1e-6, atol=1e-7
     )
+
+
+@pytest.mark.parametrize('name', ['convmixer', 'vit'])
+def test_adapted_network_sees_a_grey_image_as_the_network_of_rgb_did(name):
+  model = create_model(model_config(name, width=8, depth=1, patch_size=2), 3)
+  architecture = architecture_of(model)
+  grey = draw(2, 8, 8, 1)
+  rgb = np.repeat(grey, 3, axis=-1)
+  variables = model.init(jax.random.key(0), rgb, train=False)
+  params = adapt_params(variables['params'], architecture, 3, 1, 'a')
+  np.testing.assert_allclose(
+    model.apply({**variables, 'params': params}, grey, train=False),
+    model.apply(variables, rgb, train=False),
+    rtol=1e-3,
+    atol=1e-3,
+  )
+  like = architecture.variable_shapes(model, 8, 12)['params']
+  params = adapt_params(variables['params'], architecture, 3, 12, 'a')
+  assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, like)
+  assert architecture.num_channels(params, {'patch_size': 2}) == 12
+  with pytest.raises(UserError, match='only weights for RGB can be adapted'):
+    adapt_params(params, architecture, 12, 5, 'a')
 
 
 @pytest.mark.parametrize('resample', ['bilinear', 'bicubic'])
