@@ -109,7 +109,10 @@ def _checked(metadata):
     if metadata.get(name) is not None:
       check_value(name, metadata[name], key.default, key.ranges)
   known = [metadata[name] for name in ('mean', 'std') if metadata.get(name)]
-  if len({len(values) for values in known}) > 1:
+  lengths = {len(values) for values in known}
+  if len(known) == 1:
+    lengths.add(3)  # the other is assumed, as for RGB
+  if len(lengths) > 1:
     raise ValueError('mean and std have different lengths')
   fields = metadata.get('fields', {})
   class_names = metadata.get('class_names') or ()

@@ -1,9 +1,13 @@
 """The reliability diagram of an evaluation."""
 
+import textwrap
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from convmixer_jax.analysis.plots.text import literal_text
+
+_TITLE_WIDTH = 64  # characters
 
 
 def reliability_diagram(
@@ -65,11 +69,12 @@ def reliability_diagram(
   below.set(
     xlabel='confidence: probability of the predicted class',
     ylabel='share of images',
-    ylim=(0, 1.6 * images.max() / total),  # below the legend
+    ylim=(0, min(1, 1.6 * images.max() / total)),
   )
   below.grid(alpha=0.3)
   below.legend(loc='upper left')
   with literal_text([title]) as literal:
     shown = f'expected calibration error {100 * error:.2f} %, {total:,} images'
-    figure.suptitle('\n'.join(filter(None, (literal(title), shown))), size=11)
+    lines = [literal(line) for line in textwrap.wrap(title, _TITLE_WIDTH)]
+    figure.suptitle('\n'.join([*lines, shown]), size=11)
   return figure
