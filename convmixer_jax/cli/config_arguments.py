@@ -3,6 +3,7 @@
 absl and ml_collections would report most of these in many lines.
 """
 
+import copy
 import inspect
 import os
 import re
@@ -140,7 +141,7 @@ class _Parsed(flags.ArgumentParser):
 
   def parse(self, argument):
     del argument
-    config = self._config.copy_and_resolve_references()
+    config = copy.deepcopy(self._config)  # with the types of its placeholders
     config.lock()
     return config
 

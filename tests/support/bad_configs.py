@@ -133,8 +133,8 @@ CONFIGS = [
   flag(
     'dataset.std',
     '(0.5,0.5)',
-    'config.dataset.std = (0.5, 0.5) is not 3 values, each a finite '
-    'number, such as (0.25, 0.25, 0.25)',
+    'config.dataset.mean has 3 values and config.dataset.std 2; give one of '
+    'each for every channel (convmixer statistics prints them)',
   ),
   flag(
     'augment.crop_scale',
@@ -222,8 +222,8 @@ CONFIGS = [
   in_file(
     'strings for pixels',
     "config.dataset.mean = ('a', 'b', 'c')",
-    "config.dataset.mean = ('a', 'b', 'c') is not 3 values, each a "
-    'finite number, such as (0.5, 0.5, 0.5)',
+    "config.dataset.mean = ('a', 'b', 'c') is not a tuple of numbers, one for "
+    'each channel',
   ),
   in_file(
     'a key that is none',

@@ -144,7 +144,8 @@ NETWORKS = [
   network(
     'wrong_networks:BAD_PICTURES',
     "its function pictures returns 'head': float32 [3, 10]; return a dict of "
-    'names and arrays [N, k, k, C] or [depth, N, k, k, C], where C is 1 or 3',
+    'names and arrays [N, k, k, C] or [depth, N, k, k, C], '
+    'where C is 1, 3 or the channels of the images',
   ),
   network(
     'wrong_networks:RAISING_PICTURES',
