@@ -14,7 +14,7 @@ CONFIGS = [
     train('--config=configs/nope.py'),
     '--config=configs/nope.py is not a file; give the path of one, or the name '
     'of one that comes with the package: cifar10, default, digits, finetune, '
-    'imagenet',
+    'folder, imagenet',
   ),
   Case(
     'a file that is not a config',
