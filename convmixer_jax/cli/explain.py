@@ -100,7 +100,12 @@ def main(argv: Sequence[str]) -> None:
       print('Passed over:', describe(passed_over), file=sys.stderr, flush=True)
     for path, name in zip(paths, names, strict=True):
       try:
-        pixels = decode(path, EXIF_ROTATE.value)
+        pixels = decode(
+          path,
+          EXIF_ROTATE.value,
+          channels=network.channels,
+          dtype=network.image_dtype,
+        )
       except UserError as error:
         broken += 1
         print('error:', error, file=sys.stderr, flush=True)

@@ -57,12 +57,14 @@ class Explaining:
       UserError: there is no such class or layer, the picture cannot be read, or
         the class does not depend on a layer in the way that the method needs.
     """
-    found = to_list(image, self.channels)
+    found = to_list(image, self.channels, self.image_dtype)
     if len(found) != 1:
       raise UserError(
         f'{len(found)} pictures are given; explain takes one at a time'
       )
-    pixels = decode(found[0], exif_rotate)
+    pixels = decode(
+      found[0], exif_rotate, channels=self.channels, dtype=self.image_dtype
+    )
     explanations = explain_classes(
       self, pixels, [target], layers, method, image_size
     )

@@ -1,13 +1,16 @@
 """Explanations: exact, in the picture's coordinates, of the class asked for."""
 
 import architectures
+import jax
 import numpy as np
 import pytest
 from bright_patches import bright_patches
 from PIL import Image
 from trained_models import trained_model
 
+from convmixer_jax.analysis import plots
 from convmixer_jax.errors import UserError
+from convmixer_jax.models import ConvMixer
 from convmixer_jax.pretrained import explanations
 
 
@@ -99,6 +102,30 @@ def test_all_layers_have_a_map_each_once(trained):
   assert explanation.methods == {'stem': 'gradcam', 'last': 'cam'}
   only = trained.explain(picture((40, 70, 10, 10)), 0, 'all', 'gradcam')
   assert only.methods == {'stem': 'gradcam', 'last': 'gradcam'}
+
+
+@pytest.mark.slow
+def test_images_of_many_channels_and_another_type_are_explained():
+  model = ConvMixer(
+    width=4, depth=1, patch_size=2, kernel_size=3, num_classes=2
+  )
+  images = np.random.default_rng(0).random((1, 8, 12, 5), np.float32)
+  variables = model.init(jax.random.key(0), images, train=False)
+  known = {'image_size': (8, 12), 'mean': (0.5,) * 5, 'std': (0.2,) * 5}
+  trained = trained_model(
+    model,
+    variables,
+    eval_crop_fraction=1.0,
+    data={'image_dtype': 'float32'},
+    **known,
+  )
+  explanation = trained.explain(images[0], 1)
+  assert explanation.image.dtype == np.float32
+  logits, features = trained.logits(images), trained.features(images)
+  np.testing.assert_allclose(features.logits, logits, atol=1e-5)
+  np.testing.assert_allclose(explanation.logit, logits[0, 1], atol=1e-5)
+  assert explanation.heatmap().shape == (8, 12)
+  assert plots.to_png(plots.class_activation([explanation]))
 
 
 @pytest.mark.slow
