@@ -47,7 +47,8 @@ def check_image(
   Raises:
     UserError: its axes, channels or dtype are not such, or it is not finite.
   """
-  shape, dtype = getattr(image, 'shape', ()), getattr(image, 'dtype', None)
+  shape: tuple[int, ...] = getattr(image, 'shape', ())
+  dtype = getattr(image, 'dtype', None)
   if len(shape) != 3 or str(dtype) not in DTYPES:
     raise UserError(
       f'{name} is {dtype or type(image).__name__} of shape {tuple(shape)}; '

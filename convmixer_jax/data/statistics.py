@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -81,10 +82,12 @@ def compute_statistics(source: Source) -> Statistics:
       sums = [int(x) for x in values.sum(axis=0)]
     return image.shape[:2], len(values), sums, squares, low, high
 
-  count, sizes = 0, Counter()
+  count = 0
+  sizes: Counter[tuple[int, ...]] = Counter()
   total = [0.0 if is_float else 0] * channels
   total_squares = list(total)
-  lows, highs = [], []
+  lows: Any = []
+  highs: Any = []
   indices = tqdm.tqdm(
     range(len(source)), 'Reading', leave=False, disable=None, unit=' images'
   )

@@ -169,7 +169,7 @@ class Architecture(NamedTuple):
     """
     if not self.stem:
       return None
-    kernel = params
+    kernel: Any = params
     for name in self.stem:
       kernel = kernel[name]
     if len(kernel.shape) > 2:

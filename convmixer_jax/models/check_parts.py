@@ -117,10 +117,12 @@ def _check_functions(architecture):
     return None
   if not isinstance(state_dict, StateDictMap):
     return f'its state_dict is {state_dict!r}; give a StateDictMap or None'
-  *functions, names = StateDictMap._fields
+  names = 'timm_names'
+  functions = [part for part in StateDictMap._fields if part != names]
   for part in functions:
     value = getattr(state_dict, part)
-    if not callable(value):
+    may_be_none = StateDictMap._field_defaults.get(part, part) is None
+    if not callable(value) and not (value is None and may_be_none):
       return f'state_dict.{part} is {value!r}; give a function'
   if not _is_mapping(state_dict.timm_names):
     return f'state_dict.{names} is {state_dict.timm_names!r}; give a dict'

@@ -229,7 +229,10 @@ def _resize(
 ) -> dict[str, Any]:
   """Resamples the position embedding from the grid of one size to another's."""
   name = 'position_embedding'
-  old_grid, grid = (grid_of(s, model.patch_size) for s in (old_size, new_size))
+  old_grid, grid = (
+    (height // model.patch_size, width // model.patch_size)
+    for height, width in (old_size, new_size)
+  )
   return {**params, name: np.asarray(resample(params[name], grid, old_grid))}
 
 
