@@ -12,6 +12,7 @@ import tqdm
 from convmixer_jax import limits
 from convmixer_jax.data.decode import count_channels
 from convmixer_jax.data.examples import Source
+from convmixer_jax.data.folders.label_source import LabelTableSource
 from convmixer_jax.data.folders.source import FolderSource
 from convmixer_jax.data.pixels import describe_channels
 from convmixer_jax.data.record_images import count_feature_channels
@@ -125,7 +126,9 @@ def find_channels(dataset: ml_collections.ConfigDict, split: str) -> int:
     split: of it. Of files, some evenly spaced ones are looked at.
   """
   if dataset.name == FOLDER:
-    source = FolderSource(dataset.data_dir, split)
+    is_multi_label = dataset.get('multi_label')
+    kind = LabelTableSource if is_multi_label else FolderSource
+    source = kind(dataset.data_dir, split)
     some = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int))
     return max(
       count_channels(source.stored_example(int(index))[0]) for index in some
