@@ -18,11 +18,10 @@ from tensorboardX.record_writer import register_writer_factory
 from tensorboardX.summary import hparams
 
 from convmixer_jax import files
-from convmixer_jax.config import SCHEMA, flatten
+from convmixer_jax.config import flatten
 
 _SCHEME = 'run'  # has tensorboardX open files by `_EventFiles`
 _FLUSH_SECONDS = 10
-_COMPARED_FIRST = ('learning_rate', 'batch_size', 'num_epochs', 'weight_decay')
 _BUCKET_FILE_BYTES = 2**23  # uploaded again at each flush
 
 
@@ -173,7 +172,7 @@ class TensorBoardWriter:
     self._writer.add_text('config', indented, 0)
     values = {
       key: value if isinstance(value, (bool, int, float, str)) else str(value)
-      for key, value in _in_order(flatten(config)).items()
+      for key, value in flatten(config).items()
     }
     _, start, end = hparams(values, {})
     self._writer.file_writer.add_summary(_experiment(values, metrics))
@@ -197,20 +196,6 @@ class TensorBoardWriter:
       self._writer.file_writer.add_summary(self._session_end)
     for writer in self._writers.values():
       writer.close()
-
-
-def _in_order(values):
-  """Returns the values with those first that the config changes.
-
-  TensorBoard shows the first five of the hyperparameters.
-  """
-  changed = {
-    key: value
-    for key, value in values.items()
-    if key not in SCHEMA or value != SCHEMA[key].default
-  }
-  first = {key: values[key] for key in _COMPARED_FIRST if key in values}
-  return first | changed | values
 
 
 def _experiment(values, metrics):

@@ -92,8 +92,6 @@ def test_config_is_written_as_hyperparameters(trained_run):
   assert values['augment.crop_scale'].string_value == '(0.6, 1.0)'
   experiment = found['_hparams_/experiment'].experiment
   names = [info.name for info in experiment.hparam_infos]
-  assert names[:2] == ['learning_rate', 'batch_size']
-  assert names.index('num_steps') < names.index('seed')  # it is changed
   assert sorted(names) == sorted(values)
   metrics = experiment.metric_infos
   assert {(info.name.group, info.name.tag) for info in metrics} == {
