@@ -16,9 +16,16 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.models import check_user_network, own_modules
 from convmixer_jax.models.architecture import Architecture
 from convmixer_jax.models.convmixer import CONVMIXER
+from convmixer_jax.models.mixer import MIXER
+from convmixer_jax.models.resmlp import RESMLP
 from convmixer_jax.models.vit import VIT
 
-MODELS: dict[str, Architecture] = {'convmixer': CONVMIXER, 'vit': VIT}
+MODELS: dict[str, Architecture] = {
+  'convmixer': CONVMIXER,
+  'vit': VIT,
+  'resmlp': RESMLP,
+  'mixer': MIXER,
+}
 DEFAULT = 'convmixer'  # of configs
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 

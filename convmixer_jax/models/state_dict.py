@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from convmixer_jax.models.tensors import compare, without_wrappers
 
-Kind = Literal['same', 'dense', 'patches']
+Kind = Literal['same', 'dense', 'channels', 'patches']
 
 
 class Entry(NamedTuple):
@@ -24,8 +24,9 @@ class Entry(NamedTuple):
     path: of the array, from 'params' or 'batch_stats' on.
     name: timm's, in which I is the number of a block; our arrays of such names
       are stacked along a leading axis.
-    kind: 'same'; 'dense', whose tensor is transposed; or 'patches', a dense
-      kernel `[p * p * c, C]` whose tensor is a convolution's `[C, c, p, p]`.
+    kind: 'same'; 'dense', whose tensor is transposed; 'channels', a vector
+      `[C]` whose tensor is `[1, 1, C]`; or 'patches', a dense kernel
+      `[p * p * c, C]` whose tensor is a convolution's `[C, c, p, p]`.
   """
 
   path: tuple[str, ...]
@@ -160,6 +161,8 @@ def _numbered(name, number):
 def _to_ours(tensor, kind):
   if kind == 'dense':
     return tensor.T
+  if kind == 'channels':
+    return tensor.reshape(-1)
   if kind == 'patches':
     return tensor.transpose(2, 3, 1, 0).reshape(-1, len(tensor))
   return tensor
@@ -168,6 +171,8 @@ def _to_ours(tensor, kind):
 def _to_timm(array, kind, channels):
   if kind == 'dense':
     return array.T
+  if kind == 'channels':
+    return array.reshape(1, 1, -1)
   if kind == 'patches':
     side = round((array.shape[0] / channels) ** 0.5)
     return array.reshape(side, side, channels, -1).transpose(3, 2, 0, 1)

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import wrong_networks
 from architectures import (
+  ANY_SIZE,
   DATASET,
   NAMES,
   TINY,
@@ -113,8 +114,10 @@ def test_weights_saved_with_timm_names_load_bit_for_bit(name, tmp_path):
     assert sum(map(other.state_dict.matches, tensors)) < len(tensors) / 2
 
 
-@pytest.mark.parametrize('name', NAMES)
-@pytest.mark.parametrize('size', [8, 12])
+@pytest.mark.parametrize(
+  ('name', 'size'),
+  [*((name, 8) for name in NAMES), *((name, 12) for name in ANY_SIZE)],
+)
 def test_fast_inference_and_exports_equal_the_network(name, size):
   model, variables = create(name)
   images = images_of(size)

@@ -1,0 +1,159 @@
+"""MLP-Mixer (arXiv 2105.01601), in Flax.
+
+patches -> dense
+depth times: x + MLP over the tokens of LayerNorm(x), then x + MLP(LayerNorm(x))
+head: LayerNorm -> mean over the tokens -> dense
+
+Initialised as in the authors' code (Flax's defaults, a head of zeros), not as
+in timm.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convmixer_jax.models import fixed_tokens
+from convmixer_jax.models.architecture import Architecture, StateDictMap
+from convmixer_jax.models.fields import Field, check_fields
+from convmixer_jax.models.fixed_tokens import (
+  FixedTokens,
+  Layers,
+  add_branch,
+  over_tokens,
+)
+from convmixer_jax.models.fixed_tokens_onnx import to_onnx
+from convmixer_jax.models.layers import Mlp, layer_norm
+from convmixer_jax.models.shapes import variable_shapes
+from convmixer_jax.models.state_dict import (
+  Table,
+  clean,
+  count_blocks,
+  dense,
+  norm,
+  size,
+)
+
+_INIT = nn.initializers.lecun_normal()
+
+FIELDS = {
+  **fixed_tokens.FIELDS,
+  'token_hidden': Field(32, 'hidden units of the MLP over the tokens', 1),
+}
+
+
+class Block(nn.Module):
+  """One layer: an MLP over the tokens, then one in each."""
+
+  mlp_ratio: int
+  token_hidden: int
+  grid: tuple[int, int]  # rows and columns of patches
+  drops: bool
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array, rate: jax.Array) -> tuple[jax.Array, None]:
+    """Maps `[B, N, C]` to the same shape; `rate` is that of drop path."""
+    norm = layer_norm(self.dtype)
+    y = norm(name='token_norm')(x)
+    mixer = Mlp(self.token_hidden, _INIT, self.dtype, name='token_mixer')
+    x = add_branch(x, over_tokens(mixer, y), rate, self)
+    y = norm(name='mlp_norm')(x)
+    hidden = self.mlp_ratio * x.shape[-1]
+    y = Mlp(hidden, _INIT, self.dtype, name='mlp')(y)
+    x = add_branch(x, y, rate, self)
+    self.sow('intermediates', 'output', x.reshape(x.shape[0], *self.grid, -1))
+    return x, None
+
+
+class Mixer(FixedTokens):
+  """Mixer-width/depth; see `FixedTokens`.
+
+  Attributes:
+    token_hidden: hidden units of the MLP over the tokens.
+  """
+
+  token_hidden: int = 32
+
+  def __post_init__(self):
+    check_fields(FIELDS, self)
+    super().__post_init__()
+
+  def layers(self, channels: int) -> Layers:
+    """See `FixedTokens.layers`."""
+    return Layers(
+      Block,
+      {'mlp_ratio': self.mlp_ratio, 'token_hidden': self.token_hidden},
+      (_INIT, nn.initializers.zeros),
+      lambda dtype, name: layer_norm(dtype)(name=name),
+      nn.initializers.zeros,
+    )
+
+
+_TABLE = Table(
+  [
+    *dense(('patch_embedding',), 'stem.proj', 'patches'),
+    *norm(('blocks', 'token_norm'), 'blocks.I.norm1'),
+    *dense(('blocks', 'token_mixer', 'expand'), 'blocks.I.mlp_tokens.fc1'),
+    *dense(('blocks', 'token_mixer', 'contract'), 'blocks.I.mlp_tokens.fc2'),
+    *norm(('blocks', 'mlp_norm'), 'blocks.I.norm2'),
+    *dense(('blocks', 'mlp', 'expand'), 'blocks.I.mlp_channels.fc1'),
+    *dense(('blocks', 'mlp', 'contract'), 'blocks.I.mlp_channels.fc2'),
+    *norm(('norm',), 'norm'),
+    *dense(('head',), 'head'),
+  ],
+  'MLP-Mixer',
+)
+
+
+def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
+  """See `StateDictMap.infer_fields`."""
+  tensors = clean(tensors)
+  width = size(tensors, 'norm.weight', -1)
+  fields = {
+    'width': width,
+    'depth': max(count_blocks(tensors, 'blocks.I.norm1.weight'), 1),
+    'patch_size': size(tensors, 'stem.proj.weight', -1),
+    'mlp_ratio': max(
+      size(tensors, 'blocks.0.mlp_channels.fc1.weight', 0) // width, 1
+    ),
+    'token_hidden': size(tensors, 'blocks.0.mlp_tokens.fc1.weight', 0),
+    'num_classes': size(tensors, 'head.weight', 0),
+  }
+  shapes = variable_shapes(Mixer(**fields), _image_size(fields, tensors))
+  return fields, _TABLE.check(tensors, shapes, source)
+
+
+def _image_size(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]):
+  """Returns the side of the images that have as many patches as the layers."""
+  tokens = size(tensors, 'blocks.0.mlp_tokens.fc1.weight', -1)
+  return fixed_tokens.image_size(fields, tokens)
+
+
+MIXER = Architecture(
+  module=Mixer,
+  fields=FIELDS,
+  stacked=('blocks',),
+  variants={
+    'mixer_b16': {
+      'width': 768,
+      'depth': 12,
+      'patch_size': 16,
+      'token_hidden': 384,
+    }
+  },
+  state_dict=StateDictMap(
+    matches=_TABLE.matches,
+    infer_fields=_infer_fields,
+    from_timm=_TABLE.from_timm,
+    to_timm=_TABLE.to_timm,
+    image_size=_image_size,
+    timm_names={'mixer_b16_224': 'mixer_b16'},
+  ),
+  to_onnx=to_onnx,
+  inputs={'mixer_b16': {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}},
+  released={'mixer_b16': 'hf://timm/mixer_b16_224.goog_in21k_ft_in1k'},
+)

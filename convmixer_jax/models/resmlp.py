@@ -1,0 +1,227 @@
+"""ResMLP (arXiv 2105.03404), in Flax.
+
+patches -> dense
+depth times: x + scale * (one linear map over the tokens of affine(x)), then
+  x + scale * MLP(affine(x))
+head: affine -> mean over the tokens -> dense
+
+Initialised as in the authors' code, not as in timm.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convmixer_jax.models import fixed_tokens
+from convmixer_jax.models.architecture import Architecture, StateDictMap
+from convmixer_jax.models.fields import Field, check_fields
+from convmixer_jax.models.fixed_tokens import (
+  FixedTokens,
+  Layers,
+  add_branch,
+  over_tokens,
+)
+from convmixer_jax.models.fixed_tokens_onnx import to_onnx
+from convmixer_jax.models.layers import Dense, Mlp, uniform_init
+from convmixer_jax.models.shapes import variable_shapes
+from convmixer_jax.models.state_dict import (
+  Entry,
+  Table,
+  clean,
+  count_blocks,
+  dense,
+  size,
+)
+
+_INIT = nn.initializers.normal(0.02)  # of all kernels but the patches'
+
+FIELDS = {
+  **fixed_tokens.FIELDS,
+  'layer_scale': Field(
+    1e-5,
+    'initial value of the factors of the branches, one for each channel',
+    minimum=0,
+    role='training',
+  ),
+}
+
+
+class Affine(nn.Module):
+  """Factor and offset of each channel: a normalisation without statistics."""
+
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[..., C]` to the same shape."""
+    shape = x.shape[-1:]
+    scale = self.param('scale', nn.initializers.ones, shape)
+    bias = self.param('bias', nn.initializers.zeros, shape)
+    return (x.astype(jnp.float32) * scale + bias).astype(self.dtype)
+
+
+class Block(nn.Module):
+  """One layer: a linear map over the tokens, then an MLP in each."""
+
+  mlp_ratio: int
+  layer_scale: float
+  grid: tuple[int, int]  # rows and columns of patches
+  drops: bool
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array, rate: jax.Array) -> tuple[jax.Array, None]:
+    """Maps `[B, N, C]` to the same shape; `rate` is that of drop path."""
+    width = x.shape[-1]
+    init = nn.initializers.constant(self.layer_scale)
+
+    def scaled(branch, name):
+      scale = self.param(name, init, (width,))
+      return (branch.astype(jnp.float32) * scale).astype(self.dtype)
+
+    y = Affine(self.dtype, name='token_affine')(x)
+    mixer = Dense(x.shape[1], _INIT, dtype=self.dtype, name='token_mixer')
+    x = add_branch(x, scaled(over_tokens(mixer, y), 'token_scale'), rate, self)
+    y = Affine(self.dtype, name='mlp_affine')(x)
+    y = Mlp(self.mlp_ratio * width, _INIT, self.dtype, name='mlp')(y)
+    x = add_branch(x, scaled(y, 'mlp_scale'), rate, self)
+    self.sow('intermediates', 'output', x.reshape(x.shape[0], *self.grid, -1))
+    return x, None
+
+
+class ResMLP(FixedTokens):
+  """ResMLP-width/depth; see `FixedTokens`.
+
+  Attributes:
+    layer_scale: initial value of the factors of the branches.
+  """
+
+  layer_scale: float = 1e-5
+
+  def __post_init__(self):
+    check_fields(FIELDS, self)
+    super().__post_init__()
+
+  def layers(self, channels: int) -> Layers:
+    """See `FixedTokens.layers`."""
+    init = uniform_init(self.patch_size**2 * channels)
+    fields = {'mlp_ratio': self.mlp_ratio, 'layer_scale': self.layer_scale}
+    return Layers(Block, fields, (init, init), Affine, _INIT)
+
+
+def _affine(path: tuple[str, ...], name: str) -> list[Entry]:
+  """Returns the entries of an `Affine`."""
+  return [
+    Entry(('params', *path, 'scale'), f'{name}.alpha', 'channels'),
+    Entry(('params', *path, 'bias'), f'{name}.beta', 'channels'),
+  ]
+
+
+_TABLE = Table(
+  [
+    *dense(('patch_embedding',), 'stem.proj', 'patches'),
+    *_affine(('blocks', 'token_affine'), 'blocks.I.norm1'),
+    *dense(('blocks', 'token_mixer'), 'blocks.I.linear_tokens'),
+    Entry(('params', 'blocks', 'token_scale'), 'blocks.I.ls1'),
+    *_affine(('blocks', 'mlp_affine'), 'blocks.I.norm2'),
+    *dense(('blocks', 'mlp', 'expand'), 'blocks.I.mlp_channels.fc1'),
+    *dense(('blocks', 'mlp', 'contract'), 'blocks.I.mlp_channels.fc2'),
+    Entry(('params', 'blocks', 'mlp_scale'), 'blocks.I.ls2'),
+    *_affine(('norm',), 'norm'),
+    *dense(('head',), 'head'),
+  ],
+  'ResMLP',
+)
+# The authors' names of what timm calls otherwise.
+_AUTHORS = (
+  (re.compile(r'^patch_embed\.'), 'stem.'),
+  (re.compile(r'^(blocks\.\d+)\.attn\.'), r'\1.linear_tokens.'),
+  (re.compile(r'^(blocks\.\d+)\.mlp\.'), r'\1.mlp_channels.'),
+  (re.compile(r'^(blocks\.\d+)\.gamma_'), r'\1.ls'),
+)
+
+
+def _timm_name(name: str) -> str:
+  for pattern, replacement in _AUTHORS:
+    name = pattern.sub(replacement, name)
+  return name
+
+
+def _matches(name: str) -> bool:
+  return _TABLE.matches(_timm_name(name))
+
+
+def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
+  """See `StateDictMap.infer_fields`; the authors' files are read as well."""
+  tensors = {
+    _timm_name(name): tensor for name, tensor in clean(tensors).items()
+  }
+  for name, tensor in tensors.items():
+    if name.endswith(('.alpha', '.beta')) and tensor.ndim == 1:
+      tensors[name] = tensor.reshape(1, 1, -1)  # as timm has it
+  width = size(tensors, 'norm.alpha', -1)
+  fields = {
+    'width': width,
+    'depth': max(count_blocks(tensors, 'blocks.I.ls1'), 1),
+    'patch_size': size(tensors, 'stem.proj.weight', -1),
+    'mlp_ratio': max(
+      size(tensors, 'blocks.0.mlp_channels.fc1.weight', 0) // width, 1
+    ),
+    'num_classes': size(tensors, 'head.weight', 0),
+  }
+  shapes = variable_shapes(ResMLP(**fields), _image_size(fields, tensors))
+  return fields, _TABLE.check(tensors, shapes, source)
+
+
+def _image_size(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]):
+  """Returns the side of the images that have as many patches as the layers."""
+  tokens = size(tensors, 'blocks.0.linear_tokens.weight', 0)
+  return fixed_tokens.image_size(fields, tokens)
+
+
+def _variant(width, depth, patch_size=16, layer_scale=1e-5):
+  return {
+    'width': width,
+    'depth': depth,
+    'patch_size': patch_size,
+    'layer_scale': layer_scale,
+  }
+
+
+RESMLP = Architecture(
+  module=ResMLP,
+  fields=FIELDS,
+  stacked=('blocks',),
+  variants={
+    'resmlp_s12': _variant(384, 12, layer_scale=0.1),
+    'resmlp_s24': _variant(384, 24),
+    'resmlp_s36': _variant(384, 36, layer_scale=1e-6),
+    'resmlp_b24_8': _variant(768, 24, 8, 1e-6),
+    'resmlp_b24_16': _variant(768, 24, 16, 1e-6),
+  },
+  state_dict=StateDictMap(
+    matches=_matches,
+    infer_fields=_infer_fields,
+    from_timm=_TABLE.from_timm,
+    to_timm=_TABLE.to_timm,
+    image_size=_image_size,
+    timm_names={
+      'resmlp_12_224': 'resmlp_s12',
+      'resmlp_24_224': 'resmlp_s24',
+      'resmlp_36_224': 'resmlp_s36',
+      'resmlp_big_24_224': 'resmlp_b24_8',
+    },
+  ),
+  to_onnx=to_onnx,
+  released={
+    'resmlp_s12': 'hf://timm/resmlp_12_224.fb_in1k',
+    'resmlp_s24': 'hf://timm/resmlp_24_224.fb_in1k',
+    'resmlp_s36': 'hf://timm/resmlp_36_224.fb_in1k',
+    'resmlp_b24_8': 'hf://timm/resmlp_big_24_224.fb_in1k',
+  },
+)
