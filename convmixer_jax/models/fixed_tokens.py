@@ -157,21 +157,39 @@ class FixedTokens(nn.Module):
 
   def _check_tokens(self, grid):
     """Raises UserError if the parameters are for another number of tokens."""
-    if not self.has_variable('params', 'blocks'):
-      return
-    mixer = self.get_variable('params', 'blocks')['token_mixer']
-    tokens = jax.tree.leaves(mixer)[-1].shape[-2]
-    if tokens == grid[0] * grid[1]:
-      return
-    side = round(tokens**0.5)
-    sizes = f'{side * self.patch_size} x {side * self.patch_size} pixels'
-    raise UserError(
-      f'images of {grid[0] * self.patch_size} x {grid[1] * self.patch_size} '
-      f'pixels have {grid[0] * grid[1]} patches, and the layers over patches '
-      f'of this {type(self).__name__} are for {tokens}'
-      + (f', as those of {sizes} have' if side**2 == tokens else '')
-      + '; they cannot be resampled: use that size, or train for this one'
-    )
+    if self.has_variable('params', 'blocks'):
+      tokens = _count_tokens(self.get_variable('params', 'blocks'))
+      if tokens != grid[0] * grid[1]:
+        raise _wrong_tokens(tokens, grid[0] * grid[1])
+
+
+def require_same_tokens(
+  params: Mapping[str, Any], like: Mapping[str, Any]
+) -> Mapping[str, Any]:
+  """Returns parameters as they are; see `Architecture.resize`.
+
+  Raises:
+    UserError: those of `like` are for another number of tokens.
+  """
+  have, need = (_count_tokens(tree['blocks']) for tree in (params, like))
+  if have != need:
+    raise _wrong_tokens(have, need)
+  return params
+
+
+def _count_tokens(blocks):
+  kernels = [
+    leaf for leaf in jax.tree.leaves(blocks['token_mixer']) if leaf.ndim == 3
+  ]
+  return kernels[-1].shape[-2]  # of the first layer: contract sorts before it
+
+
+def _wrong_tokens(have, need):
+  return UserError(
+    f'the network is for images of {have} patches, and these have {need}; its '
+    'layers over patches cannot be resampled: choose the image size that it '
+    'was trained at, or train a new one'
+  )
 
 
 def add_branch(

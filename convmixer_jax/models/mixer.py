@@ -153,6 +153,7 @@ MIXER = Architecture(
     image_size=_image_size,
     timm_names={'mixer_b16_224': 'mixer_b16'},
   ),
+  resize=fixed_tokens.require_same_tokens,
   to_onnx=to_onnx,
   inputs={'mixer_b16': {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}},
   released={'mixer_b16': 'hf://timm/mixer_b16_224.goog_in21k_ft_in1k'},

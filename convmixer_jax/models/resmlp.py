@@ -217,6 +217,7 @@ RESMLP = Architecture(
       'resmlp_big_24_224': 'resmlp_b24_8',
     },
   ),
+  resize=fixed_tokens.require_same_tokens,
   to_onnx=to_onnx,
   released={
     'resmlp_s12': 'hf://timm/resmlp_12_224.fb_in1k',

@@ -228,7 +228,7 @@ def test_run_may_resume_with_other_scan_and_remat_but_not_width(name):
   [
     (
       'resnet',
-      "'resnet' is unknown; there are convmixer, vit, and MODULE:ATTR",
+      "'resnet' is unknown; there are convmixer, vit, resmlp, mixer, and MOD",
     ),
     ('no_module_of_this_name:X', "there is no module 'no_module_of_thi"),
     ('convmixer_jax.models:MODELS', 'is a dict, not an Architecture; see docs'),
