@@ -51,7 +51,7 @@ def get_config(variant: str = '768_32') -> ml_collections.ConfigDict:
   config.schedule = 'cosine'
   config.warmup_epochs = 1.0
   config.adam_epsilon = 1e-8
-  if config.model.name == 'vit':
+  if config.model.name != 'convmixer':
     config.model.drop_path = 0.1
     config.augment.interpolation = 'bicubic'
     config.augment.eval_crop_fraction = 0.875  # resize to 256, crop 224

@@ -36,10 +36,10 @@ def get_config(variant: str = '1536_20') -> ml_collections.ConfigDict:
   config.label_smoothing = 0.1
   config.checkpoint_every_steps = 2000
 
-  if config.model.name == 'vit':
-    _set_deit_recipe(config)
-  else:
+  if config.model.name == 'convmixer':
     _set_convmixer_recipe(config, variant)
+  else:
+    _set_deit_recipe(config)
   return config
 
 
