@@ -23,8 +23,11 @@ from convmixer_jax.models.layers import (
   GatherFn,
   create_block,
   drop_path,
+  expose,
   to_patches,
 )
+from convmixer_jax.models.shapes import variable_shapes
+from convmixer_jax.models.state_dict import Table, count_blocks, size
 
 FIELDS = {
   'width': Field(64, 'channels of a token', minimum=1),
@@ -127,10 +130,12 @@ class FixedTokens(nn.Module):
         f'{width}); choose a size that is a multiple of {p}'
       )
     grid = (height // p, width // p)
-    self._check_tokens(grid)
+    if self.has_variable('params', 'blocks'):
+      _require_tokens(self.get_variable('params', 'blocks'), grid)
     x = Dense(
       self.width, *layers.patch_inits, self.dtype, name='patch_embedding'
     )(to_patches(images, p))
+    x = expose(self, 'stem', x)
     x = x.reshape(x.shape[0], -1, self.width)
 
     drops = train and self.drop_path > 0
@@ -140,7 +145,7 @@ class FixedTokens(nn.Module):
     )
     blocks = nn.scan(
       block,
-      variable_axes={'params': 0, 'intermediates': 0},
+      variable_axes={'params': 0, 'intermediates': 0, 'perturbations': 0},
       split_rngs={'params': True, 'dropout': True},
       length=self.depth,
       unroll=1 if self.scan else self.depth,
@@ -151,45 +156,42 @@ class FixedTokens(nn.Module):
     )(x, jnp.asarray(rates))
 
     x = layers.norm(jnp.float32, name='norm')(x)
+    x = expose_tokens(self, 'last', x, grid)
     features = jnp.mean(x, axis=1)
     self.sow('intermediates', 'features', features)
     return Dense(self.num_classes, layers.head_init, name='head')(features)
 
-  def _check_tokens(self, grid):
-    """Raises UserError if the parameters are for another number of tokens."""
-    if self.has_variable('params', 'blocks'):
-      tokens = _count_tokens(self.get_variable('params', 'blocks'))
-      if tokens != grid[0] * grid[1]:
-        raise _wrong_tokens(tokens, grid[0] * grid[1])
-
 
 def require_same_tokens(
-  params: Mapping[str, Any], like: Mapping[str, Any]
+  params: Mapping[str, Any],
+  model: nn.Module,
+  old_size: tuple[int, int],
+  new_size: tuple[int, int],
 ) -> Mapping[str, Any]:
   """Returns parameters as they are; see `Architecture.resize`.
 
   Raises:
-    UserError: those of `like` are for another number of tokens.
+    UserError: images of the new size have another number of patches.
   """
-  have, need = (_count_tokens(tree['blocks']) for tree in (params, like))
-  if have != need:
-    raise _wrong_tokens(have, need)
+  del old_size  # the parameters say for how many patches they are
+  grid = [side // model.patch_size for side in new_size]
+  _require_tokens(params['blocks'], grid)
   return params
 
 
-def _count_tokens(blocks):
+def _require_tokens(blocks, grid):
+  """Raises UserError if blocks are for another number of tokens."""
   kernels = [
     leaf for leaf in jax.tree.leaves(blocks['token_mixer']) if leaf.ndim == 3
   ]
-  return kernels[-1].shape[-2]  # of the first layer: contract sorts before it
-
-
-def _wrong_tokens(have, need):
-  return UserError(
-    f'the network is for images of {have} patches, and these have {need}; its '
-    'layers over patches cannot be resampled: choose the image size that it '
-    'was trained at, or train a new one'
-  )
+  have = kernels[-1].shape[-2]  # of the first layer: 'contract' sorts before it
+  need = grid[0] * grid[1]
+  if have != need:
+    raise UserError(
+      f'the network is for images of {have} patches, and these have {need}; '
+      'its layers over patches cannot be resampled: choose the image size that '
+      'it was trained at, or train a new one'
+    )
 
 
 def add_branch(
@@ -201,11 +203,58 @@ def add_branch(
   return x + branch
 
 
+def expose_tokens(
+  module: nn.Module, name: str, x: jax.Array, grid: tuple[int, int]
+) -> jax.Array:
+  """Exposes tokens `[B, N, C]` as a grid; see `layers.expose`."""
+  exposed = expose(module, name, x.reshape(x.shape[0], *grid, -1))
+  return exposed.reshape(x.shape)
+
+
 def over_tokens(layer: nn.Module, x: jax.Array) -> jax.Array:
   """Applies a layer to the axis N of `[B, N, C]` instead of C."""
   return layer(x.swapaxes(1, 2)).swapaxes(1, 2)
 
 
-def image_size(fields: Mapping[str, Any], tokens: int) -> int:
+def infer_fields(
+  tensors: Mapping[str, np.ndarray],
+  module: type[nn.Module],
+  fields: Mapping[str, Any],
+  tokens: int,
+  file_table: Table,
+  source: str,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Returns what `StateDictMap.infer_fields` does.
+
+  Args:
+    tensors: by timm's names.
+    module: of the network.
+    fields: those that are particular to it.
+    tokens: that the layers are for.
+    file_table: of its tensors.
+    source: what the tensors were read from, for errors.
+
+  Raises:
+    UserError: some tensors are missing, surplus or misshapen.
+  """
+  width = size(tensors, 'stem.proj.weight', 0)
+  hidden = size(tensors, 'blocks.0.mlp_channels.fc1.weight', 0)
+  fields = {
+    'width': width,
+    'depth': max(count_blocks(tensors, 'blocks.I.mlp_channels.fc1.bias'), 1),
+    'patch_size': size(tensors, 'stem.proj.weight', -1),
+    'mlp_ratio': max(hidden // max(width, 1), 1),
+    'num_classes': size(tensors, 'head.weight', 0),
+    **fields,
+  }
+  channels = size(tensors, 'stem.proj.weight', 1)
+  # Images of one row of patches have as many as any.
+  row = (fields['patch_size'], fields['patch_size'] * max(tokens, 1))
+  shapes = variable_shapes(module(**fields), row, channels)
+  return fields, file_table.check(tensors, shapes, source, channels)
+
+
+def image_size(fields: Mapping[str, Any], tokens: int) -> int | None:
   """Returns the side of the square images that have a number of tokens."""
-  return max(round(tokens**0.5), 1) * fields['patch_size']
+  side = round(tokens**0.5)
+  return side * fields['patch_size'] if side**2 == tokens else None

@@ -23,15 +23,14 @@ from convmixer_jax.models.fixed_tokens import (
   FixedTokens,
   Layers,
   add_branch,
+  expose_tokens,
   over_tokens,
 )
 from convmixer_jax.models.fixed_tokens_onnx import to_onnx
 from convmixer_jax.models.layers import Mlp, layer_norm
-from convmixer_jax.models.shapes import variable_shapes
 from convmixer_jax.models.state_dict import (
   Table,
   clean,
-  count_blocks,
   dense,
   norm,
   size,
@@ -65,8 +64,7 @@ class Block(nn.Module):
     hidden = self.mlp_ratio * x.shape[-1]
     y = Mlp(hidden, _INIT, self.dtype, name='mlp')(y)
     x = add_branch(x, y, rate, self)
-    self.sow('intermediates', 'output', x.reshape(x.shape[0], *self.grid, -1))
-    return x, None
+    return expose_tokens(self, 'output', x, self.grid), None
 
 
 class Mixer(FixedTokens):
@@ -109,25 +107,22 @@ _TABLE = Table(
 )
 
 
-def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
+def _infer_fields(
+  tensors: Mapping[str, np.ndarray], source: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """See `StateDictMap.infer_fields`."""
   tensors = clean(tensors)
-  width = size(tensors, 'norm.weight', -1)
-  fields = {
-    'width': width,
-    'depth': max(count_blocks(tensors, 'blocks.I.norm1.weight'), 1),
-    'patch_size': size(tensors, 'stem.proj.weight', -1),
-    'mlp_ratio': max(
-      size(tensors, 'blocks.0.mlp_channels.fc1.weight', 0) // width, 1
-    ),
-    'token_hidden': size(tensors, 'blocks.0.mlp_tokens.fc1.weight', 0),
-    'num_classes': size(tensors, 'head.weight', 0),
-  }
-  shapes = variable_shapes(Mixer(**fields), _image_size(fields, tensors))
-  return fields, _TABLE.check(tensors, shapes, source)
+  tokens = size(tensors, 'blocks.0.mlp_tokens.fc1.weight', -1)
+  hidden = size(tensors, 'blocks.0.mlp_tokens.fc1.weight', 0)
+  fields = {'token_hidden': hidden}
+  return fixed_tokens.infer_fields(
+    tensors, Mixer, fields, tokens, _TABLE, source
+  )
 
 
-def _image_size(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]):
+def _image_size(
+  fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+) -> int | None:
   """Returns the side of the images that have as many patches as the layers."""
   tokens = size(tensors, 'blocks.0.mlp_tokens.fc1.weight', -1)
   return fixed_tokens.image_size(fields, tokens)
@@ -137,6 +132,8 @@ MIXER = Architecture(
   module=Mixer,
   fields=FIELDS,
   stacked=('blocks',),
+  before_blocks=('patch_embedding',),
+  stem=('patch_embedding', 'kernel'),
   variants={
     'mixer_b16': {
       'width': 768,

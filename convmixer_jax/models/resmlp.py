@@ -24,16 +24,15 @@ from convmixer_jax.models.fixed_tokens import (
   FixedTokens,
   Layers,
   add_branch,
+  expose_tokens,
   over_tokens,
 )
 from convmixer_jax.models.fixed_tokens_onnx import to_onnx
 from convmixer_jax.models.layers import Dense, Mlp, uniform_init
-from convmixer_jax.models.shapes import variable_shapes
 from convmixer_jax.models.state_dict import (
   Entry,
   Table,
   clean,
-  count_blocks,
   dense,
   size,
 )
@@ -90,8 +89,7 @@ class Block(nn.Module):
     y = Affine(self.dtype, name='mlp_affine')(x)
     y = Mlp(self.mlp_ratio * width, _INIT, self.dtype, name='mlp')(y)
     x = add_branch(x, scaled(y, 'mlp_scale'), rate, self)
-    self.sow('intermediates', 'output', x.reshape(x.shape[0], *self.grid, -1))
-    return x, None
+    return expose_tokens(self, 'output', x, self.grid), None
 
 
 class ResMLP(FixedTokens):
@@ -156,7 +154,9 @@ def _matches(name: str) -> bool:
   return _TABLE.matches(_timm_name(name))
 
 
-def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
+def _infer_fields(
+  tensors: Mapping[str, np.ndarray], source: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """See `StateDictMap.infer_fields`; the authors' files are read as well."""
   tensors = {
     _timm_name(name): tensor for name, tensor in clean(tensors).items()
@@ -164,21 +164,13 @@ def _infer_fields(tensors: Mapping[str, np.ndarray], source: str):
   for name, tensor in tensors.items():
     if name.endswith(('.alpha', '.beta')) and tensor.ndim == 1:
       tensors[name] = tensor.reshape(1, 1, -1)  # as timm has it
-  width = size(tensors, 'norm.alpha', -1)
-  fields = {
-    'width': width,
-    'depth': max(count_blocks(tensors, 'blocks.I.ls1'), 1),
-    'patch_size': size(tensors, 'stem.proj.weight', -1),
-    'mlp_ratio': max(
-      size(tensors, 'blocks.0.mlp_channels.fc1.weight', 0) // width, 1
-    ),
-    'num_classes': size(tensors, 'head.weight', 0),
-  }
-  shapes = variable_shapes(ResMLP(**fields), _image_size(fields, tensors))
-  return fields, _TABLE.check(tensors, shapes, source)
+  tokens = size(tensors, 'blocks.0.linear_tokens.weight', 0)
+  return fixed_tokens.infer_fields(tensors, ResMLP, {}, tokens, _TABLE, source)
 
 
-def _image_size(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]):
+def _image_size(
+  fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+) -> int | None:
   """Returns the side of the images that have as many patches as the layers."""
   tokens = size(tensors, 'blocks.0.linear_tokens.weight', 0)
   return fixed_tokens.image_size(fields, tokens)
@@ -197,6 +189,8 @@ RESMLP = Architecture(
   module=ResMLP,
   fields=FIELDS,
   stacked=('blocks',),
+  before_blocks=('patch_embedding',),
+  stem=('patch_embedding', 'kernel'),
   variants={
     'resmlp_s12': _variant(384, 12, layer_scale=0.1),
     'resmlp_s24': _variant(384, 24),
