@@ -4,14 +4,14 @@
     python train.py --config=configs/imagenet.py:768_32 --workdir=gs://bucket/run
 
 The variant after the colon is a ConvMixer's width_depth, then what differs from
-patch 7 and kernel 9; or vit_b16, deit_b, resmlp_s12, _s24, _s36, _b24_8, _b24_16
-or mixer_b16. Published top-1 at 224: 1536_20 81.37 % (150 epochs), 768_32
-80.16 % (300 epochs), 1024_20 76.94 %; with repeated augmentation, which these
-recipes lack, deit_b 81.8 % (300 epochs), resmlp_s24 79.4 %, resmlp_b24_8 81.0 %
-(400 epochs). mixer_b16 was published with ImageNet-21k; it has DeiT's recipe
-here. Batch 640 is the authors' 10 GPUs of 64 images, which is also what a TPU
-v5e holds of 1536_20 and 768_32 (results/plan); docs/imagenet.md has the flags
-for other numbers of devices.
+patch 7 and kernel 9; or vit_b16, deit_b, resmlp_s12, _s24, _s36, _b24_8,
+_b24_16 or mixer_b16. Published top-1 at 224: 1536_20 81.37 % (150 epochs),
+768_32 80.16 % (300 epochs), 1024_20 76.94 %; with repeated augmentation, which
+these recipes lack, deit_b 81.8 % (300 epochs), resmlp_s24 79.4 %, resmlp_b24_8
+81.0 % (400 epochs). mixer_b16 was published with ImageNet-21k; it has DeiT's
+recipe here. Batch 640 is the authors' 10 GPUs of 64 images, which is also what
+a TPU v5e holds of 1536_20 and 768_32 (results/plan); docs/imagenet.md has the
+flags for other numbers of devices.
 """
 
 import ml_collections
