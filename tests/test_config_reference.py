@@ -59,8 +59,13 @@ def test_every_key_has_a_reader(read_by_package):
 @pytest.mark.parametrize('name', models.MODELS)
 def test_every_field_of_a_network_has_a_reader(name):
   architecture = models.MODELS[name]
-  module = architecture.module.__module__.replace('.', '/')
-  read = set(attributes_read(ROOT / f'{module}.py'))
+  modules = {base.__module__ for base in architecture.module.__mro__}
+  read = {
+    chain
+    for module in modules
+    if module.startswith('convmixer_jax.')
+    for chain in attributes_read(ROOT / f'{module.replace(".", "/")}.py')
+  }
   assert {f'self.{field}' for field in architecture.fields} <= read
 
 
@@ -70,7 +75,7 @@ def test_a_table_has_every_key_with_its_default_values_and_text():
   assert all(line.count(' | ') == 4 for line in lines)
   assert (
     '| `batch_size` | `128` | whole number; at least 1 | images per update, '
-    'over all devices |  |'
+    'over all devices; 0: chosen by their number |  |'
   ) in lines
   assert (
     '| `input.prefetch` | `4` | whole number; at least 1 | batches ready ahead '

@@ -192,6 +192,7 @@ def test_images_of_another_size_are_refused_in_one_line(name, size):
     ),
   ],
 )
+@pytest.mark.slow
 def test_initialisation_is_the_authors(name, fields, deviations):
   config = models.model_config(name, width=128, depth=2, patch_size=4, **fields)
   model = models.create_model(config, 100)

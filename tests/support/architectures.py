@@ -55,7 +55,12 @@ def images_of(size=8, count=4):
 
 
 DATASET = ml_collections.ConfigDict(
-  {'image_size': 8, 'mean': (0.4, 0.5, 0.6), 'std': (0.2, 0.25, 0.3)}
+  {
+    'image_size': 8,
+    'image_dtype': 'uint8',
+    'mean': (0.4, 0.5, 0.6),
+    'std': (0.2, 0.25, 0.3),
+  }
 )
 
 

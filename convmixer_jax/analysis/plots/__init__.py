@@ -4,8 +4,8 @@ import io
 
 from matplotlib.figure import Figure
 
-from convmixer_jax.analysis.plots.activation import class_activation
 from convmixer_jax.analysis.plots.calibration import reliability_diagram
+from convmixer_jax.analysis.plots.class_activation_maps import class_activation
 from convmixer_jax.analysis.plots.evaluation import (
   confusion_matrix,
   images_of_wrong_labels,
