@@ -67,6 +67,11 @@ def read_parts(workdir: epath.Path) -> dict[str, str]:
 
 
 def write_parts(workdir: epath.Path, names: Mapping[str, str]) -> None:
-  """Records the names of the own parts, if there are any."""
-  if names:
-    write_whole(workdir / _FILE, json.dumps(dict(names), indent=2) + '\n')
+  """Records the names of the own parts, if there are any.
+
+  To be called before the config is recorded: without parts, a file that is
+  there is of a start that ended before.
+  """
+  path = workdir / _FILE
+  if names or path.exists():
+    write_whole(path, json.dumps(dict(names), indent=2) + '\n')

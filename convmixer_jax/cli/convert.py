@@ -32,7 +32,7 @@ from convmixer_jax.locks.directory_lock import DirectoryLock, is_of_lock
 from convmixer_jax.pretrained import thresholds, weight_files
 from convmixer_jax.pretrained.load import load
 from convmixer_jax.pretrained.trained_model import TrainedModel
-from convmixer_jax.training.metrics import empty_window
+from convmixer_jax.training.tasks import task_of
 
 
 def convert(source: str, dest: str, model: str | None = None) -> None:
@@ -102,7 +102,7 @@ def _save_run(trained: TrainedModel, path: epath.Path) -> None:
     )
   checkpointer = Checkpointer(path, keep=1)
   state = TrainState(jnp.int32(0), params, variables['batch_stats'], ())
-  checkpointer.save(state, Progress(empty_window()))
+  checkpointer.save(state, Progress(task_of(config).empty_window()))
   checkpointer.close()
 
 

@@ -1,6 +1,7 @@
 """Reads files of weights (timm's, the authors', our own) and writes our own."""
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -116,11 +117,24 @@ def to_safetensors(trained: TrainedModel, path: str) -> bytes:
   other = () if channels == 3 else (channels,)
   try:
     tensors = state_dict.to_timm(trained.variables, *other)
-    return safetensors.numpy.save(tensors, header)
+    return _with_sorted_metadata(safetensors.numpy.save(tensors, header))
   except safetensors.SafetensorError as error:
     raise UserError(
       f'{path} cannot be written ({error}); choose other weights'
     ) from error
+
+
+def _with_sorted_metadata(content: bytes) -> bytes:
+  """Returns a safetensors file whose bytes depend on its values alone.
+
+  The library writes the metadata in the header in a random order.
+  """
+  start = 8 + int.from_bytes(content[:8], 'little')
+  header = json.loads(content[8:start])
+  header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
+  text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode()
+  text += b' ' * (-len(text) % 8)
+  return len(text).to_bytes(8, 'little') + text + content[start:]
 
 
 def _fetch(source, stack):

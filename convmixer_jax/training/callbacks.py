@@ -1,5 +1,6 @@
 """Code of your own that runs during training: `Callback`."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 
@@ -99,8 +100,9 @@ class CallbackList:
     return self
 
   def __exit__(self, *_: object) -> None:
-    for callback in self._started:
-      callback.on_end(self.results)
+    with contextlib.ExitStack() as stack:  # also after one that raises
+      for callback in reversed(self._started):
+        stack.callback(callback.on_end, self.results)
 
   def needs(self, method: str) -> bool:
     """Returns whether a callback, in this process, overrides `method`."""

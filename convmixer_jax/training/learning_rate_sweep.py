@@ -15,11 +15,9 @@ import numpy as np
 
 from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
-from convmixer_jax.models import architecture_of
-from convmixer_jax.training import steps
-from convmixer_jax.training.optimizer import create_optimizer
 from convmixer_jax.training.setup import Setup
 from convmixer_jax.training.summary import run_name
+from convmixer_jax.training.trainer import create_trainer
 from convmixer_jax.training.trial import (
   create_state,
   open_batches,
@@ -98,29 +96,23 @@ def sweep_learning_rate(
 def _measure(setup: Setup, rates: np.ndarray) -> list[float]:
   """Returns the losses, up to the step in which they have diverged."""
   table = jnp.asarray(rates, jnp.float32)
-  step = _make_step(setup, lambda count: table[count])
+  trainer = create_trainer(
+    setup.config,
+    setup.mesh,
+    num_classes=setup.train_source.num_classes,
+    steps_per_epoch=setup.steps_per_epoch,
+    schedule=lambda step: table[step],
+  )
   state = create_state(setup)
   losses: list[float] = []
   with open_batches(setup) as batches:
     for _, batch in zip(rates, batches, strict=False):
-      state, metrics = step(state, batch)
+      state, metrics = trainer.train_step(state, batch)
       loss = float(jax.device_get(metrics).compute()['train_loss'])
       losses.append(loss)
       if _is_divergent(np.asarray(losses)):
         break
   return losses
-
-
-def _make_step(setup, schedule):
-  """Returns the jitted step of a run, with another learning rate."""
-  model, config = setup.trainer.model, setup.config
-  optimizer = create_optimizer(config, schedule, architecture_of(model))
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, setup.trainer.state)
-  return jax.jit(
-    steps.make_train_step(model, optimizer, schedule, config),
-    donate_argnums=0,
-    out_shardings=(shardings, None),
-  )
 
 
 def smooth(losses: np.ndarray) -> np.ndarray:

@@ -121,8 +121,3 @@ class EvalMetrics(metrics.Collection):
   eval_loss: metrics.Average.from_output('loss')
   eval_accuracy: metrics.Average.from_output('correct')
   eval_accuracy_top5: metrics.Average.from_output('correct_top5')
-
-
-def empty_window() -> TrainMetrics:
-  """Returns the metrics of no steps, on the host."""
-  return jax.device_get(TrainMetrics.empty())

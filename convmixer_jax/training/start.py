@@ -108,6 +108,7 @@ def _describe(setup, claim, first_step):
   overview = parameter_overview.get_parameter_overview(
     setup.trainer.state.params, include_stats=False
   )
+  parts.write_parts(setup.directory, setup.part_names)
   workdir.describe_run(
     setup.directory,
     setup.config,
@@ -115,7 +116,6 @@ def _describe(setup, claim, first_step):
     overview,
     setup.data,
   )
-  parts.write_parts(setup.directory, setup.part_names)
   print(summary.describe_start(setup, first_step), flush=True)
   if warning := identity.overlap_warning(setup.train_source, setup.eval_source):
     print(warning)

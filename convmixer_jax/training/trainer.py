@@ -49,6 +49,7 @@ def create_trainer(
   num_classes: int,
   steps_per_epoch: int,
   optimizer: optax.GradientTransformation | None = None,
+  schedule: optax.Schedule | None = None,
 ) -> Trainer:
   """Builds network, optimizer and steps as `config` says.
 
@@ -58,6 +59,8 @@ def create_trainer(
     num_classes: outputs of the head, which the data set decides.
     steps_per_epoch: updates in an epoch, for the schedule.
     optimizer: of the user, in place of that of the config.
+    schedule: learning rate of each update, in place of that of the config; not
+      for an optimizer of the user.
 
   Raises:
     UserError: a field of `config.model` is out of range, a network of one's own
@@ -67,11 +70,14 @@ def create_trainer(
     config.model, num_classes, config.dtype, config.dataset.image_size
   )
   check_network(config.model, model, config_lib.image_shape(config.dataset))
-  num_steps = config_lib.num_train_steps(config, steps_per_epoch)
   architecture = architecture_of(model)
-  schedule = None
   if optimizer is None:
-    schedule = optimizer_lib.create_schedule(config, steps_per_epoch, num_steps)
+    if schedule is None:
+      schedule = optimizer_lib.create_schedule(
+        config,
+        steps_per_epoch,
+        config_lib.num_train_steps(config, steps_per_epoch),
+      )
     optimizer = optimizer_lib.create_optimizer(config, schedule, architecture)
   else:
     own_optimizer.check(

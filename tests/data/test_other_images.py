@@ -64,7 +64,9 @@ def test_kernels_are_adapted_as_by_timm():
     )
 
 
-@pytest.mark.parametrize('name', ['convmixer', 'vit'])
+@pytest.mark.parametrize(
+  'name', ['convmixer', pytest.param('vit', marks=pytest.mark.slow)]
+)
 def test_adapted_network_sees_a_grey_image_as_the_network_of_rgb_did(name):
   model = create_model(model_config(name, width=8, depth=1, patch_size=2), 3)
   architecture = architecture_of(model)

@@ -1,5 +1,7 @@
 """When callbacks are called, and with what; and the ends of a run."""
 
+import types
+
 import pytest
 from run_files import read_rows
 
@@ -58,6 +60,22 @@ def test_callbacks_that_started_are_told_the_end_after_an_error():
   ):
     callbacks.on_start(None)
   assert first.calls == [('end', None)] and last.calls == []
+
+
+def test_all_callbacks_are_told_the_end_if_one_fails_then():
+  class Failing(Recorder):
+    def on_end(self, results):
+      super().on_end(results)
+      raise OSError('no server')
+
+  failing, last = Failing(), Recorder()
+  with (
+    pytest.raises(OSError, match='no server'),
+    CallbackList([failing, last]) as callbacks,
+  ):
+    callbacks.on_start(types.SimpleNamespace(first_step=0, num_steps=1))
+  for callback in (failing, last):
+    assert callback.calls == [('start', 0, 1), ('end', None)]
 
 
 @pytest.mark.slow

@@ -21,9 +21,8 @@ class Classic(nn.Module):
     return nn.Dense(2)(norm(images).mean((1, 2)))
 
 
-@pytest.mark.parametrize(
-  'scan', [pytest.param(False, marks=pytest.mark.slow), True]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('scan', [False, True])
 def test_momentum_is_that_of_the_update(scan):
   config = models.model_config('convmixer', width=4, depth=2, scan=scan)
   model = models.create_model(config, 3)

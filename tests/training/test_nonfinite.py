@@ -14,8 +14,8 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer
 from convmixer_jax.training import loop, steps, trainer
 from convmixer_jax.training import optimizer as optimizer_lib
-from convmixer_jax.training.metrics import empty_window
 from convmixer_jax.training.preprocess import normalize
+from convmixer_jax.training.tasks import ONE_CLASS
 
 NUM_CLASSES = 10
 WHITE = 255
@@ -171,7 +171,7 @@ def run(small, tmp_path, monkeypatch):
 
 def checkpoints(config, directory):
   state, _ = create(config, 'loss')
-  progress = Progress(empty_window())
+  progress = Progress(ONE_CLASS.empty_window())
   return {
     step: restore(directory, step, state, progress)
     for step in range(1, config.num_steps + 1)

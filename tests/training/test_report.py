@@ -14,8 +14,9 @@ from etils import epath
 
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.training.callbacks import CallbackList
-from convmixer_jax.training.metrics import TrainMetrics, empty_window
+from convmixer_jax.training.metrics import TrainMetrics
 from convmixer_jax.training.report import Reporter
+from convmixer_jax.training.tasks import ONE_CLASS
 
 
 def metrics_of(loss):
@@ -34,7 +35,7 @@ def report(config, workdir, first_step=0, last_step=12, window=None):
   """Reports 20 steps, an epoch being 10; the loss is the step's number."""
   reporter = Reporter(
     epath.Path(workdir),
-    window or empty_window(),
+    window or ONE_CLASS.empty_window(),
     0,
     config,
     first_step=first_step,
