@@ -1,63 +1,18 @@
 """Sources, networks, augmentation and optimizers that are given as objects."""
 
-import threading
-
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from own_objects import CLASSES, Net, Squares, flip
 from run_files import assert_identical, read_rows, read_state
 
 import convmixer_jax
-from convmixer_jax.data import own_source, own_transform, pipeline
+from convmixer_jax.data import own_source
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import ConvMixer, own_modules
-from convmixer_jax.models.from_object import config_of_object
+from convmixer_jax.models import own_modules
 from convmixer_jax.training import loop, own_optimizer
 from convmixer_jax.training.own_parts import OwnParts
-
-CLASSES = ['dark', 'light']
-
-
-class Squares:
-  """Images that are dark or light, so that a few steps tell them apart."""
-
-  class_names = CLASSES
-
-  def __init__(self, size, image=None, label=None, seed=0):
-    self._size, self._image, self._label = size, image, label
-    self._seed = seed
-
-  def __len__(self):
-    return self._size
-
-  def __getitem__(self, index):
-    rng = np.random.default_rng([self._seed, index])
-    label = index % 2
-    image = rng.integers(0, 128, (8, 8, 3)) + 127 * label
-    return {
-      'image': image.astype(np.uint8) if self._image is None else self._image,
-      'label': label if self._label is None else self._label,
-    }
-
-
-class Net(nn.Module):
-  """A small network whose last layer is not called head."""
-
-  num_classes: int
-  width: int = 4
-  activation: object = nn.relu
-
-  @nn.compact
-  def __call__(self, images, *, train):
-    del train
-    x = self.activation(nn.Conv(self.width, (3, 3))(images))
-    return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
-
-
-def flip(image, rng):
-  return image[:, ::-1] if rng.random() < 0.5 else image
 
 
 @pytest.fixture
@@ -183,24 +138,6 @@ def test_wrong_part_is_refused_before_anything_is_written(
   assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize(
-  ('image', 'label', 'message'),
-  [
-    (np.zeros((8, 8, 3)), 0, 'is float64; give uint8, uint16 or float32'),
-    (np.zeros((8, 8), np.uint8), 0, r'has shape \[8, 8\]; give \[H, W, 3\]'),
-    (np.zeros((0, 8, 3), np.uint8), 0, 'without a pixel'),
-    (np.full((8, 8, 3), np.nan, np.float32), 0, 'are not finite'),
-    (None, 2, r'label of train_source\[0\] is 2, not from 0 to 1'),
-    (None, -1, r'is -1, not from 0 to 1'),
-    (None, 'dark', "is 'dark', not a whole number from 0 to 1"),
-    (None, 0.5, 'is 0.5, not a whole number'),
-  ],
-)
-def test_wrong_example_is_refused(config, image, label, message):
-  with pytest.raises(UserError, match=message):
-    wrap(Squares(4, image, label), config)
-
-
 def test_wrong_sources_are_refused(config):
   class Random(Squares):
     def __getitem__(self, index):
@@ -235,110 +172,6 @@ def test_sources_with_other_classes_are_refused(config):
 
   with pytest.raises(UserError, match="class 0 is 'dark' and 'light'"):
     OwnParts(Squares(4), Others(4)).open_sources(config)
-
-
-def test_several_labels_are_given_as_zeros_and_ones(config):
-  config.dataset.multi_label = True
-  source = wrap(Squares(4, label=np.array([0, 1])), config)
-  np.testing.assert_array_equal(source[0]['label'], [0, 1])
-  assert source.stored_example(0)[1] == [1]
-  with pytest.raises(UserError, match='not 0 or 1 for each of 2 classes'):
-    wrap(Squares(4, label=np.array([0, 2])), config)
-
-
-def test_batches_have_the_images_that_the_transform_returns(config):
-  source = wrap(Squares(32), config)
-
-  def number(image, rng):
-    return np.full_like(image, rng.integers(256))
-
-  def read(first_step, count):
-    batches = pipeline.train_batches(
-      source, config, first_step=first_step, transform=number
-    )
-    values = [next(batches)['image'][:, 0, 0, 0] for _ in range(count)]
-    batches.close()
-    return values
-
-  all_of_them = read(0, 4)
-  assert len(np.unique(all_of_them)) > 20
-  np.testing.assert_array_equal(read(2, 2), all_of_them[2:])
-
-
-@pytest.mark.slow
-def test_worker_processes_get_copies_of_source_and_transform(config, capfd):
-  def batch(source, transform):
-    batches = pipeline.train_batches(source, config, transform=transform)
-    images = next(batches)['image']
-    batches.close()
-    return images
-
-  source = wrap(Squares(32), config)
-  expected = batch(source, flip)
-  config.input.num_workers = 1
-  np.testing.assert_array_equal(
-    batch(source, lambda image, rng: flip(image, rng)), expected
-  )
-
-
-def test_what_cannot_be_copied_to_worker_processes_says_so(config):
-  source = Squares(4)
-  source.lock = threading.Lock()
-  message = own_source.find_copy_obstacle(wrap(source, config), 'train_source')
-  assert message.startswith('train_source cannot be copied to worker processes')
-  assert own_source.find_copy_obstacle(wrap(Squares(4), config), 'x') is None
-  assert pipeline.default_num_workers(wrap(Squares(4), config), 8) == 0
-
-
-def test_transform_of_uint16_images_may_return_either_dtype():
-  image = np.full((4, 4, 1), 65535, np.uint16)
-  shape, rng = (4, 4, 1), np.random.default_rng(0)
-  for function in (lambda x, _: x, lambda x, _: x.astype(np.float32) / 65535):
-    result = own_transform.apply(function, image, rng, shape)
-    assert result.dtype == np.float32 and (result == 1).all()
-
-
-def test_network_is_named_by_its_class_and_attributes():
-  def name(net):
-    return own_modules.register(net, (8, 8, 3))
-
-  assert name(Net(2)) == ('object:Net(num_classes=2, width=4, activation=relu)')
-  assert own_modules.find(name(Net(2))).head == 'Dense_0'
-  assert name(convmixer_jax.named(Net(2), 'mine')) == 'object:mine'
-  with pytest.raises(UserError, match="'activation' whose value cannot be rec"):
-    name(Net(2, activation=lambda x: x))
-
-
-def test_network_of_the_package_becomes_its_name_and_fields():
-  net = ConvMixer(width=8, depth=1, patch_size=2, kernel_size=3, num_classes=2)
-  model = config_of_object(net, 'float32', (8, 8, 3))
-  assert model.name == 'convmixer' and model.width == 8
-  with pytest.raises(UserError, match=r"dtype float32, and config\.dtype = 'b"):
-    config_of_object(net, 'bfloat16', (8, 8, 3))
-
-
-def test_wrong_networks_are_refused():
-  class WithoutClasses(nn.Module):
-    def __call__(self, images, *, train):
-      return images
-
-  class WithoutTrain(nn.Module):
-    num_classes: int = 2
-
-    def __call__(self, images):
-      return images
-
-  class Failing(Net):
-    def __call__(self, images, *, train):
-      raise ValueError('of 7')
-
-  for net, message in (
-    (WithoutClasses(), 'has no attribute num_classes'),
-    (WithoutTrain(), 'has no argument train'),
-    (Failing(2), r'fails in init with images of shape .*ValueError: of 7'),
-  ):
-    with pytest.raises(UserError, match=message):
-      own_modules.register(net, (8, 8, 3))
 
 
 def test_learning_rate_is_that_of_the_optimizer_if_it_is_known():
