@@ -93,7 +93,7 @@ RUN_KEYS = (
   free_key(
     'log_every_steps',
     0,
-    'updates between logged metrics; 0: a tenth of an epoch, at most 50',
+    'updates between logged metrics; 0: a tenth of an epoch, 10 to 50',
     NOT_NEGATIVE,
   ),
   free_key('eval_every_epochs', 1, 'epochs between evaluations', AT_LEAST_ONE),

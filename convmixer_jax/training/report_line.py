@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import tqdm
 
-MOST_REPORTS = 10  # in an epoch, by default
-_MOST_STEPS = 50  # between two of them, by default
+# Updates between two reports, by default: a tenth of an epoch, within these.
+_LEAST_STEPS, _MOST_STEPS = 10, 50
 
 _SHOWN = {
   'train_loss': '.4f',
@@ -27,11 +27,11 @@ def steps_between_reports(log_every_steps: int, steps_per_epoch: int) -> int:
 
   Args:
     log_every_steps: the config's value; 0 chooses a tenth of an epoch, rounded
-      up, but at most 50.
+      up, but at least 10 and at most 50.
     steps_per_epoch: updates in an epoch.
   """
-  tenth = -(-steps_per_epoch // MOST_REPORTS)
-  return log_every_steps or max(1, min(tenth, _MOST_STEPS))
+  tenth = -(-steps_per_epoch // 10)
+  return log_every_steps or min(max(_LEAST_STEPS, tenth), _MOST_STEPS)
 
 
 def report_line(
