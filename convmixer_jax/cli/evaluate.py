@@ -134,6 +134,7 @@ def _evaluate(network, source, classes, config, split, output):
   from convmixer_jax.data.class_names import readable
   from convmixer_jax.evaluation import protocols
   from convmixer_jax.evaluation.kinds import functions_of
+  from convmixer_jax.training.summary import data_name
 
   dataset, kind = config.dataset, functions_of(network)
   protocol = protocols.protocol_of(dataset.name)
@@ -145,8 +146,8 @@ def _evaluate(network, source, classes, config, split, output):
     )
   size = dataset.image_size
   print(
-    f'{dataset.name} {split}: {len(source):,} images at {describe_size(size)}, '
-    f'{len(names):,} classes',
+    f'{data_name(dataset.name, dataset)} {split}: {len(source):,} images at '
+    f'{describe_size(size)}, {len(names):,} classes',
     flush=True,
   )
   if protocol.about and not network.multi_label:
