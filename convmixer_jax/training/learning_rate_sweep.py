@@ -127,8 +127,10 @@ def smooth(losses: np.ndarray) -> np.ndarray:
 def _is_divergent(losses):
   if not np.isfinite(losses[-1]):
     return True
+  if len(losses) <= _FIRST:
+    return False
   smoothed = smooth(losses)
-  return len(losses) > _FIRST and smoothed[-1] > _DIVERGED * smoothed.min()
+  return smoothed[-1] > _DIVERGED * smoothed[_FIRST - 1 :].min()
 
 
 def _evaluate(name, rates, losses):
@@ -140,8 +142,9 @@ def _evaluate(name, rates, losses):
       f'of {rates[len(losses)]:.2g}; lower --lowest, or look at the data'
     )
   rates, smoothed = rates[: len(losses)], smooth(losses)
-  minimum = int(np.argmin(smoothed))
-  if smoothed[minimum] > _LEAST_FALL * losses[:_FIRST].mean():
+  # Before that, the mean is of few losses: one easy batch is not a minimum.
+  minimum = _FIRST - 1 + int(np.argmin(smoothed[_FIRST - 1 :]))
+  if minimum < _FIRST or smoothed[minimum] > _LEAST_FALL * losses[:_FIRST].mean():
     raise UserError(
       f'the loss did not fall at learning rates from {rates[0]:.2g} to '
       f'{rates[-1]:.2g}: it was {losses[:_FIRST].mean():.4f} at the start and '

@@ -38,6 +38,14 @@ def test_suggestion_is_a_tenth_of_the_rate_at_the_minimum():
   assert sweep.has_diverged
 
 
+def test_an_easy_first_batch_is_not_the_minimum():
+  losses = valley(np.geomspace(1e-6, 1e1, 200))
+  sweep = evaluate([losses.min() / 3, *losses[1:]])
+  assert sweep.minimum == evaluate(losses).minimum
+  with pytest.raises(UserError, match='the loss did not fall'):
+    evaluate([1.0, *np.full(199, 2.3)])
+
+
 def test_loss_that_does_not_diverge_is_marked():
   losses = np.linspace(2.3, 0.5, 200)
   assert not evaluate(losses).has_diverged
