@@ -144,10 +144,11 @@ def _evaluate(name, rates, losses):
   rates, smoothed = rates[: len(losses)], smooth(losses)
   # Before that, the mean is of few losses: one easy batch is not a minimum.
   minimum = _FIRST - 1 + int(np.argmin(smoothed[_FIRST - 1 :]))
-  if minimum < _FIRST or smoothed[minimum] > _LEAST_FALL * losses[:_FIRST].mean():
+  start = losses[:_FIRST].mean()
+  if minimum < _FIRST or smoothed[minimum] > _LEAST_FALL * start:
     raise UserError(
       f'the loss did not fall at learning rates from {rates[0]:.2g} to '
-      f'{rates[-1]:.2g}: it was {losses[:_FIRST].mean():.4f} at the start and '
+      f'{rates[-1]:.2g}: it was {start:.4f} at the start and '
       f'{smoothed[minimum]:.4f} at best; take more --steps, other rates, or '
       'see whether train --overfit_one_batch learns'
     )
