@@ -42,16 +42,21 @@ def is_deep_png(data: bytes) -> bool:
   return data.startswith(_PNG) and data[24:25] == b'\x10'
 
 
-def read_shape(data: bytes) -> tuple[int, ...]:
-  """Returns the shape of the array in a .npy or TIFF file.
+def read_shape(data: bytes) -> tuple[int, int, int]:
+  """Returns (height, width, channels) by the header of a .npy or TIFF file.
 
   Raises:
-    Exception: of any type, if it is damaged.
+    UserError: it is TIFF, and tifffile is not installed.
+    Exception: of any type, if it is damaged or has other axes.
   """
   if is_npy(data):
-    return _read_npy_header(io.BytesIO(data))[0]
+    shape = _read_npy_header(io.BytesIO(data))[0]
+    height, width, channels = (*shape, 1) if len(shape) == 2 else shape
+    return height, width, channels
   with _open_tiff(data) as file:
-    return _find_series(file)[0].shape
+    series, axes = _find_series(file)
+    height, width = (series.shape[axes.index(axis)] for axis in 'YX')
+    return height, width, math.prod(series.shape) // (height * width)
 
 
 def decode_npy(data: bytes) -> np.ndarray:

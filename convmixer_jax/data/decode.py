@@ -1,4 +1,4 @@
-"""Decodes image files, into RGB pixels exactly as Pillow does."""
+"""Decodes image files: photographs exactly as Pillow does, others unchanged."""
 
 import functools
 import io
@@ -174,10 +174,7 @@ def count_pixels(data: bytes) -> int:
   More than `MAX_PIXELS` stands for any number that is too large.
   """
   try:
-    if array_files.is_npy(data):
-      return math.prod(array_files.read_shape(data)[:2])
-    with _open(data) as file:
-      return file.width * file.height
+    return math.prod(_read_size(data))
   except Image.DecompressionBombError:
     return 2 * MAX_PIXELS
   except Exception:  # which decoding reports
@@ -190,10 +187,11 @@ def count_channels(data: bytes) -> int:
   Palettes and other colours count as RGB.
   """
   try:
-    if array_files.is_npy(data):
-      return ([*array_files.read_shape(data), 1])[2]
-    if array_files.is_tiff(data) and not _is_for_pillow(data, 3, True):
-      return array_files.decode_tiff(data)[0].shape[-1]
+    is_tiff = array_files.is_tiff(data)
+    if array_files.is_npy(data) or (
+      is_tiff and not _is_for_pillow(data, 3, True)
+    ):
+      return array_files.read_shape(data)[2]
     with _open(data) as file:
       is_grey = file.mode in _GREY or file.mode.startswith(_DEEP_MODES)
       return 1 if is_grey else 3
@@ -204,12 +202,22 @@ def count_channels(data: bytes) -> int:
 def shorter_side(data: bytes) -> int:
   """Returns the pixels of it by the header of an image file, 0 without."""
   try:
-    if array_files.is_npy(data):
-      return min(array_files.read_shape(data)[:2])
-    with _open(data) as file:
-      return min(file.size)
+    return min(_read_size(data))
   except Exception:  # which decoding reports
     return 0
+
+
+def _read_size(data):
+  """Returns height and width by the header of a file."""
+  if array_files.is_npy(data):
+    return array_files.read_shape(data)[:2]
+  try:
+    with _open(data) as file:
+      return file.height, file.width
+  except UnidentifiedImageError:
+    if not array_files.is_tiff(data):
+      raise
+    return array_files.read_shape(data)[:2]  # of bands that Pillow lacks
 
 
 def _to_channels(file, channels):

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convmixer_jax.data.decode import count_pixels, decode_image
+from convmixer_jax.data.decode import (
+  count_channels,
+  count_pixels,
+  decode_image,
+  shorter_side,
+)
 from convmixer_jax.errors import UserError
 
 tifffile = pytest.importorskip('tifffile')
@@ -64,7 +69,10 @@ def test_npy_and_tiff_keep_their_values(dtype, channels):
     found = decode(data, channels)
     assert found.dtype == dtype, kind
     np.testing.assert_array_equal(found, image, kind)
-  assert count_pixels(files['npy']) == 54
+    assert count_pixels(data) == 6 * 9, kind
+    assert shorter_side(data) == 6, kind
+    if channels > 3 and kind != 'pages':  # of which photographs have one
+      assert count_channels(data) == channels, kind
 
 
 def test_two_axes_are_one_channel():
