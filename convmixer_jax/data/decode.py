@@ -19,7 +19,7 @@ MAX_PIXELS = 178_956_970
 # Formats that Pillow only recognises, or that it starts Ghostscript for.
 NOT_DECODED = frozenset(('BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF'))
 _DEEP_MODES = ('I', 'F')  # prefixes of Pillow's modes with more than 8 bits
-_BITS_PER_SAMPLE = 258  # a tag of TIFF
+_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 258, 277  # tags of TIFF
 _GREY = ('1', 'L', 'LA', 'La')
 _PALETTES = ('P', 'PA')
 _HEIF_BRANDS = (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1')
@@ -122,6 +122,8 @@ def _is_for_pillow(data, channels, is_reduced):
       bits = file.tag_v2.get(_BITS_PER_SAMPLE, (8,))
       if max(bits) > 8 and not file.mode.startswith(_DEEP_MODES):
         return is_reduced
+      if max(bits) > 8 and file.tag_v2.get(_SAMPLES_PER_PIXEL, 1) > 1:
+        return False  # of bands in planes, Pillow sees the first one
       if channels in (1, 3):  # of several pages, the first one
         return True
       is_whole = getattr(file, 'n_frames', 1) == 1

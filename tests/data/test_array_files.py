@@ -75,6 +75,20 @@ def test_npy_and_tiff_keep_their_values(dtype, channels):
       assert count_channels(data) == channels, kind
 
 
+@pytest.mark.parametrize('dtype', ['uint16', 'float32'])
+@pytest.mark.parametrize('bands', [2, 4, 5])
+def test_first_of_many_planes_is_not_taken_for_a_grey_image(bands, dtype):
+  data = tiff(
+    draw(bands, 6, 9, dtype=dtype),
+    planarconfig='separate',
+    photometric='minisblack',
+  )
+  assert count_channels(data) == bands
+  for channels in (1, 3):
+    with pytest.raises(UserError, match=f'has {bands} channels'):
+      decode(data, channels)
+
+
 def test_two_axes_are_one_channel():
   image = draw(6, 9, dtype=np.float32)
   np.testing.assert_array_equal(decode(npy(image), 1), image[..., None])
