@@ -28,6 +28,7 @@ from convmixer_jax.data.features import (
 from convmixer_jax.data.folders.label_source import LabelTableSource
 from convmixer_jax.data.folders.source import NAME as FOLDER
 from convmixer_jax.data.folders.source import FolderSource
+from convmixer_jax.data.hugging_face.label_source import LabelListSource
 from convmixer_jax.data.hugging_face.loading import PREFIX as HUGGING_FACE
 from convmixer_jax.data.hugging_face.source import HuggingFaceSource
 from convmixer_jax.data.in_memory import load_if_small
@@ -189,13 +190,9 @@ def create_source(
     return load_digits(split, channels)
   source: FolderSource | HuggingFaceSource | TfdsSource
   if config.name.startswith(HUGGING_FACE):
-    if config.get('multi_label'):
-      raise UserError(
-        f'config.dataset.name = {config.name!r} is read with one label for an '
-        'image, and config.dataset.multi_label = True is for several; set it '
-        'to False, or choose another data set'
-      )
-    source = HuggingFaceSource(
+    is_multi_label = config.get('multi_label')
+    of_hub = LabelListSource if is_multi_label else HuggingFaceSource
+    source = of_hub(
       config.name,
       split,
       config.data_dir,

@@ -185,3 +185,47 @@ def test_missing_package_says_what_to_install(config, monkeypatch):
   monkeypatch.setitem(sys.modules, 'datasets', None)
   with pytest.raises(UserError, match=r"pip install '.\[huggingface\]'"):
     open_split(config, 'hf:owner/photos', 'train')
+
+
+@pytest.fixture
+def labelled(hub, tmp_path):
+  features = hub.Features(
+    {
+      'image': hub.Image(),
+      'label': hub.List(hub.ClassLabel(names=['ant', 'bee', 'cat'])),
+    }
+  )
+  rows = {
+    'image': [{'bytes': trees.encode(i), 'path': None} for i in range(10)],
+    'label': [[], [2, 0], [1], *([[0]] * 7)],
+  }
+  path = tmp_path / 'labelled'
+  hub.Dataset.from_dict(rows, features).save_to_disk(str(path))
+  return f'hf:{path}'
+
+
+def test_lists_of_classes_are_several_labels_an_image(config, labelled):
+  source = open_split(config, labelled, 'train', multi_label=True)
+  assert source.class_names == ('ant', 'bee', 'cat')
+  found = [source[i]['label'].tolist() for i in range(3)]
+  assert found == [[0, 0, 0], [1, 0, 1], [0, 1, 0]]
+  with Image.open(io.BytesIO(trees.encode(1))) as file:
+    np.testing.assert_array_equal(source[1]['image'], np.array(file))
+  parts = [
+    open_split(config, labelled, split, multi_label=True)
+    for split in ('train[:70%]', 'train[70%:]')
+  ]
+  assert [len(part) for part in parts] == [7, 3]
+  stored = [
+    part.stored_example(i)[0] for part in parts for i in range(len(part))
+  ]
+  assert len(stored) == 10
+
+
+def test_kind_of_label_must_be_that_of_the_config(config, saved, labelled):
+  with pytest.raises(
+    UserError, match='columns of lists of ClassLabel are none'
+  ):
+    open_split(config, saved, 'train', multi_label=True)
+  with pytest.raises(UserError, match=r"'label' is a column of .*List"):
+    open_split(config, labelled, 'train', multi_label=False)

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 def check_columns(
-  name: str, features: Mapping[str, Any], image: str, label: str
+  name: str,
+  features: Mapping[str, Any],
+  image: str,
+  label: str,
+  *,
+  is_multi_label: bool = False,
 ) -> None:
   """Checks that there are columns of images and of labels with these names.
 
@@ -21,6 +26,7 @@ def check_columns(
     features: of the package `datasets`, by column.
     image: `config.dataset.image_feature`.
     label: `config.dataset.label_feature`.
+    is_multi_label: whether an image has a list of labels, or one.
 
   Raises:
     UserError: one is not there or of another type; the message has those that
@@ -29,7 +35,8 @@ def check_columns(
   import datasets
 
   images = [k for k, v in features.items() if isinstance(v, datasets.Image)]
-  labels = [k for k, v in features.items() if _is_label(v)]
+  is_label = _is_list_of_labels if is_multi_label else _is_label
+  labels = [k for k, v in features.items() if is_label(v)]
   for key, column, known in (
     ('image_feature', image, images),
     ('label_feature', label, labels),
@@ -45,7 +52,8 @@ def check_columns(
     cure = 'choose another data set'
     if known:
       cure = f'give {" or ".join(f"--config.dataset.{key}={k}" for k in known)}'
-    what = 'images' if known is images else 'labels'
+    kind = 'lists of ClassLabel' if is_multi_label else 'labels'
+    what = 'images' if known is images else kind
     raise UserError(
       f'config.dataset.{key} = {column!r} {reason} of {name}, whose columns of '
       f'{what} are {", ".join(known) or "none"}; {cure}'
@@ -107,6 +115,26 @@ def read_labels(
   return tuple(names), labels
 
 
+def read_label_lists(
+  splits: Mapping[str, 'datasets.Dataset'],
+  wanted: Sequence[str],
+  column: str,
+) -> tuple[tuple[str, ...], dict[str, list[list[int]]]]:
+  """Returns the names of the classes, and the lists of labels of some splits.
+
+  Args:
+    splits: all of the data set.
+    wanted: those whose labels are returned.
+    column: of lists of `ClassLabel`.
+  """
+  feature = next(iter(splits.values())).features[column].feature
+  lists = {
+    split: [values or [] for values in _column(splits[split], column)]
+    for split in wanted
+  }
+  return tuple(feature.names), lists
+
+
 def _column(split, column):
   return split.select_columns(column).with_format(None)[:][column]
 
@@ -116,6 +144,12 @@ def _is_label(feature):
   return dtype in ('string', 'large_string') or (
     isinstance(dtype, str) and dtype.startswith(('int', 'uint'))
   )
+
+
+def _is_list_of_labels(feature):
+  import datasets
+
+  return isinstance(getattr(feature, 'feature', None), datasets.ClassLabel)
 
 
 def _describe(feature):

@@ -2,7 +2,7 @@
 
 import bisect
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class HuggingFaceSource(EncodedImages):
     UserError: on construction, see `load_splits`, `check_columns` and
       `resolve`; on reading, if an image is missing or damaged.
   """
+
+  _is_multi_label = False
 
   def __init__(
     self,
@@ -51,19 +53,25 @@ class HuggingFaceSource(EncodedImages):
     super().__init__(exif_rotate=exif_rotate, channels=channels)
     self._name, self._split, self._image = name, split, image
     found = load_splits(name, cache_dir)
-    check_columns(name, next(iter(found.values())).features, image, label)
+    check_columns(
+      name,
+      next(iter(found.values())).features,
+      image,
+      label,
+      is_multi_label=self._is_multi_label,
+    )
     parts = resolve(name, list(found), split)
     wanted = list(dict.fromkeys(part.split for part in parts))
-    self.class_names, labels = read_labels(name, found, wanted, label)
+    self.class_names, labels = self._read_labels(name, found, wanted, label)
     self.num_classes = len(self.class_names)
     self._tables = {key: _without_decoding(found[key], image) for key in wanted}
     ranges: list[tuple[str, int, int]] = []
     self._chosen: list[tuple[str, np.ndarray]] = []
-    self._labels: list[np.ndarray] = []
+    self._labels: list[Sequence[Any]] = []
     for part in parts:
-      chosen, of_part = _choose(part, labels[part.split], self.class_names)
+      chosen, of_part = self._choose(part, labels[part.split])
       self._chosen.append((part.split, chosen))
-      self._labels.append(labels[part.split][chosen])
+      self._labels.append([labels[part.split][k] for k in chosen])
       ranges += of_part
     self._ends = list(itertools.accumulate(len(x) for _, x in self._chosen))
     if not self._ends[-1]:
@@ -76,7 +84,7 @@ class HuggingFaceSource(EncodedImages):
   def __len__(self) -> int:
     return self._ends[-1]
 
-  def stored_example(self, index: int) -> tuple[bytes, int]:
+  def stored_example(self, index: int) -> tuple[bytes, Any]:
     """Returns the bytes of an image file, and its label."""
     number, position = self._find(index)
     split, chosen = self._chosen[number]
@@ -88,13 +96,36 @@ class HuggingFaceSource(EncodedImages):
         f'{self.where(index)} cannot be read ({one_line(error)}); load the '
         'data set again'
       ) from error
-    return data, int(self._labels[number][position])
+    return data, self._labels[number][position]
 
   def where(self, index: int) -> str:
     """Returns which image it is, for an error."""
     number, position = self._find(index)
     split, chosen = self._chosen[number]
     return f'{chosen[position]} of {self._name} {split}'
+
+  def _read_labels(self, name, splits, wanted, column):
+    """Returns the names of the classes, and the labels of some splits."""
+    names, labels = read_labels(name, splits, wanted, column)
+    return names, {split: array.tolist() for split, array in labels.items()}
+
+  def _choose(self, part, labels):
+    """Returns the images of a slice, and what `Origin.ranges` has of them."""
+    labels, names = np.asarray(labels, np.int64), self.class_names
+    counts = np.bincount(labels, minlength=len(names))
+    starts, stops = slices.bounds(part, counts)
+    chosen, ranges = [], []
+    for label, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+      members = np.flatnonzero(labels == label)
+      if stop - start < len(members):
+        order = slices.hash_order(names[label], (b'%d' % k for k in members))
+        members = members[order[start:stop]]
+      chosen.append(members)
+      if len(members):
+        ranges.append(
+          (f'{part.split}/{names[label]}', int(start), int(stop - start))
+        )
+    return np.sort(np.concatenate([np.zeros(0, np.int64), *chosen])), ranges
 
   def _find(self, index):
     """Returns the part that an image is of, and its index there."""
@@ -111,24 +142,6 @@ def default_split(name: str, cache_dir: str) -> str:
     UserError: see `load_splits`.
   """
   return held_out_split(load_splits(name, cache_dir)) or 'all'
-
-
-def _choose(part, labels, names):
-  """Returns the images of a slice, and what `Origin.ranges` has of them."""
-  counts = np.bincount(labels, minlength=len(names))
-  starts, stops = slices.bounds(part, counts)
-  chosen, ranges = [], []
-  for label, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-    members = np.flatnonzero(labels == label)
-    if stop - start < len(members):
-      order = slices.hash_order(names[label], (b'%d' % k for k in members))
-      members = members[order[start:stop]]
-    chosen.append(members)
-    if len(members):
-      ranges.append(
-        (f'{part.split}/{names[label]}', int(start), int(stop - start))
-      )
-  return np.sort(np.concatenate([np.zeros(0, np.int64), *chosen])), ranges
 
 
 def _without_decoding(table, image):
