@@ -18,7 +18,7 @@ from convmixer_jax.checkpoints.restore import restore, restore_newest
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.checkpoints.workdir import describe_run
 from convmixer_jax.errors import UserError
-from convmixer_jax.training.metrics import empty_window
+from convmixer_jax.training.tasks import ONE_CLASS
 
 
 def state_of(step):
@@ -34,13 +34,13 @@ def save(workdir, steps, keep=9, skipped=0, metrics=None):
   checkpointer = Checkpointer(epath.Path(workdir), keep)
   with contextlib.closing(checkpointer):
     for step in steps:
-      progress = Progress(empty_window(), skipped)
+      progress = Progress(ONE_CLASS.empty_window(), skipped)
       checkpointer.save(state_of(step), progress, (metrics or {}).get(step))
 
 
 def newest(workdir):
   return restore_newest(
-    epath.Path(workdir), state_of(0), Progress(empty_window())
+    epath.Path(workdir), state_of(0), Progress(ONE_CLASS.empty_window())
   )
 
 
@@ -75,7 +75,7 @@ def test_progress_is_restored(tmp_path):
 
 
 def test_new_directory_restores_nothing(tmp_path):
-  state, progress = state_of(0), Progress(empty_window())
+  state, progress = state_of(0), Progress(ONE_CLASS.empty_window())
   found = restore_newest(epath.Path(tmp_path), state, progress)
   assert found == (0, state, progress)
   assert list(tmp_path.iterdir()) == []
@@ -139,7 +139,7 @@ def test_without_checksums_orbax_restores_a_flipped_bit_unnoticed(workdir):
   """Why there are checksums."""
   flip(kernel_file(workdir / 'checkpoints/3'))
   state, _ = restore(
-    epath.Path(workdir), 3, state_of(0), Progress(empty_window())
+    epath.Path(workdir), 3, state_of(0), Progress(ONE_CLASS.empty_window())
   )
   assert state.step == 3
   assert not np.array_equal(
@@ -151,7 +151,7 @@ def test_checkpoint_that_cannot_be_restored_counts_as_damaged(workdir, capsys):
   checkpointer = Checkpointer(epath.Path(workdir), keep=9)
   with contextlib.closing(checkpointer):
     state = state_of(4).replace(params={'of another network': jnp.ones(3)})
-    checkpointer.save(state, Progress(empty_window()))
+    checkpointer.save(state, Progress(ONE_CLASS.empty_window()))
   assert_newest(workdir, 3)
   (line,) = capsys.readouterr().out.splitlines()
   assert 'step 4 is damaged (ValueError: ' in line
@@ -216,7 +216,7 @@ def test_unreachable_bucket_is_reported_in_one_line(tmp_path, monkeypatch):
     patch.setattr(checkpointer._manager, 'save', fail)
     patch.setattr(checkpointer_lib, 'find_steps', fail)
     with pytest.raises(UserError) as caught:
-      checkpointer.save(state_of(1), Progress(empty_window()))
+      checkpointer.save(state_of(1), Progress(ONE_CLASS.empty_window()))
   assert str(caught.value) == (
     f'the checkpoint of step 1 could not be written to {tmp_path}/checkpoints '
     '(ConnectionError: no route); the same command resumes from the last '

@@ -17,7 +17,7 @@ from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.restore import restore_newest
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.errors import UserError
-from convmixer_jax.training.metrics import empty_window
+from convmixer_jax.training.tasks import ONE_CLASS
 
 
 def state_of(step):
@@ -37,7 +37,7 @@ def save(directory, steps):
   checkpointer = Checkpointer(directory, 9)
   with contextlib.closing(checkpointer):
     for step in steps:
-      checkpointer.save(state_of(step), Progress(empty_window()))
+      checkpointer.save(state_of(step), Progress(ONE_CLASS.empty_window()))
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +57,7 @@ def test_runs_in_directories_that_look_like_patterns_are_resumed(
   directory = files.absolute_path(str(tmp_path / name))
   save(directory, [1, 2])
   step, state, _ = restore_newest(
-    directory, state_of(0), Progress(empty_window())
+    directory, state_of(0), Progress(ONE_CLASS.empty_window())
   )
   assert step == state.step == 2
   jax.tree.map(np.testing.assert_array_equal, state, state_of(2))
@@ -144,9 +144,11 @@ def test_checkpoint_that_is_not_kept_ends_the_run_in_one_line(
   monkeypatch.setattr(verify, 'verify', lose)
   checkpointer = Checkpointer(epath.Path(tmp_path), 9)
   for step in range(1, damaged_step):
-    checkpointer.save(state_of(step), Progress(empty_window()))
+    checkpointer.save(state_of(step), Progress(ONE_CLASS.empty_window()))
   with pytest.raises(UserError, match=message) as error:
-    checkpointer.save(state_of(damaged_step), Progress(empty_window()))
+    checkpointer.save(
+      state_of(damaged_step), Progress(ONE_CLASS.empty_window())
+    )
     assert damaged_step > 1  # the first one is waited for
     checkpointer.close()
   assert f'of step {damaged_step} could not be written to' in str(error.value)

@@ -205,7 +205,7 @@ import jax, numpy as np
 from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
 from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
-from convmixer_jax.training.metrics import empty_window
+from convmixer_jax.training.tasks import ONE_CLASS
 from convmixer_jax.checkpoints.train_state import TrainState
 mesh = jax.make_mesh((4,), ('fsdp',))
 split = NamedSharding(mesh, PartitionSpec('fsdp'))
@@ -213,7 +213,7 @@ kernel = jax.device_put(np.arange(32.).reshape(8, 4), split)
 params = {{'head': {{'kernel': kernel, 'bias': np.zeros(4)}}}}
 stats = {{'patch_bn': {{'mean': np.zeros(8)}}}}
 writer = Checkpointer(epath.Path({str(tmp_path)!r}), keep=1)
-progress = Progress(empty_window())
+progress = Progress(ONE_CLASS.empty_window())
 writer.save(TrainState(np.int32(3), params, stats, ()), progress)
 writer.close()
 """

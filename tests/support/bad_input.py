@@ -17,7 +17,7 @@ from configs import digits
 from convmixer_jax.checkpoints import workdir
 from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
-from convmixer_jax.training.metrics import empty_window
+from convmixer_jax.training.tasks import ONE_CLASS
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 # Of 3 classes: width 4, depth 2, patch 2, kernel 3; it tells no activation.
@@ -157,7 +157,7 @@ def add_other_tree(tmp):
   """Adds a checkpoint in our layout, of another network's state."""
   checkpointer = Checkpointer(epath.Path(start_run(tmp)), keep=1)
   state = TrainState(jnp.int32(5), {'dense': jnp.ones(3)}, {}, ())
-  checkpointer.save(state, Progress(empty_window()))
+  checkpointer.save(state, Progress(ONE_CLASS.empty_window()))
   checkpointer.close()
 
 
