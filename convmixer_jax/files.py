@@ -26,14 +26,20 @@ PARTIAL = '.tmp'  # suffix of a local file while `write` writes it
 path_names.read_directories_literally()
 
 
-def absolute_path(path: str) -> epath.Path:
+def absolute_path(path: str | os.PathLike[str]) -> epath.Path:
   """Returns an absolute path, as Orbax requires; a `gs://` path is unchanged.
 
   Raises:
-    UserError: the path is empty (as from an unset variable of the shell), is in
-      a bucket of another provider, has a name that a library would take for
-      something else, or gcsfs is not installed.
+    UserError: it is not a path, is empty (as from an unset variable of the
+      shell), is in a bucket of another provider, has a name that a library
+      would take for something else, or gcsfs is not installed.
   """
+  if not isinstance(path, (str, os.PathLike)):
+    raise UserError(
+      f'the name of a directory is {path!r}, a {type(path).__name__}; give a '
+      'string or a path, such as runs/1'
+    )
+  path = os.fspath(path)
   if not path:
     raise UserError(
       'the name of a directory is empty; give one, such as runs/1'

@@ -31,6 +31,7 @@ def test_local_paths_become_absolute_and_buckets_are_unchanged(
   for given, expected in {
     'runs/one': tmp_path.resolve() / 'runs' / 'one',
     '~/runs': pathlib.Path('/home/user/runs'),
+    pathlib.Path('runs'): tmp_path.resolve() / 'runs',
     '/a/../b': pathlib.Path('/b'),
     'a:b': tmp_path.resolve() / 'a:b',
   }.items():
@@ -46,6 +47,7 @@ def test_local_paths_become_absolute_and_buckets_are_unchanged(
   ('path', 'message'),
   [
     ('', 'the name of a directory is empty'),
+    (5, 'is 5, a int; give a string or a path'),
     ('s3://bucket/run', 's3://bucket/run is neither local nor in a bucket of'),
     ('https://host/run', 'is neither local nor in a bucket of Google Cloud'),
     ('gs://', 'gs:// does not name a bucket; give gs://BUCKET/NAME'),

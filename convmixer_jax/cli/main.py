@@ -72,7 +72,7 @@ def _choose(
     tune_allocator()  # which starts the program again, so before slow imports
     if name == 'train':
       starting.announce()
-  command.import_jax()
+    command.import_jax()
   module = importlib.import_module(commands[name])
   if hasattr(module, 'COMMANDS'):
     _choose(module.COMMANDS, name, module.__doc__ or '', f'{above}{name} ')

@@ -6,6 +6,7 @@ import ml_collections
 
 from convmixer_jax import config as config_lib
 from convmixer_jax import files
+from convmixer_jax.bucket_access import check_access
 from convmixer_jax.errors import UserError
 
 FILE = 'config.json'
@@ -30,6 +31,7 @@ def add_config(arguments: Sequence[str]) -> list[str]:
   if not workdir:
     return list(arguments)
   path = files.absolute_path(workdir) / FILE
+  check_access(path)
   if not path.exists():
     raise UserError(
       f'--config is missing, and --workdir={workdir} holds no run that has '

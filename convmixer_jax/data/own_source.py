@@ -6,7 +6,7 @@ Anything with `__len__`, with `__getitem__` that returns
 
 import io
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import cloudpickle
@@ -58,7 +58,14 @@ class OwnSource:
     self.class_names = _class_names(self._source, argument)
     self.num_classes = len(self.class_names)
     self._dtype = None
-    if not len(self):
+    try:
+      size = len(self._source)
+    except Exception as error:  # any, from the user's code
+      raise UserError(
+        f'len({argument}) fails ({type(error).__name__}: {first_line(error)}); '
+        'correct it'
+      ) from error
+    if not size:
       raise UserError(f'{argument} is empty; give one with images')
     for index in sorted({0, len(self) // 2, len(self) - 1}):
       self._check_is_repeatable(index)
@@ -206,10 +213,17 @@ class _Nowhere(io.RawIOBase):
 
 
 def _class_names(source, argument):
-  names = getattr(source, 'class_names', None)
-  if isinstance(names, (str, bytes)) or names is None:
+  try:
+    names = getattr(source, 'class_names', None)
+  except Exception as error:  # any, from the user's code
     raise UserError(
-      f'{argument}.class_names is {names!r}; give a list of strings, the names '
+      f'{argument}.class_names fails ({type(error).__name__}: '
+      f'{first_line(error)}); correct it'
+    ) from error
+  if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+    found = 'a method' if callable(names) else repr(names)
+    raise UserError(
+      f'{argument}.class_names is {found}; give a list of strings, the names '
       'of the classes'
     )
   names = tuple(names)

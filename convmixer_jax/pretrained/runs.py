@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from typing import Any
 
 import ml_collections
@@ -239,7 +240,7 @@ def _shapes(variables):
   return {name: list(leaf.shape) for name, leaf in by_name(variables).items()}
 
 
-def load_run(workdir: str) -> Run:
+def load_run(workdir: str | os.PathLike[str]) -> Run:
   """Opens the directory of a run; also `convmixer_jax.load_run`.
 
   Args:

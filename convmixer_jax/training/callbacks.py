@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import ml_collections
 from etils import epath
 from flax import linen as nn
+
+from convmixer_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Callback:
   def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
     """Is called after each evaluation of the held-out images.
 
+    An exception here keeps the step: its checkpoint is completed first.
+
     Args:
       step: number of the last update.
       metrics: such as `eval_loss` and `eval_accuracy`.
@@ -91,23 +95,30 @@ class CallbackList:
   """
 
   def __init__(self, callbacks: Sequence[Callback]):
-    """Does nothing with the callbacks in processes other than the first."""
-    self._callbacks = tuple(callbacks) if jax.process_index() == 0 else ()
+    """Does nothing with the callbacks in processes other than the first.
+
+    Raises:
+      UserError: one is not an object of a class that extends `Callback`.
+    """
+    checked = _check(callbacks)
+    self._callbacks = checked if jax.process_index() == 0 else ()
     self._started: list[Callback] = []
     self.results: dict[str, float] | None = None
 
   def __enter__(self) -> 'CallbackList':
     return self
 
-  def __exit__(self, *_: object) -> None:
+  def __exit__(self, kind: object, *_: object) -> None:
+    results = None if kind else self.results  # closing may have failed
     with contextlib.ExitStack() as stack:  # also after one that raises
       for callback in reversed(self._started):
-        stack.callback(callback.on_end, self.results)
+        stack.callback(callback.on_end, results)
 
   def needs(self, method: str) -> bool:
     """Returns whether a callback, in this process, overrides `method`."""
+    nothing = getattr(Callback, method)
     return any(
-      getattr(type(callback), method, None) is not getattr(Callback, method)
+      getattr(getattr(callback, method), '__func__', None) is not nothing
       for callback in self._callbacks
     )
 
@@ -131,3 +142,24 @@ class CallbackList:
     """Calls that of each."""
     for callback in self._callbacks:
       callback.on_checkpoint(step, path)
+
+
+def _check(callbacks):
+  if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+    raise UserError(
+      f'callbacks is a {type(callbacks).__name__}, not a list; give '
+      'callbacks=[callback]'
+    )
+  callbacks = tuple(callbacks)
+  for number, callback in enumerate(callbacks):
+    if isinstance(callback, type) and issubclass(callback, Callback):
+      raise UserError(
+        f'callbacks[{number}] is the class {callback.__name__}; give an object '
+        f'of it, such as {callback.__name__}()'
+      )
+    if not isinstance(callback, Callback):
+      raise UserError(
+        f'callbacks[{number}] is a {type(callback).__name__}; give an object '
+        'of a class that extends convmixer_jax.Callback'
+      )
+  return callbacks

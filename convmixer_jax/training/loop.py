@@ -1,6 +1,7 @@
 """The training run, from a config to a trained network."""
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -37,7 +38,7 @@ from convmixer_jax.training.tasks import task_of
 @default_settings()
 def train_and_evaluate(
   config: ml_collections.ConfigDict,
-  workdir: str,
+  workdir: str | os.PathLike[str],
   *,
   train_source: Any = None,
   eval_source: Any = None,
@@ -76,13 +77,14 @@ def train_and_evaluate(
     Preempted: by SIGTERM or SIGINT; see `preemption.Signals`.
   """
   own = OwnParts(train_source, eval_source, model, train_transform, optimizer)
+  callback_list = CallbackList(callbacks)
   setup = set_up(config, workdir, own)
   with (
     contextlib.ExitStack() as stack,
     Watchdog(config.hang_timeout) as watchdog,  # sees an error first
   ):
     claim = claim_directory(setup, stack)
-    callback_list = stack.enter_context(CallbackList(callbacks))
+    stack.enter_context(callback_list)
     watchdog.expect('the first step', PATIENCE)
     signals = stack.enter_context(preemption.Signals(setup.directory))
     first_step, state, progress = start_state(setup, claim)
@@ -201,12 +203,13 @@ class _Loop:
       results = self._evaluate(state)
       self._reporter.evaluation(step, results)
       self._note_lag(step)
-      self._callbacks.on_evaluation(step, results)
       if self._pictures:
         self._reporter.weights(step, self._pictures(state.params))
     self._claim.check()
     skipped = len(self._reporter.skipped_in_a_row)
     self._checkpointer.save(state, Progress(window, skipped), results)
+    if results is not None:  # after saving: what it raises loses no step
+      self._callbacks.on_evaluation(step, results)
     return results
 
   def _note_lag(self, step: int) -> None:

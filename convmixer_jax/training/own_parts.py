@@ -68,14 +68,16 @@ class OwnParts:
     return config
 
   def open_sources(
-    self, config: ml_collections.ConfigDict
+    self, dataset: ml_collections.ConfigDict
   ) -> tuple[sources.Source, sources.Source]:
     """Returns the sources to train and to evaluate on.
+
+    Args:
+      dataset: `config.dataset` as it was given, before `apply_to`.
 
     Raises:
       UserError: one cannot be used, or they have other classes.
     """
-    dataset = config.dataset
     opened: list[sources.Source] = []
     for argument in ('train_source', 'eval_source'):
       split = dataset[argument.replace('source', 'split')]

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from typing import Any
 
 import ml_collections
@@ -67,7 +68,7 @@ class Setup:
 
 def set_up(
   config: ml_collections.ConfigDict,
-  workdir_path: str,
+  workdir_path: str | os.PathLike[str],
   own: OwnParts = OwnParts(),  # noqa: B008 (it is frozen)
 ) -> Setup:
   """Builds what a run needs, and compares it between all processes.
@@ -83,19 +84,22 @@ def set_up(
   """
   with agreement.require_same_on_all_processes() as fingerprint:
     directory = files.absolute_path(workdir_path)
+    if isinstance(config, ml_collections.FrozenConfigDict):
+      config = ml_collections.ConfigDict(config)  # parts are set in it
     if own.train_source is None:
       config = from_data.complete(config, directory)
     validate(config)
     if own.optimizer is None:
       _note_unread_options(config)
     part_names = own.names()
+    dataset = config.dataset  # one split of which may be used
     config = own.apply_to(config)
     mesh = sharding.create_mesh(config.mesh)
     check_batch_size(config, mesh.size)
     workdir.check_workdir(directory, config)
     parts.check_parts(directory, part_names)
 
-    train_source, eval_source = own.open_sources(config)
+    train_source, eval_source = own.open_sources(dataset)
     sources.require_classes(train_source)
     check_images(train_source, config)
     own.check_against(train_source, config)

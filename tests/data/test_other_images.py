@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from convmixer_jax import notes
 from convmixer_jax.config import default_config
 from convmixer_jax.data import pipeline
 from convmixer_jax.data.augment import transforms
@@ -171,6 +172,26 @@ def test_rand_augment_is_for_rgb_of_8_bits_only():
 def test_images_of_another_kind_are_refused(image, message):
   with pytest.raises(UserError, match=message):
     check_images(source_of(image), default_config(ConfigDict()))
+
+
+@pytest.mark.parametrize(
+  ('image', 'mean', 'is_noted'),
+  [
+    (draw(4, 4, 3, dtype=np.uint8), (0.485, 0.456, 0.406), False),
+    (draw(4, 4, 3, dtype=np.uint8), (123.7, 116.3, 103.5), True),
+    (draw(4, 4, 3, dtype=np.uint16), (0.5,) * 3, False),
+    (draw(4, 4, 3), (0.5,) * 3, True),
+    (np.abs(draw(4, 4, 3)) / 120, (0.3,) * 3, False),
+  ],
+)
+def test_mean_on_another_scale_than_the_pixels_is_noted(
+  image, mean, is_noted, monkeypatch, capsys
+):
+  monkeypatch.setattr(notes, '_said', set())
+  config = default_config(ConfigDict())
+  config.dataset.mean = mean
+  check_images(source_of(image), config)
+  assert ('on another scale' in capsys.readouterr().err) == is_noted
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])

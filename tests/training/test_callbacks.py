@@ -78,6 +78,35 @@ def test_all_callbacks_are_told_the_end_if_one_fails_then():
     assert callback.calls == [('start', 0, 1), ('end', None)]
 
 
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    (Recorder(), r'callbacks is a Recorder, not a list'),
+    (None, 'callbacks is a NoneType'),
+    ([Recorder], r'callbacks\[0\] is the class Recorder'),
+    ([Recorder(), print], r'callbacks\[1\] is a builtin'),
+  ],
+)
+def test_what_is_no_list_of_callbacks_is_refused(given, message):
+  with pytest.raises(UserError, match=message):
+    CallbackList(given)
+
+
+@pytest.mark.slow
+def test_callback_that_fails_after_an_evaluation_loses_no_step(
+  config, tmp_path
+):
+  class Stop(Callback):
+    def on_evaluation(self, step, metrics):
+      raise OSError('enough')
+
+  config.num_steps, config.eval_every_epochs = 30, 1
+  workdir = tmp_path / 'run'  # a path does as well as a string
+  with pytest.raises(OSError, match='enough'):
+    loop.train_and_evaluate(config, workdir, callbacks=[Stop()])
+  assert [path.name for path in (workdir / 'checkpoints').iterdir()] == ['22']
+
+
 @pytest.mark.slow
 def test_callbacks_see_each_step_evaluation_and_checkpoint(
   config, tmp_path, capsys

@@ -1,6 +1,7 @@
 """Sources, networks, augmentation and optimizers that are given as objects."""
 
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import optax
 import pytest
@@ -13,6 +14,7 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.models import own_modules
 from convmixer_jax.training import loop, own_optimizer
 from convmixer_jax.training.own_parts import OwnParts
+from convmixer_jax.training.setup import set_up
 
 
 @pytest.fixture
@@ -154,6 +156,14 @@ def test_wrong_sources_are_refused(config):
   class Numbered(Squares):
     class_names = 0, 1
 
+  class Method(Squares):
+    def class_names(self):
+      return CLASSES
+
+  class Endless(Squares):
+    def __len__(self):
+      return 1.5
+
   for source, message in (
     ([1, 2], r'train_source\.class_names is None'),
     (7, 'is a int without __len__'),
@@ -161,6 +171,8 @@ def test_wrong_sources_are_refused(config):
     (Broken(4), r"train_source\[0\] fails \(KeyError: 'image'\)"),
     (Named(4), "class_names has 'a' twice"),
     (Numbered(4), 'class_names has 0, not a string'),
+    (Method(4), 'class_names is a method; give a list'),
+    (Endless(4), r'len\(train_source\) fails \(TypeError'),
   ):
     with pytest.raises(UserError, match=message):
       wrap(source, config)
@@ -171,7 +183,17 @@ def test_sources_with_other_classes_are_refused(config):
     class_names = 'light', 'dark'
 
   with pytest.raises(UserError, match="class 0 is 'dark' and 'light'"):
-    OwnParts(Squares(4), Others(4)).open_sources(config)
+    OwnParts(Squares(4), Others(4)).open_sources(config.dataset)
+
+
+def test_with_one_source_the_other_is_that_of_the_config(config, tmp_path):
+  class Digits(Squares):
+    class_names = tuple('0123456789')
+
+  frozen = ml_collections.FrozenConfigDict(config)
+  found = set_up(frozen, tmp_path / 'run', OwnParts(eval_source=Digits(4)))
+  assert (len(found.train_source), len(found.eval_source)) == (1437, 4)
+  assert found.config.dataset.name == 'object:Digits'
 
 
 def test_learning_rate_is_that_of_the_optimizer_if_it_is_known():
