@@ -32,7 +32,7 @@ def apply(
     UserError: the function fails, or returns another shape or dtype.
   """
   try:
-    result = transform(image, rng)
+    result = transform(image.copy(), rng)  # a source may give its own array
   except UserError:
     raise
   except Exception as error:  # any, from the user's function
@@ -69,5 +69,5 @@ def check(
       'image and a numpy.random.Generator'
     )
   for index in sorted({0, len(source) - 1}):
-    image = source[index]['image'].copy()
+    image = source[index]['image']
     apply(transform, image, np.random.default_rng(0), image_shape(dataset))

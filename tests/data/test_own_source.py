@@ -100,3 +100,14 @@ def test_transform_of_uint16_images_may_return_either_dtype():
   for function in (lambda x, _: x, lambda x, _: x.astype(np.float32) / 65535):
     result = own_transform.apply(function, image, rng, shape)
     assert result.dtype == np.float32 and (result == 1).all()
+
+
+def test_transform_in_place_leaves_the_source_as_it_was():
+  def darken(image, rng):
+    image //= 2
+    return image
+
+  image, rng = np.full((4, 4, 3), 200, np.uint8), np.random.default_rng(0)
+  for _ in range(2):
+    result = own_transform.apply(darken, image, rng, (4, 4, 3))
+    assert (result == 100).all()
