@@ -228,10 +228,11 @@ def _keep(pixels):
 
 def _split(array, where, channels, dtype):
   """Returns the images of an array, a list of `[H, W, C]`."""
+  given = array.shape
   if array.ndim == 3:
     array = array[None]
   if array.ndim != 4 or array.shape[-1] != channels:
-    shape = ' x '.join(map(str, array.shape)) or 'a number'
+    shape = ' x '.join(map(str, given)) or 'a number'
     raise UserError(
       f'{where}: the array is {shape}, not [height, width, {channels}] or '
       f'[images, height, width, {channels}]; '

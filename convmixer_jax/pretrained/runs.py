@@ -249,7 +249,7 @@ def load_run(workdir: str | os.PathLike[str]) -> Run:
   Raises:
     UserError: it is not a run directory, or in a bucket that cannot be read.
   """
-  directory = files.absolute_path(str(workdir))
+  directory = files.absolute_path(workdir)
   check_access(directory)
   return open_run(directory, str(workdir))
 
