@@ -192,7 +192,7 @@ def test_with_one_source_the_other_is_that_of_the_config(config, tmp_path):
 
   frozen = ml_collections.FrozenConfigDict(config)
   found = set_up(frozen, tmp_path / 'run', OwnParts(eval_source=Digits(4)))
-  assert (len(found.train_source), len(found.eval_source)) == (1437, 4)
+  assert (len(found.train_source), len(found.eval_source)) == (1442, 4)
   assert found.config.dataset.name == 'object:Digits'
 
 
