@@ -179,10 +179,7 @@ def _evaluate(network, source, classes, config, split, output):
     written = kind.report.write(
       output, summary, rows, results, names, source, config
     )
-  print(f'In {output}: {", ".join(written)}')
-  others = output_files.others_line(output, written)
-  if others:
-    print(others)
+  print(output_files.describe_written(output, written))
 
 
 def _notes(

@@ -19,7 +19,6 @@ others are still explained, and the exit status is 1.
 """
 
 import io
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from convmixer_jax.cli import output as output_lib
 from convmixer_jax.cli import (
   output_files,
   output_flag,
+  picture_arguments,
   picture_names,
   source_flags,
 )
@@ -71,13 +71,12 @@ _SUMMARY = 'explanations.json'
 
 def main(argv: Sequence[str]) -> None:
   """Explains the images that the command line names; writes the files."""
-  if len(argv) < 2:
-    raise UserError('no picture is named; name image files or folders of them')
+  picture_arguments.require(argv)
   if not OUTPUT.value:
     raise UserError('--output is missing; give a directory to write files to')
   network = source_flags.load_source()
 
-  from convmixer_jax.data.image_files import describe, display_name
+  from convmixer_jax.data.image_files import display_name
   from convmixer_jax.pretrained import explanations
   from convmixer_jax.pretrained.images import decode, find_images
 
@@ -96,8 +95,7 @@ def main(argv: Sequence[str]) -> None:
   output_lib.keep_going()  # the files are the result
   with output_files.make_directory(OUTPUT.value) as output:
     print(network.loaded_line, flush=True)
-    if passed_over:
-      print('Passed over:', describe(passed_over), file=sys.stderr, flush=True)
+    picture_arguments.report_passed_over(passed_over)
     for path, name in zip(paths, names, strict=True):
       try:
         pixels = decode(
@@ -108,7 +106,7 @@ def main(argv: Sequence[str]) -> None:
         )
       except UserError as error:
         broken += 1
-        print('error:', error, file=sys.stderr, flush=True)
+        picture_arguments.report_error(error)
         continue
       where = display_name(path)
       found = list(
@@ -137,10 +135,8 @@ def main(argv: Sequence[str]) -> None:
     if entries:
       output_files.write_json(output / _SUMMARY, entries)
       written.append(_SUMMARY)
-      print(f'In {output}: {", ".join(written[:3])}', end='')
-      print(f' and {len(written) - 3:,} more' if len(written) > 3 else '')
-  if broken:
-    raise UserError(f'{broken} of {len(paths)} files could not be read')
+      print(output_files.describe_written(output, written))
+  picture_arguments.require_readable(broken, len(paths))
 
 
 def _read_layers(names: list[str]) -> str | list[str]:

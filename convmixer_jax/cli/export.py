@@ -55,13 +55,9 @@ def main(argv: Sequence[str]) -> None:
   network = source_flags.load_source()
   with output_files.make_directory(OUTPUT.value or '') as output:
     contents = _write(network, output, known)
-    others = output_files.others_line(output, contents)
+    described = output_files.describe_sizes(output, contents)
   print(network.loaded_line)
-  print(f'Written to {output}:')
-  for name, content in contents.items():
-    print(f'  {name:16} {len(content) / 1e6:8.2f} MB')
-  if others:
-    print(others)
+  print(described)
 
 
 def _write(

@@ -13,22 +13,18 @@ import io
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import config_flags
 
 from convmixer_jax.cli import command, output_files, output_flag
+from convmixer_jax.cli.config_flag import CONFIG
 from convmixer_jax.cli.output_flag import OUTPUT
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config',
-  None,
-  'config file, such as configs/digits.py; add :VARIANT to choose a variant',
-)
 flags.adopt_module_key_flags(output_flag)
 flags.mark_flag_as_required('output')
 _LOWEST = flags.DEFINE_float('lowest', 1e-6, 'learning rate of the first step')
 _HIGHEST = flags.DEFINE_float('highest', 10.0, 'learning rate of the last step')
 _STEPS = flags.DEFINE_integer('steps', 200, 'steps of the sweep, at most')
 flags.mark_flag_as_required('config')
+_PICTURE, _TABLE = 'learning_rate.png', 'learning_rate.csv'
 
 
 def main(argv: Sequence[str]) -> None:
@@ -40,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
     from convmixer_jax.training.learning_rate_sweep import sweep_learning_rate
 
     sweep = sweep_learning_rate(
-      _CONFIG.value,
+      CONFIG.value,
       lowest=_LOWEST.value,
       highest=_HIGHEST.value,
       num_steps=_STEPS.value,
@@ -71,8 +67,9 @@ def main(argv: Sequence[str]) -> None:
       )
     )
     with output_files.one_line_errors(output):
-      files.write(output / 'learning_rate.png', plots.to_png(figure))
-      files.write(output / 'learning_rate.csv', table.getvalue().encode())
+      files.write(output / _PICTURE, plots.to_png(figure))
+      files.write(output / _TABLE, table.getvalue().encode())
+    described = output_files.describe_written(output, [_PICTURE, _TABLE])
   print(f'{sweep.name}: {len(sweep.rates)} steps')
   print(
     f'least smoothed loss: {sweep.smoothed[sweep.minimum]:.4f} at '
@@ -83,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
       f'The loss did not diverge up to {sweep.rates[-1]:.2g}; a larger '
       '--highest shows more'
     )
-  print(f'In {OUTPUT.value}: learning_rate.png, learning_rate.csv')
+  print(described)
   print(
     'Suggested, a tenth of the rate at the minimum: '
     f'--config.learning_rate={sweep.suggestion:g}'

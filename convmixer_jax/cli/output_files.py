@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -14,7 +14,7 @@ from convmixer_jax.bucket_access import check_access
 from convmixer_jax.errors import UserError, one_line
 from convmixer_jax.locks.directory_lock import DirectoryLock, is_of_lock
 
-_MOST_OTHERS = 5  # names in a line
+_MOST_NAMES = 5  # in a line
 
 
 def check_file(path: str | None) -> pathlib.Path | None:
@@ -72,6 +72,40 @@ def make_directory(path: str) -> Iterator[epath.Path]:
     yield output
 
 
+def describe_written(output: epath.Path, written: Sequence[str]) -> str:
+  """Returns lines on the files in a directory: those written, and any others.
+
+  Args:
+    output: the directory.
+    written: names of the files that the command wrote.
+  """
+  lines = [f'In {output}: {_list_names(written)}', others_line(output, written)]
+  return '\n'.join(filter(None, lines))
+
+
+def describe_sizes(output: epath.Path, contents: Mapping[str, bytes]) -> str:
+  """Returns a line for each file that was written, with its size.
+
+  Args:
+    output: the directory.
+    contents: of the files by name.
+  """
+  lines = [
+    f'Written to {output}:',
+    *size_lines(contents),
+    others_line(output, contents),
+  ]
+  return '\n'.join(filter(None, lines))
+
+
+def size_lines(contents: Mapping[str, bytes]) -> list[str]:
+  """Returns a line with name and size of each file, in MB."""
+  return [
+    f'  {name:18} {len(content) / 1e6:8.2f} MB'
+    for name, content in contents.items()
+  ]
+
+
 def others_line(output: epath.Path, written: Collection[str]) -> str | None:
   """Returns a line that names what else is in a directory, if anything is.
 
@@ -88,11 +122,15 @@ def others_line(output: epath.Path, written: Collection[str]) -> str | None:
   )
   if not others:
     return None
-  shown = ', '.join(others[:_MOST_OTHERS])
-  more = len(others) - _MOST_OTHERS
-  return f'Left in {output} as before, not written by this command: {shown}' + (
-    f' and {more:,} more' if more > 0 else ''
+  return (
+    f'Left in {output} as before, not written by this command: '
+    f'{_list_names(others)}'
   )
+
+
+def _list_names(names):
+  shown, more = ', '.join(names[:_MOST_NAMES]), len(names) - _MOST_NAMES
+  return f'{shown} and {more:,} more' if more > 0 else shown
 
 
 @contextlib.contextmanager

@@ -16,16 +16,12 @@ from absl import flags
 from ml_collections import config_flags
 
 from convmixer_jax.cli import command, output_files
+from convmixer_jax.cli.config_flag import CONFIG
 from convmixer_jax.planning.chips import ENVIRONMENT, parse_topology
 from convmixer_jax.planning.data import data_size
 from convmixer_jax.training import from_data
 from convmixer_jax.training.validate import validate
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config',
-  None,
-  'config file, such as configs/digits.py; add :VARIANT to choose a variant',
-)
 _TOPOLOGY = flags.DEFINE_string(
   'topology',
   None,
@@ -56,7 +52,7 @@ flags.mark_flag_as_required('config')
 def main(argv: Sequence[str]) -> None:
   """Makes the plan, prints it, and writes the figures if asked to."""
   command.refuse_arguments(argv)
-  config = from_data.complete(_CONFIG.value)
+  config = from_data.complete(CONFIG.value)
   validate(config)
   chip, layout = parse_topology(_TOPOLOGY.value)
   output = output_files.check_file(_OUTPUT.value)

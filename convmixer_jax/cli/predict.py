@@ -28,10 +28,9 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from convmixer_jax.cli import source_flags
+from convmixer_jax.cli import picture_arguments, source_flags
 from convmixer_jax.cli.batch_size_flag import BATCH_SIZE
 from convmixer_jax.cli.exif_flag import EXIF_ROTATE
-from convmixer_jax.errors import UserError
 
 if TYPE_CHECKING:
   from convmixer_jax.pretrained.predictions import Prediction
@@ -44,11 +43,9 @@ _FORMAT = flags.DEFINE_enum(
 
 def main(argv: Sequence[str]) -> None:
   """Prints the classes of the images that the command line names."""
-  if len(argv) < 2:
-    raise UserError('no picture is named; name image files or folders of them')
+  picture_arguments.require(argv)
   network = source_flags.load_source()
 
-  from convmixer_jax.data.image_files import describe
   from convmixer_jax.pretrained.images import find_images
   from convmixer_jax.pretrained.predictions import predict_images
 
@@ -59,8 +56,7 @@ def main(argv: Sequence[str]) -> None:
     file=sys.stdout if is_table else sys.stderr,
     flush=True,
   )
-  if passed_over:
-    print('Passed over:', describe(passed_over), file=sys.stderr, flush=True)
+  picture_arguments.report_passed_over(passed_over)
   write = _WRITERS[_FORMAT.value]()
   broken = 0
   for prediction in predict_images(
@@ -72,11 +68,10 @@ def main(argv: Sequence[str]) -> None:
   ):
     if prediction.error is not None:
       broken += 1
-      print('error:', prediction.error, file=sys.stderr, flush=True)
+      picture_arguments.report_error(prediction.error)
     write(prediction)
     sys.stdout.flush()
-  if broken:
-    raise UserError(f'{broken} of {len(paths)} files could not be read')
+  picture_arguments.require_readable(broken, len(paths))
 
 
 def _table_writer() -> Callable[['Prediction'], None]:

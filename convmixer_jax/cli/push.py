@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
   _say_how_timm_loads(hub_folder.find_timm_model(trained), repository)
   if _DRY_RUN.value:
     print(f'Would be uploaded to hf://{repository}:')
-    _print_sizes(contents)
+    print(*output_files.size_lines(contents), sep='\n')
     print(f'{hub_folder.CARD}:\n')
     print(contents[hub_folder.CARD].decode(), end='')
   elif OUTPUT.value:
@@ -74,7 +74,8 @@ def main(argv: Sequence[str]) -> None:
       message=f'Upload {trained.network} of convmixer_jax',
     )
     print(f'Uploaded to {page}:')
-    _print_sizes({key: contents[key] for key in uploaded})
+    sizes = output_files.size_lines({key: contents[key] for key in uploaded})
+    print(*sizes, sep='\n')
     if hub_folder.CARD not in uploaded:
       print(f'Its {hub_folder.CARD} was kept as it is')
 
@@ -98,13 +99,5 @@ def _write(contents, directory):
     with output_files.one_line_errors(output):
       for name, content in contents.items():
         files.write(output / name, content)
-    others = output_files.others_line(output, contents)
-  print(f'Written to {output}:')
-  _print_sizes(contents)
-  if others:
-    print(others)
-
-
-def _print_sizes(contents):
-  for name, content in contents.items():
-    print(f'  {name:18} {len(content) / 1e6:8.2f} MB')
+    described = output_files.describe_sizes(output, contents)
+  print(described)

@@ -15,15 +15,12 @@ not count; --channels=1 reads colour as grey, --channels=3 grey as colour.
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import config_flags
 
 from convmixer_jax.cli import command, data_flags
+from convmixer_jax.cli.config_flag import CONFIG
 from convmixer_jax.errors import UserError
 
 flags.adopt_module_key_flags(data_flags)
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'config file, whose data set is read'
-)
 _DATASET = flags.DEFINE_string(
   'dataset', None, 'data set, in place of a config: its name, or a folder'
 )
@@ -82,10 +79,10 @@ def _choose_data():
   from convmixer_jax.data.sources import FOLDER
   from convmixer_jax.evaluation.chosen_data import is_directory
 
-  if (_CONFIG.value is None) == (_DATASET.value is None):
+  if (CONFIG.value is None) == (_DATASET.value is None):
     raise UserError('give --config=FILE or --dataset=NAME, one of both')
-  if _CONFIG.value is not None:
-    dataset = _CONFIG.value.dataset
+  if CONFIG.value is not None:
+    dataset = CONFIG.value.dataset
   else:
     dataset = default_config(ml_collections.ConfigDict()).dataset
     dataset.name = _DATASET.value

@@ -15,16 +15,11 @@ import threading
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import config_flags
 
 from convmixer_jax.cli import command, output, program
+from convmixer_jax.cli.config_flag import CONFIG
 from convmixer_jax.errors import Preempted, UserError
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config',
-  None,
-  'config file, such as configs/digits.py; add :VARIANT to choose a variant',
-)
 _WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
@@ -90,10 +85,10 @@ def main(argv: Sequence[str]) -> None:
     _overfit_one_batch()
     return
   workdir = _WORKDIR.value or ''  # which is given, see `_check_flags`
-  results = loop.train_and_evaluate(_CONFIG.value, workdir)
+  results = loop.train_and_evaluate(CONFIG.value, workdir)
   if jax.process_index() == 0:
-    print(ending.describe_end(_CONFIG.value, workdir, program.command_line()))
-    main_metric = tasks.task_of(_CONFIG.value).main_metric
+    print(ending.describe_end(CONFIG.value, workdir, program.command_line()))
+    main_metric = tasks.task_of(CONFIG.value).main_metric
     print(f'{main_metric} = {results[main_metric]:.4f}')
 
 
@@ -116,7 +111,7 @@ def _dry_run():
 
   from convmixer_jax.planning.dry_run import dry_run
 
-  text = dry_run(_CONFIG.value, _WORKDIR.value)
+  text = dry_run(CONFIG.value, _WORKDIR.value)
   if jax.process_index() == 0:
     print(text)
 
@@ -130,7 +125,7 @@ def _overfit_one_batch():
   shown = jax.process_index() == 0
   step, loss = 0, float('nan')
   for step, loss in overfit.overfit_one_batch(
-    overfit.without_augmentation(_CONFIG.value)
+    overfit.without_augmentation(CONFIG.value)
   ):
     if shown and (step in (1, 2, 5) or step % 10 == 0):
       print(f'step {step:4}  loss {loss:.4f}', flush=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Example(TypedDict):
-  """An image `[H, W, 3]` in uint8 and its label.
+  """An image `[H, W, C]`, uint8, uint16 or float32, and its label.
 
   In a multi-label data set, `label` is an int array `[num_classes]` of 0 and 1.
   """

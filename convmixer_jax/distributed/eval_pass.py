@@ -27,7 +27,7 @@ def run_batches(
   Args:
     function: jitted, of a global batch with those of `image`, `label` and
       `mask` that the batches have, split over the devices.
-    batches: this process's rows of each batch: `image` `[b, H, W, 3]`, and
+    batches: this process's rows of each batch: `image` `[b, H, W, C]`, and
       optionally `label` and `mask`, `[b, ...]`; the last one may have fewer
       rows if there is one process. Other entries stay on the host.
     mesh: the devices.

@@ -41,7 +41,7 @@ def describe_lag(setup: Setup, step: int) -> str | None:
     return None
   enough = math.ceil(math.log(_NEGLIGIBLE) / math.log(momentum))
   return (
-    f"Note: after {step} updates BatchNorm's running statistics, which "
-    f'evaluation uses, still are {share:.0%} their initial values: expect low '
-    f'accuracy in evaluations before about step {enough}'
+    f"Note: after {step} updates {100 * share:.0f} % of BatchNorm's running "
+    'statistics, which evaluation uses, still come from their initial values: '
+    f'expect low accuracy in evaluations before about step {enough}'
   )

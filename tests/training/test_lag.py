@@ -56,7 +56,7 @@ def test_note_ends_when_the_initial_values_hardly_count(config, tmp_path):
   note = describe_lag(setup, 11)
   assert (
     'after 11 updates' in note
-    and ' 31% ' in note
+    and ' 31 % ' in note
     and 'before about step 44' in note
   )
   assert describe_lag(setup, 43)
