@@ -8,6 +8,8 @@ from typing import Any
 
 from convmixer_jax.errors import UserError
 
+PREFIX = 'object:'  # in a config, of the names of networks and of data
+
 
 @dataclasses.dataclass(frozen=True)
 class Named:

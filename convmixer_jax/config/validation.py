@@ -6,6 +6,7 @@ from typing import Any
 
 import ml_collections
 
+from convmixer_jax.config.images import num_channels
 from convmixer_jax.config.keys import check_value
 from convmixer_jax.config.optimizer_keys import READ_BY
 from convmixer_jax.config.schema import SCHEMA
@@ -193,7 +194,7 @@ def _check_statistics_have_one_length(config):
 
 
 def _check_colours_are_rgb(config):
-  channels = len(config.dataset.mean)
+  channels = num_channels(config.dataset)
   if config.augment.rand_augment.num_ops and channels != 3:
     raise UserError(
       f'config.augment.rand_augment.num_ops = '

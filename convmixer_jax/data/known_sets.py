@@ -2,6 +2,10 @@
 
 import re
 
+from convmixer_jax.data.hugging_face.loading import PREFIX as HUGGING_FACE
+from convmixer_jax.data.hugging_face.loading import short_name
+from convmixer_jax.own_names import PREFIX as OBJECT
+
 # Numbers of examples by split, from TFDS's catalog.
 NUM_EXAMPLES = {
   'imagenet2012': {'train': 1_281_167, 'validation': 50_000},
@@ -21,12 +25,30 @@ NUM_EXAMPLES = {
 # prepared.
 NUM_CLASSES = {'imagenet2012': 1000, 'cifar10': 10}
 
+# Data sets of TFDS by their names on the Hugging Face Hub.
+_ON_HUB = {
+  'imagenet2012': 'ILSVRC/imagenet-1k',
+  'cifar10': 'uoft-cs/cifar10',
+  'cifar100': 'uoft-cs/cifar100',
+}
+
 
 def base_name(name: str) -> str:
   """Returns the name of a data set without /config and :version.
 
-  Of the Hugging Face Hub the whole name, without @REVISION.
+  That is its name in the identity of the data. Of the Hugging Face Hub, it has
+  neither a revision nor the path of a directory; that of an object is whole.
   """
-  if name.startswith('hf:'):
-    return name.partition('@')[0]
+  if name.startswith(HUGGING_FACE):
+    return short_name(name)
+  if name.startswith(OBJECT):
+    return name
   return re.split('[/:]', name)[0]
+
+
+def hub_name(name: str) -> str | None:
+  """Returns OWNER/NAME of a data set that is on the hub; None of others."""
+  if name.startswith(HUGGING_FACE):
+    parts = short_name(name).removeprefix(HUGGING_FACE).split('/')
+    return '/'.join(parts[:2]) if len(parts) > 1 else None
+  return _ON_HUB.get(base_name(name))

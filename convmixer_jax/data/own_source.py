@@ -15,12 +15,10 @@ import numpy as np
 
 from convmixer_jax.config import num_channels
 from convmixer_jax.data import labels
+from convmixer_jax.data.array_files import DTYPES
 from convmixer_jax.data.examples import Example, Origin
 from convmixer_jax.errors import UserError, first_line
-from convmixer_jax.own_names import name_of, unwrap
-
-PREFIX = 'object:'
-_DTYPES = ('uint8', 'uint16', 'float32')
+from convmixer_jax.own_names import PREFIX, name_of, unwrap
 
 
 class OwnSource:
@@ -117,10 +115,10 @@ class OwnSource:
 
   def _check_image(self, image, where):
     image = np.asarray(image)
-    if image.dtype.name not in _DTYPES:
+    if image.dtype.name not in DTYPES:
       raise UserError(
-        f'the image of {where} is {image.dtype}; give {", ".join(_DTYPES[:-1])}'
-        f' or {_DTYPES[-1]}'
+        f'the image of {where} is {image.dtype}; give {", ".join(DTYPES[:-1])}'
+        f' or {DTYPES[-1]}'
       )
     if image.ndim != 3 or image.shape[-1] != self._num_channels:
       raise UserError(

@@ -10,13 +10,14 @@ import numpy as np
 import tqdm
 
 from convmixer_jax import limits
+from convmixer_jax.config import num_channels
 from convmixer_jax.data.decode import count_channels
 from convmixer_jax.data.examples import Source
 from convmixer_jax.data.folders.label_source import LabelTableSource
 from convmixer_jax.data.folders.source import FolderSource
 from convmixer_jax.data.pixels import describe_channels
 from convmixer_jax.data.record_images import count_feature_channels
-from convmixer_jax.data.sources import FOLDER, prepared_builder
+from convmixer_jax.data.sources import FOLDER, HUGGING_FACE, prepared_builder
 from convmixer_jax.errors import UserError
 
 _SAMPLE = 64  # files whose headers say how many channels there are
@@ -89,11 +90,16 @@ def compute_statistics(source: Source) -> Statistics:
   total_squares = list(total)
   lows: Any = []
   highs: Any = []
-  indices = tqdm.tqdm(
-    range(len(source)), 'Reading', leave=False, disable=None, unit=' images'
-  )
   with ThreadPoolExecutor(limits.num_cores()) as pool:
-    for size, pixels, sums, squares, low, high in pool.map(summarize, indices):
+    summaries = tqdm.tqdm(
+      pool.map(summarize, range(len(source))),
+      'Reading',
+      len(source),
+      leave=False,
+      disable=None,
+      unit=' images',
+    )
+    for size, pixels, sums, squares, low, high in summaries:
       sizes[size] += 1
       count += pixels
       total = [a + b for a, b in zip(total, sums, strict=True)]
@@ -133,7 +139,7 @@ def find_channels(dataset: ml_collections.ConfigDict, split: str) -> int:
     return max(
       count_channels(source.stored_example(int(index))[0]) for index in some
     )
-  if dataset.name == 'digits' or ':' in dataset.name.partition('/')[0]:
-    return len(dataset.mean)
+  if dataset.name == 'digits' or dataset.name.startswith(HUGGING_FACE):
+    return num_channels(dataset)
   builder = prepared_builder(dataset.name, dataset.data_dir)
   return count_feature_channels(builder.info.features, dataset.image_feature)

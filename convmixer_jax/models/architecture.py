@@ -227,7 +227,7 @@ class Architecture(NamedTuple):
     *,
     pack_weights: bool = False,
   ) -> Callable[[jax.Array], jax.Array]:
-    """Returns evaluation as a function of uint8 images; see `inference`."""
+    """Returns evaluation as a function of pixels; see `inference`."""
     make = self.inference or plain_inference
     return make(model, variables, mean, std, pack_weights=pack_weights)
 

@@ -4,6 +4,7 @@ In a config they are `model.name = 'object:NAME'`, without fields. A later
 process has to give the object again.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -16,9 +17,8 @@ import jax.numpy as jnp
 
 from convmixer_jax.errors import UserError, first_line
 from convmixer_jax.models.architecture import Architecture
-from convmixer_jax.own_names import Named, unwrap
+from convmixer_jax.own_names import PREFIX, Named, unwrap
 
-PREFIX = 'object:'
 _PAGE = 'see docs/python_api.md'
 
 
@@ -189,10 +189,10 @@ def _describe(value, where):
     )
   if value is None or isinstance(value, (bool, int, float, str)):
     return repr(value)
-  try:
-    return jnp.dtype(value).name
-  except TypeError:
-    pass
+  with contextlib.suppress(TypeError, ValueError):
+    dtype = jnp.dtype(value)
+    if dtype.kind != 'O':  # which NumPy takes any other class for
+      return dtype.name
   name = getattr(value, '__qualname__', getattr(value, '__name__', None))
   if name is None or '<lambda>' in name:
     raise UserError(

@@ -14,6 +14,7 @@ import numpy as np
 
 from convmixer_jax.analysis import class_activation
 from convmixer_jax.analysis.explanation import Explanation, find_box
+from convmixer_jax.analysis.label_metrics import sigmoid
 from convmixer_jax.config import ImageSize, nearest
 from convmixer_jax.data.augment.transforms import eval_transform
 from convmixer_jax.errors import UserError
@@ -239,7 +240,7 @@ def _is_last(maps, name):
 def _explanation(trained, pixels, maps, chosen, config):
   (target,), (logits,) = maps.classes, maps.logits.astype(np.float64)
   if trained.multi_label:
-    probability = 1 / (1 + np.exp(-logits[target]))
+    probability = sigmoid(logits[target])
   else:
     shares = np.exp(logits - logits.max())
     probability = shares[target] / shares.sum()

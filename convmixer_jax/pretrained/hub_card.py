@@ -4,18 +4,13 @@ import huggingface_hub
 
 from convmixer_jax.analysis import flops
 from convmixer_jax.config import describe_size, height_width
-from convmixer_jax.data.known_sets import base_name
+from convmixer_jax.data.known_sets import HUGGING_FACE, base_name, hub_name
 from convmixer_jax.models import describe
 from convmixer_jax.models.timm_model import TimmModel
+from convmixer_jax.own_names import PREFIX as OBJECT
 from convmixer_jax.pretrained.trained_model import TrainedModel
 
 _TASK = 'image-classification'
-# Data sets by their names on the hub.
-_DATASETS = {
-  'imagenet2012': 'ILSVRC/imagenet-1k',
-  'cifar10': 'uoft-cs/cifar10',
-  'cifar100': 'uoft-cs/cifar100',
-}
 _METRICS = {  # that the hub shows, by their names there
   'eval_accuracy': ('accuracy', 'Top-1 accuracy'),
   'eval_accuracy_top5': ('top_5_accuracy', 'Top-5 accuracy'),
@@ -60,7 +55,7 @@ def write(
 def _metadata(trained, repository, found, license_id):
   """Returns the YAML between the dashes."""
   dataset, _, split = _data(trained)
-  on_hub = _DATASETS.get(dataset, dataset if '/' in dataset else None)
+  on_hub = hub_name(_full_name(trained))
   results = [
     huggingface_hub.EvalResult(
       task_type=_TASK,
@@ -90,14 +85,17 @@ def _metadata(trained, repository, found, license_id):
 
 def _data(trained):
   """Returns name, training split and held-out split of the data set, or ''."""
-  config = trained.config
-  if config is None or not config.dataset.get('name'):
-    return (trained.data or {}).get('name', ''), '', ''
-  dataset = config.dataset
-  name = base_name(dataset.name)
-  if ':' in dataset.name and '/' in dataset.name:  # hf:OWNER/NAME
-    name = dataset.name.partition(':')[2]
+  name = base_name(_full_name(trained))
+  name = name.removeprefix(HUGGING_FACE).removeprefix(OBJECT)
+  dataset = {} if trained.config is None else trained.config.dataset
   return name, dataset.get('train_split', ''), dataset.get('eval_split', '')
+
+
+def _full_name(trained):
+  """Returns `config.dataset.name`, else what is recorded of the data, or ''."""
+  if trained.config is not None and trained.config.dataset.get('name'):
+    return trained.config.dataset.name
+  return (trained.data or {}).get('name', '')
 
 
 def _trained_on(trained):

@@ -34,9 +34,8 @@ class Inference:
 
     Args:
       images: `[N, H, W, C]` of uint8 or of the dtype of training, of any size;
-        or a list of arrays
-        `[H, W, C]`, of any sizes, of paths of files and folders, or of images
-        of Pillow; or one of these.
+        or a list of arrays `[H, W, C]`, of any sizes, of paths of files and
+        folders, or of images of Pillow; or one of these.
       batch_size: images at a time. Compiled once for each number of images up
         to it, rounded up to a power of two.
       image_size: side in pixels that they are resized to; None for that of
@@ -106,8 +105,8 @@ class Inference:
   def inference(self: 'TrainedModel') -> predictions.Infer:
     """The network with its weights on the devices, a function of pixels.
 
-    It takes uint8 `[B, size, size, C]`, already resized, and returns logits
-    `[B, K]`.
+    It takes images `[B, H, W, C]`, already resized, of uint8 or, of a network
+    that was trained on other dtypes, float32; and returns logits `[B, K]`.
     """
     return predictions.load_for_inference(self)
 

@@ -133,9 +133,9 @@ def apply_to_images(
 
   Args:
     trained: the network.
-    function: of `infer` (see `load_for_inference`) and of uint8 images
-      `[B, size, size, C]`; returns a tree of arrays `[B, ...]`. It is compiled
-      once for each shape.
+    function: of `infer` (see `load_for_inference`) and of images
+      `[B, H, W, C]` of `prepared_dtype`; returns a tree of arrays `[B, ...]`.
+      It is compiled once for each shape.
     images: as `images.to_list` returns them.
     config: as `TrainedModel.eval_config` returns it.
     exif_rotate: whether to turn photographs upright by their EXIF orientation.
@@ -170,8 +170,8 @@ def load_for_inference(trained: 'TrainedModel') -> Infer:
     trained: the network.
 
   Returns:
-    A `jax.tree_util.Partial`: a function of uint8 images `[B, H, W, C]` that
-    returns logits `[B, K]` in float32.
+    A `jax.tree_util.Partial`: a function of images `[B, H, W, C]`, of
+    `prepared_dtype`, that returns logits `[B, K]` in float32.
   """
   config = trained.eval_config(1)
   everywhere = sharding.replicated(sharding.create_mesh(config.mesh))

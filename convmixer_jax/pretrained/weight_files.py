@@ -113,8 +113,7 @@ def to_safetensors(trained: TrainedModel, path: str) -> bytes:
   header = metadata.to_header(
     {'network': trained.network, 'fields': trained.network_fields(), **known}
   )
-  channels = len(trained.mean)
-  other = () if channels == 3 else (channels,)
+  other = () if trained.channels == 3 else (trained.channels,)
   try:
     tensors = state_dict.to_timm(trained.variables, *other)
     return _with_sorted_metadata(safetensors.numpy.save(tensors, header))

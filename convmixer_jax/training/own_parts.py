@@ -11,7 +11,7 @@ from convmixer_jax.data import own_source, own_transform, sources
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import own_modules
 from convmixer_jax.models.from_object import config_of_object
-from convmixer_jax.own_names import name_of, require_name, unwrap
+from convmixer_jax.own_names import PREFIX, name_of, require_name, unwrap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class OwnParts:
       if self.eval_source is not None:
         kind = type(unwrap(self.eval_source)).__name__
         name = name_of(self.eval_source) or kind
-        config.dataset.name = f'{own_source.PREFIX}{name}'
+        config.dataset.name = f'{PREFIX}{name}'
       if self.model is not None:
         config.model = config_of_object(
           self.model, config.dtype, image_shape(config.dataset)

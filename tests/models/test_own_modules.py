@@ -1,6 +1,10 @@
 """Networks that are given as objects."""
 
+import functools
+
 import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from own_objects import Net
 
@@ -19,6 +23,30 @@ def test_network_is_named_by_its_class_and_attributes():
   assert name(convmixer_jax.named(Net(2), 'mine')) == 'object:mine'
   with pytest.raises(UserError, match="'activation' whose value cannot be rec"):
     name(Net(2, activation=lambda x: x))
+
+
+@pytest.mark.parametrize(
+  ('value', 'expected'),
+  [
+    (nn.LayerNorm, 'LayerNorm'),
+    (nn.Dropout, 'Dropout'),
+    (functools.partial(nn.GroupNorm, 4), 'GroupNorm(4){}'),
+    (jnp.bfloat16, 'bfloat16'),
+    (np.float32, 'float32'),
+  ],
+)
+def test_class_as_attribute_of_a_network_is_named(value, expected):
+  class Small(nn.Module):
+    num_classes: int
+    norm: object
+
+    @nn.compact
+    def __call__(self, images, *, train):
+      del train
+      return nn.Dense(self.num_classes)(images.mean(axis=(1, 2)))
+
+  name = own_modules.register(Small(2, value), (8, 8, 3))
+  assert name == f'object:Small(num_classes=2, norm={expected})'
 
 
 def test_network_of_the_package_becomes_its_name_and_fields():

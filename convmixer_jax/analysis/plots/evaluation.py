@@ -200,7 +200,7 @@ def images_of_wrong_labels(
   """Draws images with several labels of which some are wrong, six in a row.
 
   Args:
-    images: uint8 `[H, W, 3]`.
+    images: uint8 or float32 `[H, W, C]`; see `to_picture`.
     correct: the classes of each image, in one text.
     predicted: the classes that each image was given.
     losses: of the images.
