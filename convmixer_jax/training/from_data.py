@@ -67,7 +67,8 @@ def complete(
     }
     chosen = {key: sizes[key] for key in left}
     found = ', '.join(f'config.{key} = {chosen[key]}' for key in left)
-    note(f'{found}, by the {len(source):,} training images')
+    if jax.process_index() == 0:
+      note(f'{found}, by the {len(source):,} training images')
   with config.unlocked():
     config.update_from_flattened_dict(chosen)
   return config

@@ -5,6 +5,7 @@ import dataclasses
 import os
 from typing import Any
 
+import jax
 import ml_collections
 from etils import epath
 from jax.sharding import Mesh
@@ -89,7 +90,7 @@ def set_up(
     if own.train_source is None:
       config = from_data.complete(config, directory)
     validate(config)
-    if own.optimizer is None:
+    if own.optimizer is None and jax.process_index() == 0:
       _note_unread_options(config)
     part_names = own.names()
     dataset = config.dataset  # one split of which may be used
