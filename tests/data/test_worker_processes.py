@@ -9,6 +9,7 @@ import pytest
 
 from convmixer_jax import limits, notes
 from convmixer_jax.data import pipeline, worker_processes
+from convmixer_jax.data.digits import load_digits
 
 GUARDED = """
 import sys
@@ -69,7 +70,9 @@ def test_small_shared_memory_makes_threads_make_the_same_batches(
 
 
 def test_shared_memory_of_eval_batches_is_counted_in_training(config):
-  per_batch = pipeline._batch_bytes(config, process_count=1)
+  per_batch = pipeline._batch_bytes(
+    load_digits('train'), config, process_count=1
+  )
   assert per_batch == 64 * (8 * 8 * 3 + 8)
   assert worker_processes.batches_in_flight(2, 2) == 13
 

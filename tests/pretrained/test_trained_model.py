@@ -14,7 +14,8 @@ from convmixer_jax.data.class_names import (
   readable,
 )
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import VARIANTS
+from convmixer_jax.models import VARIANTS, ViT
+from convmixer_jax.models.shapes import variable_shapes
 from convmixer_jax.pretrained import trained_model as trained_model_lib
 from convmixer_jax.pretrained import weight_files
 from convmixer_jax.pretrained.load import load
@@ -157,9 +158,10 @@ def test_thousand_classes_without_names_are_imagenets(trained_run, tmp_path):
 def test_input_of_bare_weights_is_that_of_the_named_variant(
   model, mean, monkeypatch, tmp_path, caplog
 ):
-  fields = dict(VARIANTS['vit_b16'])
-  contents = weight_files.Contents(fields.pop('name'), fields, 10, {}, {})
-  contents.fields['mlp_ratio'] = 4
+  fields = dict(VARIANTS['vit_b16'], mlp_ratio=4)
+  network = fields.pop('name')
+  shapes = variable_shapes(ViT(**fields, num_classes=10), 224)
+  contents = weight_files.Contents(network, fields, 10, dict(shapes), {})
   monkeypatch.setattr(weight_files, 'read', lambda *arguments: contents)
   path = tmp_path / 'bare.pth'
   path.touch()
