@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from convmixer_jax.data.decode import count_pixels, decode_image
 from convmixer_jax.data.examples import Example
 from convmixer_jax.errors import UserError
 
-_MIN_SIDE = 2  # pixels; an image of a single pixel is a placeholder
+_MIN_SIDE = 2  # pixels
 _MAX_TRIES = 16  # images that may be damaged before the dtype is assumed
 
 
@@ -53,12 +54,7 @@ class EncodedImages:
       channels=self._channels,
       dtype=self._dtype,
     )
-    if min(image.shape[:2]) < _MIN_SIDE:
-      height, width = image.shape[:2]
-      raise UserError(
-        f'image {self.where(index)} is {height} x {width} pixels, which is '
-        'too small; replace it or leave it out of the data set'
-      )
+    require_two_pixels(image, functools.partial(self.where, index))
     return {'image': image, 'label': label}
 
   def decoded_size(self, data: bytes) -> int:
@@ -76,3 +72,21 @@ class EncodedImages:
           data, where, channels=self._channels, dtype=None
         ).dtype
     return np.dtype(np.uint8)
+
+
+def require_two_pixels(image: np.ndarray, where: Callable[[], str]) -> None:
+  """Checks that both sides of an image have two pixels or more.
+
+  Args:
+    image: `[H, W, C]`.
+    where: names the image, for the error.
+
+  Raises:
+    UserError: it is smaller, which placeholders are.
+  """
+  height, width = image.shape[:2]
+  if min(height, width) < _MIN_SIDE:
+    raise UserError(
+      f'image {where()} is {height} x {width} pixels, which is too small; '
+      'replace it or leave it out of the data set'
+    )

@@ -34,7 +34,7 @@ def find_class_names(
   import tensorflow_datasets as tfds
 
   where = f'config.dataset.name = {name!r}'
-  required = {label, *(part.strip() for part in image.split(','))}
+  required = {label, *split_names(image)}
   if not required <= set(features):
     raise UserError(
       f'{where} has the features {", ".join(features)}, but {image} and '
@@ -77,6 +77,11 @@ def find_class_names(
         'class a name of its own'
       )
   return tuple(classes.names)
+
+
+def split_names(image_feature: str) -> list[str]:
+  """Returns the names of features that `config.dataset.image_feature` lists."""
+  return [name.strip() for name in image_feature.split(',')]
 
 
 def is_multi_hot(feature: Any) -> bool:

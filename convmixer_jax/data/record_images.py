@@ -8,6 +8,7 @@ import numpy as np
 from convmixer_jax.data import array_files
 from convmixer_jax.data.augment.resize import resize
 from convmixer_jax.data.decode import count_pixels, decode_image
+from convmixer_jax.data.features import split_names
 from convmixer_jax.errors import UserError
 
 _COLOURS = ((1, 3), (3, 1))  # channels of images that become others
@@ -42,7 +43,7 @@ class RecordImages:
       UserError: a feature has no images, they differ in dtype, or there are
         other channels.
     """
-    self._names = [part.strip() for part in image_feature.split(',')]
+    self._names = split_names(image_feature)
     self._channels = channels
     where = f'config.dataset.name = {name!r}'
     found = []
@@ -133,7 +134,7 @@ def count_feature_channels(
   features: Mapping[str, Any], image_feature: str
 ) -> int:
   """Returns the channels of features together; 3 where a feature has any."""
-  names = [part.strip() for part in image_feature.split(',')]
+  names = split_names(image_feature)
   shapes = [features[name].shape for name in names if name in features]
   counts = [1 if len(shape) == 2 else shape[-1] or 3 for shape in shapes]
   return sum(counts) or 3

@@ -15,6 +15,7 @@ from convmixer_jax.data.builders import (
   is_prepared,
 )
 from convmixer_jax.data.digits import load_digits
+from convmixer_jax.data.encoded_images import require_two_pixels
 from convmixer_jax.data.examples import (
   Example,
   Origin,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
   import tensorflow_datasets as tfds
 
 _FILE_NAME = 'file_name'  # a feature of many data sets
-_MIN_SIDE = 2  # pixels; an image of a single pixel is a placeholder
 
 
 class TfdsSource:
@@ -133,13 +133,9 @@ class TfdsSource:
 
   def decode(self, index: int, data: bytes, label: Any) -> Example:
     """Returns the example of what `stored_example` returned."""
-    image = self._images.decode(data, partial(self._where_in_full, index))
-    if min(image.shape[:2]) < _MIN_SIDE:
-      height, width = image.shape[:2]
-      raise UserError(
-        f'image {self._where_in_full(index)} is {height} x {width} pixels, '
-        'which is too small; replace it or leave it out of the data set'
-      )
+    where = partial(self._where_in_full, index)
+    image = self._images.decode(data, where)
+    require_two_pixels(image, where)
     if self._is_multi_label:
       label = labels.multi_hot(label, self.num_classes)
       return {'image': image, 'label': label}
