@@ -57,6 +57,7 @@ def dry_run(config: ml_collections.ConfigDict, workdir: str | None) -> str:
     steps_left = max(setup.num_steps - first_step, 0)
     run_time = _duration(steps_left * step_seconds)
     rate = setup.config.batch_size / step_seconds
+    outcome = 'the run can start' if steps_left else 'the run has all its steps'
     rows = [
       ('Memory', _describe_memory(memory)),
       (
@@ -70,7 +71,7 @@ def dry_run(config: ml_collections.ConfigDict, workdir: str | None) -> str:
         f'{run_time} for {count(steps_left, "step")}, if the data keep up; '
         'evaluations and checkpoints come on top',
       ),
-      ('Dry run', 'the run can start; nothing was written'),
+      ('Dry run', f'{outcome}; nothing was written'),
     ]
     return f'{lines}\n{aligned(rows)}'
 
