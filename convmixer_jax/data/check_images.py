@@ -49,8 +49,8 @@ def _note_other_scale(image, dataset):
     note(
       f'the first image has pixels{scaled} from {pixels.min():.3g} to '
       f'{pixels.max():.3g}, and config.dataset.mean = {tuple(dataset.mean)}, '
-      f'std = {tuple(dataset.std)} are on another scale; convmixer statistics '
-      'computes them'
+      f'std = {tuple(dataset.std)} seem to be on another scale; convmixer '
+      'statistics computes them'
     )
 
 
