@@ -134,6 +134,7 @@ def test_tests_named_exist(page):
 
 
 @each_page
+@pytest.mark.slow
 def test_commands_have_the_flags_shown(page):
   for program, arguments, following in command_lines(page.read_text()):
     called = name_of(program, arguments)

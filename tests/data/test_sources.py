@@ -127,6 +127,7 @@ def test_an_unprepared_set_is_refused_with_the_command(dataset, tmp_path):
     sources.create_source(dataset, 'train')
 
 
+@pytest.mark.slow
 def test_a_tfrecord_set_is_refused_with_the_command(dataset, tmp_path):
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')

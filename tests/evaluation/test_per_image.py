@@ -193,6 +193,7 @@ def run_tool(*arguments):
   return commands.run(['convmixer_jax', 'evaluate', *arguments])
 
 
+@pytest.mark.slow
 def test_command_writes_results_that_equal_those_of_the_run(
   trained_run, tmp_path
 ):

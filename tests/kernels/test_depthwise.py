@@ -240,6 +240,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_kernel_gradients_are_summed_over_devices_in_float32():
   for found in json.loads(devices.run(SHARDED, 8)).values():
     assert found['collectives'] == [['all-reduce', 'f32']]

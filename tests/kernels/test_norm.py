@@ -64,7 +64,13 @@ def in_float64(function, arguments, g, **kwargs):
     return jax.device_get([y, *rest, *gradients])
 
 
-@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize(
+  'shape',
+  [
+    SHAPES[0],
+    *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[1:]),
+  ],
+)
 @pytest.mark.parametrize('activation', kernels.ACTIVATIONS)
 @pytest.mark.parametrize(
   'group_size', [pytest.param(1, marks=pytest.mark.slow), 2]

@@ -34,12 +34,21 @@ from convmixer_jax.pretrained import predictions, weight_files
 from convmixer_jax.pretrained.load import load
 from convmixer_jax.training import initialize
 
+# Compiling takes long: `make test` has the first network only.
+ONE_QUICK = pytest.mark.parametrize(
+  'name',
+  [
+    NAMES[0],
+    *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:]),
+  ],
+)
+
 
 def test_every_registered_network_has_a_tiny_form():
   assert TINY.keys() == models.MODELS.keys()
 
 
-@pytest.mark.parametrize('name', NAMES)
+@ONE_QUICK
 def test_logits_are_equal_with_scan_and_remat_and_close_in_bfloat16(name):
   model, variables = create(name)
   images = normalized(images_of())
@@ -62,7 +71,7 @@ def test_logits_are_equal_with_scan_and_remat_and_close_in_bfloat16(name):
   assert 0 < np.abs(rounded - logits).max() < 0.1 * np.abs(logits).max()
 
 
-@pytest.mark.parametrize('name', NAMES)
+@ONE_QUICK
 def test_every_parameter_has_a_gradient(name):
   model, variables = create(name)
   images, labels = normalized(images_of(count=16)), jnp.arange(16) % 10
@@ -116,7 +125,10 @@ def test_weights_saved_with_timm_names_load_bit_for_bit(name, tmp_path):
 
 @pytest.mark.parametrize(
   ('name', 'size'),
-  [*((name, 8) for name in NAMES), *((name, 12) for name in ANY_SIZE)],
+  [
+    *((name, 8) for name in NAMES),
+    *(pytest.param(n, 12, marks=pytest.mark.slow) for n in ANY_SIZE),
+  ],
 )
 def test_fast_inference_and_exports_equal_the_network(name, size):
   model, variables = create(name)

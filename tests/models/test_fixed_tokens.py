@@ -77,6 +77,7 @@ def test_logits_and_features_equal_timm(name, changes):
 
 
 @pytest.mark.parametrize('name', NAMES)
+@pytest.mark.slow
 def test_gradients_equal_timm(name):
   model, variables = create(name)
   images = arrays_of(name)['images']

@@ -64,6 +64,7 @@ def test_folded_network_has_the_same_logits(fields, depthwise):
     )
 
 
+@pytest.mark.slow
 def test_uint8_pixels_are_exact_in_bfloat16():
   model, variables = create(dtype=jnp.bfloat16)
   images = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 3), np.uint8)

@@ -87,7 +87,13 @@ def assert_finite(tree):
     assert np.all(np.isfinite(leaf)), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize('wrong', ['loss', 'gradient', 'statistics'])
+@pytest.mark.parametrize(
+  'wrong',
+  [
+    'gradient',
+    *(pytest.param(w, marks=pytest.mark.slow) for w in ('loss', 'statistics')),
+  ],
+)
 def test_nonfinite_step_changes_only_the_step_counter(small, wrong):
   state, train_step = create(small, wrong)
   before, metrics = train_step(state, batch_of(0))
@@ -121,6 +127,7 @@ def test_statistics_can_overflow_where_the_logits_do_not(small):
   assert np.any(np.isinf(updated['batch_stats']['patch_bn']['var']))
 
 
+@pytest.mark.slow
 def test_one_nonfinite_microbatch_skips_the_step(small):
   small.accum_steps = 2
   state, train_step = create(small, 'loss')

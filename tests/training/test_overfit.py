@@ -10,6 +10,7 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.training import overfit
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_one_batch(config, tmp_path, monkeypatch):
   monkeypatch.setenv('TMPDIR', str(tmp_path))
   config.batch_size, config.model.depth = 16, 1

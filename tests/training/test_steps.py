@@ -101,6 +101,7 @@ def test_accumulation_equals_the_large_batch_with_groups_of_batch_norm(
     )
 
 
+@pytest.mark.slow
 def test_augmentation_is_determined_by_seed_and_step(config, batch):
   config.mixup.mixup_alpha = 0.5
   _, state, train_step = make(config)
