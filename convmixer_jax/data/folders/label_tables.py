@@ -4,13 +4,14 @@ The table is beside the images, `photos/labels.csv`, or in the folder of each
 split, `photos/train/labels.csv`. Its first row is `file,labels`; each further
 row has the path of an image, relative to the table, and its labels, separated
 by `;` or `|`, or nothing for none. A table for all images may have a third
-column, `split`.
+column, `split`. Images that no table lists are left out.
 """
 
 import csv
 import dataclasses
 import io
 import os
+import unicodedata
 from collections.abc import Mapping
 
 from convmixer_jax.data.folders.layout import Layout, join_names
@@ -54,16 +55,20 @@ def read_tables(data_dir: str) -> LabelTables:
       'needs for a folder; write one with the columns file and labels, or set '
       'it to False for class folders'
     )
-  folders: dict[str, str] = {}
+  folders = dict(tables)
   found: dict[str, dict[str, tuple[str, ...]]] = {}
   for default, folder in tables.items():
-    for split, file, labels in _rows(os.path.join(folder, FILE), default):
-      folders[split] = folder
+    path = os.path.join(folder, FILE)
+    for split, file, labels in _rows(path, default):
+      if folders.setdefault(split, folder) != folder:
+        raise UserError(
+          f'{path} has {file!r} in the split {split}, which has a table in '
+          f'{folders[split]}; list it there, or write one table beside the '
+          'folders, with the column split'
+        )
       images = found.setdefault(split, {})
       if file in images:
-        raise UserError(
-          f'{os.path.join(folder, FILE)} has {file!r} twice; keep one row'
-        )
+        raise UserError(f'{path} has {file!r} twice; keep one row')
       images[file] = labels
   names = sorted(
     {x for rows in found.values() for y in rows.values() for x in y}
@@ -73,7 +78,7 @@ def read_tables(data_dir: str) -> LabelTables:
   number = {name: k for k, name in enumerate(names)}
   layout = Layout(
     data_dir,
-    {split: os.fsencode(folder) for split, folder in folders.items()},
+    {split: os.fsencode(folders[split]) for split in found},
     {},
     tuple(names),
     (),
@@ -118,6 +123,8 @@ def _rows(path, default_split):
   try:
     with open(path, encoding='utf-8-sig', newline='') as file:
       text = file.read()
+    if '\n' not in text:
+      text = text.replace('\r', '\n')
   except (OSError, UnicodeDecodeError) as error:
     reason = getattr(error, 'strerror', None) or 'it is not UTF-8'
     raise UserError(f'{path} cannot be read ({reason}); correct it') from error
@@ -126,14 +133,21 @@ def _rows(path, default_split):
     columns = reader.fieldnames or []
     if not {'file', 'labels'} <= set(columns):
       raise UserError(
-        f'{path} has the columns {join_names(columns) or "none"}, but file and '
-        'labels are required, named in its first row'
+        f'{path} has the columns {join_names(map(repr, columns)) or "none"}, '
+        "but 'file' and 'labels' are required, named in its first row and "
+        'separated by a comma'
+      )
+    if len(set(columns)) < len(columns):
+      raise UserError(
+        f'{path} has two columns of one name among '
+        f'{join_names(map(repr, columns))}; separate labels by ; or | in one'
       )
     for row in reader:
       where = f'{path}, line {reader.line_num}'
       if row['labels'] is None or None in row:
         raise UserError(
-          f'{where} has not {len(columns)} cells; separate labels by ; or |'
+          f'{where} does not have {len(columns)} cells; separate labels by ; '
+          'or |'
         )
       yield (
         _split(row.get('split'), default_split, where),
@@ -169,8 +183,14 @@ def _file(name, where):
 def _labels(text, where):
   if not text.strip():
     return ()
+  text = unicodedata.normalize('NFC', text)
   labels = tuple(x.strip() for x in text.replace('|', ';').split(';'))
   for label in labels:
+    if not label.isprintable():
+      raise UserError(
+        f'{where} has the label {label!r}, with a character that cannot be '
+        'printed; remove it'
+      )
     if not label:
       raise UserError(f'{where} has an empty label in {text!r}; remove it')
     if labels.count(label) > 1:

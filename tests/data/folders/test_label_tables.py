@@ -9,6 +9,8 @@ from convmixer_jax.data.folders.label_source import LabelTableSource
 from convmixer_jax.data.folders.label_tables import has_tables
 from convmixer_jax.errors import UserError
 
+HEADER = 'file,labels,split'
+
 
 def write(folder, rows, header='file,labels'):
   """Writes images of one colour each, and their table."""
@@ -76,13 +78,16 @@ def test_slices_are_a_partition_that_depends_on_names_alone(tmp_path):
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    ('a.png,cat\n', 'has the columns a.png, cat, but file and labels are requ'),
+    ('a.png,cat\n', "has the columns 'a.png', 'cat', but 'file' and 'labels'"),
+    ('file, labels\na.png,cat\n', "has the columns 'file', ' labels', but"),
+    ('file,labels,labels\na.png,cat,dog\n', 'has two columns of one name'),
+    ('file,labels\na.png,"c\nt"\n', "has the label 'c..t', with a char"),
     ('', 'has the columns none'),
     ('file,labels\na.png,cat\na.png,dog\n', "has 'a.png' twice"),
     ('file,labels\na.png,cat;cat\n', "line 2 has the label 'cat' twice"),
     ('file,labels\na.png,cat;;dog\n', 'has an empty label'),
-    ('file,labels\na.png,cat,dog\n', 'line 2 has not 2 cells'),
-    ('file,labels\na.png\n', 'line 2 has not 2 cells'),
+    ('file,labels\na.png,cat,dog\n', 'line 2 does not have 2 cells'),
+    ('file,labels\na.png\n', 'line 2 does not have 2 cells'),
     ('file,labels\n../a.png,cat\n', 'give a path relative to the table'),
     ('file,labels\n/a.png,cat\n', 'give a path relative to the table'),
     ('file,labels\nb.png,cat\n', '1 of 1 images that labels.csv lists do not'),
@@ -108,3 +113,22 @@ def test_folder_without_a_table_is_refused(tmp_path):
     UserError, match=r'has no labels\.csv, which config\.data'
   ):
     LabelTableSource(str(tmp_path), 'train')
+
+
+def test_table_of_one_split_does_not_list_images_of_another(tmp_path):
+  write(tmp_path / 'train', ['a.png,cat,train', 'b.png,dog,val'], HEADER)
+  write(tmp_path / 'val', ['a.png,dog', 'b.png,cat'])
+  with pytest.raises(UserError, match="'b.png' in the split validation, which"):
+    LabelTableSource(str(tmp_path), 'validation')
+
+
+def test_labels_are_equal_whatever_their_unicode_form(tmp_path):
+  directory = write(tmp_path, ['a.png,caf\u00e9', 'b.png,cafe\u0301;tea'])
+  assert LabelTableSource(directory, 'all').class_names == ('caf\u00e9', 'tea')
+
+
+def test_lines_may_end_as_on_old_macintoshes(tmp_path):
+  directory = write(tmp_path, ['a.png,cat', 'b.png,dog'])
+  path = tmp_path / 'labels.csv'
+  path.write_bytes(path.read_bytes().replace(b'\n', b'\r'))
+  assert len(LabelTableSource(directory, 'all')) == 2
