@@ -222,9 +222,11 @@ def create_source(
 def require_classes(source: Source) -> None:
   """Raises UserError if there is nothing to tell apart in a data set."""
   if source.num_classes < 2:
+    is_folder = source.origin.name == FOLDER
     raise UserError(
       f'{source.origin.name!r} has one class only, {source.class_names[0]!r}; '
       'choose a data set with two or more'
+      + (', or the folder that holds the classes' if is_folder else '')
     )
 
 

@@ -229,3 +229,15 @@ def test_kind_of_label_must_be_that_of_the_config(config, saved, labelled):
     open_split(config, saved, 'train', multi_label=True)
   with pytest.raises(UserError, match=r"'label' is a column of .*List"):
     open_split(config, labelled, 'train', multi_label=False)
+
+
+def test_splits_that_number_classes_differently_are_refused(
+  config, hub, tmp_path
+):
+  path = tmp_path / 'mixed'
+  other = make(hub, 6, kind=hub.ClassLabel(names=NAMES[::-1]))
+  splits = {'train': make(hub), 'validation': other}
+  hub.DatasetDict(splits).save_to_disk(str(path))
+  open_split(config, f'hf:{path}', 'train')
+  with pytest.raises(UserError, match='has other classes in the column'):
+    open_split(config, f'hf:{path}', 'validation')

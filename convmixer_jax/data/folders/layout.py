@@ -74,7 +74,8 @@ def find_layout(data_dir: str) -> Layout:
   if not names:
     raise UserError(
       f'{data_dir} has no folders in it; put the images into a folder for '
-      f'each class, such as {data_dir}/cat and {data_dir}/dog'
+      f'each class, such as {os.path.join(data_dir, "cat")} and '
+      f'{os.path.join(data_dir, "dog")}'
     )
   return Layout(data_dir, roots, classes, names, passed_over)
 
@@ -114,9 +115,10 @@ def _directory(data_dir: str) -> bytes:
     )
   path = os.path.expanduser(data_dir)
   if not os.path.exists(path):
+    here = '' if os.path.isabs(path) else f' in {os.getcwd()}'
     raise UserError(
-      f'there is no directory {data_dir} (config.dataset.data_dir); give the '
-      'one that has a folder of images for each class'
+      f'there is no directory {data_dir}{here} (config.dataset.data_dir); give '
+      'the one that has a folder of images for each class'
     )
   if not os.path.isdir(path):
     raise UserError(

@@ -79,11 +79,22 @@ def read_labels(
     split.
 
   Raises:
-    UserError: an image has no label, or one that is out of range.
+    UserError: an image has no label, or one that is out of range; or a split
+      has other classes than the first one.
   """
   import datasets
 
   feature = next(iter(splits.values())).features[column]
+  for split, table in splits.items():  # which may number classes differently
+    other = table.features.get(column)
+    are_classes = datasets.ClassLabel in (type(feature), type(other))
+    is_read = split in wanted or not are_classes
+    if is_read and (other is None or (are_classes and other != feature)):
+      raise UserError(
+        f'{split} of {name} has other classes in the column {column!r} than '
+        f'{next(iter(splits))}, or no such column; give its splits one '
+        'ClassLabel'
+      )
   if isinstance(feature, datasets.ClassLabel):
     names = list(feature.names)
     values = {k: _column(splits[k], column) for k in wanted}

@@ -118,7 +118,7 @@ def test_folder_without_a_table_is_refused(tmp_path):
 def test_table_of_one_split_does_not_list_images_of_another(tmp_path):
   write(tmp_path / 'train', ['a.png,cat,train', 'b.png,dog,val'], HEADER)
   write(tmp_path / 'val', ['a.png,dog', 'b.png,cat'])
-  with pytest.raises(UserError, match="'b.png' in the split validation, which"):
+  with pytest.raises(UserError, match='split validation, which has a table'):
     LabelTableSource(str(tmp_path), 'validation')
 
 
