@@ -164,6 +164,7 @@ def test_scripts_have_the_flags_shown(page):
 
 
 @each_page
+@pytest.mark.slow
 def test_flags_and_keys_in_prose_exist(page):
   names = set(main.COMMANDS) - {'benchmark'}
   names |= {f'benchmark {name}' for name in benchmark.COMMANDS}

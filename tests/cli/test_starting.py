@@ -21,7 +21,7 @@ main.main()
 """
 
 
-def start(*arguments, **environment):
+def start(*arguments, status=3, **environment):
   done = subprocess.run(
     [sys.executable, '-c', _PROGRAM, *arguments],
     cwd=forks.ROOT,
@@ -29,7 +29,7 @@ def start(*arguments, **environment):
     capture_output=True,
     text=True,
   )
-  assert (done.returncode, done.stderr) == (3, '')
+  assert (done.returncode, done.stderr) == (status, '')
   return done.stdout.splitlines()
 
 
@@ -40,12 +40,17 @@ def test_first_line_is_printed_before_jax_is_imported():
 @pytest.mark.parametrize(
   ('arguments', 'environment'),
   [
-    (['train', '--help'], {}),
     (['predict', 'a.jpg'], {}),
     (['train', '--config=digits'], {'SLURM_PROCID': '1'}),
   ],
 )
-def test_help_other_commands_and_other_processes_do_not_print_it(
+def test_other_commands_and_other_processes_do_not_print_it(
   arguments, environment
 ):
   assert start(*arguments, **environment) == ['imports jax']
+
+
+def test_help_is_printed_without_importing_jax():
+  first, *rest = start('train', '--help', status=0)
+  assert first.startswith('convmixer train: Trains a network')
+  assert not any(line.startswith(('imports', 'Loading')) for line in rest)

@@ -187,20 +187,24 @@ def test_missing_package_says_what_to_install(config, monkeypatch):
     open_split(config, 'hf:owner/photos', 'train')
 
 
-@pytest.fixture
-def labelled(hub, tmp_path):
+def with_label_lists(hub, names=('ant', 'bee', 'cat')):
   features = hub.Features(
     {
       'image': hub.Image(),
-      'label': hub.List(hub.ClassLabel(names=['ant', 'bee', 'cat'])),
+      'label': hub.List(hub.ClassLabel(names=list(names))),
     }
   )
   rows = {
     'image': [{'bytes': trees.encode(i), 'path': None} for i in range(10)],
     'label': [[], [2, 0], [1], *([[0]] * 7)],
   }
+  return hub.Dataset.from_dict(rows, features)
+
+
+@pytest.fixture
+def labelled(hub, tmp_path):
   path = tmp_path / 'labelled'
-  hub.Dataset.from_dict(rows, features).save_to_disk(str(path))
+  with_label_lists(hub).save_to_disk(str(path))
   return f'hf:{path}'
 
 
@@ -234,10 +238,18 @@ def test_kind_of_label_must_be_that_of_the_config(config, saved, labelled):
 def test_splits_that_number_classes_differently_are_refused(
   config, hub, tmp_path
 ):
-  path = tmp_path / 'mixed'
   other = make(hub, 6, kind=hub.ClassLabel(names=NAMES[::-1]))
-  splits = {'train': make(hub), 'validation': other}
-  hub.DatasetDict(splits).save_to_disk(str(path))
-  open_split(config, f'hf:{path}', 'train')
-  with pytest.raises(UserError, match='has other classes in the column'):
-    open_split(config, f'hf:{path}', 'validation')
+  for path, several, train, validation in (
+    (tmp_path / 'one', False, make(hub), other),
+    (
+      tmp_path / 'lists',
+      True,
+      with_label_lists(hub),
+      with_label_lists(hub, ('cat', 'bee', 'ant')),
+    ),
+  ):
+    splits = {'train': train, 'validation': validation}
+    hub.DatasetDict(splits).save_to_disk(str(path))
+    open_split(config, f'hf:{path}', 'train', multi_label=several)
+    with pytest.raises(UserError, match='has other classes in the column'):
+      open_split(config, f'hf:{path}', 'validation', multi_label=several)

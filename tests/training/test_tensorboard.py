@@ -43,6 +43,7 @@ def test_place_of_a_scalar(name, place):
   assert tensorboard.place(name) == place
 
 
+@pytest.mark.slow
 def test_scalars_equal_metrics_csv(trained_run):
   rows = read_table(epath.Path(trained_run) / 'metrics.csv')
   expected = {

@@ -85,16 +85,7 @@ def read_labels(
   import datasets
 
   feature = next(iter(splits.values())).features[column]
-  for split, table in splits.items():  # which may number classes differently
-    other = table.features.get(column)
-    are_classes = datasets.ClassLabel in (type(feature), type(other))
-    is_read = split in wanted or not are_classes
-    if is_read and (other is None or (are_classes and other != feature)):
-      raise UserError(
-        f'{split} of {name} has other classes in the column {column!r} than '
-        f'{next(iter(splits))}, or no such column; give its splits one '
-        'ClassLabel'
-      )
+  _require_same_classes(name, splits, wanted, column)
   if isinstance(feature, datasets.ClassLabel):
     names = list(feature.names)
     values = {k: _column(splits[k], column) for k in wanted}
@@ -127,6 +118,7 @@ def read_labels(
 
 
 def read_label_lists(
+  name: str,
   splits: Mapping[str, 'datasets.Dataset'],
   wanted: Sequence[str],
   column: str,
@@ -134,16 +126,39 @@ def read_label_lists(
   """Returns the names of the classes, and the lists of labels of some splits.
 
   Args:
-    splits: all of the data set.
+    name: of the data set.
+    splits: all of it.
     wanted: those whose labels are returned.
     column: of lists of `ClassLabel`.
+
+  Raises:
+    UserError: a split has other classes than the first one.
   """
+  _require_same_classes(name, splits, wanted, column)
   feature = next(iter(splits.values())).features[column].feature
   lists = {
     split: [values or [] for values in _column(splits[split], column)]
     for split in wanted
   }
   return tuple(feature.names), lists
+
+
+def _require_same_classes(name, splits, wanted, column):
+  """Raises UserError if splits that are read number their classes otherwise."""
+  import datasets
+
+  feature = next(iter(splits.values())).features[column]
+  for split, table in splits.items():
+    other = table.features.get(column)
+    kinds = {type(getattr(x, 'feature', x)) for x in (feature, other)}
+    are_classes = datasets.ClassLabel in kinds
+    is_read = split in wanted or not are_classes
+    if is_read and (other is None or (are_classes and other != feature)):
+      raise UserError(
+        f'{split} of {name} has other classes in the column {column!r} than '
+        f'{next(iter(splits))}, or no such column; give its splits one '
+        'ClassLabel'
+      )
 
 
 def _column(split, column):

@@ -37,7 +37,7 @@ class LabelListSource(HuggingFaceSource):
     return {'image': example['image'], 'label': multi_hot}
 
   def _read_labels(self, name, splits, wanted, column):
-    return read_label_lists(splits, wanted, column)
+    return read_label_lists(name, splits, wanted, column)
 
   def _choose(self, part, labels):
     (start,), (stop,) = slices.bounds(part, [len(labels)])
