@@ -132,9 +132,9 @@ def _evaluate(network, source, classes, config, split, output):
 
   from convmixer_jax.config import describe_size
   from convmixer_jax.data.class_names import readable
+  from convmixer_jax.data.known_sets import data_name
   from convmixer_jax.evaluation import protocols
   from convmixer_jax.evaluation.kinds import functions_of
-  from convmixer_jax.training.summary import data_name
 
   dataset, kind = config.dataset, functions_of(network)
   protocol = protocols.protocol_of(dataset.name)

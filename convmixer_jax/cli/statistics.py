@@ -40,6 +40,7 @@ _DIGITS = 5  # of the values
 def main(argv: Sequence[str]) -> None:
   """Reads the images, and prints their statistics."""
   command.refuse_arguments(argv)
+  from convmixer_jax.data.known_sets import data_name
   from convmixer_jax.data.sources import create_source
   from convmixer_jax.data.statistics import compute_statistics, find_channels
 
@@ -52,7 +53,8 @@ def main(argv: Sequence[str]) -> None:
   source = create_source(dataset, split)
   found = compute_statistics(source)
   print(
-    f'{dataset.name} {split}: {len(source):,} images of {found.dtype}, '
+    f'{data_name(dataset.name, dataset)} {split}: {len(source):,} images of '
+    f'{found.dtype}, '
     f'{channels} channel{"s"[: channels != 1]}'
   )
   print(f'sizes (height x width): {_describe_sizes(found.sizes)}')

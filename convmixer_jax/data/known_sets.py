@@ -2,6 +2,10 @@
 
 import re
 
+import ml_collections
+
+from convmixer_jax import files
+from convmixer_jax.data.folders.source import NAME as FOLDER
 from convmixer_jax.data.hugging_face.loading import PREFIX as HUGGING_FACE
 from convmixer_jax.data.hugging_face.loading import short_name
 from convmixer_jax.own_names import PREFIX as OBJECT
@@ -52,3 +56,15 @@ def hub_name(name: str) -> str | None:
     parts = short_name(name).removeprefix(HUGGING_FACE).split('/')
     return '/'.join(parts[:2]) if len(parts) > 1 else None
   return _ON_HUB.get(base_name(name))
+
+
+def data_name(name: str, dataset: ml_collections.ConfigDict) -> str:
+  """Returns the name of a data set for people: a folder's own, if it is one.
+
+  Args:
+    name: of the data set.
+    dataset: `config.dataset`.
+  """
+  if name == FOLDER:
+    return files.absolute_path(dataset.data_dir).name or name
+  return name or 'images'

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from convmixer_jax.analysis import plots
 from convmixer_jax.data.augment import transforms
+from convmixer_jax.data.known_sets import data_name
 from convmixer_jax.data.sources import Source
 from convmixer_jax.evaluation.per_image import PerImageResults
 from convmixer_jax.files import write as write_file
-from convmixer_jax.training.summary import data_name
 
 MOST_WRONG = 24  # pictures
 MOST_LINES = 20  # classes in the table on the terminal

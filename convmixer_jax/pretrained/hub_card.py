@@ -4,7 +4,12 @@ import huggingface_hub
 
 from convmixer_jax.analysis import flops
 from convmixer_jax.config import describe_size, height_width
-from convmixer_jax.data.known_sets import HUGGING_FACE, base_name, hub_name
+from convmixer_jax.data.known_sets import (
+  HUGGING_FACE,
+  base_name,
+  data_name,
+  hub_name,
+)
 from convmixer_jax.models import describe
 from convmixer_jax.models.timm_model import TimmModel
 from convmixer_jax.own_names import PREFIX as OBJECT
@@ -88,6 +93,8 @@ def _data(trained):
   name = base_name(_full_name(trained))
   name = name.removeprefix(HUGGING_FACE).removeprefix(OBJECT)
   dataset = {} if trained.config is None else trained.config.dataset
+  if dataset:
+    name = data_name(name, dataset) if name else ''
   return name, dataset.get('train_split', ''), dataset.get('eval_split', '')
 
 

@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax
 import ml_collections
 
-from convmixer_jax import files, limits, models
+from convmixer_jax import limits, models
 from convmixer_jax.analysis import flops
 from convmixer_jax.config import describe_size, num_channels
-from convmixer_jax.data.sources import FOLDER
+from convmixer_jax.data.known_sets import data_name
 from convmixer_jax.training.accelerators import unused_accelerator
 from convmixer_jax.training.setup import Setup
 
@@ -65,18 +65,6 @@ def run_name(setup: Setup) -> str:
   """Returns the network and its data, such as 'ConvMixer-64/4 on digits'."""
   data = data_name(setup.train_source.origin.name, setup.config.dataset)
   return f'{models.describe(setup.trainer.model)} on {data}'
-
-
-def data_name(name: str, dataset: ml_collections.ConfigDict) -> str:
-  """Returns the name of a data set for people: a folder's own, if it is one.
-
-  Args:
-    name: of the data set.
-    dataset: `config.dataset`.
-  """
-  if name == FOLDER:
-    return files.absolute_path(dataset.data_dir).name or name
-  return name or 'images'
 
 
 def count(number: int, noun: str) -> str:
