@@ -33,6 +33,7 @@ def watch_workers() -> None:
     _Iterator.start_prefetch = _start_and_watch
     _Iterator._process_failed = _has_failed
     _Iterator.__next__ = _next
+    _Iterator._stop_prefetch = _stop_and_wait
 
 
 def end_workers(dataset: grain.IterDataset) -> None:
@@ -51,14 +52,12 @@ def end_workers(dataset: grain.IterDataset) -> None:
     _ended.update(ended)
     iterators = [x for x in _running if x._iter_parent in ended]
   for iterator in iterators:
-    process = iterator._prefetch_process
     iterator.close()
-    if process is not None:
-      process.join(_LONGEST)  # if Grain had to kill it
 
 
 _start = _Iterator.start_prefetch
 _read = _Iterator.__next__
+_stop = _Iterator._stop_prefetch
 _replacing = threading.Lock()
 _starting = threading.Lock()
 _running: weakref.WeakSet[Any] = weakref.WeakSet()  # iterators with workers
@@ -77,6 +76,13 @@ def _start_and_watch(iterator: Any) -> None:
     threading.Thread(
       target=_watch, args=(weakref.ref(iterator), process), daemon=True
     ).start()
+
+
+def _stop_and_wait(iterator: Any) -> None:
+  process = iterator._prefetch_process
+  _stop(iterator)
+  if process is not None:
+    process.join(_LONGEST)  # if Grain had to kill it
 
 
 def _next(iterator: Any) -> Any:

@@ -40,7 +40,7 @@ def test_worker_killed_at_a_bad_moment_is_reported(moment, num_workers):
   iterators = [
     item
     for item in gc.get_objects()
-    if isinstance(item, worker_deaths._Iterator) and not item._closed
+    if issubclass(type(item), worker_deaths._Iterator) and not item._closed
   ]
   (iterator, *_) = iterators
   pid = iterator._prefetch_process.pid

@@ -31,11 +31,12 @@ def create(name, num_devices, fsdp, **fields):
   config = digits.get_config()
   config.model = models.model_config(name, width=128, depth={DEPTH}, **fields)
   config.batch_size, config.num_steps, config.mesh.fsdp = 64, 4, fsdp
+  config.dataset.image_size = 16  # kernels over patches are larger than biases
   config.update(OPTIONS)
   mesh = sharding.create_mesh(config.mesh, jax.devices()[:num_devices])
   trainer = create_trainer(config, mesh, num_classes=10, steps_per_epoch=4)
   rng = np.random.default_rng(0)
-  images = rng.integers(0, 256, (64, 8, 8, 3), np.uint8)
+  images = rng.integers(0, 256, (64, 16, 16, 3), np.uint8)
   labels = rng.integers(0, 10, 64).astype(np.int32)
   batch = {{'image': images, 'label': labels, 'mask': np.ones(64, np.float32)}}
   return trainer, sharding.to_global(batch, mesh)

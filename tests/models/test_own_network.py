@@ -75,7 +75,8 @@ def test_own_network_trains_resumes_evaluates_and_exports(directory):
   assert (directory / 'files' / 'model.stablehlo').exists()
   done = run(directory, *tool, '--format=onnx')
   assert done.stderr == (
-    'error: --format=onnx is for convmixer, vit, not for BagOfPatches; use '
+    'error: --format=onnx is for convmixer, vit, resmlp, mixer, not for '
+    'BagOfPatches; use '
     '--format=stablehlo\n'
   )
   done = run(directory, 'convmixer_jax', 'convert', 'run', 'x.safetensors')

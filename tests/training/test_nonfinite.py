@@ -167,7 +167,7 @@ def run(small, tmp_path, monkeypatch):
     monkeypatch.setattr(
       trainer,
       'create_model',
-      lambda config, num_classes, _: Poisoned(
+      lambda config, num_classes, *_: Poisoned(
         **config, num_classes=num_classes
       ),
     )
