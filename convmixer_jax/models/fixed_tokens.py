@@ -17,33 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from convmixer_jax.errors import UserError
-from convmixer_jax.models.fields import Field
 from convmixer_jax.models.layers import (
   Dense,
-  GatherFn,
-  create_block,
-  drop_path,
   expose,
   to_patches,
 )
 from convmixer_jax.models.shapes import variable_shapes
 from convmixer_jax.models.state_dict import Table, count_blocks, size
+from convmixer_jax.models.tokens import TokenNetwork, patch_grid
 
-FIELDS = {
-  'width': Field(64, 'channels of a token', minimum=1),
-  'depth': Field(4, 'number of blocks', minimum=1),
-  'patch_size': Field(2, 'side of a patch, in pixels', minimum=1),
-  'mlp_ratio': Field(4, "the MLP's hidden channels for each of a token's", 1),
-  'drop_path': Field(
-    0.0,
-    'probability of dropping a branch, the same in all blocks',
-    minimum=0,
-    below=1,
-    role='training',
-  ),
-  'scan': Field(False, 'compile one block and loop over it', role='compute'),
-  'remat': Field(False, 'recompute activations to save memory', role='compute'),
-}
+DROP_PATH = 'probability of dropping a branch, the same in all blocks'
 
 
 class Layers(NamedTuple):
@@ -66,43 +49,20 @@ class Layers(NamedTuple):
   head_init: nn.initializers.Initializer
 
 
-class FixedTokens(nn.Module):
+class FixedTokens(TokenNetwork):
   """A network without its blocks, which a subclass brings.
 
-  The blocks' parameters are stacked along a leading axis `[depth, ...]`,
-  whether they run as a loop or unrolled, so a checkpoint serves both. With
-  `mutable=['intermediates']`, `apply` also returns the blocks' outputs,
+  With `mutable=['intermediates']`, `apply` also returns the blocks' outputs,
   `['blocks']['output'][0]`: `[depth, B, H / p, W / p, width]`.
 
-  Attributes:
-    width: channels of a token.
-    depth: number of blocks.
-    patch_size: side of a patch p, in pixels.
-    mlp_ratio: hidden channels of the MLP in each token, in widths.
-    num_classes: outputs of the head.
-    dtype: compute dtype; parameters are float32.
-    drop_path: probability, in training, of dropping a branch; the same in all
-      blocks, as in the authors' code. Draws from `dropout`.
-    scan: compile one block and loop over it, instead of `depth` copies.
-    remat: recompute the blocks' insides in the backward pass, for memory.
-    gather: what the parameters of each block go through before use, or None.
+  `drop_path` is the same in all blocks, as in the authors' code. See
+  `TokenNetwork` for the attributes.
 
   Raises:
     UserError: a field is out of range (on construction); patches do not divide
       an image, or it has another number of them than the parameters are for
       (on call).
   """
-
-  width: int
-  depth: int
-  patch_size: int
-  mlp_ratio: int = 4
-  num_classes: int = 1000
-  dtype: jnp.dtype = jnp.float32
-  drop_path: float = 0.0
-  scan: bool = False
-  remat: bool = False
-  gather: GatherFn | None = None
 
   def layers(self, channels: int) -> Layers:
     """Returns what is particular to a network, for images of `channels`."""
@@ -122,38 +82,19 @@ class FixedTokens(nn.Module):
       what the head sees, `['intermediates']['features'][0]`: `[B, width]`.
     """
     layers = self.layers(images.shape[-1])
-    height, width = images.shape[1:3]
-    p = self.patch_size
-    if height % p or width % p or not height or not width:
-      raise UserError(
-        f'config.model.patch_size = {p} does not divide the image ({height} x '
-        f'{width}); choose a size that is a multiple of {p}'
-      )
-    grid = (height // p, width // p)
+    grid = patch_grid(images, self.patch_size)
     if self.has_variable('params', 'blocks'):
       _require_tokens(self.get_variable('params', 'blocks'), grid)
     x = Dense(
       self.width, *layers.patch_inits, self.dtype, name='patch_embedding'
-    )(to_patches(images, p))
+    )(to_patches(images, self.patch_size))
     x = expose(self, 'stem', x)
     x = x.reshape(x.shape[0], -1, self.width)
 
-    drops = train and self.drop_path > 0
-    policy = jax.checkpoint_policies.nothing_saveable if self.remat else None
-    block = create_block(
-      layers.block, gather=self.gather, policy=policy, scan=self.scan
-    )
-    blocks = nn.scan(
-      block,
-      variable_axes={'params': 0, 'intermediates': 0, 'perturbations': 0},
-      split_rngs={'params': True, 'dropout': True},
-      length=self.depth,
-      unroll=1 if self.scan else self.depth,
-    )
     rates = np.full(self.depth, self.drop_path, np.float32)
-    x, _ = blocks(
-      **layers.fields, grid=grid, drops=drops, dtype=self.dtype, name='blocks'
-    )(x, jnp.asarray(rates))
+    x = self.run_blocks(
+      layers.block, x, rates, train=train, grid=grid, **layers.fields
+    )
 
     x = layers.norm(jnp.float32, name='norm')(x)
     x = expose_tokens(self, 'last', x, grid)
@@ -192,15 +133,6 @@ def _require_tokens(blocks, grid):
       'its layers over patches cannot be resampled: choose the image size that '
       'it was trained at, or train a new one'
     )
-
-
-def add_branch(
-  x: jax.Array, branch: jax.Array, rate: jax.Array, block: nn.Module
-) -> jax.Array:
-  """Returns `x + branch`, dropped in some images if `block.drops`."""
-  if block.drops:
-    branch = drop_path(branch, rate, block.make_rng('dropout'))
-  return x + branch
 
 
 def expose_tokens(

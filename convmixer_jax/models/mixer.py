@@ -22,7 +22,6 @@ from convmixer_jax.models.fields import Field, check_fields
 from convmixer_jax.models.fixed_tokens import (
   FixedTokens,
   Layers,
-  add_branch,
   expose_tokens,
   over_tokens,
 )
@@ -35,13 +34,14 @@ from convmixer_jax.models.state_dict import (
   norm,
   size,
 )
+from convmixer_jax.models.tokens import add_branch, token_fields
 
 _INIT = nn.initializers.lecun_normal()
 
-FIELDS = {
-  **fixed_tokens.FIELDS,
-  'token_hidden': Field(32, 'hidden units of the MLP over the tokens', 1),
-}
+FIELDS = token_fields(
+  fixed_tokens.DROP_PATH,
+  token_hidden=Field(32, 'hidden units of the MLP over the tokens', 1),
+)
 
 
 class Block(nn.Module):

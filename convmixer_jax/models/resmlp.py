@@ -23,7 +23,6 @@ from convmixer_jax.models.fields import Field, check_fields
 from convmixer_jax.models.fixed_tokens import (
   FixedTokens,
   Layers,
-  add_branch,
   expose_tokens,
   over_tokens,
 )
@@ -36,18 +35,19 @@ from convmixer_jax.models.state_dict import (
   dense,
   size,
 )
+from convmixer_jax.models.tokens import add_branch, token_fields
 
 _INIT = nn.initializers.normal(0.02)  # of all kernels but the patches'
 
-FIELDS = {
-  **fixed_tokens.FIELDS,
-  'layer_scale': Field(
+FIELDS = token_fields(
+  fixed_tokens.DROP_PATH,
+  layer_scale=Field(
     1e-5,
     'initial value of the factors of the branches, one for each channel',
     minimum=0,
     role='training',
   ),
-}
+)
 
 
 class Affine(nn.Module):

@@ -23,40 +23,31 @@ from convmixer_jax.models.fields import Field, check_fields
 from convmixer_jax.models.layers import (
   Attention,
   Dense,
-  GatherFn,
   Mlp,
   PatchTokens,
-  create_block,
   divisors,
-  drop_path,
   expose,
   layer_norm,
   resample,
 )
 from convmixer_jax.models.shapes import variable_shapes
 from convmixer_jax.models.state_dict import clean, count_blocks, size
+from convmixer_jax.models.tokens import (
+  TokenNetwork,
+  add_branch,
+  patch_grid,
+  token_fields,
+)
 from convmixer_jax.models.vit_onnx import to_onnx
 from convmixer_jax.models.vit_table import TABLE, assume, grid_of, image_size
 from convmixer_jax.models.vit_timm import timm_model
 
 _INIT = nn.initializers.normal(0.02)  # of all kernels but the patches'
 
-FIELDS = {
-  'width': Field(64, 'channels of a token', minimum=1),
-  'depth': Field(4, 'number of blocks', minimum=1),
-  'patch_size': Field(2, 'side of a patch, in pixels', minimum=1),
-  'heads': Field(4, 'attention heads; they divide the width', minimum=1),
-  'mlp_ratio': Field(4, "the MLP's hidden channels for each of a token's", 1),
-  'drop_path': Field(
-    0.0,
-    'probability of dropping a branch of the last block; linear over depth',
-    minimum=0,
-    below=1,
-    role='training',
-  ),
-  'scan': Field(False, 'compile one block and loop over it', role='compute'),
-  'remat': Field(False, 'recompute activations to save memory', role='compute'),
-}
+FIELDS = token_fields(
+  'probability of dropping a branch of the last block; linear over depth',
+  heads=Field(4, 'attention heads; they divide the width', minimum=1),
+)
 
 
 class Block(nn.Module):
@@ -73,17 +64,12 @@ class Block(nn.Module):
     """Maps `[B, N, C]` to the same shape; `rate` is that of drop path."""
     norm = layer_norm(self.dtype)
     hidden = self.mlp_ratio * x.shape[-1]
-
-    def add(x, branch):
-      if self.drops:
-        branch = drop_path(branch, rate, self.make_rng('dropout'))
-      return x + branch
-
     y = norm(name='attention_norm')(x)
     attention = Attention(self.heads, _INIT, self.dtype, name='attention')
-    x = add(x, attention(y))
+    x = add_branch(x, attention(y), rate, self)
     y = norm(name='mlp_norm')(x)
-    x = add(x, Mlp(hidden, _INIT, self.dtype, name='mlp')(y))
+    mlp = Mlp(hidden, _INIT, self.dtype, name='mlp')
+    x = add_branch(x, mlp(y), rate, self)
     return _expose(self, 'output', x, self.grid), None
 
 
@@ -98,51 +84,31 @@ def _expose(module, name, x, grid):
   return jnp.concatenate([x[:, :1], exposed], axis=1)
 
 
-class ViT(nn.Module):
+class ViT(TokenNetwork):
   """ViT-width/depth with a class token.
 
-  The blocks' parameters are stacked along a leading axis `[depth, ...]`,
-  whether they run as a loop or unrolled, so a checkpoint serves both. With
-  `mutable=['intermediates']`, `apply` also returns the blocks' outputs without
-  the class token, `['blocks']['output'][0]`: `[depth, B, H / p, W / p, width]`,
-  and more; `models.features` names them.
+  With `mutable=['intermediates']`, `apply` also returns the blocks' outputs
+  without the class token, `['blocks']['output'][0]`: `[depth, B, H / p, W / p,
+  width]`, and more; `models.features` names them.
 
   Images may have another size than those of initialisation: the position
   embedding, a grid and the class token's, is then resampled (bicubic, with
   antialias) in each forward pass.
 
   Attributes:
-    width: channels of a token.
-    depth: number of blocks.
-    patch_size: side of a patch p, in pixels.
     heads: of the attention.
-    mlp_ratio: hidden channels of the MLP, in widths.
-    num_classes: outputs of the head.
-    dtype: compute dtype; parameters are float32.
-    drop_path: probability, in training, of dropping a branch of the last
-      block, from 0 for the first, linear over depth. Draws from `dropout`.
-    scan: compile one block and loop over it, instead of `depth` copies.
-    remat: recompute the blocks' insides in the backward pass, for memory.
-    gather: what the parameters of each block go through before use, or None.
     native_size: height and width of the images that the position embedding is
       for; None for square ones.
+
+  `drop_path` is that of the last block, from 0 for the first, linear over
+  depth. See `TokenNetwork` for the other attributes.
 
   Raises:
     UserError: a field is out of range (on construction), or patches do not
       divide an image (on call).
   """
 
-  width: int
-  depth: int
-  patch_size: int
-  heads: int
-  mlp_ratio: int = 4
-  num_classes: int = 1000
-  dtype: jnp.dtype = jnp.float32
-  drop_path: float = 0.0
-  scan: bool = False
-  remat: bool = False
-  gather: GatherFn | None = None
+  heads: int = 4
   native_size: tuple[int, int] | None = None
 
   def __post_init__(self):
@@ -167,14 +133,8 @@ class ViT(nn.Module):
       Logits `[B, num_classes]`, float32. With `mutable='intermediates'` also
       what the head sees, `['intermediates']['features'][0]`: `[B, width]`.
     """
-    height, width = images.shape[1:3]
     p = self.patch_size
-    if height % p or width % p or not height or not width:
-      raise UserError(
-        f'config.model.patch_size = {p} does not divide the image ({height} x '
-        f'{width}); choose a size that is a multiple of {p}'
-      )
-    grid = (height // p, width // p)
+    grid = patch_grid(images, p)
     x = PatchTokens(self.width, p, self.dtype, name='patch_embedding')(images)
     x = x.reshape(x.shape[0], -1, self.width)
     # timm's; DeiT's own code has 0.02 here.
@@ -187,22 +147,16 @@ class ViT(nn.Module):
     x = (x + self._position_embedding(grid)).astype(self.dtype)
     x = _expose(self, 'stem', x, grid)
 
-    drops = train and self.drop_path > 0
-    policy = jax.checkpoint_policies.nothing_saveable if self.remat else None
-    block = create_block(
-      Block, gather=self.gather, policy=policy, scan=self.scan
-    )
-    blocks = nn.scan(
-      block,
-      variable_axes={'params': 0, 'intermediates': 0, 'perturbations': 0},
-      split_rngs={'params': True, 'dropout': True},
-      length=self.depth,
-      unroll=1 if self.scan else self.depth,
-    )
     rates = np.linspace(0, self.drop_path, self.depth, dtype=np.float32)
-    x, _ = blocks(
-      self.heads, self.mlp_ratio, grid, drops, self.dtype, name='blocks'
-    )(x, jnp.asarray(rates))
+    x = self.run_blocks(
+      Block,
+      x,
+      rates,
+      train=train,
+      heads=self.heads,
+      mlp_ratio=self.mlp_ratio,
+      grid=grid,
+    )
 
     norm = layer_norm(jnp.float32)(name='norm')
     if self.is_mutable_collection('intermediates'):
