@@ -107,7 +107,7 @@ def _resize_first_axis(image, full_size, resample, start, stop):
   num_values = rows.shape[1]
   first, fixed, exact = _fixed_weights(*axis)
   block_size = _block_size(len(rows), full_size, fixed.shape[1], num_values)
-  sources, matrices = _blocks(*axis, block_size)
+  sources, matrices = _blocks(*axis, block_size, True)
   values = rows[sources].astype(np.float32)
   sums = np.matmul(matrices, values).reshape(-1, num_values)[:size]
   if resample == 'bicubic':  # its weights, and so its sums, can be negative
@@ -132,14 +132,13 @@ def _resize_floats(image, full_size, resample, start, stop):
   """Returns what `_resize_first_axis` does, of float32 and without rounding."""
   axis = image.shape[0], full_size, resample, start, stop
   rows = np.ascontiguousarray(image).reshape(image.shape[0], -1)
-  _, weights = _weights(*axis)
+  _, weights = _float_weights(*axis)
   size = _block_size(len(rows), full_size, weights.shape[1], rows.shape[1])
-  sources, matrices = _float_blocks(*axis, size)
+  sources, matrices = _blocks(*axis, size, False)
   sums = np.matmul(matrices, rows[sources]).reshape(-1, rows.shape[1])
   return sums[: stop - start].reshape(-1, *image.shape[1:])
 
 
-@functools.lru_cache(maxsize=2048)
 def _weights(
   size_in: int, full_size: int, resample: str, start: int, stop: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -163,6 +162,9 @@ def _weights(
   # cumsum adds from left to right, as Pillow's loop does; sum does not.
   weights /= np.cumsum(weights, axis=1)[:, -1:]
   return first, weights
+
+
+_float_weights = functools.lru_cache(maxsize=2048)(_weights)  # of float images
 
 
 @functools.lru_cache(maxsize=2048)
@@ -206,35 +208,30 @@ def _blocks(
   start: int,
   stop: int,
   block_size: int,
+  is_fixed: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns `_split` of the fixed-point matrix of one axis."""
-  first, fixed, _ = _fixed_weights(size_in, full_size, resample, start, stop)
-  # 22 bits and a sign: exact in float32.
-  return _split(first, fixed / _ONE, size_in, block_size)
-
-
-@functools.lru_cache(maxsize=2048)
-def _float_blocks(
-  size_in: int,
-  full_size: int,
-  resample: str,
-  start: int,
-  stop: int,
-  block_size: int,
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns `_split` of the matrix of one axis."""
-  first, weights = _weights(size_in, full_size, resample, start, stop)
-  return _split(first, weights, size_in, block_size)
-
-
-def _split(first, weights, size_in, block_size):
   """Splits the matrix of one axis into blocks of `block_size` results.
+
+  Args:
+    size_in: see `_weights`, as those that follow.
+    full_size: see above.
+    resample: see above.
+    start: see above.
+    stop: see above.
+    block_size: results of a block.
+    is_fixed: whether the matrix has Pillow's fixed-point numbers.
 
   Returns:
     `sources` int64 `[blocks, depth]`, the inputs of each block, and float32
     `[blocks, block_size, depth]`, the matrices to multiply them by. The results
     of the blocks are consecutive; the last block may have unused ones.
   """
+  axis = size_in, full_size, resample, start, stop
+  if is_fixed:
+    first, fixed, _ = _fixed_weights(*axis)
+    weights = fixed / _ONE  # 22 bits and a sign: exact in float32
+  else:
+    first, weights = _float_weights(*axis)
   result = np.arange(len(first))
   block = result // block_size
   column = (
