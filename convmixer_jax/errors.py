@@ -1,5 +1,8 @@
 """Exceptions that end a command, their text, and exit statuses."""
 
+import contextlib
+from collections.abc import Iterator
+
 INTERRUPTED = 130  # the exit status that a shell reports after Ctrl-C
 
 
@@ -36,6 +39,24 @@ class Preempted(Exception):
 
 class Interrupted(Preempted, KeyboardInterrupt):
   """Ctrl-C, or the interrupt of a notebook's kernel, stopped the run."""
+
+
+@contextlib.contextmanager
+def user_code(what: str, cure: str = 'correct it') -> Iterator[None]:
+  """Turns what code of the user's raises into a `UserError` of one line.
+
+  Args:
+    what: says what fails, such as 'train_transform fails for an image'.
+    cure: what to do.
+  """
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:  # any
+    raise UserError(
+      f'{what} ({type(error).__name__}: {first_line(error)}); {cure}'
+    ) from error
 
 
 def first_line(error: BaseException) -> str:

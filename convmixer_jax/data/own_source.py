@@ -17,7 +17,7 @@ from convmixer_jax.config import num_channels
 from convmixer_jax.data import labels
 from convmixer_jax.data.array_files import DTYPES
 from convmixer_jax.data.examples import Example, Origin
-from convmixer_jax.errors import UserError, first_line
+from convmixer_jax.errors import UserError, first_line, user_code
 from convmixer_jax.own_names import PREFIX, name_of, unwrap
 
 
@@ -56,13 +56,8 @@ class OwnSource:
     self.class_names = _class_names(self._source, argument)
     self.num_classes = len(self.class_names)
     self._dtype = None
-    try:
+    with user_code(f'len({argument}) fails'):
       size = len(self._source)
-    except Exception as error:  # any, from the user's code
-      raise UserError(
-        f'len({argument}) fails ({type(error).__name__}: {first_line(error)}); '
-        'correct it'
-      ) from error
     if not size:
       raise UserError(f'{argument} is empty; give one with images')
     for index in sorted({0, len(self) // 2, len(self) - 1}):
@@ -86,15 +81,8 @@ class OwnSource:
       UserError: it cannot be read, or used.
     """
     where = f'{self.argument}[{index}]'
-    try:
+    with user_code(f'{where} fails'):
       example = self._source[int(index)]
-    except UserError:
-      raise
-    except Exception as error:  # any, from the user's code
-      raise UserError(
-        f'{where} fails ({type(error).__name__}: {first_line(error)}); correct '
-        'it'
-      ) from error
     if not isinstance(example, Mapping) or not {'image', 'label'} <= {*example}:
       raise UserError(
         f'{where} is a {type(example).__name__}, not a dict with image and '

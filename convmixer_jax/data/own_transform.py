@@ -8,7 +8,7 @@ import numpy as np
 from convmixer_jax.config import image_shape
 from convmixer_jax.data.augment.transforms import to_float
 from convmixer_jax.data.examples import Source
-from convmixer_jax.errors import UserError, first_line
+from convmixer_jax.errors import UserError, user_code
 
 # Of an image `[H, W, C]` and a generator; returns `[h, w, C]`.
 TrainTransform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -31,15 +31,10 @@ def apply(
   Raises:
     UserError: the function fails, or returns another shape or dtype.
   """
-  try:
+  with user_code(
+    f'train_transform fails for an image {image.dtype} {list(image.shape)}'
+  ):
     result = transform(image.copy(), rng)  # a source may give its own array
-  except UserError:
-    raise
-  except Exception as error:  # any, from the user's function
-    raise UserError(
-      f'train_transform fails for an image {image.dtype} {list(image.shape)} '
-      f'({type(error).__name__}: {first_line(error)}); correct it'
-    ) from error
   if not isinstance(result, np.ndarray):
     raise UserError(
       f'train_transform returns a {type(result).__name__}; return a NumPy array'

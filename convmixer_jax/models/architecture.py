@@ -16,7 +16,7 @@ from convmixer_jax.config import (
   height_width,
   table,
 )
-from convmixer_jax.errors import UserError, first_line
+from convmixer_jax.errors import UserError, user_code
 from convmixer_jax.models.fields import Field
 from convmixer_jax.models.shapes import variable_shapes
 from convmixer_jax.models.timm_model import TimmModel
@@ -241,16 +241,12 @@ def _size_errors(model, image_size):
       f'images of {describe_size(image_size)} are smaller than a patch of '
       f'the network, {patch_size} pixels; choose a larger size'
     )
-  try:
+  with user_code(
+    f'{type(model).__name__} fails for images of {describe_size(image_size)}',
+    'choose another size, or correct it as it was in training; --debug shows '
+    'more',
+  ):
     yield
-  except UserError:
-    raise
-  except Exception as error:  # any, from the user's module
-    raise UserError(
-      f'{type(model).__name__} fails for images of {describe_size(image_size)} '
-      f'({type(error).__name__}: {first_line(error)}); choose '
-      'another size, or correct it as it was in training; --debug shows more'
-    ) from error
 
 
 def plain_inference(

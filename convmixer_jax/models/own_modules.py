@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from convmixer_jax.errors import UserError, first_line
+from convmixer_jax.errors import UserError, user_code
 from convmixer_jax.models.architecture import Architecture
 from convmixer_jax.own_names import PREFIX, Named, unwrap
 
@@ -140,18 +140,13 @@ def _find_head(module, image_shape):
   """Returns 'head', or the name of the last layer with num_classes outputs."""
   image = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
   key = jax.eval_shape(lambda: jax.random.key(0))
-  try:
+  with user_code(
+    f'the model {type(module).__name__} fails in init with images of shape '
+    f'{list(image.shape)}'
+  ):
     variables = jax.eval_shape(
       lambda key, image: module.init(key, image, train=False), key, image
     )
-  except UserError:
-    raise
-  except Exception as error:  # any, from the user's module
-    raise UserError(
-      f'the model {type(module).__name__} fails in init with images of shape '
-      f'{list(image.shape)} ({type(error).__name__}: {first_line(error)}); '
-      'correct it'
-    ) from error
   params = variables.get('params', {})
   ending = [
     name

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from convmixer_jax.errors import UserError, first_line
+from convmixer_jax.errors import UserError, user_code
 
 
 def check(
@@ -23,13 +23,8 @@ def check(
   def step(params):
     return optimizer.update(params, optimizer.init(params), params)
 
-  try:
+  with user_code('the optimizer fails for the parameters of the network'):
     updates, _ = jax.eval_shape(step, params)
-  except Exception as error:  # any, from the user's functions
-    raise UserError(
-      'the optimizer fails for the parameters of the network '
-      f'({type(error).__name__}: {first_line(error)}); correct it'
-    ) from error
 
   def describe(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
