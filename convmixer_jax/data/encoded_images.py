@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from convmixer_jax.data.decode import count_pixels, decode_image
-from convmixer_jax.data.examples import Example
+from convmixer_jax.data.examples import Example, Origin
+from convmixer_jax.data.labels import multi_hot
 from convmixer_jax.errors import UserError
 
 _MIN_SIDE = 2  # pixels
@@ -19,7 +20,13 @@ class EncodedImages:
   """A base of sources: reads examples by decoding what is stored.
 
   All images have the dtype of the first one.
+
+  See `Source` for the attributes.
   """
+
+  num_classes: int
+  class_names: tuple[str, ...]
+  origin: Origin
 
   def __init__(self, *, exif_rotate: bool, channels: int):
     """Keeps how images are decoded.
@@ -45,8 +52,11 @@ class EncodedImages:
     """Returns which image it is, for an error."""
     raise NotImplementedError
 
-  def decode(self, index: int, data: bytes, label: int) -> Example:
-    """Returns the example of what `stored_example` returned."""
+  def decode(self, index: int, data: bytes, label: int | list[int]) -> Example:
+    """Returns the example of what `stored_example` returned.
+
+    A list of labels becomes an int32 array `[num_classes]` of 0 and 1.
+    """
     image = decode_image(
       data,
       lambda: self.where(index),
@@ -55,6 +65,8 @@ class EncodedImages:
       dtype=self._dtype,
     )
     require_two_pixels(image, functools.partial(self.where, index))
+    if isinstance(label, list):
+      return {'image': image, 'label': multi_hot(label, self.num_classes)}
     return {'image': image, 'label': label}
 
   def decoded_size(self, data: bytes) -> int:

@@ -12,7 +12,7 @@ share but for one image.
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -82,6 +82,41 @@ def bounds(part: Part, counts: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
   start = _cut(part, part.start, totals) if part.start else 0 * totals
   stop = _cut(part, part.stop, totals) if part.stop else totals
   return start, np.maximum(start, stop)
+
+
+def take(
+  part: Part,
+  groups: Sequence[np.ndarray],
+  names: Sequence[str],
+  file_name: Callable[[int], bytes],
+) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
+  """Returns the images of a slice, and what `Origin.ranges` has of them.
+
+  Args:
+    part: the term of a split.
+    groups: int64, the images that are cut together, such as those of a class.
+    names: of the groups; '' for one of all images.
+    file_name: of an image, by which it is put in order.
+
+  Returns:
+    int64 `[N]`, those of each group together and in order.
+
+  Raises:
+    UserError: the slice is out of range.
+  """
+  chosen, ranges = [np.zeros(0, np.int64)], []
+  starts, stops = bounds(part, [len(group) for group in groups])
+  for group, name, start, stop in zip(
+    groups, names, starts.tolist(), stops.tolist(), strict=True
+  ):
+    if stop - start < len(group):
+      order = hash_order(name, map(file_name, group))
+      group = group[np.sort(order[start:stop])]
+    chosen.append(group)
+    if len(group):
+      place = f'{part.split}/{name}' if name else part.split
+      ranges.append((place, start, stop - start))
+  return np.concatenate(chosen), ranges
 
 
 def hash_order(class_name: str, names: Iterable[bytes]) -> np.ndarray:

@@ -12,7 +12,7 @@ import hashlib
 import os
 from typing import NamedTuple
 
-from convmixer_jax.data.folders.source import FolderSource
+from convmixer_jax.data.folders.file_source import FileSource
 
 _MAX_FILES = 2**18  # whose sizes are looked up
 _MAX_BYTES = 2**30  # that are read
@@ -34,7 +34,7 @@ class Duplicates(NamedTuple):
   example: tuple[bytes, bytes] | None
 
 
-def find_duplicates(train: FolderSource, evaluated: FolderSource) -> Duplicates:
+def find_duplicates(train: FileSource, evaluated: FileSource) -> Duplicates:
   """Counts the images of a split whose content is in the training split.
 
   Args:
@@ -106,7 +106,7 @@ class _Reader:
       return path
 
 
-def _group_by_size(source: FolderSource) -> dict[int, list[int]]:
+def _group_by_size(source: FileSource) -> dict[int, list[int]]:
   groups = collections.defaultdict(list)
   for index in range(len(source)):
     groups[_size(source.path(index))].append(index)

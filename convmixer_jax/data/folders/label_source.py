@@ -1,19 +1,16 @@
 """A source of images in folders with several labels each, from a table."""
 
 import os
-from typing import Any
 
-from convmixer_jax.data import labels as labels_lib
 from convmixer_jax.data import slices
-from convmixer_jax.data.encoded_images import EncodedImages
-from convmixer_jax.data.examples import Example, Origin
+from convmixer_jax.data.examples import Origin
+from convmixer_jax.data.folders.file_source import NAME, FileSource
 from convmixer_jax.data.folders.label_tables import FILE, read_tables
-from convmixer_jax.data.folders.source import NAME, FolderSource
 from convmixer_jax.data.split_names import resolve
 from convmixer_jax.errors import UserError
 
 
-class LabelTableSource(FolderSource):
+class LabelTableSource(FileSource):
   """Images that `labels.csv` lists; see `label_tables`.
 
   Splits and slices are named as for class folders. A slice takes its share of
@@ -21,7 +18,7 @@ class LabelTableSource(FolderSource):
 
   Raises:
     UserError: on construction, if a table is wrong, an image that it lists does
-      not exist, or the split has none; on reading, as `FolderSource`.
+      not exist, or the split has none; on reading, as `FileSource`.
   """
 
   def __init__(
@@ -34,7 +31,7 @@ class LabelTableSource(FolderSource):
   ):
     """Reads the tables; see `FolderSource` for the arguments."""
     tables = read_tables(data_dir)
-    EncodedImages.__init__(self, exif_rotate=exif_rotate, channels=channels)
+    super().__init__(exif_rotate=exif_rotate, channels=channels)
     self.class_names = tables.layout.class_names
     self.num_classes = len(self.class_names)
     self._images: list[tuple[bytes, tuple[int, ...]]] = []
@@ -53,9 +50,7 @@ class LabelTableSource(FolderSource):
     if not self._images:
       raise UserError(f'{data_dir} has no images in split {split!r}')
     self._require_files(data_dir)
-    self.origin = Origin(
-      NAME, '', '', split, tuple(ranges), self._count_bytes()
-    )
+    self.origin = Origin(NAME, '', '', split, tuple(ranges), self.count_bytes())
 
   def __len__(self) -> int:
     return len(self._images)
@@ -64,15 +59,9 @@ class LabelTableSource(FolderSource):
     """Returns the path of an image."""
     return self._images[index][0]
 
-  def label(self, index: int) -> Any:
+  def label(self, index: int) -> list[int]:
     """Returns the labels of an image, ascending."""
     return list(self._images[index][1])
-
-  def decode(self, index: int, data: bytes, label: Any) -> Example:
-    """Returns the example of what `stored_example` returned."""
-    example = super().decode(index, data, 0)
-    multi_hot = labels_lib.multi_hot(label, self.num_classes)
-    return {'image': example['image'], 'label': multi_hot}
 
   def _require_files(self, data_dir):
     missing = [

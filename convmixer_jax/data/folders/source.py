@@ -7,10 +7,10 @@ import os
 import numpy as np
 
 from convmixer_jax.data import image_files
-from convmixer_jax.data.encoded_images import EncodedImages
 from convmixer_jax.data.examples import Origin
 from convmixer_jax.data.folders import splits
 from convmixer_jax.data.folders.cached_listing import open_listing
+from convmixer_jax.data.folders.file_source import NAME, FileSource
 from convmixer_jax.data.folders.layout import (
   Layout,
   find_layout,
@@ -21,12 +21,8 @@ from convmixer_jax.data.split_names import resolve
 from convmixer_jax.errors import UserError
 from convmixer_jax.notes import note
 
-NAME = 'folder'  # as config.dataset.name, and in the identity of the data
-_MAX_BYTES = 2**30  # longer files are not read
-_MAX_STATS = 2**17  # files whose sizes are added up
 
-
-class FolderSource(EncodedImages):
+class FolderSource(FileSource):
   """Images in class folders, read and decoded when they are asked for.
 
   Raises:
@@ -67,9 +63,7 @@ class FolderSource(EncodedImages):
     self._ends = list(itertools.accumulate(len(p.chosen) for p in self._parts))
     if not self._parts:
       raise UserError(f'{data_dir} has no images in split {split!r}')
-    self.origin = Origin(
-      NAME, '', '', split, tuple(ranges), self._count_bytes()
-    )
+    self.origin = Origin(NAME, '', '', split, tuple(ranges), self.count_bytes())
     _report(layout, split, listings, self._count_labels())
 
   def __len__(self) -> int:
@@ -85,24 +79,6 @@ class FolderSource(EncodedImages):
     images, index = self._find(index)
     return int(images.labels[images.listing.class_of(index)])
 
-  def stored_example(self, index: int) -> tuple[bytes, int]:
-    """Returns the bytes of an image file, and its label."""
-    path = self.path(index)
-    try:
-      with open(path, 'rb') as file:
-        data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-      raise UserError(
-        f'{self.where(index)} cannot be read ({error.strerror or error}); put '
-        'it back, or start again without it'
-      ) from error
-    if len(data) > _MAX_BYTES:
-      raise UserError(
-        f'{self.where(index)} has more than {_MAX_BYTES:,} bytes; make it '
-        'smaller or leave it out of the data set'
-      )
-    return data, self.label(index)
-
   def _find(self, index):
     """Returns the images that one is among, and its index in their listing."""
     if not 0 <= index < len(self):
@@ -112,10 +88,6 @@ class FolderSource(EncodedImages):
     first = self._ends[number] - len(images.chosen)
     return images, int(images.chosen[index - first])
 
-  def where(self, index: int) -> str:
-    """Returns the path of an image, for an error."""
-    return image_files.display_name(os.fsdecode(self.path(index)))
-
   def _count_labels(self):
     """Returns int64 `[num_classes]`, the number of images of each class."""
     counts = np.zeros(self.num_classes, np.int64)
@@ -123,18 +95,6 @@ class FolderSource(EncodedImages):
       folders = np.searchsorted(listing.ends, chosen, side='right')
       np.add.at(counts, labels[folders], 1)
     return counts
-
-  def _count_bytes(self):
-    """Returns the bytes of all images; 0 where there are very many."""
-    if len(self) > _MAX_STATS:
-      return 0
-    total = 0
-    for index in range(len(self)):
-      try:
-        total += os.stat(self.path(index)).st_size
-      except OSError:  # which reading reports
-        continue
-    return total
 
 
 def _list(layout: Layout, split: str) -> Listing:

@@ -52,32 +52,11 @@ def choose(
     UserError: the slice is out of range.
   """
   names = sorted(layout.class_folders[part.split])
-  starts, stops = slices.bounds(part, listing.counts)
-  chosen = []
-  for number, (name, first, count, start, stop) in enumerate(
-    zip(
-      names,
-      listing.ends - listing.counts,
-      listing.counts,
-      starts,
-      stops,
-      strict=True,
-    )
-  ):
-    members = np.arange(first, listing.ends[number])
-    if stop - start < count:
-      order = slices.hash_order(name, map(listing.name, members))
-      members = first + np.sort(order[start:stop])
-    chosen.append(members)
-  label_of = {name: label for label, name in enumerate(layout.class_names)}
-  images = Images(
-    listing,
-    np.concatenate([np.zeros(0, np.int64), *chosen]),
-    np.array([label_of[name] for name in names], np.int64),
-  )
-  ranges = [
-    (f'{part.split}/{name}', int(start), int(stop - start))
-    for name, start, stop in zip(names, starts, stops, strict=True)
-    if stop > start
+  groups = [
+    np.arange(end - count, end)
+    for end, count in zip(listing.ends, listing.counts, strict=True)
   ]
-  return images, ranges
+  chosen, ranges = slices.take(part, groups, names, listing.name)
+  label_of = {name: label for label, name in enumerate(layout.class_names)}
+  labels = np.array([label_of[name] for name in names], np.int64)
+  return Images(listing, chosen, labels), ranges

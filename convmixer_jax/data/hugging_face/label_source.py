@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 
 from convmixer_jax.data import labels as labels_lib
-from convmixer_jax.data import slices
-from convmixer_jax.data.examples import Example
 from convmixer_jax.data.hugging_face.columns import read_label_lists
 from convmixer_jax.data.hugging_face.source import HuggingFaceSource
 
@@ -30,17 +28,8 @@ class LabelListSource(HuggingFaceSource):
       values, self.num_classes, False, lambda: self.where(index)
     )
 
-  def decode(self, index: int, data: bytes, label: Any) -> Example:
-    """Returns the example of what `stored_example` returned."""
-    example = super().decode(index, data, 0)
-    multi_hot = labels_lib.multi_hot(label, self.num_classes)
-    return {'image': example['image'], 'label': multi_hot}
-
   def _read_labels(self, name, splits, wanted, column):
     return read_label_lists(name, splits, wanted, column)
 
-  def _choose(self, part, labels):
-    (start,), (stop,) = slices.bounds(part, [len(labels)])
-    order = slices.hash_order('', (b'%d' % k for k in range(len(labels))))
-    chosen = np.sort(order[start:stop])
-    return chosen, [(part.split, int(start), int(stop - start))]
+  def _group(self, labels):
+    return [np.arange(len(labels))], ['']

@@ -69,9 +69,12 @@ class HuggingFaceSource(EncodedImages):
     self._chosen: list[tuple[str, np.ndarray]] = []
     self._labels: list[Sequence[Any]] = []
     for part in parts:
-      chosen, of_part = self._choose(part, labels[part.split])
+      of_split = labels[part.split]
+      groups, names = self._group(of_split)
+      chosen, of_part = slices.take(part, groups, names, lambda k: b'%d' % k)
+      chosen.sort()
       self._chosen.append((part.split, chosen))
-      self._labels.append([labels[part.split][k] for k in chosen])
+      self._labels.append([of_split[k] for k in chosen])
       ranges += of_part
     self._ends = list(itertools.accumulate(len(x) for _, x in self._chosen))
     if not self._ends[-1]:
@@ -109,23 +112,12 @@ class HuggingFaceSource(EncodedImages):
     names, labels = read_labels(name, splits, wanted, column)
     return names, {split: array.tolist() for split, array in labels.items()}
 
-  def _choose(self, part, labels):
-    """Returns the images of a slice, and what `Origin.ranges` has of them."""
-    labels, names = np.asarray(labels, np.int64), self.class_names
-    counts = np.bincount(labels, minlength=len(names))
-    starts, stops = slices.bounds(part, counts)
-    chosen, ranges = [], []
-    for label, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-      members = np.flatnonzero(labels == label)
-      if stop - start < len(members):
-        order = slices.hash_order(names[label], (b'%d' % k for k in members))
-        members = members[order[start:stop]]
-      chosen.append(members)
-      if len(members):
-        ranges.append(
-          (f'{part.split}/{names[label]}', int(start), int(stop - start))
-        )
-    return np.sort(np.concatenate([np.zeros(0, np.int64), *chosen])), ranges
+  def _group(self, labels):
+    """Returns the images of each class, and its name: what slices cut."""
+    labels = np.asarray(labels, np.int64)
+    ends = np.cumsum(np.bincount(labels, minlength=self.num_classes))
+    by_class = np.argsort(labels, kind='stable')
+    return np.split(by_class, ends[:-1]), self.class_names
 
   def _find(self, index):
     """Returns the part that an image is of, and its index there."""
