@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
   """Reads the images, and prints their statistics."""
   command.refuse_arguments(argv)
   from convmixer_jax.data.known_sets import data_name
-  from convmixer_jax.data.sources import create_source
+  from convmixer_jax.data.sources import open_source
   from convmixer_jax.data.statistics import compute_statistics, find_channels
 
   dataset = _choose_data()
@@ -49,8 +49,7 @@ def main(argv: Sequence[str]) -> None:
   channels = _CHANNELS.value or find_channels(dataset, split)
   dataset.mean = (0.5,) * channels
   dataset.std = (0.5,) * channels
-  dataset.cache_mib = 0  # each image is read once
-  source = create_source(dataset, split)
+  source = open_source(dataset, split)
   found = compute_statistics(source)
   print(
     f'{data_name(dataset.name, dataset)} {split}: {len(source):,} images of '

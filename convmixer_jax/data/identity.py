@@ -15,7 +15,7 @@ import numpy as np
 
 from convmixer_jax.data.examples import Source
 from convmixer_jax.data.folders.duplicates import find_duplicates
-from convmixer_jax.data.folders.source import FolderSource
+from convmixer_jax.data.folders.file_source import FileSource
 from convmixer_jax.data.image_files import display_name
 
 # Images that are hashed: all, or as many evenly spaced ones as a second or two
@@ -124,9 +124,7 @@ def _duplicates_warning(train, evaluated):
   train, evaluated = (
     getattr(source, 'stored', source) for source in (train, evaluated)
   )
-  if not (
-    isinstance(train, FolderSource) and isinstance(evaluated, FolderSource)
-  ):
+  if not (isinstance(train, FileSource) and isinstance(evaluated, FileSource)):
     return None
   found = find_duplicates(train, evaluated)
   if found.example is None:

@@ -5,7 +5,7 @@ import re
 import ml_collections
 
 from convmixer_jax import files
-from convmixer_jax.data.folders.source import NAME as FOLDER
+from convmixer_jax.data.folders.file_source import NAME as FOLDER
 from convmixer_jax.data.hugging_face.loading import PREFIX as HUGGING_FACE
 from convmixer_jax.data.hugging_face.loading import short_name
 from convmixer_jax.own_names import PREFIX as OBJECT

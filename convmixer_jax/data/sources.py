@@ -18,6 +18,7 @@ from convmixer_jax.data.digits import load_digits
 from convmixer_jax.data.encoded_images import require_two_pixels
 from convmixer_jax.data.examples import (
   Example,
+  InMemorySource,
   Origin,
   Source,
 )
@@ -26,8 +27,9 @@ from convmixer_jax.data.features import (
   find_class_names,
   is_multi_hot,
 )
+from convmixer_jax.data.folders.file_source import NAME as FOLDER
+from convmixer_jax.data.folders.file_source import FileSource
 from convmixer_jax.data.folders.label_source import LabelTableSource
-from convmixer_jax.data.folders.source import NAME as FOLDER
 from convmixer_jax.data.folders.source import FolderSource
 from convmixer_jax.data.hugging_face.label_source import LabelListSource
 from convmixer_jax.data.hugging_face.loading import PREFIX as HUGGING_FACE
@@ -164,7 +166,22 @@ def create_source(
   """Opens a split of the data set that `config.dataset` names.
 
   A split that takes at most `cache_mib` when decoded is kept in memory, if that
-  is at most a quarter of the memory that this process may use.
+  is at most a quarter of the memory that this process may use. See
+  `open_source` for arguments and errors.
+  """
+  source = open_source(config, split, label)
+  if isinstance(source, InMemorySource):
+    return source
+  allowed = min(config.cache_mib * 2**20, limits.memory_bytes() / 4)
+  return load_if_small(source, int(allowed))
+
+
+def open_source(
+  config: ml_collections.ConfigDict,
+  split: str,
+  label: str | None = None,
+) -> InMemorySource | FileSource | HuggingFaceSource | TfdsSource:
+  """Opens a split as it is stored: images are decoded when they are read.
 
   Args:
     config: `config.dataset`.
@@ -184,11 +201,10 @@ def create_source(
         'True is for several; set it to False, or choose another data set'
       )
     return load_digits(split, channels)
-  source: FolderSource | HuggingFaceSource | TfdsSource
+  is_multi_label = config.get('multi_label', False)
   if config.name.startswith(HUGGING_FACE):
-    is_multi_label = config.get('multi_label')
     of_hub = LabelListSource if is_multi_label else HuggingFaceSource
-    source = of_hub(
+    return of_hub(
       config.name,
       split,
       config.data_dir,
@@ -197,26 +213,23 @@ def create_source(
       exif_rotate=config.exif_rotate,
       channels=channels,
     )
-  elif config.name == FOLDER:
-    kind = LabelTableSource if config.get('multi_label') else FolderSource
-    source = kind(
+  if config.name == FOLDER:
+    of_folder = LabelTableSource if is_multi_label else FolderSource
+    return of_folder(
       config.data_dir,
       split,
       exif_rotate=config.exif_rotate,
       channels=channels,
     )
-  else:
-    source = TfdsSource(
-      config.name,
-      split,
-      config.data_dir,
-      label or config.get('label_feature', 'label'),
-      is_multi_label=config.get('multi_label', False),
-      image=config.get('image_feature', 'image'),
-      channels=channels,
-    )
-  allowed = min(config.cache_mib * 2**20, limits.memory_bytes() / 4)
-  return load_if_small(source, int(allowed))
+  return TfdsSource(
+    config.name,
+    split,
+    config.data_dir,
+    label or config.get('label_feature', 'label'),
+    is_multi_label=is_multi_label,
+    image=config.get('image_feature', 'image'),
+    channels=channels,
+  )
 
 
 def require_classes(source: Source) -> None:

@@ -13,11 +13,14 @@ from convmixer_jax import limits
 from convmixer_jax.config import num_channels
 from convmixer_jax.data.decode import count_channels
 from convmixer_jax.data.examples import Source
-from convmixer_jax.data.folders.label_source import LabelTableSource
-from convmixer_jax.data.folders.source import FolderSource
 from convmixer_jax.data.pixels import describe_channels
 from convmixer_jax.data.record_images import count_feature_channels
-from convmixer_jax.data.sources import FOLDER, HUGGING_FACE, prepared_builder
+from convmixer_jax.data.sources import (
+  FOLDER,
+  HUGGING_FACE,
+  open_source,
+  prepared_builder,
+)
 from convmixer_jax.errors import UserError
 
 _SAMPLE = 64  # files whose headers say how many channels there are
@@ -132,9 +135,7 @@ def find_channels(dataset: ml_collections.ConfigDict, split: str) -> int:
     split: of it. Of files, some evenly spaced ones are looked at.
   """
   if dataset.name == FOLDER:
-    is_multi_label = dataset.get('multi_label')
-    kind = LabelTableSource if is_multi_label else FolderSource
-    source = kind(dataset.data_dir, split)
+    source = open_source(dataset, split)
     some = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int))
     return max(
       count_channels(source.stored_example(int(index))[0]) for index in some

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import ml_collections
 
 from convmixer_jax.data import identity
-from convmixer_jax.data.sources import Source, create_source
+from convmixer_jax.data.sources import Source, open_source
 from convmixer_jax.errors import UserError
 from convmixer_jax.pretrained.trained_model import TrainedModel
 
@@ -53,10 +53,8 @@ def overlap_warning(
     dataset: `config.dataset` of the evaluation, on the set of training.
     train_split: of the run.
   """
-  dataset = dataset.copy_and_resolve_references()
-  dataset.cache_mib = 0
   try:
-    train = create_source(dataset, train_split)
+    train = open_source(dataset, train_split)
   except UserError:  # this one may be elsewhere, or have other splits
     return None
   return identity.overlap_warning(train, source)

@@ -2,7 +2,6 @@
 
 import ml_collections
 
-from convmixer_jax.config import num_channels
 from convmixer_jax.data import builders, sources
 from convmixer_jax.data.known_sets import NUM_CLASSES, NUM_EXAMPLES
 from convmixer_jax.errors import UserError
@@ -33,20 +32,10 @@ def data_size(
 
 def _find(config):
   name, split = config.name, config.train_split
-  if name == 'digits':
-    source = sources.create_source(config, split)
-    return len(source), source.num_classes
-  if name == sources.FOLDER:
-    source = sources.FolderSource(
-      config.data_dir, split, channels=num_channels(config)
-    )
-    sources.require_classes(source)
-    return len(source), source.num_classes
-  if name.startswith(sources.HUGGING_FACE):
-    dataset = config.copy_and_resolve_references()
-    dataset.cache_mib = 0  # no image is decoded
-    source = sources.create_source(dataset, split)
-    return len(source), source.num_classes
+  if name in ('digits', sources.FOLDER) or name.startswith(
+    sources.HUGGING_FACE
+  ):
+    return _count(config)
   known = None
   if split == 'train' and name in NUM_CLASSES:
     known = NUM_EXAMPLES[name][split], NUM_CLASSES[name]
@@ -54,19 +43,17 @@ def _find(config):
     return known
   builder = builders.find_builder(name, config.data_dir)
   if builders.is_prepared(builder):
-    source = sources.TfdsSource(
-      name,
-      split,
-      config.data_dir,
-      config.label_feature,
-      image=config.image_feature,
-      channels=num_channels(config),
-    )
-    sources.require_classes(source)
-    return len(source), source.num_classes
+    return _count(config)
   if known:
     return known
   raise UserError(
     f'data set {name!r}, split {split!r}, is not prepared in '
     f'{builder.data_path.parent}; give --num_examples and --num_classes'
   )
+
+
+def _count(config):
+  """Returns the numbers of a set that can be opened."""
+  source = sources.open_source(config, config.train_split)
+  sources.require_classes(source)
+  return len(source), source.num_classes

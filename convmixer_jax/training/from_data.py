@@ -16,7 +16,7 @@ from convmixer_jax.bucket_access import check_access
 from convmixer_jax.checkpoints import workdir
 from convmixer_jax.config import flatten
 from convmixer_jax.data.decode import shorter_side
-from convmixer_jax.data.sources import Source, create_source
+from convmixer_jax.data.sources import Source, open_source
 from convmixer_jax.notes import note
 from convmixer_jax.training.validate import validate
 
@@ -58,7 +58,7 @@ def complete(
     chosen = {key: recorded[key] for key in left}
   else:
     if source is None:
-      source = _open(config.dataset)
+      source = open_source(config.dataset, config.dataset.train_split)
     sizes = {
       'batch_size': choose_batch_size(len(source), _unit(config)),
       'dataset.image_size': choose_image_size(
@@ -99,13 +99,6 @@ def choose_batch_size(num_images: int, unit: int = 1) -> int:
   batch = min(max(2 ** (wanted.bit_length() - 1), least), most)
   batch = min(batch, num_images)
   return max(batch // unit, 1) * unit
-
-
-def _open(dataset):
-  """Returns the training split, whose images are not decoded yet."""
-  dataset = dataset.copy_and_resolve_references()
-  dataset.cache_mib = 0
-  return create_source(dataset, dataset.train_split)
 
 
 def _recorded(directory):
