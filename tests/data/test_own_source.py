@@ -3,8 +3,9 @@
 import threading
 
 import numpy as np
+import own_objects
 import pytest
-from own_objects import Squares, flip
+from own_objects import Squares, flip, wrap
 
 from convmixer_jax.data import own_source, own_transform, pipeline
 from convmixer_jax.errors import UserError
@@ -12,15 +13,7 @@ from convmixer_jax.errors import UserError
 
 @pytest.fixture
 def config(config):
-  config.batch_size, config.num_steps = 16, 6
-  config.mixup.mixup_alpha = config.mixup.cutmix_alpha = 0.0
-  config.augment.rand_augment.num_ops = 0
-  config.checkpoint_every_steps, config.log_every_steps = 4, 2
-  return config
-
-
-def wrap(source, config, argument='train_source'):
-  return own_source.OwnSource(source, argument, 'train', config.dataset)
+  return own_objects.short(config)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from model_fixture import CONVMIXERS
 
 from configs import cifar10, imagenet
 from convmixer_jax.errors import UserError
@@ -14,22 +15,6 @@ from convmixer_jax.models import ConvMixer, create_model
 from convmixer_jax.models.convmixer.state_dict import from_timm
 
 FIXTURE = pathlib.Path(__file__).parents[1] / 'fixtures' / 'model.npz'
-CASES = {
-  'gelu_k5': {
-    'width': 12,
-    'depth': 2,
-    'patch_size': 3,
-    'kernel_size': 5,
-    'activation': 'gelu',
-  },
-  'relu_k4': {
-    'width': 8,
-    'depth': 3,
-    'patch_size': 2,
-    'kernel_size': 4,
-    'activation': 'relu',
-  },
-}
 # With 1,000 classes, as published.
 PARAMETERS = {
   '1536_20': 51_625_960,
@@ -78,7 +63,7 @@ def evaluate(model, variables, images):
   return apply(variables, images)
 
 
-@pytest.fixture(scope='module', params=CASES)
+@pytest.fixture(scope='module', params=CONVMIXERS)
 def timm_case(request):
   with np.load(FIXTURE) as file:
     arrays = {
@@ -94,7 +79,7 @@ def timm_case(request):
       if key.startswith(f'{name}/')
     }
 
-  fields = CASES[request.param]
+  fields = CONVMIXERS[request.param]
   return {
     'model': ConvMixer(**fields, num_classes=5),
     'images': arrays['images'].transpose(0, 2, 3, 1),

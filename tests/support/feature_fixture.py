@@ -5,22 +5,12 @@ import pathlib
 
 import numpy as np
 import pytest
+from model_fixture import CONVMIXERS
 
 from convmixer_jax.models import VIT, ConvMixer, ViT
 from convmixer_jax.models.convmixer.state_dict import from_timm
 
 _FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
-_CONVMIXERS = {
-  'gelu_k5': {'width': 12, 'depth': 2, 'patch_size': 3, 'kernel_size': 5},
-  'relu_k4': {
-    'width': 8,
-    'depth': 3,
-    'patch_size': 2,
-    'kernel_size': 4,
-    'activation': 'relu',
-  },
-}
-CONVMIXERS = tuple(_CONVMIXERS)
 CASES = (
   *CONVMIXERS,
   *(
@@ -37,9 +27,9 @@ def expected(case):
 
 def network(case, **changes):
   """Returns model, variables and normalised images `[B, H, W, 3]`."""
-  if case in _CONVMIXERS:
+  if case in CONVMIXERS:
     arrays = _part(_load('model.npz'), f'{case}/')
-    model = ConvMixer(**_CONVMIXERS[case], num_classes=5, **changes)
+    model = ConvMixer(**CONVMIXERS[case], num_classes=5, **changes)
     images = arrays['images'].transpose(0, 2, 3, 1)
     return model, from_timm(_part(arrays, 'weights/')), images
   arrays = _load('vit.npz')

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from convmixer_jax.data import own_source
+
 CLASSES = ['dark', 'light']
 
 
@@ -45,3 +47,16 @@ class Net(nn.Module):
 
 def flip(image, rng):
   return image[:, ::-1] if rng.random() < 0.5 else image
+
+
+def short(config):
+  """Sets a run of a few steps on `Squares`."""
+  config.batch_size, config.num_steps = 16, 6
+  config.mixup.mixup_alpha = config.mixup.cutmix_alpha = 0.0
+  config.augment.rand_augment.num_ops = 0
+  config.checkpoint_every_steps, config.log_every_steps = 4, 2
+  return config
+
+
+def wrap(source, config, argument='train_source'):
+  return own_source.OwnSource(source, argument, 'train', config.dataset)

@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
+import own_objects
 import pytest
-from own_objects import CLASSES, Net, Squares, flip
+from own_objects import CLASSES, Net, Squares, flip, wrap
 from run_files import assert_identical, read_rows, read_state
 
 import convmixer_jax
-from convmixer_jax.data import own_source
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import own_modules
 from convmixer_jax.training import loop, own_optimizer
@@ -19,15 +19,7 @@ from convmixer_jax.training.setup import set_up
 
 @pytest.fixture
 def config(config):
-  config.batch_size, config.num_steps = 16, 6
-  config.mixup.mixup_alpha = config.mixup.cutmix_alpha = 0.0
-  config.augment.rand_augment.num_ops = 0
-  config.checkpoint_every_steps, config.log_every_steps = 4, 2
-  return config
-
-
-def wrap(source, config, argument='train_source'):
-  return own_source.OwnSource(source, argument, 'train', config.dataset)
+  return own_objects.short(config)
 
 
 def all_parts(**changes):
