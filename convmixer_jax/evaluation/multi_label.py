@@ -9,7 +9,7 @@ import numpy as np
 
 from convmixer_jax import files
 from convmixer_jax.analysis import label_metrics
-from convmixer_jax.data import labels
+from convmixer_jax.data import label_counts
 from convmixer_jax.data.identity import shared_examples
 from convmixer_jax.data.sources import FOLDER, Source
 from convmixer_jax.errors import UserError
@@ -102,7 +102,7 @@ def evaluate_multi_label(
   Raises:
     UserError: see `evaluate_per_image`; or no image has any of the classes.
   """
-  labels.require_memory(source)
+  label_counts.require_memory(source)
   columns, seconds = evaluate_columns(trained, source, config, classes)
   if not columns['label'].any():
     raise UserError('no image of the data set has any of the classes')

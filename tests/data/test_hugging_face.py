@@ -214,6 +214,7 @@ def test_lists_of_classes_are_several_labels_an_image(config, labelled):
   assert data_size(config.dataset) == (9, 3)
   found = [source[i]['label'].tolist() for i in range(3)]
   assert found == [[0, 0, 0], [1, 0, 1], [0, 1, 0]]
+  assert [source.stored.label(i) for i in range(3)] == [[], [0, 2], [1]]
   with Image.open(io.BytesIO(trees.encode(1))) as file:
     np.testing.assert_array_equal(source[1]['image'], np.array(file))
   parts = [

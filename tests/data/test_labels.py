@@ -1,13 +1,11 @@
-"""Several labels an image: from TFDS sets, and notes on their numbers."""
+"""Several labels an image, from TFDS sets."""
 
 import numpy as np
 import pytest
 import shapes
 import tiny_sets
 
-from convmixer_jax import limits
-from convmixer_jax.data import labels, sources
-from convmixer_jax.data.in_memory import InMemorySource
+from convmixer_jax.data import sources
 from convmixer_jax.errors import UserError
 
 SEQUENCE = tiny_sets.sequence_feature(tiny_sets.LABEL)
@@ -101,36 +99,3 @@ def test_wrong_labels_are_refused_in_one_line(
   with pytest.raises(UserError, match=message) as error:
     open_set(tmp_path, multi_label)[0]
   assert '\n' not in str(error.value)
-
-
-def in_memory(*label_lists, split):
-  return InMemorySource(
-    [
-      {'image': None, 'label': labels.multi_hot(several, 3)}
-      for several in label_lists
-    ],
-    'abc',
-    sources.Origin('x', '', '', split, ()),
-  )
-
-
-def test_images_and_classes_without_each_other_are_named():
-  train = in_memory([0, 1], [], [1], split='train')
-  held_out = in_memory([2], [0, 1], split='test')
-  lines = labels.notes(train, held_out)
-  assert lines == [
-    "Note: 1 images of 'train' have no class",
-    "Note: 1 of 3 classes have no image in 'train' (c): they cannot be learned",
-  ]
-  with pytest.raises(
-    UserError, match="none of the 2 images of 'test' has a cl"
-  ):
-    labels.notes(train, in_memory([], [], split='test'))
-
-
-def test_more_outputs_than_memory_are_refused_before_training(monkeypatch):
-  source = in_memory([0], [1], split='test')
-  labels.require_memory(source)
-  monkeypatch.setattr(limits, 'memory_bytes', lambda: 4 * 29)
-  with pytest.raises(UserError, match=r"a slice, such as 'test\[:10%\]'"):
-    labels.require_memory(source)

@@ -21,11 +21,10 @@ class LabelListSource(HuggingFaceSource):
 
   _is_multi_label = True
 
-  def stored_example(self, index: int) -> tuple[bytes, Any]:
-    """Returns the bytes of an image file, and its labels, ascending."""
-    data, values = super().stored_example(index)
-    return data, labels_lib.indices(
-      values, self.num_classes, False, lambda: self.where(index)
+  def label(self, index: int) -> Any:
+    """Returns the labels of an image, ascending."""
+    return labels_lib.indices(
+      super().label(index), self.num_classes, False, lambda: self.where(index)
     )
 
   def _read_labels(self, name, splits, wanted, column):

@@ -99,7 +99,12 @@ class HuggingFaceSource(EncodedImages):
         f'{self.where(index)} cannot be read ({one_line(error)}); load the '
         'data set again'
       ) from error
-    return data, self._labels[number][position]
+    return data, self.label(index)
+
+  def label(self, index: int) -> Any:
+    """Returns the label of an image."""
+    number, position = self._find(index)
+    return self._labels[number][position]
 
   def where(self, index: int) -> str:
     """Returns which image it is, for an error."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convmixer_jax.data import label_counts
 from convmixer_jax.data.folders import splits
 from convmixer_jax.data.folders.label_source import LabelTableSource
 from convmixer_jax.data.folders.label_tables import has_tables
@@ -132,3 +133,13 @@ def test_lines_may_end_as_on_old_macintoshes(tmp_path):
   path = tmp_path / 'labels.csv'
   path.write_bytes(path.read_bytes().replace(b'\n', b'\r'))
   assert len(LabelTableSource(directory, 'all')) == 2
+
+
+def test_labels_are_counted_without_reading_images(tmp_path):
+  write(tmp_path, ['a.png,cat;dog', 'b.png,', 'c.png,dog'])
+  source = LabelTableSource(str(tmp_path), 'all')
+  for path in tmp_path.glob('*.png'):
+    path.unlink()
+  found = label_counts.count(source)
+  assert found.images.tolist() == [1, 2]
+  assert (found.without, found.num_seen, found.is_complete) == (1, 3, True)
