@@ -10,7 +10,7 @@ is searched once.
 import collections
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from PIL import Image
@@ -32,7 +32,8 @@ _NPY = '.npy'  # arrays, which Pillow does not know
 _OTHER = 'not an image'
 _RAW_PHOTO = 'a raw photograph, which has to be converted to JPEG'
 _BROKEN_LINK = 'a link to nothing'
-UNREADABLE = 'a folder or file that cannot be read'
+_LOOP = 'a link to a folder that it is in'
+_UNREADABLE = 'a folder or file that cannot be read'
 
 
 class Found(NamedTuple):
@@ -49,33 +50,66 @@ class Found(NamedTuple):
 
 def find_in_folder(folder: str) -> Found:
   """Returns the image files at any depth of a folder."""
-  paths: list[str] = []
   passed_over: collections.Counter[str] = collections.Counter()
+  return Found(sorted(walk(folder, passed_over)), passed_over)
+
+
+def walk(
+  top: str,
+  passed_over: collections.Counter[str],
+  directories: dict[str, os.stat_result] | None = None,
+  above: Collection[tuple[int, int]] = (),
+) -> Iterator[str]:
+  """Yields the paths of the image files at any depth of a folder.
+
+  Args:
+    top: the folder.
+    passed_over: in which the other files and folders are counted, by reason.
+    directories: to which those that are read are added, with their status.
+    above: device and inode of folders that links are not followed to.
+  """
   seen = set()
   # Folders before links: a folder that is linked too is found by its own name.
-  folders: list[str] = [folder]
-  links: list[str] = []
-  while folders or links:
-    here = folders.pop() if folders else links.pop()
+  below, links = [top], list[str]()
+  while below or links:
+    here = below.pop() if below else links.pop()
     try:
       status = os.stat(here)
-      if (status.st_dev, status.st_ino) in seen:
+      identity = status.st_dev, status.st_ino
+      if identity in above:
+        passed_over[_LOOP] += 1
         continue
-      seen.add((status.st_dev, status.st_ino))
-      entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+      if identity in seen:
+        continue
+      seen.add(identity)
+      with os.scandir(here) as found:
+        entries = list(found)
     except OSError:
-      passed_over[UNREADABLE] += 1
+      passed_over[_UNREADABLE] += 1
       continue
-    for entry in reversed(entries):
+    if directories is not None:
+      directories[here] = status
+    # The order decides by which name a folder with several links is found.
+    entries.sort(key=lambda entry: entry.name, reverse=True)
+    for entry in entries:
       if is_hidden(entry.name):
         passed_over[HIDDEN] += 1
-      elif os.path.isdir(entry.path):
-        (links if entry.is_symlink() else folders).append(entry.path)
+      elif is_folder(entry):
+        (links if entry.is_symlink() else below).append(entry.path)
       elif reason := why_not_image(entry):
         passed_over[reason] += 1
       else:
-        paths.append(entry.path)
-  return Found(sorted(paths), passed_over)
+        yield entry.path
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+  """Returns whether it is a folder, or a link to one."""
+  if entry.is_symlink():
+    return os.path.isdir(entry.path)
+  try:
+    return entry.is_dir()  # asks few file systems
+  except OSError:
+    return False
 
 
 def is_hidden(path: str) -> bool:
@@ -134,7 +168,7 @@ def why_not_image(entry: os.DirEntry) -> str | None:
       entry.stat()
       return _OTHER
   except OSError:
-    return _BROKEN_LINK if entry.is_symlink() else UNREADABLE
+    return _BROKEN_LINK if entry.is_symlink() else _UNREADABLE
   extension = os.path.splitext(entry.name)[1].lower()
   if has_image_extension(entry.name) or extension in _HEIF:
     return None
@@ -144,6 +178,6 @@ def why_not_image(entry: os.DirEntry) -> str | None:
     with Image.open(entry.path, formats=_common_formats()):
       return None
   except PermissionError:
-    return UNREADABLE
+    return _UNREADABLE
   except Exception:  # plugins raise many types for what is not theirs
     return _OTHER

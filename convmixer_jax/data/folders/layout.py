@@ -153,7 +153,7 @@ def _holds_only_folders(path: bytes) -> bool:
       for entry in entries:
         if image_files.is_hidden(entry.name):
           continue
-        if os.path.isdir(entry.path):
+        if image_files.is_folder(entry):
           has_folder = True
         elif image_files.why_not_image(entry) is None:
           return False

@@ -16,7 +16,6 @@ import numpy as np
 from convmixer_jax.data import image_files
 
 _BESIDE = 'beside the class folders'
-_LOOP = 'a link to a folder that it is in'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,15 +72,16 @@ def list_images(root: bytes, folders: tuple[bytes, ...]) -> Listing:
   """
   above = set(_identities_above(root))
   passed_over: collections.Counter[str] = collections.Counter()
-  directories: dict[bytes, tuple[int, int]] = {}
+  directories: dict[str, os.stat_result] = {}
   blobs, lengths, ends = [], [], []
   for folder in folders:
     path = os.fsdecode(os.path.join(root, folder))
-    names = sorted(_find(path, above, passed_over, directories))
+    found = image_files.walk(path, passed_over, directories, above)
+    names = sorted(os.fsencode(file[len(path) + 1 :]) for file in found)
     blobs.append(b''.join(names))
     lengths.append(np.fromiter(map(len, names), np.int64, len(names)))
     ends.append(len(names))
-  directories[root] = times_of_change(os.stat(root))
+  directories[os.fsdecode(root)] = os.stat(root)
   passed_over.update(_beside_folders(root))
   return Listing(
     root,
@@ -90,7 +90,7 @@ def list_images(root: bytes, folders: tuple[bytes, ...]) -> Listing:
     np.frombuffer(b''.join(blobs), np.uint8),
     np.cumsum(np.concatenate([np.zeros(0, np.int64), *lengths])),
     dict(passed_over),
-    directories,
+    {os.fsencode(k): times_of_change(v) for k, v in directories.items()},
   )
 
 
@@ -102,60 +102,14 @@ def times_of_change(status: os.stat_result) -> tuple[int, int]:
   return status.st_mtime_ns, status.st_ctime_ns
 
 
-def _find(
-  top: str,
-  above: set[tuple[int, int]],
-  passed_over: collections.Counter[str],
-  directories: dict[bytes, tuple[int, int]],
-) -> Iterator[bytes]:
-  """Yields the paths of the images of a class, relative to its folder."""
-  seen = set()
-  # Folders before links: a folder that is linked too is found by its own name.
-  below, links = [top], list[str]()
-  while below or links:
-    here = below.pop() if below else links.pop()
-    try:
-      status = os.stat(here)
-      identity = status.st_dev, status.st_ino
-      if identity in above:
-        passed_over[_LOOP] += 1
-        continue
-      if identity in seen:
-        continue
-      seen.add(identity)
-      with os.scandir(here) as found:
-        entries = list(found)
-    except OSError:
-      passed_over[image_files.UNREADABLE] += 1
-      continue
-    directories[os.fsencode(here)] = times_of_change(status)
-    # The order decides by which name a folder with several links is found.
-    entries.sort(key=lambda entry: entry.name, reverse=True)
-    for entry in entries:
-      if image_files.is_hidden(entry.name):
-        passed_over[image_files.HIDDEN] += 1
-      elif _is_folder(entry):
-        (links if entry.is_symlink() else below).append(entry.path)
-      elif reason := image_files.why_not_image(entry):
-        passed_over[reason] += 1
-      else:
-        yield os.fsencode(entry.path[len(top) + 1 :])
-
-
 def _beside_folders(root: bytes) -> Iterator[str]:
   """Yields why each entry beside the class folders is passed over."""
   with os.scandir(os.fsdecode(root)) as entries:
     for entry in entries:
       if image_files.is_hidden(entry.name):
         yield image_files.HIDDEN
-      elif not _is_folder(entry):
+      elif not image_files.is_folder(entry):
         yield _BESIDE
-
-
-def _is_folder(entry):
-  if entry.is_symlink():
-    return os.path.isdir(entry.path)
-  return entry.is_dir()
 
 
 def _identities_above(root: bytes) -> Iterator[tuple[int, int]]:
