@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 
 from convmixer_jax.analysis.label_metrics import DEFAULT_THRESHOLD
-from convmixer_jax.config import ImageSize, default_config
+from convmixer_jax.config import ImageSize, default_config, height_width
 from convmixer_jax.data.class_names import (
   are_imagenet_classes,
   imagenet_synsets,
@@ -147,6 +147,11 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
     model = create_model(config, self.num_classes, self.dtype, self.image_size)
     return find_architecture(self.network).on_default_platform(model)
 
+  @functools.cached_property
+  def _accepted_sizes(self) -> set[tuple[int, int]]:
+    """Sizes of images that the network takes, each of which was traced."""
+    return set()
+
   @property
   def channels(self) -> int:
     """Channels of the images."""
@@ -216,9 +221,12 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
       UserError: the network does not take images of this size.
     """
     image_size = self.image_size if image_size is None else image_size
-    find_architecture(self.network).check_image_size(
-      self.model, self.variables, image_size, self.channels
-    )
+    size = height_width(image_size)
+    if size not in self._accepted_sizes:
+      find_architecture(self.network).check_image_size(
+        self.model, self.variables, size, self.channels
+      )
+      self._accepted_sizes.add(size)
     devices = jax.device_count()
     trained_on = {} if self.config is None else self.config.dataset
     defaults = default_config(ml_collections.ConfigDict())

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from bright_patches import bright_patches
 from trained_models import trained_model
 
 from convmixer_jax.cli import source_flags
@@ -15,6 +16,7 @@ from convmixer_jax.data.class_names import (
 )
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import VARIANTS, ViT
+from convmixer_jax.models.architecture import Architecture
 from convmixer_jax.models.shapes import variable_shapes
 from convmixer_jax.pretrained import trained_model as trained_model_lib
 from convmixer_jax.pretrained import weight_files
@@ -61,6 +63,25 @@ def test_batch_is_rounded_up_to_a_multiple_of_the_devices(
   assert network.eval_config(10).batch_size == 10
   monkeypatch.setattr(trained_model_lib.jax, 'device_count', lambda: 4)
   assert network.eval_config(10).batch_size == 12
+
+
+def test_network_is_traced_once_for_each_size_of_images(monkeypatch):
+  trained = bright_patches()
+  traced = []
+  check = Architecture.check_image_size
+
+  def record(self, model, variables, image_size, channels):
+    traced.append(image_size)
+    check(self, model, variables, image_size, channels)
+
+  monkeypatch.setattr(Architecture, 'check_image_size', record)
+  for size in (None, 24, (24, 24), 32, [32, 24], 32):
+    trained.eval_config(1, size)
+  trained.backbone()
+  assert traced == [(24, 24), (32, 32), (32, 24)]
+  for _ in range(2):
+    with pytest.raises(UserError, match='images of 1 x 1 are smaller than a'):
+      trained.eval_config(1, 1)
 
 
 def test_imagenet_classes_have_readable_names():
