@@ -100,8 +100,9 @@ def explain_classes(
       f'{", ".join(class_activation.METHODS)}'
     )
   config = trained.eval_config(1, image_size)
+  prepared = eval_transform(pixels, config.augment, config.dataset.image_size)
   for number in numbers:
-    maps = _compute(trained, pixels, number, names, config)
+    maps = _compute(trained, prepared, number, names)
     if not np.isfinite(maps.logits).all():
       raise UserError(
         f'the outputs of {trained.origin} are not finite for {where}; give '
@@ -170,9 +171,8 @@ def find_class(trained: 'TrainedModel', target: str | int | None) -> int:
   return number
 
 
-def _compute(trained, pixels, number, names, config):
+def _compute(trained, prepared, number, names):
   """Returns the `ClassMaps` of one picture, as NumPy arrays."""
-  prepared = eval_transform(pixels, config.augment, config.dataset.image_size)
   with default_settings():
     maps = _class_maps(
       trained.backbone(),
