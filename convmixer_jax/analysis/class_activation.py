@@ -7,12 +7,14 @@ defined for each layer: the channels are weighted by the mean gradient of the
 logit, and what is negative is set to 0.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import traverse_util
 
 from convmixer_jax.models import features as features_lib
 
@@ -75,39 +77,34 @@ def class_maps(
     )
     return logits, state['intermediates']
 
-  shapes = {}
-
-  def find_shapes(images):
-    _, sown = apply(images, {})
-    places = features_lib.find_layers(sown)
-    for place in (places[name] for name in layers):
-      whole = features_lib.Place(place.path, place.call).find(sown)
-      shapes[place.path] = whole.shape, whole.dtype
-
-  jax.eval_shape(find_shapes, images)
+  _, shapes = jax.eval_shape(apply, images, {})
+  found = features_lib.find_layers(shapes)
+  locations = {name: found[name] for name in layers}
+  zeros = {}
+  for location in locations.values():
+    whole = dataclasses.replace(location, block=None).find(shapes)
+    zeros[location.path] = jnp.zeros(whole.shape, whole.dtype)
 
   def logits_of(perturbations):
     logits, sown = apply(images, perturbations)
     chosen = jnp.where(classes < 0, logits.argmax(axis=-1), classes)
     return logits[rows, chosen].sum(), (logits, chosen, sown)
 
-  zeros = {path: jnp.zeros(*shape) for path, shape in shapes.items()}
   gradients, (logits, chosen, sown) = jax.grad(
-    lambda zeros: logits_of(_nest(zeros)), has_aux=True
+    lambda zeros: logits_of(traverse_util.unflatten_dict(zeros)), has_aux=True
   )(zeros)
-  places = features_lib.find_layers(sown)
   grad_cam, largest = {}, {}
-  for name in layers:
-    gradient = gradients[places[name].path]
-    if places[name].block is not None:
-      gradient = gradient[places[name].block]
+  for name, location in locations.items():
+    gradient = gradients[location.path]
+    if location.block is not None:
+      gradient = gradient[location.block]
     gradient = gradient.astype(jnp.float32)
     weights = gradient.mean(axis=(1, 2))
-    grid = places[name].find(sown).astype(jnp.float32)
+    grid = location.find(sown).astype(jnp.float32)
     grad_cam[name] = jax.nn.relu(_weigh(grid, weights))
     largest[name] = jnp.abs(gradient).max()
-  found = features_lib.collect(sown, logits)
-  cam, error = _cam(found, variables['params'].get(head, {}), chosen)
+  last = features_lib.collect(sown, logits)
+  cam, error = _cam(last, variables['params'].get(head, {}), chosen)
   return ClassMaps(logits, chosen, cam, error, grad_cam, largest)
 
 
@@ -136,14 +133,3 @@ def _weigh(grid, weights):
   return jnp.einsum(
     'bhwc,bc->bhw', grid, weights, precision=jax.lax.Precision.HIGHEST
   )
-
-
-def _nest(perturbations):
-  """Returns a tree of the arrays by path."""
-  tree = {}
-  for (*modules, name), array in perturbations.items():
-    node = tree
-    for module in modules:
-      node = node.setdefault(module, {})
-    node[name] = array
-  return tree

@@ -96,7 +96,7 @@ class Features:
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Location:
   """Where an output is among what a network sows.
 
   Attributes:
@@ -118,17 +118,17 @@ class Place:
     return array if self.block is None else array[self.block]
 
 
-def find_layers(intermediates: Mapping[str, Any]) -> dict[str, Place]:
+def find_layers(intermediates: Mapping[str, Any]) -> dict[str, Location]:
   """Returns where the grids are, by name and in the network's order.
 
   Args:
     intermediates: what `apply` returns with `mutable=['intermediates']`, of
       arrays or shapes.
   """
-  stem: dict[str, Place] = {}
-  blocks: dict[str, Place] = {}
-  others: dict[str, Place] = {}
-  last: dict[str, Place] = {}
+  stem: dict[str, Location] = {}
+  blocks: dict[str, Location] = {}
+  others: dict[str, Location] = {}
+  last: dict[str, Location] = {}
   for path, sown in traverse_util.flatten_dict(dict(intermediates)).items():
     if not isinstance(sown, tuple):
       continue
@@ -136,13 +136,13 @@ def find_layers(intermediates: Mapping[str, Any]) -> dict[str, Place]:
       name = '/'.join(path) + (f'/{call + 1}' if len(sown) > 1 else '')
       if path == ('blocks', 'output') and array.ndim == 5:
         for block in range(array.shape[0]):
-          blocks[f'block{block + 1}'] = Place(path, call, block)
+          blocks[f'block{block + 1}'] = Location(path, call, block)
       elif array.ndim == 5:
         for block in range(array.shape[0]):
-          others[f'{name}/{block + 1}'] = Place(path, call, block)
+          others[f'{name}/{block + 1}'] = Location(path, call, block)
       elif array.ndim == 4:
         group = {'stem': stem, LAST: last}.get(name, others)
-        group[name] = Place(path, call)
+        group[name] = Location(path, call)
   layers = stem | blocks | others
   if layers and not last:
     last = {LAST: list(layers.values())[-1]}
@@ -210,18 +210,18 @@ def collect(
   Raises:
     UserError: there is no such layer, or the network sows nothing.
   """
-  places = find_layers(intermediates)
+  locations = find_layers(intermediates)
   head_input = intermediates.get(_FEATURES, (None,))[0]
-  if not places and (head_input is None or layers is not None):
+  if not locations and (head_input is None or layers is not None):
     raise UserError(NOTHING)
   found = {}
-  for name in select_layers(layers, list(places)):
-    grid = places[name].find(intermediates)
+  for name in select_layers(layers, list(locations)):
+    grid = locations[name].find(intermediates)
     is_last = name == LAST and head_input is not None
     found[name] = LayerFeatures(
       grid,
       head_input if is_last else _mean(grid),
-      _class_token(intermediates, places[name]),
+      _class_token(intermediates, locations[name]),
     )
   return Features(tuple(found), tuple(found.values()), head_input, logits)
 
@@ -230,12 +230,12 @@ def _mean(grid):
   return jnp.mean(grid, axis=(1, 2), dtype=jnp.float32)
 
 
-def _class_token(intermediates, place):
+def _class_token(intermediates, location):
   """Returns the class token beside a grid, or None."""
-  *path, name = place.path
-  place = dataclasses.replace(place, path=(*path, name + _CLASS_TOKEN))
+  *path, name = location.path
+  location = dataclasses.replace(location, path=(*path, name + _CLASS_TOKEN))
   try:
-    return place.find(intermediates)
+    return location.find(intermediates)
   except KeyError:
     return None
 

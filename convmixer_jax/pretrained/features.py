@@ -122,7 +122,9 @@ class FeatureExtraction:
       self.eval_config(1, to_image_size(*pixels[0].shape[:2]))
     parts = list(_apply(self, self.backbone(layers), pixels, config))
     return jax.tree.map(
-      lambda *arrays: np.concatenate(arrays)[: len(found)].astype(np.float32),
+      lambda *arrays: np.concatenate(arrays)[: len(found)].astype(
+        np.float32, copy=False
+      ),
       *parts,
     )
 
@@ -149,18 +151,15 @@ class FeatureExtraction:
 
     Empty for a network of your own that sows none.
     """
-    names = []
     size = height_width(self.image_size)
     image = jax.ShapeDtypeStruct((1, *size, self.channels), np.float32)
-
-    def find(image):
-      _, state = self.model.apply(
+    _, state = jax.eval_shape(
+      lambda image: self.model.apply(
         self.variables, image, train=False, mutable=['intermediates']
-      )
-      names.extend(find_layers(state.get('intermediates', {})))
-
-    jax.eval_shape(find, image)
-    return tuple(names)
+      ),
+      image,
+    )
+    return tuple(find_layers(state.get('intermediates', {})))
 
   @functools.cached_property
   def replicated_variables(self: 'TrainedModel') -> dict[str, Any]:
