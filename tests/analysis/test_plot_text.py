@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from convmixer_jax.analysis import plots
-from convmixer_jax.analysis.plots.text import literal_text
+from convmixer_jax.analysis.plots.text import literal_text, shorten
 
 CAT, DOG = '\u732b', '\u72d7'
 
@@ -37,6 +37,19 @@ def fonts(tmp_path, monkeypatch):
   monkeypatch.setattr(font_manager, 'findSystemFonts', lambda: [path])
   manager = font_manager.fontManager
   monkeypatch.setattr(manager, 'ttflist', list(manager.ttflist))
+
+
+@pytest.mark.parametrize(
+  ('name', 'shown'),
+  [
+    ('26 characters of a class..', '26 characters of a class..'),
+    ('a class of more than 26 letters', 'a class of more than 26 l\u2026'),
+    ('Pseudomonas_aeruginosa_PAO1', 'Pseudomonas_aeruginosa_PA\u2026'),
+    ('in two\nlines', 'in two lines'),
+  ],
+)
+def test_long_name_begins_as_it_does_in_the_data(name, shown):
+  assert shorten(name) == shown
 
 
 def test_characters_come_from_any_font_that_has_them(fonts, caplog):

@@ -150,6 +150,35 @@ def test_picture_of_class_activations_has_a_panel_for_each_map(channels):
   assert plots.to_png(figure)
 
 
+@pytest.mark.parametrize(
+  ('channels', 'dtype', 'expected'),
+  [
+    (3, 'uint8', (30, 60, 90)),
+    (1, 'uint8', (30, 30, 30)),
+    (12, 'uint8', (30, 60, 90)),
+    (12, 'uint16', (0, 128, 255)),
+  ],
+)
+def test_explained_picture_is_drawn_as_that_of_an_error(
+  channels, dtype, expected
+):
+  image = np.zeros((20, 20, channels), dtype)
+  image[...] = 30 * np.arange(1, channels + 1)
+  if dtype == 'uint16':  # whose channels are scaled to their range
+    image[:10], image[10:] = 0, 1000
+    image[5, :, :3] = (0, 500, 1000)
+  (drawn,) = (
+    plots.class_activation(
+      [explanation(image, (0.0, 0.0, 20.0, 20.0), last=np.ones((2, 2)))]
+    )
+    .axes[0]
+    .images
+  )
+  error = plots.misclassified_images([image], [('a', 0.1)], [('b', 0.9)])
+  rgb = error.axes[0].images[0].get_array()
+  assert tuple(rgb[5, 5]) == tuple(drawn.get_array()[88, 88]) == expected
+
+
 def test_map_is_drawn_where_it_is_in_the_picture():
   image = np.full((40, 80, 3), 255, np.uint8)
   heat = np.zeros((4, 4), np.float32)

@@ -11,13 +11,13 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from convmixer_jax.analysis.explanation import Explanation
-from convmixer_jax.analysis.plots.text import literal_text
+from convmixer_jax.analysis.plots.pictures import to_picture
+from convmixer_jax.analysis.plots.text import literal_text, shorten
 
 _MAX_COLUMNS = 6  # of panels
 _PANEL = 2.7  # inches
 _PIXELS = 320  # of the long side of a panel
 _COLORS = matplotlib.colormaps['inferno']
-_NAME_LENGTH = 26  # characters
 _METHODS = {'cam': 'CAM', 'gradcam': 'Grad-CAM'}
 
 
@@ -46,12 +46,12 @@ def class_activation(explanations: Sequence[Explanation]) -> Figure:
   grid = figure.subplots(len(explanations) * rows, columns, squeeze=False)
   for axes in grid.ravel():
     axes.axis('off')
-  picture = to_rgb(explanations[0].image)
+  picture = _resize(to_picture(explanations[0].image))
   with literal_text([item.name for item in explanations]) as literal:
     for number, item in enumerate(explanations):
       panels = grid[number * rows : (number + 1) * rows].ravel()
       _show_picture(panels[0], picture)
-      name = literal(_shorten(item.name))
+      name = literal(shorten(item.name))
       panels[0].set_title(f'{name}\n{100 * item.probability:.1f} %', size=9)
       for axes, layer in zip(panels[1:], layers, strict=False):
         _show_picture(axes, picture)
@@ -59,25 +59,8 @@ def class_activation(explanations: Sequence[Explanation]) -> Figure:
   return figure
 
 
-def to_rgb(image: np.ndarray) -> np.ndarray:
-  """Returns an image of any kind for people to look at.
-
-  Args:
-    image: `[H, W, C]`. One or three channels of uint8 stay as they are; others
-      are averaged, and scaled to the range of most pixels.
-
-  Returns:
-    uint8 `[h, w, 3]`, as large as a panel needs it.
-  """
-  if image.dtype != np.uint8 or image.shape[-1] not in (1, 3):
-    values = image.astype(np.float32)
-    if image.shape[-1] != 3:
-      values = values.mean(axis=-1, keepdims=True)
-    low, high = np.nanpercentile(values, (1, 99))
-    values = (values - low) / max(high - low, 1e-12)
-    image = (255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
-  if image.shape[-1] == 1:
-    image = image.repeat(3, axis=-1)
+def _resize(image: np.ndarray) -> np.ndarray:
+  """Returns a picture as large as a panel needs it."""
   size = _drawn_size(*image.shape[:2])
   is_small = size[0] > image.shape[0]
   resample = Image.Resampling.NEAREST if is_small else Image.Resampling.BOX
@@ -123,9 +106,3 @@ def _show_map(axes: Axes, item: Explanation, layer: str) -> None:
         linewidth=1.2,
       )
     )
-
-
-def _shorten(name: str) -> str:
-  if len(name) <= _NAME_LENGTH:
-    return name
-  return name[: _NAME_LENGTH - 1].rstrip() + '\u2026'

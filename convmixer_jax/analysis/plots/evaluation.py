@@ -1,6 +1,5 @@
 """Plots of an evaluation: confusion matrix and misclassified images."""
 
-import textwrap
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,13 +7,17 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from convmixer_jax.analysis.plots.text import add_title, literal_text
+from convmixer_jax.analysis.plots.pictures import to_picture
+from convmixer_jax.analysis.plots.text import (
+  add_title,
+  literal_text,
+  shorten,
+)
 
 _MAX_NAMED = 30  # classes whose names and counts fit into a matrix
 _MAX_CLASSES = 1000  # of a matrix
 _MAX_BARS = 25
 _MIN_CELL = 1.5  # size of a cell of a matrix, in points
-_NAME_LENGTH = 26  # characters
 
 
 def confusion_matrix(
@@ -42,7 +45,7 @@ def confusion_matrix(
       side = 3 + 0.42 * len(shown)
       figure = Figure(figsize=(side + 1, side), layout='constrained')
       axes = figure.subplots()
-      short = [_shorten(names[k]) for k in shown]
+      short = [shorten(names[k]) for k in shown]
       rotation = 90 if max(map(len, short)) > 3 else 0
       short = [literal(name) for name in short]
       axes.set_xticks(range(len(shown)), short, rotation=rotation)
@@ -154,7 +157,7 @@ def _plot_confusions(
   axes.set_yticks(
     range(len(worst)),
     [
-      literal(f'{_shorten(names[i])} \u2192 {_shorten(names[k])}')
+      literal(f'{shorten(names[i])} \u2192 {shorten(names[k])}')
       for i, k, _ in worst
     ],
   )
@@ -180,8 +183,8 @@ def misclassified_images(
   drawn = [name for name, _ in (*correct, *predicted)]
   with literal_text(drawn) as literal:
     titles = [
-      f'true: {literal(_shorten(name))}  {100 * share:.1f} %\n'
-      f'predicted: {literal(_shorten(other))}  {100 * other_share:.1f} %'
+      f'true: {literal(shorten(name))}  {100 * share:.1f} %\n'
+      f'predicted: {literal(shorten(other))}  {100 * other_share:.1f} %'
       for (name, share), (other, other_share) in zip(
         correct, predicted, strict=True
       )
@@ -207,8 +210,8 @@ def images_of_wrong_labels(
   """
   with literal_text([*correct, *predicted]) as literal:
     titles = [
-      f'true: {literal(_shorten(name))}\n'
-      f'predicted: {literal(_shorten(other))}  loss {loss:.3f}'
+      f'true: {literal(shorten(name))}\n'
+      f'predicted: {literal(shorten(other))}  loss {loss:.3f}'
       for name, other, loss in zip(correct, predicted, losses, strict=True)
     ]
     return _titled_images(images, titles, 'Images of the largest loss')
@@ -227,28 +230,3 @@ def _titled_images(images, titles, suptitle):
     axes.imshow(to_picture(image), interpolation='nearest')
     axes.set_title(title, size=7.5)
   return figure
-
-
-def to_picture(image: np.ndarray) -> np.ndarray:
-  """Returns an image as RGB, to be looked at.
-
-  One or two channels are drawn in grey, of the first; of more than three, the
-  first three are red, green and blue. Values other than uint8 are scaled so
-  that each channel has its own range, without the outermost percent.
-
-  Args:
-    image: uint8 or float32 `[H, W, C]`.
-
-  Returns:
-    uint8 `[H, W, 3]`.
-  """
-  image = image[..., : 3 if image.shape[-1] >= 3 else 1]
-  if image.dtype != np.uint8:
-    low, high = np.percentile(image, (1, 99), axis=(0, 1))
-    scaled = (image - low) / np.where(high > low, high - low, 1)
-    image = np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
-  return np.broadcast_to(image, (*image.shape[:2], 3))
-
-
-def _shorten(name: str) -> str:
-  return textwrap.shorten(name, _NAME_LENGTH, placeholder=' ...')

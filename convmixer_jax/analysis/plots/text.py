@@ -11,6 +11,7 @@ from matplotlib import font_manager, ft2font
 from matplotlib.figure import Figure
 
 _CHARACTERS_PER_INCH = 9  # of a title, few enough for wide letters
+_NAME_LENGTH = 26  # characters
 _NEUTRAL = set('\n\t')  # characters without a glyph
 _reported: set[str] = set()  # characters that no font has
 
@@ -72,6 +73,14 @@ def add_title(figure: Figure, *parts: str) -> None:
   if len(title) > columns:
     title = '\n'.join(textwrap.fill(part, columns) for part in parts)
   figure.suptitle(title)
+
+
+def shorten(name: str) -> str:
+  """Returns the name of a class in a line, cut off where it is long."""
+  name = ' '.join(name.split())
+  if len(name) <= _NAME_LENGTH:
+    return name
+  return name[: _NAME_LENGTH - 1].rstrip() + '\u2026'
 
 
 @functools.cache
