@@ -110,7 +110,7 @@ class _Loop:
     self._watchdog, self._signals = watchdog, signals
     self._callbacks = callbacks
     self._profile = None
-    self._has_noted_lag = False
+    self._has_evaluated = False
     self._pictures = models.architecture_of(setup.trainer.model).pictures
     if self._pictures:
       self._pictures = jax.jit(
@@ -213,12 +213,12 @@ class _Loop:
     return results
 
   def _note_lag(self, step: int) -> None:
-    """Explains an evaluation that early in the run says little, once."""
-    if self._has_noted_lag:
+    """Explains the first evaluation if it says little, so early in the run."""
+    if self._has_evaluated:  # later ones say more
       return
+    self._has_evaluated = True
     if line := describe_lag(self._setup, step):
       self._reporter.print(line)
-      self._has_noted_lag = True
 
   def _evaluate(self, state: TrainState) -> dict[str, float]:
     return evaluate(
