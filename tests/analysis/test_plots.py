@@ -124,6 +124,24 @@ def test_title_of_a_confusion_matrix_is_not_cut_off(num_classes):
   assert box.x0 >= 0 and box.x1 <= figure.bbox.width
 
 
+def test_titles_of_several_labels_fit_over_their_images():
+  names = ', '.join(['green square', 'red circle', 'a $WIDE$ triangle'] * 4)
+  image = np.zeros((8, 8, 3), np.uint8)
+  figure = plots.images_of_wrong_labels(
+    [image] * 7, ['red circle', *[names] * 6], [names] * 7, [0.5] * 7
+  )
+  plots.to_png(figure)
+  first, *others = (axes.title for axes in figure.axes[:7])
+  assert first.get_text().startswith(
+    'loss 0.500\ntrue: red circle\npredicted: green square, red circle,'
+  )
+  boxes = [title.get_window_extent() for title in (first, *others)]
+  for axes, box in zip(figure.axes, boxes, strict=False):
+    assert box.width < axes.bbox.width + 10
+    assert box.y1 < figure.bbox.height
+  assert boxes[6].y1 < figure.axes[0].bbox.y0  # of the second row
+
+
 def explanation(image, box, **maps):
   return Explanation(
     image=image,

@@ -1,5 +1,6 @@
 """Plots of an evaluation: confusion matrix and misclassified images."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,6 +19,8 @@ _MAX_NAMED = 30  # classes whose names and counts fit into a matrix
 _MAX_CLASSES = 1000  # of a matrix
 _MAX_BARS = 25
 _MIN_CELL = 1.5  # size of a cell of a matrix, in points
+_LINE_LENGTH = 38  # characters over an image
+_MAX_LINES = 3  # of the names of an image's classes
 
 
 def confusion_matrix(
@@ -210,8 +213,8 @@ def images_of_wrong_labels(
   """
   with literal_text([*correct, *predicted]) as literal:
     titles = [
-      f'true: {literal(shorten(name))}\n'
-      f'predicted: {literal(shorten(other))}  loss {loss:.3f}'
+      f'loss {loss:.3f}\n{literal(_fill(f"true: {name}"))}\n'
+      f'{literal(_fill(f"predicted: {other}"))}'
       for name, other, loss in zip(correct, predicted, losses, strict=True)
     ]
     return _titled_images(images, titles, 'Images of the largest loss')
@@ -220,7 +223,9 @@ def images_of_wrong_labels(
 def _titled_images(images, titles, suptitle):
   columns = min(6, len(images))
   rows = -(-len(images) // columns)
-  size = (max(2.4 * columns, 6), 2.8 * rows + 0.5)  # in inches
+  lines = max(title.count('\n') for title in titles) + 1
+  row = 2.4 + 0.06 + 0.17 * lines
+  size = (max(2.4 * columns, 6), row * rows + 0.5)  # in inches
   figure = Figure(figsize=size, layout='constrained')
   figure.suptitle(suptitle)
   grid = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -230,3 +235,10 @@ def _titled_images(images, titles, suptitle):
     axes.imshow(to_picture(image), interpolation='nearest')
     axes.set_title(title, size=7.5)
   return figure
+
+
+def _fill(names: str) -> str:
+  """Breaks a list of names into lines that fit over an image, at most three."""
+  return textwrap.fill(
+    names, _LINE_LENGTH, max_lines=_MAX_LINES, placeholder=' ...'
+  )
