@@ -2,9 +2,6 @@
 
 import dataclasses
 
-from convmixer_jax.analysis import flops
-from convmixer_jax.models import ConvMixer
-
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkCase:
@@ -54,6 +51,11 @@ def count_flops(case: BenchmarkCase) -> dict[str, float]:
   Returns:
     The FLOPs of `forward` and `train`, for a batch.
   """
+  from convmixer_jax.analysis import (
+    flops,  # imports JAX, which --help can spare
+  )
+  from convmixer_jax.models import ConvMixer
+
   model = ConvMixer(
     width=case.width,
     depth=case.depth,

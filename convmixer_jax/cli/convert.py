@@ -13,26 +13,18 @@ config.init_from. A PyTorch file has timm's names of tensors or the authors'.
 """
 
 from collections.abc import Sequence
-
-import jax
-import jax.numpy as jnp
-import ml_collections
-import numpy as np
-from clu import parameter_overview
-from etils import epath
+from typing import TYPE_CHECKING
 
 from convmixer_jax import files
 from convmixer_jax.bucket_access import check_access
-from convmixer_jax.checkpoints import workdir
-from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
-from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.cli.model_flag import MODEL
 from convmixer_jax.errors import UserError
 from convmixer_jax.locks.directory_lock import DirectoryLock, is_of_lock
-from convmixer_jax.pretrained import thresholds, weight_files
-from convmixer_jax.pretrained.load import load
-from convmixer_jax.pretrained.trained_model import TrainedModel
-from convmixer_jax.training.tasks import task_of
+
+if TYPE_CHECKING:
+  from etils import epath
+
+  from convmixer_jax.pretrained.trained_model import TrainedModel
 
 
 def convert(source: str, dest: str, model: str | None = None) -> None:
@@ -47,6 +39,9 @@ def convert(source: str, dest: str, model: str | None = None) -> None:
     UserError: the source cannot be read, or the destination exists or cannot be
       written to.
   """
+  from convmixer_jax.pretrained import weight_files
+  from convmixer_jax.pretrained.load import load
+
   path = files.absolute_path(dest)
   is_file = path.suffix == '.safetensors'
   if path.suffix in ('.pth', '.pt', '.tar', '.bin', '.npz'):
@@ -70,8 +65,20 @@ def convert(source: str, dest: str, model: str | None = None) -> None:
   print(f'{dest}: {network}, {trained.num_classes} classes')
 
 
-def _save_run(trained: TrainedModel, path: epath.Path) -> None:
+def _save_run(trained: 'TrainedModel', path: 'epath.Path') -> None:
   """Writes the directory of a run that ended with these weights."""
+  import jax
+  import jax.numpy as jnp
+  import ml_collections
+  import numpy as np
+  from clu import parameter_overview
+
+  from convmixer_jax.checkpoints import workdir
+  from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
+  from convmixer_jax.checkpoints.train_state import TrainState
+  from convmixer_jax.pretrained import thresholds
+  from convmixer_jax.training.tasks import task_of
+
   is_known = 'class_names' not in trained.assumed
   class_names = trained.class_names if is_known else None
   config = ml_collections.ConfigDict(

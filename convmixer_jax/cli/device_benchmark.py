@@ -20,7 +20,6 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from convmixer_jax.benchmarks.device import run, wheels
 from convmixer_jax.benchmarks.device.settings import FULL, QUICK, STAGES
 from convmixer_jax.cli import command, output
 from convmixer_jax.cli.benchmark_flags import OUTPUT, TIMM_PYTHON
@@ -60,6 +59,8 @@ _SHOWN_FAULTS = 3
 def main(argv: Sequence[str]) -> None:
   """Runs the stages; status 1 if a part of this project is wrong or failed."""
   command.refuse_arguments(argv)
+  from convmixer_jax.benchmarks.device import run, wheels
+
   output.keep_going()  # a long measurement survives its terminal
   if _WHEELS.value is not None:
     print(

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from convmixer_jax.benchmarks import input as input_benchmark
 from convmixer_jax.cli import command, output, output_files
 from convmixer_jax.cli.benchmark_flags import OUTPUT, ROUNDS, TIMM_PYTHON
 from convmixer_jax.cli.data_flags import DATA_DIR
@@ -29,6 +28,8 @@ _CHUNK = flags.DEFINE_integer('chunk', 100, 'images per round', lower_bound=1)
 def main(argv: Sequence[str]) -> None:
   """Measures, prints the table, and writes the figures if asked to."""
   command.refuse_arguments(argv)
+  from convmixer_jax.benchmarks import input as input_benchmark
+
   output.keep_going()  # a long measurement survives its terminal
   folder, dataset = _FOLDER.value, _DATASET.value
   if (folder is None) == (dataset is None):

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from convmixer_jax.benchmarks import model
 from convmixer_jax.benchmarks.benchmark_cases import CASES
 from convmixer_jax.cli import command, output, output_files
 from convmixer_jax.cli.benchmark_flags import OUTPUT, ROUNDS, TIMM_PYTHON
@@ -26,6 +25,8 @@ _DEPTH = flags.DEFINE_integer(
 def main(argv: Sequence[str]) -> None:
   """Measures, prints the table, and writes the figures if asked to."""
   command.refuse_arguments(argv)
+  from convmixer_jax.benchmarks import model
+
   output.keep_going()  # a long measurement survives its terminal
   cases = model.choose_cases(_SHAPES.value, _DEPTH.value)
   path = output_files.check_file(OUTPUT.value)

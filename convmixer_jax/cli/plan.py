@@ -11,16 +11,12 @@ machine. --config.model.scan=True compiles in one minute instead of several;
 import os
 from collections.abc import Sequence
 
-import jax
 from absl import flags
 from ml_collections import config_flags
 
 from convmixer_jax.cli import command, output_files
 from convmixer_jax.cli.config_flag import CONFIG
 from convmixer_jax.planning.chips import ENVIRONMENT, parse_topology
-from convmixer_jax.planning.data import data_size
-from convmixer_jax.training import from_data
-from convmixer_jax.training.validate import validate
 
 _TOPOLOGY = flags.DEFINE_string(
   'topology',
@@ -52,6 +48,12 @@ flags.mark_flag_as_required('config')
 def main(argv: Sequence[str]) -> None:
   """Makes the plan, prints it, and writes the figures if asked to."""
   command.refuse_arguments(argv)
+  import jax
+
+  from convmixer_jax.planning.data import data_size
+  from convmixer_jax.training import from_data
+  from convmixer_jax.training.validate import validate
+
   config = from_data.complete(CONFIG.value)
   validate(config)
   chip, layout = parse_topology(_TOPOLOGY.value)

@@ -7,6 +7,9 @@ import sys
 import forks
 import pytest
 
+from convmixer_jax.cli import benchmark
+from convmixer_jax.cli.main import COMMANDS
+
 # Ends the program where it would import JAX.
 _PROGRAM = """
 import sys
@@ -50,7 +53,22 @@ def test_other_commands_and_other_processes_do_not_print_it(
   assert start(*arguments, **environment) == ['imports jax']
 
 
-def test_help_is_printed_without_importing_jax():
-  first, *rest = start('train', '--help', status=0)
-  assert first.startswith('convmixer train: Trains a network')
+@pytest.mark.parametrize(
+  'name',
+  [
+    'train',
+    *(
+      pytest.param(name, marks=pytest.mark.slow)
+      for name in (
+        *sorted(COMMANDS.keys() - {'train', 'benchmark'}),
+        *(f'benchmark {name}' for name in benchmark.COMMANDS),
+      )
+    ),
+  ],
+)
+def test_help_is_printed_without_importing_jax(name):
+  first, *rest = start(*name.split(), '--help', status=0)
+  assert first.startswith(f'convmixer {name}: ')
+  assert 'Flags:' in rest
+  assert ('  --[no]overfit_one_batch' in rest) == (name == 'train')
   assert not any(line.startswith(('imports', 'Loading')) for line in rest)

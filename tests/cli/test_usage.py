@@ -33,24 +33,6 @@ def test_help_marks_required_and_boolean_flags():
   assert required == {'config', 'topology'}
 
 
-def test_help_of_a_command_needs_no_jax():
-  code = (
-    "import sys; sys.argv = ['convmixer', 'train', '--help']\n"
-    'from convmixer_jax.cli.main import main\n'
-    'main()\n'
-    "assert 'jax' not in sys.modules\n"
-  )
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    cwd=pathlib.Path(__file__).parents[2],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert (done.returncode, done.stderr) == (0, '')
-  assert '--overfit_one_batch' in done.stdout
-
-
 def test_version_is_that_of_the_project_and_needs_no_jax():
   root = pathlib.Path(__file__).parents[2]
   project = tomllib.loads((root / 'pyproject.toml').read_text())['project']
