@@ -4,11 +4,11 @@ r"""Evaluates a trained network on a data set or on a folder of images.
     [--dataset=NAME] [--split=SPLIT] [--data_dir=DIR] \
     [--size=PIXELS|HEIGHT,WIDTH] [--output=DIR]
 
-NAME is digits, a TFDS set that `convmixer prepare` made, or the path of a
-directory that has a folder of images for each class; a run is by default
-evaluated on its own held-out split. The network's outputs are matched to the
-classes by name: one of ImageNet's 1,000 classes can be evaluated on
-imagenette's ten. Some sets have their own rules:
+NAME is digits, a TFDS set that `convmixer prepare` made, hf:OWNER/NAME of the
+Hugging Face Hub, or the path of a directory that has a folder of images for
+each class; a run is by default evaluated on its own held-out split. The
+network's outputs are matched to the classes by name: one of ImageNet's 1,000
+classes can be evaluated on imagenette's ten. Some sets have their own rules:
 
   imagenet2012_real       any of an image's labels is right; images without a
                           label are left out. A class's row has the images
@@ -62,11 +62,13 @@ flags.adopt_module_key_flags(data_flags)
 _DATASET = flags.DEFINE_string(
   'dataset',
   None,
-  'digits, a TFDS data set, or a directory of class folders; default: that of '
-  'the run',
+  'digits, a TFDS data set, hf:OWNER/NAME, or a directory of images; default: '
+  'that of the run',
 )
 _SPLIT = flags.DEFINE_string(
-  'split', None, "split of it, in TFDS's syntax; default: the held-out one"
+  'split',
+  None,
+  "split of the data set, in TFDS's syntax; default: the held-out one",
 )
 _CHOOSE_THRESHOLDS = flags.DEFINE_string(
   'choose_thresholds',

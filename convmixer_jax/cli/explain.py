@@ -45,8 +45,8 @@ flags.adopt_module_key_flags(output_flag)
 _CLASSES = flags.DEFINE_multi_string(
   'class',
   None,
-  'class to explain, by name or number, of each picture; may be given several '
-  'times; default: the predicted one',
+  'class to explain, by name or number, of each picture; default: the '
+  'predicted one',
 )
 _LAYERS = flags.DEFINE_list(
   'layer',

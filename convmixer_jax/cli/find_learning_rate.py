@@ -72,8 +72,8 @@ def main(argv: Sequence[str]) -> None:
     described = output_files.describe_written(output, [_PICTURE, _TABLE])
   print(f'{sweep.name}: {len(sweep.rates)} steps')
   print(
-    f'least smoothed loss: {sweep.smoothed[sweep.minimum]:.4f} at '
-    f'{at_minimum:.2g}; it falls fastest at {steepest:.2g}'
+    f'Lowest smoothed loss: {sweep.smoothed[sweep.minimum]:.4f} at a learning '
+    f'rate of {at_minimum:.2g}; it falls fastest at {steepest:.2g}'
   )
   if not sweep.has_diverged:
     print(

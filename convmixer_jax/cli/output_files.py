@@ -99,11 +99,15 @@ def describe_sizes(output: epath.Path, contents: Mapping[str, bytes]) -> str:
 
 
 def size_lines(contents: Mapping[str, bytes]) -> list[str]:
-  """Returns a line with name and size of each file, in MB."""
+  """Returns a line with name and size of each file, in kB or MB."""
   return [
-    f'  {name:18} {len(content) / 1e6:8.2f} MB'
+    f'  {name:18} {_describe_size(len(content)):>11}'
     for name, content in contents.items()
   ]
+
+
+def _describe_size(size):
+  return f'{size / 1e6:.2f} MB' if size >= 1e6 else f'{size / 1e3:.2f} kB'
 
 
 def others_line(output: epath.Path, written: Collection[str]) -> str | None:

@@ -6,9 +6,9 @@ r"""Uploads a trained network to the Hugging Face Hub, where timm loads it too.
 The repository gets model.safetensors with timm's names of tensors, config.json,
 from which timm.create_model('hf-hub:OWNER/NAME', pretrained=True) creates the
 network where timm has a name for it, and README.md, the model card, which says
-how else to load it. It is made unless it exists; a README.md that it has is
-kept. All files are uploaded in one commit, with the token of `hf auth login` or
-HF_TOKEN.
+how else to load it. A repository that does not exist is created, and a
+README.md that is there is kept. All files are uploaded in one commit, with the
+token of `hf auth login` or HF_TOKEN.
 
 --output writes the files to a directory, and --dry_run shows what would be
 uploaded; neither uploads. convmixer_jax.load('hf://OWNER/NAME') and every
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
   from convmixer_jax.pretrained.load import load
 
   repository = hub_upload.parse_repository(name)
-  uploads = not (_DRY_RUN.value or OUTPUT.value)
+  uploads = not _DRY_RUN.value and OUTPUT.value is None
   if uploads:
     hub_upload.require_token()
   trained = load(source, model_flag.MODEL.value)
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
     print(*output_files.size_lines(contents), sep='\n')
     print(f'{hub_folder.CARD}:\n')
     print(contents[hub_folder.CARD].decode(), end='')
-  elif OUTPUT.value:
+  elif OUTPUT.value is not None:
     _write(contents, OUTPUT.value)
   else:
     page, uploaded = hub_upload.upload(

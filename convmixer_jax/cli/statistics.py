@@ -22,10 +22,10 @@ from convmixer_jax.errors import UserError
 
 flags.adopt_module_key_flags(data_flags)
 _DATASET = flags.DEFINE_string(
-  'dataset', None, 'data set, in place of a config: its name, or a folder'
+  'dataset', None, 'data set, in place of a config: its name, or a directory'
 )
 _SPLIT = flags.DEFINE_string(
-  'split', None, "split of it; default: the config's, or train"
+  'split', None, "split of the data set; default: the config's, or train"
 )
 _IMAGE_FEATURE = flags.DEFINE_string(
   'image_feature', None, 'feature of the images, or several with commas'

@@ -6,7 +6,8 @@ r"""Trains a network, or resumes its training.
     --config.batch_size=512
 
 `--config.KEY=VALUE` sets any value of the config; docs/configuration.md lists
-them. The same command resumes a run that was stopped.
+them. The same command resumes a run that was stopped, and so does `--workdir`
+alone, with the config of the run.
 """
 
 import signal
@@ -23,8 +24,8 @@ from convmixer_jax.errors import Preempted, UserError
 _WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
-  'run directory for checkpoints and metrics; a run in it is resumed; needed '
-  'but for --dry_run and --overfit_one_batch',
+  'run directory for checkpoints and metrics; a run in it is resumed; required '
+  'unless --dry_run or --overfit_one_batch is given',
 )
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run',

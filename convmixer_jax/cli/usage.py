@@ -66,7 +66,7 @@ def of_command(module: ModuleType, name: str) -> str:
 
 
 def _describe(flag: flags.Flag) -> list[str]:
-  text = flag.help or ''
+  text = ' '.join((flag.help or '').split())  # absl's own have line breaks
   if _is_required(flag):
     text += ' (required)'
   if flag.default not in (None, False, []):

@@ -4,7 +4,19 @@ import os
 
 from etils import epath
 
-from convmixer_jax.cli.output_files import make_directory, others_line
+from convmixer_jax.cli.output_files import (
+  make_directory,
+  others_line,
+  size_lines,
+)
+
+
+def test_sizes_of_files_have_a_unit_that_shows_them():
+  lines = size_lines({'config.json': bytes(1234), 'model': bytes(2_500_000)})
+  assert [line.split() for line in lines] == [
+    ['config.json', '1.23', 'kB'],
+    ['model', '2.50', 'MB'],
+  ]
 
 
 def test_other_files_of_the_directory_are_named(tmp_path):

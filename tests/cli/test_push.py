@@ -128,6 +128,12 @@ def test_output_has_the_same_files_and_nothing_is_uploaded(
   assert hub.files['me/digits'] == written
 
 
+def test_empty_output_is_refused_and_nothing_is_uploaded(hub, trained_run):
+  with pytest.raises(UserError, match='name of a directory is empty'):
+    run(trained_run, 'me/digits', output='')
+  assert hub.requests == []
+
+
 def test_dry_run_shows_the_card_and_uploads_nothing(hub, trained_run, capsys):
   run(trained_run, 'me/digits', dry_run=True)
   assert hub.requests == []

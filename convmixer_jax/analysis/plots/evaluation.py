@@ -103,7 +103,7 @@ def confusion_matrix(
 def _accuracy(pairs: np.ndarray) -> str:
   images = pairs[:, 2].sum()
   correct = pairs[pairs[:, 0] == pairs[:, 1], 2].sum()
-  return f'{100 * correct / max(images, 1):.2f} % of {images:,} images'
+  return f'accuracy {100 * correct / max(images, 1):.2f} %, {images:,} images'
 
 
 def _choose_classes(pairs: np.ndarray, num_classes: int) -> np.ndarray:
