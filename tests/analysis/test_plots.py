@@ -109,7 +109,7 @@ def test_confusion_matrix_is_titled_with_the_accuracy():
   pairs = np.array([[0, 0, 8], [1, 1, 1], [0, 1, 991]])
   figure = plots.confusion_matrix(pairs, ['a', 'b'], 'network on set test')
   assert figure.get_suptitle() == (
-    'network on set test: accuracy 0.90 %, 1,000 images'
+    'network on set test\naccuracy 0.90 %, 1,000 images'
   )
 
 
