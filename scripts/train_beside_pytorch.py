@@ -32,7 +32,8 @@ def train_here(arguments, path):
   from convmixer_jax.models import ConvMixer
   from convmixer_jax.models.convmixer import state_dict as layouts
   from convmixer_jax.training import steps
-  from convmixer_jax.training.optimizer import create_optimizer, create_schedule
+  from convmixer_jax.training.optimizer import create_optimizer
+  from convmixer_jax.training.schedules import create_schedule
 
   config = cifar10.get_config()
   config.dataset.data_dir = arguments.data_dir

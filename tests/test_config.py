@@ -116,7 +116,7 @@ def test_unknown_variant_is_refused_with_the_list():
     ('batch_size', 0, 'config.batch_size = 0 is not at least 1'),
     ('seed', -1, 'config.seed = -1 is not at least 0'),
     ('seed', 2**32, r'is not below 2\*\*32'),
-    ('schedule', 'step', "'step' is not one of triangular, cosine, constant"),
+    ('schedule', 'linear', "'linear' is not one of triangular, cosine, step"),
     ('dtype', 'float64', "'float64' is not one of float32, bfloat16"),
     ('learning_rate', -0.1, 'config.learning_rate = -0.1 is not at least 0'),
     ('label_smoothing', 1.0, 'config.label_smoothing = 1.0 is not at least 0'),

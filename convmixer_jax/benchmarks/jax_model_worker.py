@@ -31,7 +31,8 @@ from convmixer_jax.models.convmixer.folding import (
   pack_folded_weights,
 )
 from convmixer_jax.training import steps
-from convmixer_jax.training.optimizer import create_optimizer, create_schedule
+from convmixer_jax.training.optimizer import create_optimizer
+from convmixer_jax.training.schedules import create_schedule
 
 _NETWORKS: dict[str, Callable[..., Any]] = {
   'project': ConvMixer,

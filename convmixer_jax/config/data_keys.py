@@ -2,6 +2,7 @@
 
 from convmixer_jax.config.images import height_width, is_image_size
 from convmixer_jax.config.keys import (
+  AT_LEAST_ONE,
   NOT_NEGATIVE,
   PAIR,
   PROBABILITY,
@@ -110,6 +111,13 @@ DATA_KEYS = (
     1024,
     'a split that takes at most this much once decoded stays in memory, in MiB',
     NOT_NEGATIVE,
+  ),
+  key(
+    'repeated_augmentation',
+    1,
+    'times that an image is in an epoch, each augmented by itself; as long as '
+    'before, an epoch then has fewer images; 1: off',
+    AT_LEAST_ONE,
   ),
   key(
     'augment.crop',

@@ -9,6 +9,7 @@ from convmixer_jax.config.keys import (
 )
 
 _FRACTION = Range('above 0 and at most 1', lambda value: 0 < value <= 1)
+_POSITIVE = Range('above 0', lambda value: value > 0)
 
 OPTIMIZER_KEYS = (
   key(
@@ -28,13 +29,49 @@ OPTIMIZER_KEYS = (
     'schedule',
     'triangular',
     'schedule of the learning rate',
-    one_of('triangular', 'cosine', 'constant'),
+    one_of('triangular', 'cosine', 'step', 'constant'),
   ),
   key(
     'warmup_epochs',
     0.0,
-    'epochs of a linear warm-up from 0; not for triangular',
+    'epochs of a linear warm-up; not for triangular',
     NOT_NEGATIVE,
+  ),
+  key(
+    'warmup_learning_rate',
+    0.0,
+    'learning rate that the warm-up starts from',
+    NOT_NEGATIVE,
+  ),
+  key(
+    'warmup_prefix',
+    True,
+    'whether cosine and step begin after the warm-up; False: at the first '
+    'step, and the warm-up takes the place of their beginning',
+  ),
+  key(
+    'learning_rate_end',
+    0.0,
+    'learning rate that cosine ends at',
+    NOT_NEGATIVE,
+  ),
+  key(
+    'step_epochs',
+    30.0,
+    'epochs after each of which step lowers the learning rate',
+    _POSITIVE,
+  ),
+  key(
+    'step_factor',
+    0.1,
+    'factor by which step lowers the learning rate',
+    _FRACTION,
+  ),
+  key(
+    'schedule_per_epoch',
+    False,
+    'keep the learning rate within an epoch at that of its first step; not for '
+    'triangular',
   ),
   key(
     'layer_lr_decay',
@@ -77,6 +114,17 @@ OPTIMIZER_KEYS = (
     NOT_NEGATIVE,
   ),
 )
+
+# Which schedules read a key; all of them the others.
+SCHEDULES_READING = {
+  'warmup_epochs': ('cosine', 'step', 'constant'),
+  'warmup_learning_rate': ('cosine', 'step', 'constant'),
+  'warmup_prefix': ('cosine', 'step'),
+  'learning_rate_end': ('cosine',),
+  'step_epochs': ('step',),
+  'step_factor': ('step',),
+  'schedule_per_epoch': ('cosine', 'step', 'constant'),
+}
 
 # Which optimizers read a key; all of them the others.
 READ_BY = {

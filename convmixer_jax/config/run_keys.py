@@ -44,7 +44,8 @@ RUN_KEYS = (
   free_key(
     'num_epochs',
     20,
-    'length of the run; an epoch is training images // batch_size updates',
+    'length of the run; an epoch is training images // batch_size updates (a '
+    'few fewer with repeated_augmentation)',
     NOT_NEGATIVE,
     changes=_SCHEDULE,
   ),
@@ -69,6 +70,18 @@ RUN_KEYS = (
     'label_smoothing',
     0.0,
     'share of the target that is spread over all classes',
+    BELOW_ONE,
+  ),
+  key(
+    'loss',
+    'cross_entropy',
+    'loss in training; binary_cross_entropy takes each class by itself',
+    one_of('cross_entropy', 'binary_cross_entropy'),
+  ),
+  key(
+    'bce_threshold',
+    0.0,
+    'binary_cross_entropy: targets above it become 1, others 0; 0: none do',
     BELOW_ONE,
   ),
   free_key('mesh.data', -1, 'devices that split the batch', _AXIS),

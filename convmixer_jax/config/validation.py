@@ -8,7 +8,7 @@ import ml_collections
 
 from convmixer_jax.config.images import num_channels
 from convmixer_jax.config.keys import check_value
-from convmixer_jax.config.optimizer_keys import READ_BY
+from convmixer_jax.config.optimizer_keys import READ_BY, SCHEDULES_READING
 from convmixer_jax.config.schema import SCHEMA
 from convmixer_jax.errors import UserError
 
@@ -143,12 +143,19 @@ def _check_new_head_has_weights(config):
     )
 
 
-def _check_schedule_has_warmup(config):
-  if config.warmup_epochs and config.schedule == 'triangular':
+def _check_schedule_reads_its_options(config):
+  for name, schedules in SCHEDULES_READING.items():
+    default = SCHEMA[name].default
+    if config.schedule not in schedules and config[name] != default:
+      raise UserError(
+        f'config.{name} = {config[name]!r} is not read by config.schedule = '
+        f'{config.schedule!r}; leave it at {default!r} or choose '
+        f'{" or ".join(map(repr, schedules))}'
+      )
+  if config.warmup_learning_rate and not config.warmup_epochs:
     raise UserError(
-      f'config.warmup_epochs = {config.warmup_epochs} is not for '
-      "config.schedule = 'triangular', which has a rise of its own; leave it "
-      "at 0, or choose 'cosine' or 'constant'"
+      f'config.warmup_learning_rate = {config.warmup_learning_rate} needs '
+      'config.warmup_epochs above 0; raise it, or leave out the rate'
     )
 
 
@@ -183,6 +190,18 @@ def _check_decayed_layers_learn(config):
     )
 
 
+def _check_options_have_their_subject(config):
+  bce = config.loss == 'binary_cross_entropy' or config.dataset.multi_label
+  for name, is_on, needed in (
+    ('bce_threshold', bce, "config.loss = 'binary_cross_entropy'"),
+  ):
+    if config[name] and not is_on:
+      raise UserError(
+        f'config.{name} = {config[name]} needs {needed}; set it, or leave '
+        f'config.{name} at 0'
+      )
+
+
 def _check_statistics_have_one_length(config):
   mean, std = config.dataset.mean, config.dataset.std
   if len(mean) != len(std):
@@ -207,10 +226,11 @@ def _check_colours_are_rgb(config):
 
 _RULES: tuple[Callable[[ml_collections.ConfigDict], None], ...] = (
   _check_new_head_has_weights,
-  _check_schedule_has_warmup,
+  _check_schedule_reads_its_options,
   _check_run_has_length,
   _check_optimizer_reads_its_options,
   _check_decayed_layers_learn,
+  _check_options_have_their_subject,
   _check_statistics_have_one_length,
   _check_colours_are_rgb,
 )

@@ -23,26 +23,12 @@ from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.batches import Batches, HostBatch
 from convmixer_jax.data.examples import Example, InMemorySource, Source
 from convmixer_jax.data.own_source import OwnSource, find_copy_obstacle
-from convmixer_jax.errors import UserError
+from convmixer_jax.data.repeated import RepeatedImages, steps_per_epoch
 from convmixer_jax.notes import note
 
 _MAX_WORKERS = 32  # each holds one or two batches
 
 _TransformedExample = dict[str, np.ndarray | np.generic]
-
-
-def steps_per_epoch(source: Source, batch_size: int) -> int:
-  """Returns the number of full batches in an epoch; the rest is dropped.
-
-  Raises:
-    UserError: there are fewer images than the batch size.
-  """
-  if len(source) < batch_size:
-    raise UserError(
-      f'config.batch_size = {batch_size} is more than the {len(source)} '
-      'training images; choose a smaller batch'
-    )
-  return len(source) // batch_size
 
 
 def train_batches(
@@ -57,8 +43,9 @@ def train_batches(
   """Returns this process's rows of each training batch, indefinitely.
 
   An epoch has every image once, in a new order; as in the authors' training,
-  the images that do not fill the last batch are dropped. Process p of P gets
-  the p-th block of rows of the global batch.
+  the images that do not fill the last batch are dropped. With
+  `config.repeated_augmentation` see `RepeatedImages`. Process p of P gets the
+  p-th block of rows of the global batch.
 
   Args:
     source: the training split.
@@ -72,11 +59,15 @@ def train_batches(
     Dicts of `image` `[B / P, H, W, C]`, of `batch_dtype`, and `label` in int32,
     `[B / P]` or, with several labels an image, `[B / P, K]`.
   """
-  epoch_size = steps_per_epoch(source, config.batch_size) * config.batch_size
+  epoch_size = steps_per_epoch(len(source), config) * config.batch_size
   # Grain shuffles each epoch differently, and gives each (seed, position) its
   # own random generator.
   dataset = grain.MapDataset.source(source).seed(config.seed).shuffle()
-  dataset = dataset[:epoch_size].repeat()
+  if config.repeated_augmentation > 1:
+    dataset = RepeatedImages(dataset, config)
+  else:
+    dataset = dataset[:epoch_size]
+  dataset = dataset.repeat()
   if transform is None:
     augment = partial(
       _augment, config=config.augment, size=config.dataset.image_size

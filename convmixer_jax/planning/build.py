@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 
 from convmixer_jax import models
-from convmixer_jax.data.pipeline import steps_per_epoch
+from convmixer_jax.data.repeated import steps_per_epoch
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
 from convmixer_jax.planning import compilation, report
@@ -142,7 +142,7 @@ def _compile(config, devices, num_examples, num_classes):
       config,
       devices,
       num_classes=num_classes,
-      steps_per_epoch=steps_per_epoch(range(num_examples), config.batch_size),
+      steps_per_epoch=steps_per_epoch(num_examples, config),
     )
   except compilation.OutOfMemoryError as error:
     return error

@@ -8,7 +8,7 @@ from etils import epath
 
 from convmixer_jax.config import SCHEMA, flatten, num_train_steps
 from convmixer_jax.errors import UserError
-from convmixer_jax.training.optimizer import create_schedule
+from convmixer_jax.training.schedules import create_schedule
 
 _SAMPLES = 100  # of the steps that are left
 

@@ -6,6 +6,8 @@ import jax
 import ml_collections
 import numpy as np
 
+from convmixer_jax.config import SCHEMA
+from convmixer_jax.config.optimizer_keys import SCHEDULES_READING
 from convmixer_jax.data import pipeline
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
@@ -21,6 +23,8 @@ def without_augmentation(
 ) -> ml_collections.ConfigDict:
   """Returns the config for one batch: hard labels, a constant learning rate.
 
+  The loss of images with one class is the cross-entropy.
+
   Random layers, such as drop path, stay as they are.
 
   Args:
@@ -28,7 +32,11 @@ def without_augmentation(
   """
   config = config.copy_and_resolve_references()
   config.num_steps = config.num_steps or DEFAULT_STEPS
-  config.schedule, config.warmup_epochs = 'constant', 0.0
+  config.schedule = 'constant'
+  for name in SCHEDULES_READING:
+    config[name] = SCHEMA[name].default
+  # The mean over classes is small as soon as all outputs are negative.
+  config.loss, config.bce_threshold = 'cross_entropy', 0.0
   config.label_smoothing = config.erasing.probability = 0.0
   config.mixup.mixup_alpha = config.mixup.cutmix_alpha = 0.0
   return config

@@ -15,7 +15,7 @@ from convmixer_jax import files
 from convmixer_jax.checkpoints import parts, workdir
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
-from convmixer_jax.data import identity, label_counts, pipeline, sources
+from convmixer_jax.data import identity, label_counts, repeated, sources
 from convmixer_jax.data.check_images import check_images
 from convmixer_jax.data.own_transform import TrainTransform
 from convmixer_jax.distributed import agreement, sharding
@@ -108,7 +108,7 @@ def set_up(
     if config.dataset.multi_label:
       label_counts.require_memory(eval_source)
       label_notes = label_counts.notes(train_source, eval_source)
-    steps_per_epoch = pipeline.steps_per_epoch(train_source, config.batch_size)
+    steps_per_epoch = repeated.steps_per_epoch(len(train_source), config)
     data = identity.identify(train_source, eval_source)
     workdir.check_data(directory, data)
 

@@ -52,7 +52,7 @@ def describe_start(setup: Setup, first_step: int) -> str:
       'Length',
       f'{count(setup.num_steps, "step")}; epochs: '
       f'{setup.num_steps / setup.steps_per_epoch:.4g}, each of '
-      f'{count(setup.steps_per_epoch, "step")}',
+      f'{count(setup.steps_per_epoch, "step")}{_describe_repeats(setup)}',
     ),
     ('Directory', f'{setup.directory} ({state})'),
   ]
@@ -97,6 +97,15 @@ def _describe_splits(setup):
   if setup.config.dataset.multi_label:
     classes += ', any number of them for an image'
   return f'{train} for training, {held_out} held out; {classes}'
+
+
+def _describe_repeats(setup):
+  """Returns how many images an epoch has, if each is there several times."""
+  repeats = setup.config.repeated_augmentation
+  if repeats == 1:
+    return ''
+  rows = setup.steps_per_epoch * setup.config.batch_size
+  return f' and {count(-(-rows // repeats), "image")}, {repeats} times each'
 
 
 def describe_network(

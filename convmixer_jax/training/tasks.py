@@ -60,7 +60,19 @@ class Task:
 def task_of(config: ml_collections.ConfigDict) -> Task:
   """Returns the task of a config, whole or of `TrainedModel.eval_config`."""
   is_multi_label = config.dataset.get('multi_label', False)
-  return MULTI_LABEL if is_multi_label else ONE_CLASS
+  task = MULTI_LABEL if is_multi_label else ONE_CLASS
+  if 'loss' not in config:  # which is of training
+    return task
+  if config.loss == 'binary_cross_entropy' and not is_multi_label:
+    task = dataclasses.replace(ONE_CLASS, losses=binary_cross_entropy)
+  threshold = config.bce_threshold
+  if not threshold:
+    return task
+
+  def losses(logits, targets):
+    return binary_cross_entropy(logits, jnp.float32(targets > threshold))
+
+  return dataclasses.replace(task, losses=losses)
 
 
 def _evaluate_one_class(logits, label, mask):

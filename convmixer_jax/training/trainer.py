@@ -20,6 +20,7 @@ from convmixer_jax.models import architecture_of, check_network, create_model
 from convmixer_jax.training import optimizer as optimizer_lib
 from convmixer_jax.training import own_optimizer, steps
 from convmixer_jax.training.batch_size import smallest_group
+from convmixer_jax.training.schedules import create_schedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ def create_trainer(
   architecture = architecture_of(model)
   if optimizer is None:
     if schedule is None:
-      schedule = optimizer_lib.create_schedule(
+      schedule = create_schedule(
         config,
         steps_per_epoch,
         config_lib.num_train_steps(config, steps_per_epoch),

@@ -48,7 +48,7 @@ def test_batches_have_documented_shapes_and_dtypes(source, config):
 
 
 def test_each_epoch_has_each_image_once_in_a_new_order(source, config):
-  steps = pipeline.steps_per_epoch(source, config.batch_size)
+  steps = pipeline.steps_per_epoch(len(source), config)
   assert steps == 4
   batches = take(pipeline.train_batches(source, config), 3 * steps)
   epochs = np.split(np.concatenate([b['label'] for b in batches]), 3)
@@ -140,9 +140,10 @@ def test_evaluation_has_each_image_once_and_masks_the_padding(source, config):
       np.testing.assert_array_equal(image, source[label]['image'])
 
 
-def test_batch_larger_than_the_data_set_is_refused(source):
+def test_batch_larger_than_the_data_set_is_refused(config):
+  config.batch_size = 38
   with pytest.raises(UserError, match='batch_size = 38 is more than the 37'):
-    pipeline.steps_per_epoch(source, 38)
+    pipeline.steps_per_epoch(37, config)
 
 
 def test_workers_are_used_unless_the_images_are_in_memory(source):

@@ -160,15 +160,38 @@ CONFIGS = [
   ),
   flag(
     'schedule',
-    'step',
-    "config.schedule = 'step' is not one of triangular, cosine, constant",
+    'linear',
+    "config.schedule = 'linear' is not one of triangular, cosine, step, "
+    'constant',
   ),
   flag(
     'warmup_epochs',
     '1',
-    "config.warmup_epochs = 1.0 is not for config.schedule = 'triangular', "
-    "which has a rise of its own; leave it at 0, or choose 'cosine' or "
-    "'constant'",
+    "config.warmup_epochs = 1.0 is not read by config.schedule = 'triangular'; "
+    "leave it at 0.0 or choose 'cosine' or 'step' or 'constant'",
+  ),
+  flag(
+    'warmup_learning_rate',
+    '0.1',
+    'config.warmup_learning_rate = 0.1 is not read by config.schedule = '
+    "'triangular'; leave it at 0.0 or choose 'cosine' or 'step' or 'constant'",
+  ),
+  Case(
+    'the start of a warm-up that is not there',
+    on_digits('--config.schedule=cosine', '--config.warmup_learning_rate=0.1'),
+    'config.warmup_learning_rate = 0.1 needs config.warmup_epochs above 0; '
+    'raise it, or leave out the rate',
+  ),
+  flag(
+    'bce_threshold',
+    '0.2',
+    "config.bce_threshold = 0.2 needs config.loss = 'binary_cross_entropy'; "
+    'set it, or leave config.bce_threshold at 0',
+  ),
+  flag(
+    'repeated_augmentation',
+    '0',
+    'config.repeated_augmentation = 0 is not at least 1',
   ),
   Case(
     'a warm-up longer than the run',

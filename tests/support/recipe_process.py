@@ -20,7 +20,7 @@ from configs import default
 from convmixer_jax.distributed import sharding
 from convmixer_jax.models import create_model
 from convmixer_jax.training import optimizer as optimizer_lib
-from convmixer_jax.training import preprocess, steps
+from convmixer_jax.training import preprocess, schedules, steps
 
 BATCH, GROUP, SIZE, DEPTH, NUM_CLASSES = 64, 8, 12, 2, 10
 _COLLECTIVE = re.compile(
@@ -74,7 +74,7 @@ def compile_preprocess(config, mesh):
 
 def compile_step(config, mesh):
   model = create_model(config.model, NUM_CLASSES, config.dtype)
-  schedule = optimizer_lib.create_schedule(config, 10, 100)
+  schedule = schedules.create_schedule(config, 10, 100)
   optimizer = optimizer_lib.create_optimizer(config, schedule)
   create_state = partial(steps.create_state, model, optimizer, config)
   at = sharding.state_sharding(mesh, jax.eval_shape(create_state))

@@ -12,7 +12,7 @@ from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.restore import restore
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import ConvMixer
-from convmixer_jax.training import loop, steps, trainer
+from convmixer_jax.training import loop, schedules, steps, trainer
 from convmixer_jax.training import optimizer as optimizer_lib
 from convmixer_jax.training.preprocess import normalize
 from convmixer_jax.training.tasks import ONE_CLASS
@@ -63,7 +63,7 @@ def small():
 
 def create(config, wrong):
   model = Poisoned(**config.model, num_classes=NUM_CLASSES, wrong=wrong)
-  schedule = optimizer_lib.create_schedule(config, 5, 10)
+  schedule = schedules.create_schedule(config, 5, 10)
   optimizer = optimizer_lib.create_optimizer(config, schedule)
   state = jax.jit(lambda: steps.create_state(model, optimizer, config))()
   step = steps.make_train_step(model, optimizer, schedule, config)

@@ -11,7 +11,7 @@ import pytest
 
 from configs import digits
 from convmixer_jax.models import ViT, create_model, layers, model_config
-from convmixer_jax.training import optimizer, steps
+from convmixer_jax.training import optimizer, schedules, steps
 
 
 @pytest.mark.slow
@@ -89,7 +89,7 @@ def test_drop_path_differs_between_steps_and_repeats_with_the_step():
   config.learning_rate, config.accum_steps = 0.0, 2
   config.schedule, config.weight_decay = 'constant', 0.0
   model = create_model(config.model, 10)
-  schedule = optimizer.create_schedule(config, 10, 10)
+  schedule = schedules.create_schedule(config, 10, 10)
   adamw = optimizer.create_optimizer(config, schedule)
   state = jax.jit(lambda: steps.create_state(model, adamw, config))()
   step = jax.jit(steps.make_train_step(model, adamw, schedule, config))
