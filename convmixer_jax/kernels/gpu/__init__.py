@@ -1,0 +1,1 @@
+"""GPU kernels: CUDA C++ for NVIDIA GPUs."""

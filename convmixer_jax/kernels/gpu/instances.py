@@ -1,0 +1,307 @@
+"""Which GPU kernel computes a depthwise convolution, and how it is launched.
+
+This is the interface between the device code in csrc/ and whatever compiles and
+launches it. It only computes: it imports neither JAX nor a CUDA library.
+
+A thread block takes `_CHANNELS` channels of `_STRIPS` strips of 16 columns, and
+moves down their rows. A strip is a part of an image: 16 of its columns, and one
+of its `bands` of rows. Several strips of a block lie side by side in one image
+where it is wide enough (`TILES`), so their common borders are loaded once.
+"""
+
+import functools
+from typing import NamedTuple
+
+KINDS = ('forward', 'kernel_gradient')
+SIZES = range(3, 10)
+ACTIVATION_NUMBERS = {None: 0, 'relu': 1, 'gelu': 2}
+# Sources in csrc/, by kind. They include the .cuh files there by their names.
+SOURCES = {
+  'forward': 'correlate.cu',
+  'kernel_gradient': 'kernel_gradient.cu',
+}
+# The only entry of a source that is not of its kind.
+_SUM_ENTRY = 'sum_partial_sums'
+
+_CHANNELS = 16
+_STRIPS = 16
+_COLUMNS = 16  # of a strip
+_THREADS = 512
+_BORDER = 4  # columns before and after those of a block: the largest padding
+_STAGES = {'forward': 6, 'forward_residual': 3, 'kernel_gradient': 3}
+
+# The multiprocessors of an H100. The number of bands depends on it, and with it
+# the order in which a kernel gradient is summed. So it is the same everywhere.
+_MULTIPROCESSORS = 132
+# What a thread block costs before its first row, in rows: it waits for memory.
+_ROWS_TO_START = 6
+# Offsets within an image are 32-bit.
+_MAX_IMAGE_ELEMENTS = 2**30
+_MAX_GRID_Y = 65535
+
+
+class Epilogue(NamedTuple):
+  """What the forward kernel computes beside the convolution.
+
+  With y = correlate(x, kernel) + bias, a = activation(y):
+
+  sums: the result is y, and 'sums' `[2, C]`, float32, is the sum over images,
+    rows and columns of a and of a^2, for a computed of y as stored.
+  scale: the result is a * factor; else, and without sums, it is a.
+  residual: the array 'residual' of the result's shape is added. As between two
+    operations, the result is rounded to bfloat16 before and after.
+  """
+
+  activation: str | None = None
+  sums: bool = False
+  scale: bool = False
+  residual: bool = False
+
+
+class Launch(NamedTuple):
+  """One kernel of an instance.
+
+  Attributes:
+    entry: its name in the compiled module.
+    grid: thread blocks in x, y and z.
+    block: threads in x, y and z.
+    shared_bytes: dynamic shared memory; over 48 KiB, so it has to be permitted
+      by CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
+    pointers: the first arguments: names of device buffers, see `instance`.
+    integers: the last arguments, by value, int32.
+  """
+
+  entry: str
+  grid: tuple[int, int, int]
+  block: tuple[int, int, int]
+  shared_bytes: int
+  pointers: tuple[str, ...]
+  integers: tuple[int, ...]
+
+
+class Instance(NamedTuple):
+  """A module to compile, and the launches that compute the operation.
+
+  Attributes:
+    source: file in csrc/.
+    defines: macros, in a fixed order. Equal source and defines: the same
+      module.
+    launches: in this order, on one stream.
+    workspace_bytes: size of the buffer 'workspace', aligned to 16 bytes. It
+      need not be initialised. 0: no launch uses it.
+  """
+
+  source: str
+  defines: tuple[tuple[str, int], ...]
+  launches: tuple[Launch, ...]
+  workspace_bytes: int
+
+
+def supported(
+  kind: str,
+  shape: tuple[int, ...],
+  size: int,
+  pad_before: int,
+  epilogue: Epilogue = Epilogue(),  # noqa: B008
+  dtype: str = 'bfloat16',
+) -> str | None:
+  """Returns None if there is an instance, or why XLA has to compute instead.
+
+  The reason is one line that names what is not supported.
+
+  Args:
+    kind: one of `KINDS`.
+    shape: of the images, `[N, H, W, C]`.
+    size: side of the depthwise kernel.
+    pad_before: zeros before the first row and column; the others follow.
+    epilogue: of the forward kernel.
+    dtype: name of the dtype of the images.
+
+  Raises:
+    ValueError: an unknown kind, activation, or an impossible epilogue.
+  """
+  _check(kind, shape, size, pad_before, epilogue)
+  n, h, w, c = shape
+  if dtype != 'bfloat16':
+    return f'images are {dtype}, and the kernels are for bfloat16'
+  if size not in SIZES:
+    return (
+      f'the depthwise kernel is {size} x {size}, and the kernels are for '
+      f'{SIZES[0]} x {SIZES[0]} to {SIZES[-1]} x {SIZES[-1]}'
+    )
+  if pad_before not in ((size - 1) // 2, size // 2):
+    return f'padding of {pad_before} before a kernel of size {size}'
+  if c % _CHANNELS:
+    return f'{c} channels are not a multiple of {_CHANNELS}'
+  if min(shape) < 1:
+    return f'images of shape {list(shape)} are empty'
+  if h * w * c > _MAX_IMAGE_ELEMENTS:
+    return f'an image of {h} x {w} x {c} has over 2^30 elements'
+  if _plan(shape, size).groups > _MAX_GRID_Y:
+    return f'a batch of {n} images of {h} x {w} is too large for one launch'
+  return None
+
+
+def instance(
+  kind: str,
+  shape: tuple[int, ...],
+  size: int,
+  pad_before: int,
+  epilogue: Epilogue = Epilogue(),  # noqa: B008
+) -> Instance:
+  """Returns the kernel for an operation, and how to launch it.
+
+  Buffers are dense, aligned to 16 bytes, and bfloat16 unless noted.
+
+  'forward' computes 'y' `[N, H, W, C]` of 'x' `[N, H, W, C]`, 'kernel'
+  `[k, k, C]` and 'bias' `[C]`, which may be a null pointer, and, as the
+  epilogue demands, of 'factor' `[C]` (float32) and 'residual' `[N, H, W, C]`,
+  which may be the same buffer as 'x', but not as 'y'; and 'sums' `[2, C]`,
+  float32. The gradient of x is the forward kernel of dy, the kernel rotated by
+  180 degrees, no bias, and pad_before = k - 1 - pad_before.
+
+  'kernel_gradient' computes 'sums' `[k * k + 1, C]`, float32, of 'x' and 'dy':
+  the gradient of the kernel, and in the last row that of the bias.
+
+  Args:
+    kind: one of `KINDS`.
+    shape: of the images, `[N, H, W, C]`.
+    size: side of the depthwise kernel.
+    pad_before: zeros before the first row and column of x.
+    epilogue: of the forward kernel.
+
+  Raises:
+    ValueError: it is not `supported`.
+  """
+  if reason := supported(kind, shape, size, pad_before, epilogue):
+    raise ValueError(f'{kind}: no GPU kernel: {reason}')
+  plan = _plan(shape, size)
+  defines = [
+    ('KERNEL_SIZE', size),
+    ('PAD_BEFORE', pad_before),
+    ('TILES', plan.tiles),
+    ('HAS_NEIGHBOURS', int(plan.column_blocks > 1)),
+    ('STAGES', _stages(kind, epilogue)),
+  ]
+  if kind == 'forward':
+    entry = 'correlate'
+    rows = 2 if epilogue.sums else 0
+    defines += [
+      ('ACTIVATION', ACTIVATION_NUMBERS[epilogue.activation]),
+      ('SUMS', int(epilogue.sums)),
+      ('SCALE', int(epilogue.scale)),
+      ('RESIDUAL', int(epilogue.residual)),
+    ]
+    pointers = ('x', 'kernel', 'bias', 'factor', 'residual', 'y', 'workspace')
+    used = {
+      'factor': epilogue.scale,
+      'residual': epilogue.residual,
+      'workspace': epilogue.sums,
+    }
+    pointers = tuple(name for name in pointers if used.get(name, True))
+  else:
+    entry = 'kernel_gradient'
+    rows = size * size + 1
+    pointers = ('x', 'dy', 'workspace')
+  main = Launch(
+    entry=entry,
+    grid=(shape[3] // _CHANNELS * plan.column_blocks, plan.groups, 1),
+    block=(_THREADS, 1, 1),
+    shared_bytes=_shared_bytes(kind, size, plan, epilogue),
+    pointers=pointers,
+    integers=(*shape, plan.bands),
+  )
+  partial_sums = plan.column_blocks * plan.groups
+  values = rows * shape[3]
+  launches = (main,) if not rows else (main, _sum_launch(partial_sums, values))
+  return Instance(
+    source=SOURCES[kind],
+    defines=tuple(defines),
+    launches=launches,
+    workspace_bytes=4 * partial_sums * values,
+  )
+
+
+class _Plan(NamedTuple):
+  """How images are divided among thread blocks.
+
+  tiles: strips of a block that lie side by side in an image.
+  column_blocks: blocks that lie side by side in an image.
+  bands: parts of an image's rows.
+  groups: of `_STRIPS // tiles` bands of images, over the batch.
+  """
+
+  tiles: int
+  column_blocks: int
+  bands: int
+  groups: int
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(shape, size):
+  n, h, w, c = shape
+  tiles = next((t for t in (1, 2) if w <= t * _COLUMNS), 4)
+  column_blocks = -(-w // (tiles * _COLUMNS))
+  height = _STRIPS // tiles
+
+  def groups(bands):
+    return -(-n * bands // height)
+
+  def duration(bands):
+    # A band also needs the rows around it, unless they are beyond the image.
+    rows = -(-h // bands) + (size - 1 if bands > 1 else size // 2)
+    blocks = c // _CHANNELS * column_blocks * groups(bands)
+    return -(-blocks // _MULTIPROCESSORS) * (rows + _ROWS_TO_START), bands
+
+  # Every band has rows: else ceil(h / bands) rows a band would need fewer.
+  counts = [b for b in range(1, min(h, 64) + 1) if -(-h // -(-h // b)) == b]
+  bands = min(counts, key=duration)
+  return _Plan(tiles, column_blocks, bands, groups(bands))
+
+
+def _stages(kind, epilogue):
+  return _STAGES['forward_residual' if epilogue.residual else kind]
+
+
+def _shared_bytes(kind, size, plan, epilogue):
+  """Returns what csrc/tiles.cuh calls kStageBytes and kPlanesBytes, summed."""
+  height = _STRIPS // plan.tiles
+  columns = plan.tiles * _COLUMNS
+  neighbours = 2 * _BORDER if plan.column_blocks > 1 else 0
+  chunks = height * columns * 2 + height * neighbours * 2  # of 16 bytes
+  if kind == 'kernel_gradient' or epilogue.residual:
+    chunks += height * columns * 2  # dy, or the residual
+  words = height * (columns + 2 * _BORDER) // 2  # of a channel
+  planes = 4 * (_CHANNELS * (words + 4) + 8)  # two of each array
+  # At the end, 16 x 8 products a channel and row of the kernel, and the bias.
+  products = (
+    4 * _CHANNELS * (size + 1) * 128 if kind == 'kernel_gradient' else 0
+  )
+  return max(16 * chunks * _stages(kind, epilogue) + 4 * planes, products)
+
+
+def _sum_launch(partial_sums, values):
+  return Launch(
+    entry=_SUM_ENTRY,
+    grid=(-(-values // 256), 1, 1),
+    block=(256, 1, 1),
+    shared_bytes=0,
+    pointers=('workspace', 'sums'),
+    integers=(partial_sums, values),
+  )
+
+
+def _check(kind, shape, size, pad_before, epilogue):
+  if kind not in KINDS:
+    raise ValueError(f'kind {kind!r} is unknown; use one of {", ".join(KINDS)}')
+  if len(shape) != 4:
+    raise ValueError(f'{kind}: shape {list(shape)} is not [N, H, W, C]')
+  if epilogue.activation not in ACTIVATION_NUMBERS:
+    raise ValueError(
+      f'{kind}: activation {epilogue.activation!r} is unknown; use one of '
+      f'{", ".join(map(str, ACTIVATION_NUMBERS))}'
+    )
+  if kind != 'forward' and epilogue != Epilogue():
+    raise ValueError(f'{kind} has no epilogue; it was given {epilogue}')
+  if epilogue.sums and (epilogue.scale or epilogue.residual):
+    raise ValueError(f'{kind}: sums exclude scale and residual: {epilogue}')
