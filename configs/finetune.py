@@ -14,6 +14,9 @@ has the flags that make it so:
       --config.dataset.train_split='train[:90%]' \
       --config.dataset.eval_split='train[90%:]'
 
+The variant may also be a tag of released weights, such as resnet152.a1_in1k;
+size, crop and interpolation are then those of its images.
+
 The backbone learns at a tenth of the head's rate. With
 --config.backbone_lr_scale=0 it is frozen, BatchNorm's statistics too, so that
 only the head is learnt from what the network sees in evaluation; then take ten
@@ -23,21 +26,24 @@ times the learning rate.
 import ml_collections
 
 from convmixer_jax.config import choose_variant, default_config
-from convmixer_jax.models import MODELS, VARIANTS, model_config
+from convmixer_jax.models import MODELS, RELEASED, VARIANTS, model_config
 
 
 def get_config(variant: str = '768_32') -> ml_collections.ConfigDict:
-  """Returns the config for one of `VARIANTS`, from its released weights."""
+  """Returns the config for one of `VARIANTS` or `RELEASED`, and its weights."""
+  tag, variant = variant, _variant_of(variant)
   network = choose_variant(VARIANTS, variant, 'configs/finetune.py')
+  architecture = MODELS[network['name']]
+  weights = architecture.released.get(tag, architecture.usual_weights(variant))
   config = default_config(model_config(**network))
   config.dtype = 'bfloat16'
-  config.init_from = MODELS[network['name']].released.get(variant, '')
+  config.init_from = weights.source if weights else ''
   config.new_head = True
 
   config.dataset.name = 'imagenette/full-size-v2'
   config.dataset.eval_split = 'validation'
   config.dataset.image_size = 224
-  images = MODELS[network['name']].published_input(variant)
+  images = weights.input if weights else architecture.published_input()
   config.dataset.mean = images['mean']
   config.dataset.std = images['std']
   config.batch_size = 64
@@ -57,4 +63,12 @@ def get_config(variant: str = '768_32') -> ml_collections.ConfigDict:
     config.augment.eval_crop_fraction = 0.875  # resize to 256, crop 224
     config.weight_decay = 0.05
     config.clip_norm = 0.0
+  if tag != variant:
+    config.dataset.image_size = images['image_size']
+    config.augment.eval_crop_fraction = images['eval_crop_fraction']
+    config.augment.eval_interpolation = images['eval_interpolation']
   return config
+
+
+def _variant_of(variant):
+  return RELEASED[variant][1].variant if variant in RELEASED else variant

@@ -23,7 +23,10 @@ from convmixer_jax.notes import note
 
 _SCRATCH = 'scratch'
 _DEFAULT = '1024_20'  # the one with the least work for an image
-_RELEASED = MODELS['convmixer'].released
+_RELEASED = {
+  weights.variant: weights.source
+  for weights in MODELS['convmixer'].released.values()
+}
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:

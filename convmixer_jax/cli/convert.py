@@ -85,7 +85,10 @@ def _save_run(trained: 'TrainedModel', path: 'epath.Path') -> None:
     {
       'dtype': 'float32',
       'model': {'name': trained.network, **trained.network_fields()},
-      'augment': {'eval_crop_fraction': trained.eval_crop_fraction},
+      'augment': {
+        'eval_crop_fraction': trained.eval_crop_fraction,
+        'eval_interpolation': trained.eval_interpolation,
+      },
       'dataset': {
         'name': '',
         'image_size': trained.image_size,

@@ -170,6 +170,7 @@ def _evaluate(network, source, classes, config, split, output):
     'rules': protocol.about,
     'image_size': size,
     'eval_crop_fraction': config.augment.eval_crop_fraction,
+    'eval_interpolation': config.augment.eval_interpolation,
     'images': len(results.number),
     'images_left_out': len(source) - len(results.number),
     **metrics,

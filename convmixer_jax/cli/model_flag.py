@@ -9,6 +9,6 @@ MODEL = flags.DEFINE_string(
   'model',
   None,
   'completes a weights file that does not describe its network: a variant '
-  '(768_32), an activation (gelu, relu), fields (heads=3), or a network '
-  '(MODULE:ATTRIBUTE)',
+  '(768_32), a tag of released weights (resnet152.a1_in1k), an activation '
+  '(gelu, relu), fields (heads=3), or a network (MODULE:ATTRIBUTE)',
 )

@@ -52,7 +52,8 @@ SIZE = flags.DEFINE(
   'size',
   None,
   'side of the images in pixels, or HEIGHT,WIDTH, with the crop fraction of '
-  'training; default: as in training',
+  'training, or the published one at the test size of released weights; '
+  'default: as in training',
   serializer=_SizeSerializer(),
 )
 

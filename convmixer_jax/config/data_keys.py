@@ -192,6 +192,12 @@ DATA_KEYS = (
     Range('in (0, 1]', lambda value: 0 < value <= 1),
   ),
   key(
+    'augment.eval_interpolation',
+    'bicubic',
+    'interpolation of the resize in evaluation',
+    one_of('bicubic', 'bilinear'),
+  ),
+  key(
     'mixup.mixup_alpha',
     0.0,
     'alpha of Beta(alpha, alpha), from which mixup draws; 0: off',

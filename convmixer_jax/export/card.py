@@ -64,6 +64,7 @@ def model_card(
   shape = image_shape(dataset)
   height, width, channels = shape
   dtype = network.image_dtype
+  resample = config.augment.eval_interpolation
   return {
     'name': network.name,
     'size': {
@@ -78,12 +79,13 @@ def model_card(
       + _VALUES[dtype],
       'eval_crop_fraction': config.augment.eval_crop_fraction,
       'resize': (
-        'so that the short side is floor(side / eval_crop_fraction), bicubic '
-        'with antialiasing; then crop the central square'
+        'so that the short side is floor(side / eval_crop_fraction), '
+        f'{resample} with antialiasing; then crop the central square'
         if height == width
         else 'to the smallest size of the same aspect ratio that covers '
         'floor(height / eval_crop_fraction) x floor(width / '
-        'eval_crop_fraction), bicubic with antialiasing; then crop the centre'
+        f'eval_crop_fraction), {resample} with antialiasing; then crop the '
+        'centre'
       ),
     },
     'normalization': {

@@ -18,19 +18,12 @@ from convmixer_jax.config import (
 )
 from convmixer_jax.errors import UserError, user_code
 from convmixer_jax.models.fields import Field
+from convmixer_jax.models.released import IMAGENET_INPUT, Released
 from convmixer_jax.models.shapes import variable_shapes
 from convmixer_jax.models.timm_model import TimmModel
 
 Tensors = Mapping[str, np.ndarray]
 Variables = Mapping[str, Any]
-
-# The input of networks trained on ImageNet, if nothing else is known.
-IMAGENET_INPUT = {
-  'image_size': 224,
-  'eval_crop_fraction': 0.875,
-  'mean': (0.485, 0.456, 0.406),
-  'std': (0.229, 0.224, 0.225),
-}
 
 
 class StateDictMap(NamedTuple):
@@ -105,10 +98,10 @@ class Architecture(NamedTuple):
       logits. None: it cannot be exported to ONNX.
     portable: fields of programs that have to run without this package, 'cpu'
       for CPUs and 'default' for other platforms.
-    default_input: how images come to published networks whose files do not
-      contain it; see `IMAGENET_INPUT`.
-    inputs: by variant, what differs from `default_input`.
-    released: weights on the Hugging Face hub by variant.
+    default_input: how images come to networks whose files do not contain it,
+      as far as it differs from `IMAGENET_INPUT`.
+    released: published weights, by tag; the first of a variant are its usual
+      ones.
   """
 
   module: type[nn.Module]
@@ -124,9 +117,8 @@ class Architecture(NamedTuple):
   stem: tuple[str, ...] | None = None
   to_onnx: Callable[..., str] | None = None
   portable: Mapping[str, Mapping[str, Any]] = {'cpu': {}, 'default': {}}
-  default_input: Mapping[str, Any] = IMAGENET_INPUT
-  inputs: Mapping[str, Mapping[str, Any]] = {}
-  released: Mapping[str, str] = {}
+  default_input: Mapping[str, Any] = {}
+  released: Mapping[str, Released] = {}
 
   def published_input(self, variant: str | None = None) -> dict[str, Any]:
     """Returns how images come to a published network; see `IMAGENET_INPUT`.
@@ -134,8 +126,15 @@ class Architecture(NamedTuple):
     Args:
       variant: a key of `variants`; None if it is unknown.
     """
-    differences = {} if variant is None else self.inputs.get(variant, {})
-    return {**self.default_input, **differences}
+    weights = self.usual_weights(variant)
+    if weights is not None:
+      return weights.input
+    return {**IMAGENET_INPUT, **self.default_input}
+
+  def usual_weights(self, variant: str | None) -> Released | None:
+    """Returns the first released weights of a variant; None without any."""
+    found = (w for w in self.released.values() if w.variant == variant)
+    return next(found, None)
 
   def names(self, *roles: str) -> list[str]:
     """Returns the names of the fields with one of these roles."""

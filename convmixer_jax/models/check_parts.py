@@ -3,16 +3,13 @@
 from collections.abc import Mapping
 from typing import get_args, get_type_hints
 
-from convmixer_jax.models.architecture import (
-  IMAGENET_INPUT,
-  Architecture,
-  StateDictMap,
-)
+from convmixer_jax.models.architecture import Architecture, StateDictMap
 from convmixer_jax.models.fields import Field
+from convmixer_jax.models.released import IMAGENET_INPUT, Released
 
 _ROLES = get_args(get_type_hints(Field)['role'])
 _FUNCTIONS = ('inference', 'pictures', 'resize', 'to_onnx')
-_MAPPINGS = ('variants', 'portable', 'inputs')  # of mappings
+_MAPPINGS = ('variants', 'portable')  # of mappings
 
 
 def find_problem(architecture: Architecture) -> str | None:
@@ -90,20 +87,17 @@ def _check_mappings(architecture):
         )
   if missing := {'cpu', 'default'} - architecture.portable.keys():
     return f'its portable has no {min(missing)!r}; add it, such as {{}}'
-  if not _is_mapping(architecture.released):
-    return f'its released is {architecture.released!r}; give a dict'
+  released = architecture.released
+  if not _is_mapping(released) or not all(
+    isinstance(weights, Released) for weights in released.values()
+  ):
+    return f'its released is {released!r}; give a dict of Released'
   given = architecture.default_input
-  if not _is_mapping(given) or given.keys() != IMAGENET_INPUT.keys():
+  if not _is_mapping(given) or given.keys() - IMAGENET_INPUT.keys():
     return (
-      f'its default_input is {given!r}; give a dict of '
+      f'its default_input is {given!r}; give a dict with some of '
       f'{", ".join(IMAGENET_INPUT)}'
     )
-  for name, given in architecture.inputs.items():
-    if unknown := given.keys() - IMAGENET_INPUT.keys():
-      return (
-        f'inputs[{name!r}] has {min(unknown)!r}; there are '
-        f'{", ".join(IMAGENET_INPUT)}'
-      )
   return None
 
 

@@ -27,6 +27,7 @@ from convmixer_jax.models.fixed_tokens import (
 )
 from convmixer_jax.models.fixed_tokens_onnx import to_onnx
 from convmixer_jax.models.layers import Mlp, layer_norm
+from convmixer_jax.models.released import HALF, Released, by_tag
 from convmixer_jax.models.state_dict import (
   Table,
   clean,
@@ -152,6 +153,27 @@ MIXER = Architecture(
   ),
   resize=fixed_tokens.require_same_tokens,
   to_onnx=to_onnx,
-  inputs={'mixer_b16': {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}},
-  released={'mixer_b16': 'hf://timm/mixer_b16_224.goog_in21k_ft_in1k'},
+  released=by_tag(
+    [
+      Released(
+        'mixer_b16_224.goog_in21k_ft_in1k',
+        'mixer_b16',
+        76.616,
+        92.250,
+        mean=HALF,
+        std=HALF,
+        files=('jx_mixer_b16_224-76587d61.pth',),
+      ),
+      Released(
+        'mixer_b16_224.miil_in21k_ft_in1k',
+        'mixer_b16',
+        82.314,
+        95.710,
+        eval_interpolation='bilinear',
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        files=('mixer_b16_224_miil-9229a591.pth',),
+      ),
+    ]
+  ),
 )

@@ -17,6 +17,7 @@ from convmixer_jax.models import check_user_network, own_modules
 from convmixer_jax.models.architecture import Architecture
 from convmixer_jax.models.convmixer import CONVMIXER
 from convmixer_jax.models.mixer import MIXER
+from convmixer_jax.models.released import Released
 from convmixer_jax.models.resmlp import RESMLP
 from convmixer_jax.models.vit import VIT
 
@@ -34,6 +35,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
   variant: {'name': name, **fields}
   for name, architecture in MODELS.items()
   for variant, fields in architecture.variants.items()
+}
+
+# Released weights by tag: the network, and what is known of them.
+RELEASED: dict[str, tuple[str, Released]] = {
+  tag: (name, weights)
+  for name, architecture in MODELS.items()
+  for tag, weights in architecture.released.items()
 }
 
 _imported: dict[str, Architecture] = {}  # from outside the package, by name

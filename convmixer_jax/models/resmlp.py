@@ -28,6 +28,7 @@ from convmixer_jax.models.fixed_tokens import (
 )
 from convmixer_jax.models.fixed_tokens_onnx import to_onnx
 from convmixer_jax.models.layers import Dense, Mlp, uniform_init
+from convmixer_jax.models.released import Released, by_tag
 from convmixer_jax.models.state_dict import (
   Entry,
   Table,
@@ -176,6 +177,59 @@ def _image_size(
   return fixed_tokens.image_size(fields, tokens)
 
 
+_RELEASED = (  # tag, variant, top-1, top-5, the authors' file
+  (
+    'resmlp_12_224.fb_in1k',
+    'resmlp_s12',
+    76.660,
+    None,
+    'resmlp_12_no_dist.pth',
+  ),
+  (
+    'resmlp_24_224.fb_in1k',
+    'resmlp_s24',
+    79.380,
+    None,
+    'resmlp_24_no_dist.pth',
+  ),
+  (
+    'resmlp_24_224.fb_distilled_in1k',
+    'resmlp_s24',
+    80.766,
+    None,
+    'resmlp_24_dist.pth',
+  ),
+  (
+    'resmlp_36_224.fb_in1k',
+    'resmlp_s36',
+    79.772,
+    None,
+    'resmlp_36_no_dist.pth',
+  ),
+  (
+    'resmlp_big_24_224.fb_in1k',
+    'resmlp_b24_8',
+    81.034,
+    95.026,
+    'resmlpB_24_no_dist.pth',
+  ),
+  (
+    'resmlp_big_24_224.fb_distilled_in1k',
+    'resmlp_b24_8',
+    83.594,
+    None,
+    'resmlpB_24_dist.pth',
+  ),
+  (
+    'resmlp_big_24_224.fb_in22k_ft_in1k',
+    'resmlp_b24_8',
+    84.414,
+    97.108,
+    'resmlpB_24_22k.pth',
+  ),
+)
+
+
 def _variant(width, depth, patch_size=16, layer_scale=1e-5):
   return {
     'width': width,
@@ -213,10 +267,8 @@ RESMLP = Architecture(
   ),
   resize=fixed_tokens.require_same_tokens,
   to_onnx=to_onnx,
-  released={
-    'resmlp_s12': 'hf://timm/resmlp_12_224.fb_in1k',
-    'resmlp_s24': 'hf://timm/resmlp_24_224.fb_in1k',
-    'resmlp_s36': 'hf://timm/resmlp_36_224.fb_in1k',
-    'resmlp_b24_8': 'hf://timm/resmlp_big_24_224.fb_in1k',
-  },
+  released=by_tag(
+    Released(tag, variant, top1, top5, files=(file,))
+    for tag, variant, top1, top5, file in _RELEASED
+  ),
 )

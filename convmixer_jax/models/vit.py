@@ -14,11 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convmixer_jax.errors import UserError
-from convmixer_jax.models.architecture import (
-  IMAGENET_INPUT,
-  Architecture,
-  StateDictMap,
-)
+from convmixer_jax.models.architecture import Architecture, StateDictMap
 from convmixer_jax.models.fields import Field, check_fields
 from convmixer_jax.models.layers import (
   Attention,
@@ -39,6 +35,7 @@ from convmixer_jax.models.tokens import (
   token_fields,
 )
 from convmixer_jax.models.vit_onnx import to_onnx
+from convmixer_jax.models.vit_released import RELEASED
 from convmixer_jax.models.vit_table import TABLE, assume, grid_of, image_size
 from convmixer_jax.models.vit_timm import timm_model
 
@@ -241,10 +238,6 @@ VIT = Architecture(
   resize=_resize,
   stem=('patch_embedding', 'projection', 'kernel'),
   to_onnx=to_onnx,
-  default_input=IMAGENET_INPUT | {'eval_crop_fraction': 0.9},
-  inputs={'vit_b16': {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}},
-  released={
-    'vit_b16': 'hf://timm/vit_base_patch16_224.augreg_in21k_ft_in1k',
-    'deit_b': 'hf://timm/deit_base_patch16_224.fb_in1k',
-  },
+  default_input={'eval_crop_fraction': 0.9},
+  released=RELEASED,
 )

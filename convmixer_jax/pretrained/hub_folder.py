@@ -85,7 +85,7 @@ def timm_config(
     'num_classes': trained.num_classes,
     'input_size': input_size,
     'fixed_input_size': False,
-    'interpolation': 'bicubic',
+    'interpolation': trained.eval_interpolation,
     'crop_pct': trained.eval_crop_fraction,
     'crop_mode': 'center',
     'mean': list(trained.mean),
@@ -93,6 +93,10 @@ def timm_config(
     'pool_size': None,
     'classifier': 'head',
   }
+  if trained.test_input is not None:
+    size, crop_fraction = trained.test_input
+    pretrained['test_input_size'] = [trained.channels, *height_width(size)]
+    pretrained['test_crop_pct'] = crop_fraction
   if found is not None:
     pretrained['first_conv'] = found.first_conv
   if found is not None and found.architecture is not None:

@@ -12,7 +12,8 @@ from absl import logging
 
 from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
-from convmixer_jax.models import find_architecture
+from convmixer_jax.models import VARIANTS, find_architecture
+from convmixer_jax.models.released import Released
 from convmixer_jax.pretrained import weight_files
 from convmixer_jax.pretrained.model_argument import parse_model
 from convmixer_jax.pretrained.runs import open_run
@@ -27,9 +28,10 @@ def load(source: str | os.PathLike, model: str | None = None) -> TrainedModel:
   A run and a file that `convmixer convert` wrote contain all of it. Other files
   lack fields that do not follow from shapes, such as an activation or a number
   of heads: these follow from timm's config.json beside the weights; else they
-  are those of `model`; else, with a warning, those of published networks of the
-  same shapes. So do the size of images, their crop, mean and standard
-  deviation, with a warning unless they are in the file or beside it.
+  are those of `model`; else, if the name of the file or repository is that of
+  released weights, theirs; else, with a warning, those of published networks of
+  the same shapes. So do the size of images, their crop and its interpolation,
+  mean and standard deviation.
 
   Args:
     source: a run, RUN, of which the checkpoint with the best held-out accuracy
@@ -39,9 +41,9 @@ def load(source: str | os.PathLike, model: str | None = None) -> TrainedModel:
       model.safetensors; or hf://OWNER/NAME[@REVISION]. Paths are local or in a
       bucket, gs://.
     model: what weights do not contain: one of `models.VARIANTS`, such as
-      '768_32', a network, as in `config.model.name`, what a field may be that
-      has choices, such as 'relu', or fields with their values, such as
-      'heads=3'.
+      '768_32', one of `models.RELEASED`, such as 'convmixer_768_32.in1k', a
+      network, as in `config.model.name`, what a field may be that has choices,
+      such as 'relu', or fields with their values, such as 'heads=3'.
 
   Raises:
     UserError: there is no such source, it is damaged, it is of a network that
@@ -56,7 +58,7 @@ def load(source: str | os.PathLike, model: str | None = None) -> TrainedModel:
         f'--model={model}'
       )
     return _load_run(found)
-  network, given, variant = parse_model(model)
+  network, given, variant, weights = parse_model(model)
   contents = weight_files.read(found, source, network)
   all_fields = set(find_architecture(contents.network).names('network'))
   if network not in (None, contents.network) or given.keys() - all_fields:
@@ -71,9 +73,12 @@ def load(source: str | os.PathLike, model: str | None = None) -> TrainedModel:
         f'{source} has {name} = {fields[name]}, not {value} as {model!r} has '
         'it; name the network it is of, or none'
       )
+  if weights is None and variant in (None, _variant_of(contents)):
+    weights = contents.weights
+  fields = _complete(fields, contents)
   if missing := all_fields - fields.keys():
     fields |= _assume(contents.network, fields, missing, source)
-  trained = _create(contents, fields, source, variant)
+  trained = _create(contents, fields, source, variant, weights)
   _warn_of_assumed_input(trained)
   return trained
 
@@ -97,14 +102,14 @@ def load_for_config(
     return _load_run(found)
   ours = config.name
   contents = weight_files.read(found, source, ours)
-  fields = dict(contents.fields)
+  fields = _complete(contents.fields, contents)
   architecture = find_architecture(contents.network)
   for key in architecture.names('network'):
     default = architecture.fields[key].default
     if contents.network == ours:
       default = config.get(key, default)
     fields.setdefault(key, default)
-  return _create(contents, fields, source)
+  return _create(contents, fields, source, weights=contents.weights)
 
 
 def _load_run(source: RunSource) -> TrainedModel:
@@ -116,16 +121,43 @@ def _create(
   fields: dict[str, Any],
   source: str,
   variant: str | None = None,
+  weights: Released | None = None,
 ) -> TrainedModel:
+  known = contents.known
+  if weights is not None:
+    architecture = find_architecture(contents.network)
+    params = contents.variables['params']
+    usual = dict(weights.input)
+    if architecture.num_channels(params, fields) not in (None, 3):
+      del usual['mean'], usual['std']  # which are of RGB
+    if weights.test is not None and 'eval_crop_fraction' not in known:
+      usual['test_input'] = weights.test[:2]
+    known = usual | {k: v for k, v in known.items() if v is not None}
   return TrainedModel.create(
     contents.network,
     fields,
     contents.num_classes,
     contents.variables,
-    contents.known,
+    known,
     variant,
     source=source,
   )
+
+
+def _variant_of(contents):
+  return contents.weights and contents.weights.variant
+
+
+def _complete(fields, contents):
+  """Returns the fields, completed by those of released weights they are of."""
+  if contents.weights is None:
+    return dict(fields)
+  published = VARIANTS[contents.weights.variant]
+  names = find_architecture(contents.network).names('network')
+  published = {key: published[key] for key in names if key in published}
+  if any(fields[key] != published.get(key, fields[key]) for key in fields):
+    return dict(fields)  # it only has the name
+  return {**published, **fields}
 
 
 def _assume(name, fields, missing, source):
@@ -154,8 +186,8 @@ def _warn_of_assumed_input(trained):
   if assumed:
     logging.warning(
       '%s does not contain %s of its images; assumed are %s, as for published '
-      "networks; name another by --model=VARIANT, or put timm's config.json "
-      'beside the weights',
+      'networks; name another by --model=VARIANT, or by the tag of released '
+      "weights, --model=TAG, or put timm's config.json beside the weights",
       trained.source,
       ', '.join(assumed),
       ', '.join(f'{key} {getattr(trained, key)}' for key in assumed),

@@ -23,6 +23,8 @@ INPUT_KEYS = (
   'std',
   'image_size',
   'eval_crop_fraction',
+  'eval_interpolation',
+  'test_input',
   'class_names',
   'data',
   'multi_label',
@@ -40,8 +42,8 @@ _TIMM = {
 _CHECKED = {
   name.rpartition('.')[-1]: SCHEMA[name]
   for name in (
-    *('augment.eval_crop_fraction', 'dataset.image_size', 'dataset.mean'),
-    'dataset.std',
+    *('augment.eval_crop_fraction', 'augment.eval_interpolation'),
+    *('dataset.image_size', 'dataset.mean', 'dataset.std'),
   )
 }
 _WRONG = (OSError, ValueError, TypeError, AttributeError, LookupError)
@@ -93,6 +95,8 @@ def from_timm(path: str) -> dict[str, Any]:
       'std': _tuple(float, inputs.get('std')),
       'image_size': _image_size(inputs.get('input_size')),
       'eval_crop_fraction': inputs.get('crop_pct'),
+      'eval_interpolation': inputs.get('interpolation'),
+      'test_input': _test_input(inputs),
       'class_names': _class_names(inputs | config),
     }
     return _checked({k: v for k, v in metadata.items() if v is not None})
@@ -114,6 +118,11 @@ def _checked(metadata):
     lengths.add(3)  # the other is assumed, as for RGB
   if len(lengths) > 1:
     raise ValueError('mean and std have different lengths')
+  if metadata.get('test_input') is not None:
+    size, crop = metadata['test_input']
+    size = tuple(size) if isinstance(size, list) else size
+    _checked({'image_size': size, 'eval_crop_fraction': crop})
+    metadata['test_input'] = size, crop
   fields = metadata.get('fields', {})
   class_names = metadata.get('class_names') or ()
   if not isinstance(fields, dict) or not isinstance(
@@ -141,6 +150,15 @@ def _network(timm_name):
 def _image_size(input_size):
   """Returns a side or (height, width) of timm's channels, height, width."""
   return input_size and to_image_size(*input_size[1:])
+
+
+def _test_input(inputs):
+  """Returns the size at which timm tests, and the crop; None: as usual."""
+  size = inputs.get('test_input_size')
+  if size is None:
+    return None
+  crop = inputs.get('test_crop_pct') or inputs.get('crop_pct')
+  return (_image_size(size), crop) if crop else None
 
 
 def _tuple(kind, values):

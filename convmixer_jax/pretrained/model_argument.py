@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from convmixer_jax.config import choose_variant, nearest
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import MODELS, VARIANTS
+from convmixer_jax.models import MODELS, RELEASED, VARIANTS
+from convmixer_jax.models.released import Released
 
 
 class ModelArgument(NamedTuple):
@@ -15,11 +16,13 @@ class ModelArgument(NamedTuple):
     network: as in `config.model.name`; None if it is not named.
     fields: of the network, those that are given.
     variant: a key of `VARIANTS`; None if none is named.
+    weights: released ones, if they are named by their tag.
   """
 
   network: str | None = None
   fields: Mapping[str, Any] = {}
   variant: str | None = None
+  weights: Released | None = None
 
 
 def parse_model(model: str | None) -> ModelArgument:
@@ -29,7 +32,7 @@ def parse_model(model: str | None) -> ModelArgument:
     model: see `load`; None for no network and no fields.
 
   Raises:
-    UserError: it is not a network, a variant or fields.
+    UserError: it is not a network, a variant, a tag or fields.
   """
   if model is None:
     return ModelArgument()
@@ -43,8 +46,12 @@ def parse_model(model: str | None) -> ModelArgument:
     return ModelArgument(
       fields=dict(_field_of(part, model) for part in model.split(','))
     )
+  weights = None
+  if model in RELEASED:
+    _, weights = RELEASED[model]
+    model = weights.variant
   fields = dict(choose_variant(VARIANTS, model, 'the package'))
-  return ModelArgument(fields.pop('name'), fields, variant=model)
+  return ModelArgument(fields.pop('name'), fields, model, weights)
 
 
 def _field_of(part, model):

@@ -116,6 +116,7 @@ class Run:
       {
         'image_size': config.dataset.image_size,
         'eval_crop_fraction': config.augment.eval_crop_fraction,
+        'eval_interpolation': config.augment.get('eval_interpolation'),
         'mean': config.dataset.mean,
         'std': config.dataset.std,
         'class_names': self.class_names,

@@ -45,12 +45,15 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
     image_size: side of the images in evaluation or (height, width), in pixels.
     eval_crop_fraction: side of the central crop, as a fraction of the resized
       image's.
+    eval_interpolation: of the resize, 'bicubic' or 'bilinear'.
     mean: per channel, of pixels in [0, 1]; see `models.inference`.
     std: per channel.
     class_names: `[K]`, as the data set has them, such as 'n01440764'; None if
       unknown.
-    assumed: which of the five attributes above the source does not contain, so
+    assumed: which of the six attributes above the source does not contain, so
       that they are those of published networks.
+    test_input: another size of images at which released weights are tested, and
+      the crop fraction that evaluation then uses; None if there is none.
     data: identity of the data it was trained on (see `data.identity`); None if
       unknown.
     source: where it is from, as it was given; without the checkpoint of a run.
@@ -73,10 +76,12 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
   variables: dict[str, Any] = dataclasses.field(repr=False)
   image_size: ImageSize
   eval_crop_fraction: float
+  eval_interpolation: str
   mean: tuple[float, ...]
   std: tuple[float, ...]
   class_names: tuple[str, ...] | None = None
   assumed: frozenset[str] = frozenset()
+  test_input: tuple[ImageSize, float] | None = None
   data: Identity | None = None
   source: str = ''
   step: int | None = None
@@ -109,13 +114,13 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
       fields: see above.
       num_classes: see above.
       variables: see above.
-      known: some of `image_size`, `eval_crop_fraction`, `mean`, `std`,
-        `class_names`, `data`, `multi_label` and `thresholds`; None is the
-        same as missing.
+      known: some of `metadata.INPUT_KEYS`; None is the same as missing.
       variant: the published network that it is, if that is known.
       **origin: `source` and what follows it.
     """
     known = {key: value for key, value in known.items() if value is not None}
+    if 'eval_crop_fraction' in known:  # before there was a choice
+      known.setdefault('eval_interpolation', 'bicubic')
     architecture = find_architecture(network)
     usual = architecture.published_input(variant)
     channels = architecture.num_channels(variables['params'], fields)
@@ -215,7 +220,8 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
 
     Args:
       batch_size: at least; rounded up to what the devices divide.
-      image_size: None for that of training. The crop fraction stays.
+      image_size: None for that of training. The crop fraction stays, but at
+        the size of `test_input`.
 
     Raises:
       UserError: the network does not take images of this size.
@@ -227,6 +233,11 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
         self.model, self.variables, size, self.channels
       )
       self._accepted_sizes.add(size)
+    crop_fraction = self.eval_crop_fraction
+    if self.test_input is not None:
+      test_size, test_crop_fraction = self.test_input
+      if size == height_width(test_size):
+        crop_fraction = test_crop_fraction
     devices = jax.device_count()
     trained_on = {} if self.config is None else self.config.dataset
     defaults = default_config(ml_collections.ConfigDict())
@@ -250,7 +261,10 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
           'exif_rotate': defaults.dataset.exif_rotate,
           'multi_label': self.multi_label,
         },
-        'augment': {'eval_crop_fraction': self.eval_crop_fraction},
+        'augment': {
+          'eval_crop_fraction': crop_fraction,
+          'eval_interpolation': self.eval_interpolation,
+        },
         'input': defaults.input,
         'mesh': defaults.mesh,
       }

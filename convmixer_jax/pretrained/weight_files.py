@@ -15,9 +15,11 @@ from etils import epath
 from convmixer_jax import files
 from convmixer_jax.errors import UserError, one_line
 from convmixer_jax.models import MODELS, find_architecture, is_known
+from convmixer_jax.models.released import Released
 from convmixer_jax.models.tensors import without_wrappers
 from convmixer_jax.pretrained import hub, metadata, torch_files
 from convmixer_jax.pretrained.check_values import by_name, check_values
+from convmixer_jax.pretrained.release_names import recognise
 from convmixer_jax.pretrained.source import FileSource, HubSource
 from convmixer_jax.pretrained.trained_model import TrainedModel
 
@@ -30,8 +32,9 @@ class Contents(NamedTuple):
     fields: of these, those that the file or the tensors' shapes contain.
     num_classes: outputs of the head, K.
     variables: `params` and `batch_stats`, trees of NumPy arrays, float32.
-    known: some of `image_size`, `eval_crop_fraction`, `mean`, `std`,
-      `class_names` (`[K]`), `data`, `multi_label` and `thresholds` (`[K]`).
+    known: some of `metadata.INPUT_KEYS`; `class_names` and `thresholds` are
+      `[K]`.
+    weights: the released ones that they are, if the name says so.
   """
 
   network: str
@@ -39,6 +42,7 @@ class Contents(NamedTuple):
   num_classes: int
   variables: dict[str, Any]
   known: dict[str, Any]
+  weights: Released | None = None
 
 
 def read(
@@ -62,7 +66,8 @@ def read(
       surplus or misshapen), or have values that no trained network has.
   """
   with contextlib.ExitStack() as stack:
-    return _read_local(_fetch(source, stack), name, network)
+    path = _fetch(source, stack)
+    return _read_local(path, name, network, recognise(source))
 
 
 def save(trained: TrainedModel, path: str) -> None:
@@ -150,7 +155,7 @@ def _fetch(source, stack):
   return files.download(path, directory)
 
 
-def _read_local(path, name, network):
+def _read_local(path, name, network, recognised):
   found = {}
   if path.endswith('.safetensors') or _is_safetensors(path):
     tensors, found = _read_safetensors(path)
@@ -177,9 +182,12 @@ def _read_local(path, name, network):
   known.setdefault(
     'image_size', architecture.state_dict.image_size(fields, tensors)
   )
+  weights = None
+  if recognised is not None and recognised.network == network:
+    weights = recognised.weights
   variables = architecture.state_dict.from_timm(tensors)
   check_values(by_name(variables), name)
-  return Contents(network, fields, num_classes, variables, known)
+  return Contents(network, fields, num_classes, variables, known, weights)
 
 
 def _is_safetensors(path):

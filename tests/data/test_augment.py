@@ -41,6 +41,7 @@ def config(**changes):
         'fill': (124, 116, 104),
       },
       'eval_crop_fraction': 0.96,
+      'eval_interpolation': 'bicubic',
     }
   )
   for key, value in changes.items():

@@ -48,7 +48,9 @@ def source_of(*images):
 )
 def test_evaluation_of_sizes_that_are_not_square_is_timms(key):
   height, width, fraction, *size = key.removeprefix('size/').split('_')
-  config = ConfigDict({'eval_crop_fraction': float(fraction)})
+  config = ConfigDict(
+    {'eval_crop_fraction': float(fraction), 'eval_interpolation': 'bicubic'}
+  )
   size = tuple(map(int, size))
   picture = FIXTURE[f'picture/{height}_{width}']
   found = transforms.eval_transform(picture, config, size)

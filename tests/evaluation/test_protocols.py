@@ -80,7 +80,10 @@ def config(tmp_path):
         'std': (0.25, 0.25, 0.25),
         'cache_mib': 1024,
       },
-      'augment': {'eval_crop_fraction': 1.0},
+      'augment': {
+        'eval_crop_fraction': 1.0,
+        'eval_interpolation': 'bicubic',
+      },
       'input': {'num_threads': 2, 'num_workers': 0, 'prefetch': 2},
       'mesh': {'data': -1, 'fsdp': 1},
     }

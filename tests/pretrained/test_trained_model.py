@@ -152,6 +152,7 @@ def test_published_values_are_assumed_where_a_file_has_none(
   assert network.assumed == {
     'image_size',
     'eval_crop_fraction',
+    'eval_interpolation',
     'mean',
     'std',
   }

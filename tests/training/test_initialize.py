@@ -115,8 +115,8 @@ def test_published_values_are_written_where_weights_contain_none(
   convert.convert(str(file), str(directory))
   assert caplog.text.count('assumed are eval_crop_fraction 0.96') == 1
   assert (
-    'does not contain eval_crop_fraction, image_size, mean, std of its images'
-    in caplog.text
+    'does not contain eval_crop_fraction, eval_interpolation, image_size, '
+    'mean, std of its images' in caplog.text
   )
   again = load(str(directory))
   assert (again.image_size, again.mean) == (224, (0.485, 0.456, 0.406))

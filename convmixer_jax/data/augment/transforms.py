@@ -74,9 +74,10 @@ def eval_transform(
 ) -> np.ndarray:
   """Resizes an image to cover size / `eval_crop_fraction`, crops the centre.
 
-  The same as timm 1.0.31's `create_transform(interpolation='bicubic')`,
-  including the rounding: for a square, floor for both resized sides (224 / 0.96
-  gives 233), else to the nearest; half to even for the corner of the crop.
+  The same as timm 1.0.31's `create_transform(interpolation=...)` for
+  `eval_interpolation`, including the rounding: for a square, floor for both
+  resized sides (224 / 0.96 gives 233), else to the nearest; half to even for
+  the corner of the crop.
 
   Args:
     image: uint8, uint16 or float32 `[H, W, C]`.
@@ -90,7 +91,9 @@ def eval_transform(
   height, width = image.shape[:2]
   new_height, new_width, box = eval_geometry(height, width, config, size)
   return np.ascontiguousarray(
-    resize_and_crop(to_float(image), new_height, new_width, 'bicubic', box)
+    resize_and_crop(
+      to_float(image), new_height, new_width, config.eval_interpolation, box
+    )
   )
 
 

@@ -1,7 +1,8 @@
 """ConvMixer ("Patches Are All You Need?", arXiv 2201.09792)."""
 
+from typing import Any
+
 from convmixer_jax.models.architecture import (
-  IMAGENET_INPUT,
   Architecture,
   StateDictMap,
 )
@@ -13,6 +14,10 @@ from convmixer_jax.models.convmixer.onnx import to_onnx
 from convmixer_jax.models.convmixer.pictures import select_kernels
 from convmixer_jax.models.convmixer.timm_model import NAMES, timm_model
 from convmixer_jax.models.convmixer.variants import VARIANTS
+from convmixer_jax.models.released import Released, by_tag
+
+_INPUT: dict[str, Any] = {'eval_crop_fraction': 0.96}
+_MIT: dict[str, Any] = {'license_id': 'mit'}
 
 CONVMIXER = Architecture(
   module=ConvMixer,
@@ -36,12 +41,25 @@ CONVMIXER = Architecture(
   # The C++ kernels are not part of JAX. On CPUs XLA's own convolution is
   # several times slower than shifted multiply-adds.
   portable={'cpu': {'depthwise': 'shift'}, 'default': {'depthwise': 'xla'}},
-  default_input=IMAGENET_INPUT | {'eval_crop_fraction': 0.96},
-  released={
-    '1536_20': 'hf://timm/convmixer_1536_20.in1k',
-    '768_32': 'hf://timm/convmixer_768_32.in1k',
-    '1024_20': 'hf://timm/convmixer_1024_20_ks9_p14.in1k',
-  },
+  default_input=_INPUT,
+  released=by_tag(
+    [
+      Released(
+        'convmixer_1536_20.in1k', '1536_20', 81.382, 95.618, **_INPUT, **_MIT
+      ),
+      Released(
+        'convmixer_768_32.in1k', '768_32', 80.158, 95.070, **_INPUT, **_MIT
+      ),
+      Released(
+        'convmixer_1024_20_ks9_p14.in1k',
+        '1024_20',
+        76.944,
+        93.364,
+        **_INPUT,
+        **_MIT,
+      ),
+    ]
+  ),
 )
 
 __all__ = ['CONVMIXER', 'ConvMixer']
