@@ -18,18 +18,13 @@ import sys
 
 MODULE = 'convmixer_jax.benchmarks.jax_model_worker'
 ROOT = pathlib.Path(__file__).parents[1]
-# The first of `benchmarks.benchmark_cases`: ConvMixer-256/8 for CIFAR-10.
-CASE = {
-  'width': 256,
-  'depth': 8,
-  'patch_size': 2,
-  'kernel_size': 5,
-  'activation': 'gelu',
-  'num_classes': 10,
-  'image_size': 32,
-  'batch_size': 64,
-  'dtype': 'float32',
-}
+# Prints the case of a checkout, as its worker takes it: ConvMixer-256/8 for
+# CIFAR-10.
+PRINT_CASE = """
+import dataclasses, json
+from convmixer_jax.benchmarks.benchmark_cases import CASES
+print(json.dumps(dataclasses.asdict(CASES['256/8'])))
+"""
 STEPS = {'forward': 8, 'train': 1}  # in a turn
 
 
@@ -43,6 +38,18 @@ def start(directory: str) -> subprocess.Popen:
     stdout=subprocess.PIPE,
     text=True,
   )
+
+
+def find_case(directory: str) -> str:
+  """Returns the network and the batch to measure, in JSON."""
+  return subprocess.run(
+    [sys.executable, '-c', PRINT_CASE],
+    cwd=directory,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+  ).stdout.strip()
 
 
 def ask(worker: subprocess.Popen, line: str) -> dict:
@@ -59,9 +66,10 @@ def main() -> None:
   parser.add_argument('after', nargs='?', default=str(ROOT))
   parser.add_argument('--rounds', type=int, default=31)
   arguments = parser.parse_args()
-  workers = [start(arguments.before), start(arguments.after)]
-  for worker in workers:
-    ask(worker, json.dumps(CASE))
+  directories = [arguments.before, arguments.after]
+  workers = [start(directory) for directory in directories]
+  for worker, directory in zip(workers, directories, strict=True):
+    ask(worker, find_case(directory))
   for kind in STEPS:
     answers = [ask(worker, f'first {kind}') for worker in workers]
     if kind == 'train':

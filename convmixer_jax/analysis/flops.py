@@ -1,4 +1,4 @@
-"""Counts parameters and MACs of any network from its traced program (jaxpr).
+"""Counts parameters, MACs and activations of any network from its jaxpr.
 
 A jaxpr has every product with its shapes, and every loop with its length, so
 no network needs a formula of its own. A MAC is a multiplication with its
@@ -22,7 +22,7 @@ from convmixer_jax.models.shapes import variable_shapes
 
 @dataclasses.dataclass(frozen=True)
 class Macs:
-  """Numbers of MACs.
+  """Numbers of MACs and of their results.
 
   Only convolutions and matrix products count, including the padding of the
   image; activations and norms do not.
@@ -30,22 +30,31 @@ class Macs:
   Attributes:
     matrix: MACs of matrix products, and of convolutions that mix channels.
     depthwise: MACs of depthwise convolutions.
+    outputs: elements of the results of all these, which timm and fvcore call
+      activations.
   """
 
   matrix: int = 0
   depthwise: int = 0
+  outputs: int = 0
 
   def __add__(self, other: 'Macs') -> 'Macs':
     """Adds the numbers."""
-    return Macs(self.matrix + other.matrix, self.depthwise + other.depthwise)
+    return Macs(
+      self.matrix + other.matrix,
+      self.depthwise + other.depthwise,
+      self.outputs + other.outputs,
+    )
 
   def __mul__(self, times: int) -> 'Macs':
     """Multiplies the numbers, as for a loop."""
-    return Macs(self.matrix * times, self.depthwise * times)
+    return Macs(
+      self.matrix * times, self.depthwise * times, self.outputs * times
+    )
 
   @property
   def total(self) -> int:
-    """The sum of both."""
+    """The MACs of both kinds."""
     return self.matrix + self.depthwise
 
 
@@ -155,7 +164,7 @@ def _count(jaxpr: core.Jaxpr, is_used: Sequence[bool] | None = None) -> Macs:
 def _count_equation(equation, used):
   name, params = equation.primitive.name, equation.params
   if name == 'dot_general':
-    return Macs(matrix=_dot(equation))
+    return _dot(equation)
   if name == 'conv_general_dilated':
     return _convolution(equation)
   if name == 'scan':
@@ -192,7 +201,8 @@ def _dot(equation):
   (contracted, _), _ = equation.params['dimension_numbers']
   shape = equation.invars[0].aval.shape
   outputs = math.prod(equation.outvars[0].aval.shape)
-  return outputs * math.prod(shape[axis] for axis in contracted)
+  macs = outputs * math.prod(shape[axis] for axis in contracted)
+  return Macs(matrix=macs, outputs=outputs)
 
 
 def _convolution(equation):
@@ -204,5 +214,5 @@ def _convolution(equation):
   groups = params['feature_group_count'], params['batch_group_count']
   channels = kernel[spec[0]]
   if channels > 1 and channels in groups:
-    return Macs(depthwise=macs)
-  return Macs(matrix=macs)
+    return Macs(depthwise=macs, outputs=outputs)
+  return Macs(matrix=macs, outputs=outputs)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from convmixer_jax.benchmarks.benchmark_cases import BenchmarkCase
+from convmixer_jax.benchmarks.timm_network import find_in_timm
 from convmixer_jax.benchmarks.worker_process import WorkerProcess
 
 
@@ -52,7 +53,8 @@ class BenchmarkProcess:
     self._deadline = None if seconds is None else time.monotonic() + seconds
     try:
       self._process = WorkerProcess(command, environment=environment, log=log)
-      self.about = self._ask(json.dumps(dataclasses.asdict(case)))['about']
+      request = dataclasses.asdict(case) | {'timm': find_in_timm(case)}
+      self.about = self._ask(json.dumps(request))['about']
       for kind in kinds:
         self.prepare(kind)
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""Runs steps of this project's network or plain Flax, for `benchmarks.model`.
+"""Runs steps of this project's networks or plain Flax, for `benchmarks.model`.
 
   python -m convmixer_jax.benchmarks.jax_model_worker NETWORK
 
@@ -6,15 +6,15 @@ The training step is `training.steps.make_train_step` for both, so that only the
 network differs: normalisation of the uint8 batch, forward pass, cross entropy,
 backward pass, AdamW, the norms and the check for finite values, without
 augmentation or clipping. The forward step is the network in evaluation; this
-project's has BatchNorm folded.
+project's has its `Architecture.inference`, where BatchNorm is folded.
 """
 
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -24,21 +24,34 @@ from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, Steps, serve
 from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
 from convmixer_jax.config import default_config
 from convmixer_jax.kernels.cpu import library
-from convmixer_jax.models import DTYPES, ConvMixer
-from convmixer_jax.models.convmixer.folding import (
-  apply_folded,
-  fold,
-  pack_folded_weights,
+from convmixer_jax.models import (
+  DTYPES,
+  create_model,
+  find_architecture,
+  model_config,
 )
 from convmixer_jax.training import steps
 from convmixer_jax.training.optimizer import create_optimizer
 from convmixer_jax.training.schedules import create_schedule
 
-_NETWORKS: dict[str, Callable[..., Any]] = {
-  'project': ConvMixer,
-  'project_scan': partial(ConvMixer, scan=True),
-  'plain_flax': PlainConvMixer,
-}
+
+def _create_network(name: str, case: Mapping[str, Any]) -> nn.Module:
+  """Returns the network of a case; see `create`."""
+  num_classes, dtype = case['num_classes'], case['dtype']
+  if name == 'plain_flax':
+    return PlainConvMixer(
+      **case['fields'], num_classes=num_classes, dtype=DTYPES[dtype]
+    )
+  fields = dict(case['fields'])
+  known = find_architecture(case['network']).fields
+  if name == 'project_scan' and 'scan' in known:
+    fields['scan'] = True
+  return create_model(
+    model_config(case['network'], **fields),
+    num_classes,
+    dtype,
+    case['image_size'],
+  )
 
 
 def _config(image_size):
@@ -60,17 +73,16 @@ def create(
   """Returns `forward`, `train` and `matmul` steps, and the versions.
 
   Args:
-    name: 'project', 'project_scan' (a loop over the blocks) or 'plain_flax'.
+    name: 'project', 'project_scan' (a loop over the blocks, where the network
+      has one) or 'plain_flax'.
     case: fields of a `benchmark_cases.BenchmarkCase`.
   """
-  case = dict(case)
-  image_size, batch_size = case.pop('image_size'), case.pop('batch_size')
-  if jax.default_backend() == 'cpu':
+  image_size, batch_size = case['image_size'], case['batch_size']
+  if jax.default_backend() == 'cpu' and 'kernel_size' in case['fields']:
     # Compiles the kernels: that is done once per machine, so it does not count
     # as compilation of a step.
-    library.unavailable('depthwise', case['kernel_size'])
-  dtype = DTYPES[case.pop('dtype')]
-  model = _NETWORKS[name](**case, dtype=dtype)
+    library.unavailable('depthwise', case['fields']['kernel_size'])
+  model = _create_network(name, case)
   config = _config(image_size)
   schedule = create_schedule(config, steps_per_epoch=1, num_steps=1)
   optimizer = create_optimizer(config, schedule)
@@ -80,12 +92,17 @@ def create(
     donate_argnums=0,
   )
 
-  weights = {'params': state.params, 'batch_stats': state.batch_stats}
-  forward_step = jax.jit(partial(model.apply, train=False))
-  if name != 'plain_flax':
-    weights = pack_folded_weights(model, fold(weights))
-    forward_step = jax.jit(partial(apply_folded, model))
-  weights = jax.tree.map(jnp.copy, weights)  # train_step donates its own
+  variables = {'params': state.params, 'batch_stats': state.batch_stats}
+  variables = jax.tree.map(jnp.copy, variables)  # train_step donates its own
+  infer: Callable[[jax.Array], jax.Array]
+  if name == 'plain_flax':
+    infer = jax.tree_util.Partial(_evaluate(model), variables)
+  else:
+    # The images of this step are normalised already.
+    infer = find_architecture(case['network']).make_inference(
+      model, variables, jnp.zeros(3), jnp.ones(3), pack_weights=True
+    )
+  forward_step = jax.jit(lambda infer, images: infer(images))
 
   rng = np.random.default_rng(0)
   size = (batch_size, image_size, image_size, 3)
@@ -99,17 +116,20 @@ def create(
 
   def forward(count):
     for _ in range(count):
-      logits = forward_step(weights, images)
+      logits = forward_step(infer, images)
     jax.block_until_ready(logits)
+    return lambda: _memory(forward_step, infer, images)
 
   def train(count):
     nonlocal state
     for _ in range(count):
       state, metrics = train_step(state, batch)
     jax.block_until_ready((state, metrics))
-    return lambda: (
-      {'loss': float(metrics.train_loss.compute())} | _device_peak()
-    )
+    return lambda: {
+      'loss': float(metrics.train_loss.compute()),
+      **_memory(train_step, state, batch),
+      **_device_peak(),
+    }
 
   def matmul(count):
     for _ in range(count):
@@ -120,6 +140,25 @@ def create(
   kinds = {'matmul': matmul, 'forward': forward, 'train': train}
   about = {'versions': versions, 'device': jax.devices()[0].device_kind}
   return kinds, about
+
+
+def _evaluate(model):
+  return lambda variables, images: model.apply(variables, images, train=False)
+
+
+def _memory(step, *arguments):
+  """Returns the bytes that a compiled step needs, by its compiler, in MiB."""
+  # The call has compiled it; this finds the same program.
+  found = step.lower(*arguments).compile().memory_analysis()
+  if found is None:  # not on this platform
+    return {}
+  total = (
+    found.argument_size_in_bytes
+    + found.output_size_in_bytes
+    + found.temp_size_in_bytes
+    - found.alias_size_in_bytes
+  )
+  return {'program_memory': total / 2**20}
 
 
 def _device_peak():

@@ -3,13 +3,13 @@
   python -m convmixer_jax benchmark model \
     --timm_python=timm-env/bin/python
 
-Measures inference and training of this project, of a ConvMixer made of Flax's
-layers, and of timm's ConvMixer in PyTorch, eager and with torch.compile. Each
-has its own process and uses all cores; they run one after the other in each
-round, and ratios are computed within a round. The workers define the steps
-(`jax_model_worker.py`, `torch_model_worker.py`): this project's is the step of
-`train.py`, without augmentation. All run in float32, and with the huge pages
-that the command requests from glibc.
+Measures inference and training of this project's networks and of timm's in
+PyTorch, eager and with torch.compile; of ConvMixers also of one made of Flax's
+layers. Each has its own process and uses all cores; they run one after the
+other in each round, and ratios are computed within a round. The workers define
+the steps (`jax_model_worker.py`, `torch_model_worker.py`): this project's is
+the step of `train.py`, without augmentation. All run in float32, and with the
+huge pages that the command requests from glibc.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from convmixer_jax.benchmarks.benchmark_cases import (
-  CASES,
   BenchmarkCase,
+  all_cases,
   count_flops,
 )
 from convmixer_jax.benchmarks.benchmark_process import BenchmarkProcess
@@ -31,6 +31,7 @@ from convmixer_jax.benchmarks.machine import describe_machine
 from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE
 from convmixer_jax.benchmarks.timm_input import HOW_TO_GET_TIMM
 from convmixer_jax.errors import UserError
+from convmixer_jax.models import ConvMixer, find_architecture
 
 _KINDS = ('forward', 'train')
 ROUNDS = 5  # nine minutes for all cases on two cores
@@ -69,7 +70,7 @@ def run(
   """
   measured, rates = {}, []
   for name, case in cases.items():
-    measured[name] = _measure(case, _commands(timm_python), rounds)
+    measured[name] = _measure(case, _commands(timm_python, case), rounds)
     rates += [
       values['matmul']
       for values in measured[name]['frameworks'].values()
@@ -86,7 +87,7 @@ def run(
     }
 
 
-def _commands(timm_python):
+def _commands(timm_python, case):
   """Returns the command of each framework, None where there is no Python."""
   jax = [sys.executable, '-m', 'convmixer_jax.benchmarks.jax_model_worker']
   torch = timm_python and [
@@ -94,12 +95,14 @@ def _commands(timm_python):
     '-m',
     'convmixer_jax.benchmarks.torch_model_worker',
   ]
-  return {
+  commands = {
     'this project': [*jax, 'project'],
     'PyTorch, eager': torch and [*torch, 'eager'],
     'PyTorch, compile': torch and [*torch, 'compile'],
-    'plain Flax': [*jax, 'plain_flax'],
   }
+  if find_architecture(case.network).module is ConvMixer:
+    commands['plain Flax'] = [*jax, 'plain_flax']
+  return commands
 
 
 def _measure(case, commands, rounds):
@@ -201,11 +204,17 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _title(name, case):
-  full = CASES[name].depth if name in CASES else case.depth
-  depth = '' if full == case.depth else f' with {case.depth} of its blocks'
+  full, depth = all_cases().get(name, case).fields, case.fields.get('depth')
+  reduced = ''
+  if full.get('depth') != depth:
+    reduced = f' with {depth} of its blocks'
+  fields = ', '.join(
+    f'{key.removesuffix("_size")} {value}'
+    for key, value in case.fields.items()
+    if key not in ('width', 'depth')
+  )
   return (
-    f'{name}{depth}, patch {case.patch_size}, kernel {case.kernel_size}, '
-    f'{case.activation}, {case.batch_size} images of '
+    f'{name}{reduced}, {fields}, {case.batch_size} images of '
     f'{case.image_size} x {case.image_size}'
   )
 
@@ -248,21 +257,22 @@ def choose_cases(
   """Returns cases by name.
 
   Args:
-    names: keys of `CASES`.
+    names: keys of `benchmark_cases.all_cases`.
     imagenet_depth: maximum number of blocks of the networks for ImageNet.
 
   Raises:
     UserError: a name is unknown.
   """
-  chosen = {}
+  cases, chosen = all_cases(), {}
   for name in names:
-    if name not in CASES:
+    if name not in cases:
       raise UserError(
-        f'--shapes: {name!r} is unknown; valid are {", ".join(CASES)}'
+        f'--shapes: {name!r} is unknown; valid are {", ".join(cases)}'
       )
-    case = CASES[name]
-    if case.image_size == 224:
-      depth = min(case.depth, imagenet_depth)
-      case = dataclasses.replace(case, depth=depth)
+    case = cases[name]
+    depth = case.fields.get('depth', 0)
+    if case.image_size == 224 and depth > imagenet_depth:
+      fields = {**case.fields, 'depth': imagenet_depth}
+      case = dataclasses.replace(case, fields=fields)
     chosen[name] = case
   return chosen

@@ -35,7 +35,8 @@ def serve(
   the values that the steps report. The answer to a failure is an `error`.
 
   Args:
-    create: takes the fields of a `benchmark_cases.BenchmarkCase`; returns the
+    create: takes the request of a `benchmark_process.BenchmarkProcess`, the
+      fields of a `benchmark_cases.BenchmarkCase` and more; returns the
       kinds of steps by name, and `about`, such as versions.
   """
   # Output of libraries must not be mistaken for an answer.

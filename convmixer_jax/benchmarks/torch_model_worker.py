@@ -1,4 +1,4 @@
-"""Runs steps of timm's ConvMixer in PyTorch, for `benchmarks.model`.
+"""Runs steps of timm's networks in PyTorch, for `benchmarks.model`.
 
 Another Python runs this, with `eager`, `eager_nchw` or `compile` as the
 argument; it needs only PyTorch, timm and this package on the PYTHONPATH. The
@@ -25,11 +25,11 @@ def create(
 
   Args:
     name: 'eager', 'eager_nchw', or 'compile'.
-    case: fields of a `benchmark_cases.BenchmarkCase`.
+    case: fields of a `benchmark_cases.BenchmarkCase`, and as `timm` what
+      `timm_network.find_in_timm` found.
   """
   import timm
   import torch
-  from timm.models.convmixer import ConvMixer
 
   torch.manual_seed(0)
   device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
@@ -37,16 +37,7 @@ def create(
   layout = torch.channels_last
   if name == 'eager_nchw':
     layout = torch.contiguous_format
-  network = ConvMixer(
-    case['width'],
-    case['depth'],
-    kernel_size=case['kernel_size'],
-    patch_size=case['patch_size'],
-    num_classes=case['num_classes'],
-    act_layer={'gelu': torch.nn.GELU, 'relu': torch.nn.ReLU}[
-      case['activation']
-    ],
-  ).to(device, memory_format=layout)
+  network = _create_network(case).to(device, memory_format=layout)
   optimizer = torch.optim.AdamW(network.parameters(), fused=True)
   size = (case['batch_size'], 3, case['image_size'], case['image_size'])
   images = torch.randn(size).to(device, memory_format=layout)
@@ -113,6 +104,17 @@ def create(
   if device.type == 'cuda':
     about['device'] = torch.cuda.get_device_name(device)
   return kinds, about
+
+
+def _create_network(case):
+  """Creates the network as `timm_network` of this project says."""
+  names: dict[str, Any] = {}
+  exec(case['timm']['imports'], names)
+  network = eval(case['timm']['creation'], names)
+  blocks = case['timm'].get('blocks')
+  if blocks is not None:
+    network.blocks = network.blocks[:blocks]
+  return network
 
 
 def _device_peak(device):

@@ -13,15 +13,17 @@ from flax import traverse_util
 from convmixer_jax.benchmarks import model as model_benchmark
 from convmixer_jax.benchmarks.benchmark_cases import (
   CASES,
-  BenchmarkCase,
   count_flops,
+  create_convmixer_case,
 )
 from convmixer_jax.benchmarks.benchmark_process import BenchmarkProcess
 from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import DTYPES, ConvMixer
 
-TINY = BenchmarkCase(8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2)
+TINY = create_convmixer_case(
+  8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2
+)
 
 FAKE_WORKER = """
 import json, sys
@@ -39,9 +41,13 @@ for line in sys.stdin:
 
 
 def network(cls, case):
-  sizes = dataclasses.asdict(case)
-  del sizes['image_size'], sizes['batch_size']
-  return cls(**sizes | {'dtype': DTYPES[case.dtype]})
+  return cls(
+    **case.fields, num_classes=case.num_classes, dtype=DTYPES[case.dtype]
+  )
+
+
+def with_fields(case, **fields):
+  return dataclasses.replace(case, fields={**case.fields, **fields})
 
 
 def fake_command(seconds):
@@ -67,7 +73,7 @@ def count_flops_of_jaxpr(jaxpr):
 
 @pytest.mark.parametrize('name', CASES)
 def test_flops_equal_those_of_plain_flax(name):
-  case = dataclasses.replace(CASES[name], depth=2)
+  case = with_fields(CASES[name], depth=2)
   model = network(PlainConvMixer, case)
   side = case.image_size
   images = jax.ShapeDtypeStruct((case.batch_size, side, side, 3), jnp.float32)
@@ -122,7 +128,7 @@ def as_plain_flax(params, depth):
 @pytest.mark.slow
 @pytest.mark.parametrize('activation', ['gelu', 'relu'])
 def test_plain_flax_network_has_the_same_logits(activation):
-  case = dataclasses.replace(TINY, activation=activation)
+  case = with_fields(TINY, activation=activation)
   images = np.random.default_rng(0).normal(size=(2, 12, 12, 3))
   images = jnp.asarray(images, jnp.float32)
 
@@ -135,7 +141,7 @@ def test_plain_flax_network_has_the_same_logits(activation):
       if cls is ConvMixer:
         params = variables['params']
       else:
-        plain = as_plain_flax(params, case.depth)
+        plain = as_plain_flax(params, case.fields['depth'])
         assert jax.tree.structure(plain) == jax.tree.structure(
           variables['params']
         )
@@ -150,7 +156,7 @@ def test_plain_flax_network_has_the_same_logits(activation):
 
 @pytest.mark.slow
 def test_without_pytorch_the_jax_workers_are_measured():
-  case = dataclasses.replace(TINY, depth=1)
+  case = with_fields(TINY, depth=1)
   (result,) = model_benchmark.run({'tiny': case}, rounds=1)
   result = json.loads(json.dumps(result))
   frameworks = result['cases']['tiny']['frameworks']
@@ -172,7 +178,7 @@ def test_ratios_compare_with_this_project_within_a_round(monkeypatch):
     'plain Flax': 2.0,
   }
   commands = {name: fake_command(value) for name, value in seconds.items()}
-  monkeypatch.setattr(model_benchmark, '_commands', lambda _: commands)
+  monkeypatch.setattr(model_benchmark, '_commands', lambda *_: commands)
   (result,) = model_benchmark.run({'tiny': TINY}, rounds=2)
   frameworks = result['cases']['tiny']['frameworks']
   assert frameworks['plain Flax']['train']['ratio'] == pytest.approx([20] * 3)
@@ -196,7 +202,7 @@ def test_process_that_fails_has_the_reason(tmp_path):
 
 
 def test_worker_reports_errors_of_its_library():
-  unknown = dataclasses.replace(TINY, activation='tanh')
+  unknown = with_fields(TINY, activation='tanh')
   command = [sys.executable, '-m', 'convmixer_jax.benchmarks.jax_model_worker']
   with BenchmarkProcess([*command, 'project'], unknown) as process:
     assert "'tanh' is not one of" in process.missing
@@ -204,7 +210,7 @@ def test_worker_reports_errors_of_its_library():
 
 def test_reduced_depth_is_in_the_title():
   cases = model_benchmark.choose_cases(['256/8', '768/32'], 4)
-  assert [case.depth for case in cases.values()] == [8, 4]
+  assert [case.fields['depth'] for case in cases.values()] == [8, 4]
   title = model_benchmark._title('768/32', cases['768/32'])
   assert title.startswith('768/32 with 4 of its blocks')
 

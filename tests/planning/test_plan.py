@@ -14,10 +14,9 @@ import pytest
 from jax.experimental.pallas import tpu
 
 from configs import default, imagenet
-from convmixer_jax.benchmarks.benchmark_cases import BenchmarkCase
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import MODELS
+from convmixer_jax.models import MODELS, ConvMixer
 from convmixer_jax.models.convmixer.macs import count_layers
 from convmixer_jax.planning import (
   build,
@@ -143,7 +142,7 @@ def test_each_chip_gets_whole_groups(changes, images):
 def test_operations_equal_the_closed_form():
   config = imagenet.get_config('1024_20')
   matrix, depthwise = report.count_by_unit(config, 64, 1000)
-  layers = count_layers(BenchmarkCase(1024, 20, 14, 9), 224)
+  layers = count_layers(ConvMixer(1024, 20, 14, 9), 224)
   patches, *others = (2 * 64 * layer.macs for layer in layers)
   # The gradient of the images is not needed.
   assert matrix + depthwise == 2 * patches + 3 * sum(others)

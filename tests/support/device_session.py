@@ -7,13 +7,15 @@ import sys
 import time
 from collections.abc import Iterator
 
-from convmixer_jax.benchmarks.benchmark_cases import BenchmarkCase
+from convmixer_jax.benchmarks.benchmark_cases import create_convmixer_case
 from convmixer_jax.benchmarks.device.budget import Budget
 from convmixer_jax.benchmarks.device.rows import Rows
 from convmixer_jax.benchmarks.device.session import Session
 from convmixer_jax.benchmarks.device.settings import QUICK
 
-TINY = BenchmarkCase(8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2)
+TINY = create_convmixer_case(
+  8, 2, 3, 3, num_classes=5, image_size=12, batch_size=2
+)
 
 # Starts a process in a new session, prints both ids, and hangs.
 HANGS = """

@@ -45,7 +45,7 @@ def list_measurements(session: Session) -> Iterator[Measurement]:
     'convmixer_jax.benchmarks.torch_model_worker',
   ]
   large_kernels = [
-    name for name, case in networks.items() if case.kernel_size > 7
+    name for name, case in networks.items() if case.fields['kernel_size'] > 7
   ]
   small_kernels = [name for name in networks if name not in large_kernels]
   for framework, command, names in (

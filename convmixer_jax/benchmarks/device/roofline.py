@@ -27,16 +27,17 @@ def step_seconds(
   """Returns the minimum time of a step in seconds.
 
   Args:
-    case: the network and its batch.
+    case: a ConvMixer and its batch.
     kind: 'train' or 'forward'.
     bytes_per_second: rate of a copy, counting bytes read and written.
     flops_per_second: rate of a matrix product in bfloat16.
   """
-  side = case.image_size // case.patch_size
+  width, depth = case.fields['width'], case.fields['depth']
+  side = case.image_size // case.fields['patch_size']
   positions = case.batch_size * side**2
-  one_pass = positions * case.width * _BYTES / bytes_per_second
+  one_pass = positions * width * _BYTES / bytes_per_second
   products = _PRODUCTS[kind]
-  flops = products * 2 * positions * case.width**2
+  flops = products * 2 * positions * width**2
   hidden = products * _PASSES_PER_PRODUCT
   block = max(flops / flops_per_second, hidden * one_pass)
-  return case.depth * (block + (_PASSES[kind] - hidden) * one_pass)
+  return depth * (block + (_PASSES[kind] - hidden) * one_pass)

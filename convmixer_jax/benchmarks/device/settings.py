@@ -1,9 +1,14 @@
 """Settings of the benchmark of an accelerator: full, and quick for a test."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
-from convmixer_jax.benchmarks.benchmark_cases import CASES, BenchmarkCase
+from convmixer_jax.benchmarks.benchmark_cases import (
+  CASES,
+  BenchmarkCase,
+  create_convmixer_case,
+)
 
 # Stages in their order, and their shares of the budget; the next stage may use
 # the time that a stage leaves.
@@ -95,6 +100,11 @@ def _in_bfloat16(name, batch_size):
   )
 
 
+_tiny = functools.partial(
+  create_convmixer_case, num_classes=10, dtype='bfloat16'
+)
+
+
 # Total time of a process. XLA takes half a minute to compile a training step of
 # 32 blocks, torch.compile about as long, and cuDNN takes long to choose between
 # its algorithms where all are slow.
@@ -149,8 +159,8 @@ QUICK = Settings(
   depthwise=(DepthwiseShape(2, 8, 64, 5),),
   turn_seconds=0.01,
   networks={
-    '16/1, kernel 9': BenchmarkCase(16, 1, 7, 9, 'relu', 10, 28, 4, 'bfloat16'),
-    '16/1, kernel 5': BenchmarkCase(16, 1, 2, 5, 'gelu', 10, 16, 8, 'bfloat16'),
+    '16/1, kernel 9': _tiny(16, 1, 7, 9, 'relu', image_size=28, batch_size=4),
+    '16/1, kernel 5': _tiny(16, 1, 2, 5, image_size=16, batch_size=8),
   },
   compiled=('16/1, kernel 5',),
   steps=2,
