@@ -202,10 +202,10 @@ def test_process_that_fails_has_the_reason(tmp_path):
 
 
 def test_worker_reports_errors_of_its_library():
-  unknown = with_fields(TINY, activation='tanh')
+  invalid = with_fields(TINY, width=0)
   command = [sys.executable, '-m', 'convmixer_jax.benchmarks.jax_model_worker']
-  with BenchmarkProcess([*command, 'project'], unknown) as process:
-    assert "'tanh' is not one of" in process.missing
+  with BenchmarkProcess([*command, 'project'], invalid) as process:
+    assert 'config.model.width = 0' in process.missing
 
 
 def test_reduced_depth_is_in_the_title():
