@@ -64,12 +64,15 @@ class CheckpointReader:
         raise _damaged(path, error) from error
     return max(found, key=lambda step: (found[step], step), default=None)
 
-  def read_variables(self, step: int, head: str = 'head') -> dict[str, Any]:
+  def read_variables(
+    self, step: int, head: str = 'head', *, ema: bool = False
+  ) -> dict[str, Any]:
     """Returns `params` and `batch_stats`, on the first device of this process.
 
     Args:
       step: one of `steps()`.
       head: name of the network's last module.
+      ema: whether to return their exponential moving averages.
 
     Raises:
       UserError: it is damaged, or of another program.
@@ -80,28 +83,31 @@ class CheckpointReader:
       if what := checksums.find_damage(path, 'state/'):
         raise UserError(what)
       with pending_reads.awaited():
-        return self._read_variables(path, head)
+        return self._read_variables(path, head, ema)
     except Exception as error:  # Orbax raises any for a damaged file
       raise _damaged(path, error) from error
 
-  def _read_variables(self, path, head):
+  def _read_variables(self, path, head, ema):
     here = SingleDeviceSharding(jax.local_devices()[0])
     saved = self._reader.metadata(path).item_metadata['state']
     if head not in saved['params']:
       raise UserError('its network has no head')
+    wanted = saved['ema'] if ema else saved
     target = jax.tree.map(
       lambda array: jax.ShapeDtypeStruct(
         array.shape, array.dtype, sharding=here
       ),
-      {name: saved[name] for name in ('params', 'batch_stats')},
+      {name: wanted[name] for name in ('params', 'batch_stats')},
     )
+    if ema:
+      target = {'ema': target}
     args = ocp.args.PyTreeRestore(
       target,
       restore_args=ocp.checkpoint_utils.construct_restore_args(target),
       partial_restore=True,  # not the optimizer's state
     )
     restored = self._reader.restore(path, args=ocp.args.Composite(state=args))
-    return restored['state']
+    return restored['state']['ema'] if ema else restored['state']
 
   def close(self) -> None:
     """Ends Orbax's threads."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from convmixer_jax import files
 from convmixer_jax.bucket_access import check_access
-from convmixer_jax.cli.model_flag import MODEL
+from convmixer_jax.cli.model_flag import EMA, MODEL
 from convmixer_jax.errors import UserError
 from convmixer_jax.locks.directory_lock import DirectoryLock, is_of_lock
 
@@ -27,13 +27,16 @@ if TYPE_CHECKING:
   from convmixer_jax.pretrained.trained_model import TrainedModel
 
 
-def convert(source: str, dest: str, model: str | None = None) -> None:
+def convert(
+  source: str, dest: str, model: str | None = None, ema: bool | None = None
+) -> None:
   """Converts weights, and prints what they are.
 
   Args:
     source: see `pretrained.load.load`.
     dest: see above.
     model: see `pretrained.load.load`.
+    ema: see `pretrained.load.load`.
 
   Raises:
     UserError: the source cannot be read, or the destination exists or cannot be
@@ -51,7 +54,7 @@ def convert(source: str, dest: str, model: str | None = None) -> None:
   check_access(path.parent if is_file else path, writes=True)
   if path.exists():
     raise _is_there(dest)
-  trained = load(source, model)
+  trained = load(source, model, ema=ema)
   if is_file:
     weight_files.save(trained, str(path))
   else:
@@ -128,4 +131,4 @@ def main(argv: Sequence[str]) -> None:
       'python -m convmixer_jax convert hf://timm/convmixer_768_32.in1k '
       'convmixer_768_32'
     )
-  convert(argv[1], argv[2], MODEL.value)
+  convert(argv[1], argv[2], MODEL.value, EMA.value)

@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
   uploads = not _DRY_RUN.value and OUTPUT.value is None
   if uploads:
     hub_upload.require_token()
-  trained = load(source, model_flag.MODEL.value)
+  trained = load(source, model_flag.MODEL.value, ema=model_flag.EMA.value)
   contents = hub_folder.make_files(trained, repository, _LICENSE.value)
   print(trained.loaded_line)
   _say_how_timm_loads(hub_folder.find_timm_model(trained), repository)

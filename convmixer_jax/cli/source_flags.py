@@ -72,4 +72,4 @@ def load_source() -> 'TrainedModel':
 
   from convmixer_jax.pretrained.load import load
 
-  return load(_SOURCE.value, model_flag.MODEL.value)
+  return load(_SOURCE.value, model_flag.MODEL.value, ema=model_flag.EMA.value)

@@ -194,6 +194,7 @@ def _check_options_have_their_subject(config):
   bce = config.loss == 'binary_cross_entropy' or config.dataset.multi_label
   for name, is_on, needed in (
     ('bce_threshold', bce, "config.loss = 'binary_cross_entropy'"),
+    ('ema_warmup_power', config.ema_decay, 'config.ema_decay above 0'),
   ):
     if config[name] and not is_on:
       raise UserError(

@@ -9,6 +9,7 @@ import numpy as np
 
 from convmixer_jax import files
 from convmixer_jax.analysis import label_metrics
+from convmixer_jax.checkpoints.train_state import evaluates_ema
 from convmixer_jax.data import label_counts
 from convmixer_jax.data.identity import shared_examples
 from convmixer_jax.data.sources import FOLDER, Source
@@ -151,6 +152,12 @@ def open_threshold_split(
       f'--choose_thresholds={split} stores thresholds in a run, and '
       f'{trained.source} is not one; make one of it with: convmixer convert '
       'SOURCE DIRECTORY'
+    )
+  if trained.config and trained.ema != evaluates_ema(trained.config):
+    flag = '--ema' if trained.ema else '--noema'
+    raise UserError(
+      f'--choose_thresholds={split} stores thresholds for the weights that '
+      f'{trained.source} evaluates; leave out {flag}'
     )
   return open_test_set(dataset, split, trained.class_names, trained.num_classes)
 

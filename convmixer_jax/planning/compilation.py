@@ -117,7 +117,7 @@ def memory_by_kind(analysis: Any, state: TrainState) -> dict[str, int]:
   parts = {
     'parameters': sharding.bytes_per_device(state.params),
     'BatchNorm statistics': sharding.bytes_per_device(state.batch_stats),
-    'optimizer': sharding.bytes_per_device(state.opt_state),
+    'optimizer': sharding.bytes_per_device((state.opt_state, state.ema)),
   }
   parts['batch, padding'] = analysis.argument_size_in_bytes - sum(
     parts.values()

@@ -55,7 +55,7 @@ def check_state(state: TrainState, source: str) -> None:
   """
   parts = {
     name: getattr(state, name)
-    for name in ('params', 'batch_stats', 'opt_state')
+    for name in ('params', 'batch_stats', 'opt_state', 'ema')
   }
   check_values(
     by_name(parts),

@@ -22,7 +22,12 @@ from convmixer_jax.pretrained.trained_model import TrainedModel
 
 
 @default_settings()
-def load(source: str | os.PathLike, model: str | None = None) -> TrainedModel:
+def load(
+  source: str | os.PathLike,
+  model: str | None = None,
+  *,
+  ema: bool | None = None,
+) -> TrainedModel:
   """Loads a trained network.
 
   A run and a file that `convmixer convert` wrote contain all of it. Other files
@@ -44,6 +49,7 @@ def load(source: str | os.PathLike, model: str | None = None) -> TrainedModel:
       '768_32', one of `models.RELEASED`, such as 'convmixer_768_32.in1k', a
       network, as in `config.model.name`, what a field may be that has choices,
       such as 'relu', or fields with their values, such as 'heads=3'.
+    ema: for a run, see `Run.load`.
 
   Raises:
     UserError: there is no such source, it is damaged, it is of a network that
@@ -57,7 +63,11 @@ def load(source: str | os.PathLike, model: str | None = None) -> TrainedModel:
         f'{source} is a run, whose config names its network; leave out '
         f'--model={model}'
       )
-    return _load_run(found)
+    return open_run(found.workdir, found.name).load(found.checkpoint, ema=ema)
+  if ema is not None:
+    raise UserError(
+      f'{source} is not a run, so there is nothing to choose; leave out --ema'
+    )
   network, given, variant, weights = parse_model(model)
   contents = weight_files.read(found, source, network)
   all_fields = set(find_architecture(contents.network).names('network'))
@@ -99,7 +109,7 @@ def load_for_config(
   """
   found = parse_source(source)
   if isinstance(found, RunSource):
-    return _load_run(found)
+    return open_run(found.workdir, found.name).load(found.checkpoint)
   ours = config.name
   contents = weight_files.read(found, source, ours)
   fields = _complete(contents.fields, contents)
@@ -110,10 +120,6 @@ def load_for_config(
       default = config.get(key, default)
     fields.setdefault(key, default)
   return _create(contents, fields, source, weights=contents.weights)
-
-
-def _load_run(source: RunSource) -> TrainedModel:
-  return open_run(source.workdir, source.name).load(source.checkpoint)
 
 
 def _create(

@@ -14,6 +14,7 @@ from convmixer_jax.bucket_access import check_access
 from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.checkpoints.metrics_table import read_table
 from convmixer_jax.checkpoints.reader import CheckpointReader
+from convmixer_jax.checkpoints.train_state import evaluates_ema
 from convmixer_jax.config import image_shape
 from convmixer_jax.data.identity import Identity
 from convmixer_jax.errors import UserError
@@ -51,7 +52,7 @@ class Run:
   class_names: tuple[str, ...] | None
   name: str
   data: Identity | None = None
-  _loaded: dict[int, TrainedModel] = dataclasses.field(
+  _loaded: dict[tuple[int, bool | None], TrainedModel] = dataclasses.field(
     default_factory=dict, init=False, repr=False, compare=False
   )
 
@@ -74,12 +75,15 @@ class Run:
     checkpoint: Checkpoint = None,
     *,
     model: nn.Module | Named | None = None,
+    ema: bool | None = None,
   ) -> TrainedModel:
     """Reads a network back, on the first device of this process.
 
     Args:
       checkpoint: as for `find_step`.
       model: the network, if the run was given it as an object.
+      ema: whether to read the exponential moving averages of the parameters, or
+        the parameters themselves; None for those that the run evaluates.
 
     Raises:
       UserError: the network is needed, or is another one. Or there is no such
@@ -92,9 +96,17 @@ class Run:
     if model is not None:
       _check_model(model, config, self.workdir)
     architecture = find_architecture(network)
+    evaluated = evaluates_ema(config)
+    if ema is None:
+      ema = evaluated
+    elif ema and not config.get('ema_decay'):
+      raise UserError(
+        f'{self.workdir} has no averages of its parameters, since '
+        'config.ema_decay was 0; leave out ema'
+      )
     with self._reader() as reader:
       step, chosen_as = self._find_step(reader, checkpoint)
-      variables = reader.read_variables(step, architecture.head)
+      variables = reader.read_variables(step, architecture.head, ema=ema)
     num_classes = architecture.num_classes(variables['params'])
     num_names = len(self.class_names or ())
     if num_names not in (0, num_classes):
@@ -106,7 +118,7 @@ class Run:
     rows = {row['step']: row for row in self.metrics}
     multi_label = config.dataset.get('multi_label', False)
     chosen = None
-    if multi_label:
+    if multi_label and ema == evaluated:
       chosen = thresholds.read(self.workdir, step, num_classes)
     trained = TrainedModel.create(
       network,
@@ -131,8 +143,9 @@ class Run:
       metrics={
         name: value
         for name, value in rows.get(step, {}).items()
-        if name.startswith('eval_')
+        if name.startswith('eval_') and ema == evaluated
       },
+      ema=ema,
       dtype=config.dtype,
       thresholds_from=chosen.chosen_on if chosen else '',
     )
@@ -143,7 +156,12 @@ class Run:
     return trained
 
   def predict(
-    self, images: Images, *, checkpoint: Checkpoint = None, **options: Any
+    self,
+    images: Images,
+    *,
+    checkpoint: Checkpoint = None,
+    ema: bool | None = None,
+    **options: Any,
   ) -> list[Prediction]:
     """Classifies images; see `TrainedModel.predict`.
 
@@ -153,17 +171,18 @@ class Run:
     Args:
       images: paths of files and folders, images of Pillow or arrays.
       checkpoint: as for `find_step`.
+      ema: as for `load`.
       **options: as for `TrainedModel.predict`.
 
     Raises:
       UserError: see `load` and `TrainedModel.predict`.
     """
-    step = self.find_step(checkpoint)
-    if step not in self._loaded:
-      trained = self.load(checkpoint)
+    key = self.find_step(checkpoint), ema
+    if key not in self._loaded:
+      trained = self.load(checkpoint, ema=ema)
       self._loaded.clear()
-      self._loaded[step] = trained
-    return self._loaded[step].predict(images, **options)
+      self._loaded[key] = trained
+    return self._loaded[key].predict(images, **options)
 
   def _find_step(self, reader, checkpoint):
     """Returns the step, and 'best' or 'newest' if that is why."""

@@ -59,6 +59,8 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
     source: where it is from, as it was given; without the checkpoint of a run.
     step: of the run; None for weights.
     checkpoint: 'best' or 'newest', if that is why this step was chosen.
+    ema: whether the variables are exponential moving averages of those of the
+      run.
     config: of the run, whole; None for weights.
     metrics: what the run measured at this step on its held-out split, such as
       `eval_accuracy`; empty if nothing.
@@ -86,6 +88,7 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
   source: str = ''
   step: int | None = None
   checkpoint: Literal['best', 'newest'] | None = None
+  ema: bool = False
   config: ml_collections.ConfigDict | None = None
   metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
   dtype: str = 'float32'
@@ -173,7 +176,7 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
     if self.step is None:
       return self.source
     chosen = f' ({self.checkpoint})' if self.checkpoint else ''
-    return f'{self.source}, step {self.step}{chosen}'
+    return f'{self.source}, step {self.step}{chosen}{", EMA" * self.ema}'
 
   @property
   def loaded_line(self) -> str:
@@ -187,6 +190,7 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
   def name(self) -> str:
     """What it is, for people: 'ConvMixer-256/8 of runs/digits, step 330'."""
     step = '' if self.step is None else f', step {self.step}'
+    step += ', EMA' * self.ema
     return f'{describe(self.model)} of {self.source}{step}'
 
   def class_thresholds(self) -> np.ndarray:

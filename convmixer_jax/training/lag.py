@@ -1,8 +1,9 @@
-"""A note on BatchNorm: early in a run its running statistics lag behind."""
+"""Notes early in a run: running statistics, and averages, lag behind."""
 
 import math
 
 from convmixer_jax import config as config_lib
+from convmixer_jax.checkpoints.train_state import evaluates_ema
 from convmixer_jax.models.batch_norm import statistics_momentum
 from convmixer_jax.training.setup import Setup
 
@@ -44,4 +45,30 @@ def describe_lag(setup: Setup, step: int) -> str | None:
     f"Note: after {step} updates {100 * share:.0f} % of BatchNorm's running "
     'statistics, which evaluation uses, still come from their initial values: '
     f'expect low accuracy in evaluations before about step {enough}'
+  )
+
+
+def describe_ema_lag(setup: Setup, step: int) -> str | None:
+  """Returns a note if an evaluation of the EMA says little after `step`.
+
+  Args:
+    setup: of the run.
+    step: updates made.
+
+  Returns:
+    None if there is no average, it does not begin with initial values that are
+    random, or these hardly count.
+  """
+  config = setup.config
+  if not evaluates_ema(config) or config.init_from:
+    return None
+  share = config.ema_decay**step
+  if config.ema_warmup_power or share < _NEGLIGIBLE:
+    return None
+  enough = math.ceil(math.log(_NEGLIGIBLE) / math.log(config.ema_decay))
+  return (
+    f'Note: after {step} updates {100 * share:.0f} % of the average of the '
+    'parameters, which is evaluated, still come from their initial values: '
+    f'expect low accuracy in evaluations before about step {enough}; '
+    'config.ema_warmup_power = 0.75 would leave them out'
   )

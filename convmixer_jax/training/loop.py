@@ -26,7 +26,7 @@ from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.own_names import Named
 from convmixer_jax.training import summary
 from convmixer_jax.training.callbacks import Callback, CallbackList, RunInfo
-from convmixer_jax.training.lag import describe_lag
+from convmixer_jax.training.lag import describe_ema_lag, describe_lag
 from convmixer_jax.training.own_parts import OwnParts
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
@@ -217,8 +217,9 @@ class _Loop:
     if self._has_evaluated:  # later ones say more
       return
     self._has_evaluated = True
-    if line := describe_lag(self._setup, step):
-      self._reporter.print(line)
+    for describe in (describe_lag, describe_ema_lag):
+      if line := describe(self._setup, step):
+        self._reporter.print(line)
 
   def _evaluate(self, state: TrainState) -> dict[str, float]:
     return evaluate(

@@ -16,6 +16,7 @@ from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.config import image_shape
 from convmixer_jax.models import architecture_of
 from convmixer_jax.models.inference import make_inference
+from convmixer_jax.training import ema
 from convmixer_jax.training.own_optimizer import find_learning_rate
 from convmixer_jax.training.preprocess import preprocess_train
 from convmixer_jax.training.tasks import task_of
@@ -48,11 +49,15 @@ def create_state(
     variables = {
       name: variables[name] | start.get(name, {}) for name in variables
     }
+  params, batch_stats = variables['params'], variables.get('batch_stats', {})
   return TrainState(
     step=jnp.zeros((), jnp.int32),
-    params=variables['params'],
-    batch_stats=variables.get('batch_stats', {}),
-    opt_state=optimizer.init(variables['params']),
+    params=params,
+    batch_stats=batch_stats,
+    opt_state=optimizer.init(params),
+    ema={'params': params, 'batch_stats': batch_stats}
+    if config.ema_decay
+    else {},
   )
 
 
@@ -138,12 +143,17 @@ def make_train_step(
     skipped = ~jnp.isfinite(
       loss + gradient_norm + update_norm + optax.tree.norm(batch_stats)
     )
-    params, batch_stats, opt_state = jax.tree.map(
+    params = optax.apply_updates(state.params, updates)
+    variables = {'params': params, 'batch_stats': batch_stats}
+    averages = ema.update(state.ema, variables, state.step, config)
+    params, batch_stats, opt_state, averages = jax.tree.map(
       partial(jnp.where, skipped),
-      (state.params, state.batch_stats, state.opt_state),
-      (optax.apply_updates(state.params, updates), batch_stats, opt_state),
+      (state.params, state.batch_stats, state.opt_state, state.ema),
+      (params, batch_stats, opt_state, averages),
     )
-    new_state = TrainState(state.step + 1, params, batch_stats, opt_state)
+    new_state = TrainState(
+      state.step + 1, params, batch_stats, opt_state, averages
+    )
     return new_state, task.train_metrics.single_from_model_output(
       loss=loss,
       **scores,
@@ -251,17 +261,21 @@ def make_per_image_eval_step(
 
 
 def make_eval_step(
-  model: nn.Module, config: ml_collections.ConfigDict
+  model: nn.Module,
+  config: ml_collections.ConfigDict,
+  gather: Callable[[Any], Any] = lambda params: params,
 ) -> Callable[[TrainState, Batch], Any]:
   """Returns the evaluation of one batch with `image`, `label` and `mask`.
 
-  Its results go to `Task.summarize`.
+  Its results go to `Task.summarize`. It is of the parameters or, with
+  `config.ema_evaluate`, of their average; for `gather` see `make_train_step`.
   """
   per_image_eval_step = make_per_image_eval_step(model, config)
   task = task_of(config)
 
   def eval_step(state, batch):
-    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    variables = dict(ema.evaluated_variables(state, config))
+    variables['params'] = gather(variables['params'])
     return task.reduce(per_image_eval_step(variables, batch))
 
   return eval_step

@@ -96,14 +96,16 @@ def create_trainer(
   replicated = sharding.replicated(mesh)
   # Statistics are replicated: if they were split by channels, the partitioner
   # would split activations in the same way.
+  statistics = jax.tree.map(lambda _: replicated, shapes.batch_stats)
   state_sharding = sharding.state_sharding(mesh, shapes, stacked).replace(
-    batch_stats=jax.tree.map(lambda _: replicated, shapes.batch_stats)
+    batch_stats=statistics
   )
+  if shapes.ema:
+    state_sharding.ema['batch_stats'] = statistics
   gather = sharding.Gather(mesh, stacked)
   gathering_model = model
   if stacked and mesh.shape['fsdp'] > 1:
     gathering_model = model.clone(gather=sharding.Gather(mesh))
-  evaluate = steps.make_eval_step(gathering_model, config)
   return Trainer(
     model=model,
     state=sharding.with_sharding(shapes, state_sharding),
@@ -116,9 +118,7 @@ def create_trainer(
       out_shardings=(state_sharding, replicated),
     ),
     eval_step=jax.jit(
-      lambda state, batch: evaluate(
-        state.replace(params=gather(state.params)), batch
-      ),
+      steps.make_eval_step(gathering_model, config, gather),
       out_shardings=replicated,
     ),
   )

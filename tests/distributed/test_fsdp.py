@@ -66,7 +66,8 @@ def run(*layout, **fields):
   for _ in range(2):
     state, metrics = trainer.train_step(state, batch)
   evaluated = trainer.eval_step(state, batch)
-  return trainer, jax.device_get((metrics, evaluated, state.params))
+  found = metrics, evaluated, state.params, state.ema
+  return trainer, jax.device_get(found)
 
 OPTIONS |= json.loads(sys.argv[2])
 _, expected = run(1, 1)
@@ -140,6 +141,6 @@ def test_training_and_evaluation_equal_those_of_one_device(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', MODELS)
-def test_lamb_with_decay_of_layers_equals_that_of_one_device(name):
-  options = {'optimizer': 'lamb', 'layer_lr_decay': 0.7}
+def test_lamb_with_decay_of_layers_and_ema_equals_that_of_one_device(name):
+  options = {'optimizer': 'lamb', 'layer_lr_decay': 0.7, 'ema_decay': 0.5}
   devices.run(SETUP + TRAIN, 8, name, json.dumps(options))

@@ -189,6 +189,15 @@ CONFIGS = [
     'set it, or leave config.bce_threshold at 0',
   ),
   flag(
+    'ema_warmup_power',
+    '0.7',
+    'config.ema_warmup_power = 0.7 needs config.ema_decay above 0; set it, or '
+    'leave config.ema_warmup_power at 0',
+  ),
+  flag(
+    'ema_decay', '1.0', 'config.ema_decay = 1.0 is not at least 0 and below 1'
+  ),
+  flag(
     'repeated_augmentation',
     '0',
     'config.repeated_augmentation = 0 is not at least 1',
