@@ -9,6 +9,10 @@ setuptools.setup(
   packages=[
     *setuptools.find_packages(include=['convmixer_jax', 'convmixer_jax.*']),
     'convmixer_jax.configs',
+    'convmixer_jax.configs.sweeps',
   ],
-  package_dir={'convmixer_jax.configs': 'configs'},
+  package_dir={
+    'convmixer_jax.configs': 'configs',
+    'convmixer_jax.configs.sweeps': 'configs/sweeps',
+  },
 )

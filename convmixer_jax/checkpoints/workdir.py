@@ -64,7 +64,7 @@ def check_workdir(
     )
   recorded = read_config(workdir)
   old = flatten(recorded)
-  new = flatten(_from_json(_to_json(config)))
+  new = flatten(config_from_json(config_to_json(config)))
   free = set(models.free_keys(config.model))
   if (workdir / _DATA).exists():  # which data it is, by whatever name
     free.add('dataset.name')
@@ -145,7 +145,7 @@ def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
       'train.py wrote'
     )
   try:
-    config = _from_json(path.read_text())
+    config = config_from_json(path.read_text())
     if not isinstance(config.get('model'), ml_collections.ConfigDict):
       raise ValueError('it has no model')
     if missing := _IN_ALL_CONFIGS - flatten(config).keys():
@@ -204,7 +204,7 @@ def describe_run(
     workdir.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise _cannot_be_written_to(workdir, error) from error
-  write_whole(workdir / _CONFIG, _to_json(config) + '\n')
+  write_whole(workdir / _CONFIG, config_to_json(config) + '\n')
   write_whole(
     workdir / _VERSIONS, json.dumps(package_versions(), indent=2) + '\n'
   )
@@ -237,11 +237,14 @@ def _cannot_be_written_to(workdir, error):
   )
 
 
-def _to_json(config: ml_collections.ConfigDict) -> str:
+def config_to_json(config: ml_collections.ConfigDict) -> str:
+  """Returns what config.json has of a config."""
   return config.to_json_best_effort(indent=2, sort_keys=False)
 
 
-def _from_json(text: str) -> ml_collections.ConfigDict:
+def config_from_json(text: str) -> ml_collections.ConfigDict:
+  """Returns the config of the text of a config.json; lists become tuples."""
+
   def with_tuples(value):  # JSON has lists only
     if isinstance(value, dict):
       return {key: with_tuples(item) for key, item in value.items()}

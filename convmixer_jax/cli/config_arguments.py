@@ -4,12 +4,8 @@ absl and ml_collections would report most of these in many lines.
 """
 
 import copy
-import inspect
 import os
 import re
-import runpy
-import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -165,38 +161,4 @@ def _load(config_file):
     raise UserError(
       f'--config={config_file}: no variant follows the colon; leave it out'
     )
-  return _load_config(path, variant)
-
-
-def _load_config(path, variant):
-  """Runs a config file; any exception in it becomes one line.
-
-  Like a script, it can import modules from its own directory.
-  """
-  sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
-  try:
-    get_config = runpy.run_path(path).get('get_config')
-    if get_config is None:
-      raise UserError(
-        f'--config={path} defines no get_config(); define it to return a '
-        'ConfigDict, such as convmixer_jax.config.default_config()'
-      )
-    if variant and not inspect.signature(get_config).parameters:
-      raise UserError(
-        f'--config={path}:{variant}: {path} has no variants; leave out '
-        f':{variant}'
-      )
-    return get_config(variant) if variant else get_config()
-  except UserError:
-    raise
-  except (Exception, SystemExit) as error:
-    lines = [
-      frame.lineno
-      for frame in traceback.extract_tb(error.__traceback__)
-      if frame.filename == path
-    ]
-    line = lines[-1] if lines else getattr(error, 'lineno', 1)
-    raise UserError(
-      f'--config={path} fails in line {line} ({type(error).__name__}: '
-      f'{error}); correct it; --debug shows more'
-    ) from error
+  return config_files.call(path, variant)

@@ -17,6 +17,7 @@ from convmixer_jax.versions import package_version
 # name -> module, of which each has a `main(argv)`; or `COMMANDS` of its own.
 COMMANDS = {
   'train': 'convmixer_jax.cli.train',
+  'sweep': 'convmixer_jax.cli.sweep',
   'evaluate': 'convmixer_jax.cli.evaluate',
   'predict': 'convmixer_jax.cli.predict',
   'explain': 'convmixer_jax.cli.explain',

@@ -167,7 +167,7 @@ def test_a_run_with_values_that_cannot_be_is_refused(
   workdir.describe_run(path, config, None, 'table')
   with config.unlocked(), config.ignore_type():
     config.update_from_flattened_dict({key: value})
-  workdir.write_whole(path / 'config.json', workdir._to_json(config))
+  workdir.write_whole(path / 'config.json', workdir.config_to_json(config))
   with pytest.raises(UserError, match=f'config of a run .config.{key} = '):
     workdir.read_config(path)
 
