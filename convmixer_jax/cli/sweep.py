@@ -143,7 +143,9 @@ def _run(plan: plan_lib.Plan, executor: Executor) -> None:
 
 def _print_commands(plan: plan_lib.Plan) -> None:
   """Prints how to train each run that can start and is not complete."""
-  entries = Runner(plan, LocalExecutor(1), lambda *_: None).entries.values()
+  runner = Runner(plan, LocalExecutor(1), lambda *_: None)
+  runner.choose()
+  entries = runner.entries.values()
   for entry in entries:
     run = entry.run
     if run.config is not None and entry.is_open:

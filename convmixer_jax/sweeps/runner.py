@@ -88,7 +88,7 @@ class Runner:
       self._collect()
       self._refresh()
       if self._signal is None:
-        self._choose()
+        self.choose()
         self._start()
       elif not self._is_stopped:
         self._executor.stop()
@@ -174,7 +174,8 @@ class Runner:
       return f'exit status {status}, without a message'
     return lines[-1].removeprefix('error: ')
 
-  def _choose(self):
+  def choose(self) -> None:
+    """Chooses the values of the rows whose trials have ended."""
     progress = {name: entry.progress for name, entry in self.entries.items()}
     errors = {name: e.error for name, e in self.entries.items() if e.error}
     for row in self.plan.rows:
