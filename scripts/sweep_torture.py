@@ -1,4 +1,4 @@
-"""Kills a sweep and its runs at random, and compares it with an undisturbed one.
+"""Kills a sweep and its runs at random; compares it with an undisturbed one.
 
     python scripts/sweep_torture.py --faults=20 --directory=DIR
 
