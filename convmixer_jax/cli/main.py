@@ -26,6 +26,7 @@ COMMANDS = {
   'push': 'convmixer_jax.cli.push',
   'prepare': 'convmixer_jax.cli.prepare',
   'statistics': 'convmixer_jax.cli.statistics',
+  'compare': 'convmixer_jax.cli.compare',
   'plan': 'convmixer_jax.cli.plan',
   'find_learning_rate': 'convmixer_jax.cli.find_learning_rate',
   'benchmark': 'convmixer_jax.cli.benchmark',

@@ -1,0 +1,113 @@
+"""Measures the accuracy of weights by `convmixer evaluate`."""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from convmixer_jax.benchmarks.comparison.networks import NETWORKS, Network
+from convmixer_jax.errors import UserError
+
+RELEASED = 'released'
+
+
+@dataclasses.dataclass(frozen=True)
+class Test:
+  """Weights, and the images that they are evaluated on.
+
+  Attributes:
+    sources: by name of the network, what `evaluate --source` takes.
+    released: whether networks without a source have their released weights
+      evaluated, from the Hugging Face Hub.
+    dataset: name or folder, as `evaluate --dataset` takes it.
+    split: of it; None for the held-out one.
+    data_dir: of TFDS; None for its own.
+  """
+
+  sources: Mapping[str, str]
+  released: bool
+  dataset: str
+  split: str | None = None
+  data_dir: str | None = None
+
+  def evaluate(self, network: Network) -> dict[str, Any] | None:
+    """Evaluates a network's weights in a process of its own.
+
+    Returns:
+      `measured_top1` in per cent, `measured_weights` and `measured_on`; or why
+      it `failed`; None for a network without weights.
+    """
+    source = self.sources.get(network.name)
+    if source is None and self.released:
+      source = next((w.source for w in network.released), None)
+    if source is None:
+      return None
+    with tempfile.TemporaryDirectory() as directory:
+      done = subprocess.run(
+        self._command(network, source, directory),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors='replace',
+        check=False,
+      )
+      if done.returncode:
+        lines = done.stderr.strip().splitlines() or ['without a message']
+        return {'failed': lines[-1].removeprefix('error: ')}
+      result = json.loads((pathlib.Path(directory) / 'result.json').read_text())
+    return {
+      'measured_top1': 100 * result['eval_accuracy'],
+      'measured_weights': source,
+      'measured_on': f'{result["dataset"]} {result["split"]}',
+    }
+
+  def _command(self, network, source, output):
+    command = [
+      *(sys.executable, '-m', 'convmixer_jax', 'evaluate'),
+      f'--source={source}',
+      f'--dataset={self.dataset}',
+      f'--output={output}',
+    ]
+    if network.name in NETWORKS:
+      command.append(f'--model={network.name}')
+    if self.split is not None:
+      command.append(f'--split={self.split}')
+    if self.data_dir is not None:
+      command.append(f'--data_dir={self.data_dir}')
+    return command
+
+
+def parse_weights(
+  weights: Sequence[str], networks: Sequence[Network]
+) -> tuple[dict[str, str], bool]:
+  """Returns `Test.sources` and `Test.released`.
+
+  Args:
+    weights: each 'released', or NAME=SOURCE.
+    networks: that are compared.
+
+  Raises:
+    UserError: a part is neither, or names a network that is not compared.
+  """
+  names = [network.name for network in networks]
+  sources = {}
+  for part in weights:
+    if part == RELEASED:
+      continue
+    name, is_pair, source = part.partition('=')
+    if not is_pair or not source:
+      raise UserError(
+        f'--weights: {part!r} is neither {RELEASED} nor NAME=SOURCE, such as '
+        f'{names[0]}=model.safetensors'
+      )
+    if name not in names:
+      raise UserError(
+        f'--weights: {name!r} is not compared; --models has {", ".join(names)}'
+      )
+    sources[name] = source
+  return sources, RELEASED in weights

@@ -1,0 +1,123 @@
+"""Plots accuracy against speed; the area of a circle is the parameters."""
+
+import math
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from convmixer_jax.analysis.plots.text import literal_text
+from convmixer_jax.benchmarks.comparison.paper import PAPER
+from convmixer_jax.benchmarks.comparison.rows import Row, Rows
+
+_AREA = 5.0  # square points for each million parameters
+_SPEED = 'forward_images_per_sec'
+# A source of accuracies, and how it is drawn.
+_MEASURED, _PUBLISHED, _PAPER = 'measured here', 'published', 'in the paper'
+_EDGES = {_MEASURED: 'solid', _PUBLISHED: 'dashed', _PAPER: 'dotted'}
+
+
+def plot(rows: Rows) -> Figure | None:
+  """Plots the networks of which accuracy and speed are known.
+
+  Where no speed was measured, operations take its place.
+
+  Args:
+    rows: of the comparison.
+
+  Returns:
+    None if there is nothing to plot.
+  """
+  accuracies = {
+    name: found
+    for name, row in rows.by_name.items()
+    if (found := find_accuracy(name, row))
+  }
+  by_speed = any(_SPEED in rows.by_name[name] for name in accuracies)
+  key, scale = (_SPEED, 1.0) if by_speed else ('macs', 1e9)
+  names = [name for name in accuracies if key in rows.by_name[name]]
+  if not names:
+    return None
+  figure = Figure(figsize=(8, 5.4), layout='constrained')
+  axes = figure.subplots()
+  kinds = list(dict.fromkeys(rows.by_name[n]['architecture'] for n in names))
+  with literal_text([*names, *kinds]) as literal:
+    for name in names:
+      row, (accuracy, source) = rows.by_name[name], accuracies[name]
+      kind = row['architecture']
+      x = row[key] / scale
+      area = _AREA * row['parameters'] / 1e6
+      axes.scatter(
+        x,
+        accuracy,
+        s=area,
+        facecolor=f'C{kinds.index(kind) % 10}',
+        edgecolor='black',
+        alpha=0.5,
+        linestyle=_EDGES[source],
+      )
+      above = (0.0, math.sqrt(area / math.pi) + 2)  # the circle
+      axes.annotate(
+        literal(name),
+        (x, accuracy),
+        above,
+        textcoords='offset points',
+        fontsize=8,
+        ha='center',
+      )
+    _add_legends(axes, kinds, {accuracies[n][1] for n in names}, literal)
+  axes.set_xscale('log')
+  axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+  axes.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+  axes.xaxis.set_minor_formatter(NullFormatter())
+  axes.margins(0.15)
+  axes.grid(alpha=0.3)
+  axes.set_ylabel('top-1 accuracy on ImageNet, %')
+  settings = rows.settings
+  if by_speed:
+    axes.set_xlabel(
+      f'images/s of inference: {settings["device"]}, {settings["batch_size"]} '
+      f'images, {settings["dtype"]}'
+    )
+  else:
+    axes.set_xlabel('GMACs for one image')
+  return figure
+
+
+def find_accuracy(name: str, row: Row) -> tuple[float, str] | None:
+  """Returns the best known accuracy of a network, and its source.
+
+  It is that measured here, else that of the paper, else that published with
+  the weights; None if all are unknown.
+  """
+  if 'measured_top1' in row:
+    return row['measured_top1'], _MEASURED
+  if name in PAPER:
+    return PAPER[name].top1, _PAPER
+  if 'published_top1' in row:
+    return row['published_top1'], _PUBLISHED
+  return None
+
+
+def _add_legends(axes, kinds, sources, literal):
+  """Explains colours, lines and areas."""
+  for number, kind in enumerate(kinds):
+    colour = f'C{number % 10}'
+    axes.scatter([], [], s=60, color=colour, alpha=0.5, label=literal(kind))
+  for source, style in _EDGES.items():
+    if source in sources:
+      axes.scatter(
+        *([], []),
+        s=60,
+        facecolor='white',
+        edgecolor='black',
+        linestyle=style,
+        label=f'top-1 {source}',
+      )
+  for millions in (25, 100):
+    axes.scatter(
+      *([], []),
+      s=_AREA * millions,
+      color='lightgrey',
+      label=f'{millions} M parameters',
+    )
+  axes.legend(fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
