@@ -172,26 +172,29 @@ def resample(
   table: jax.Array,
   grid: tuple[int, int],
   old_grid: tuple[int, int] | None = None,
+  others: int = 1,
 ) -> jax.Array:
   """Brings a position embedding to another grid of patches, as timm does.
 
   Args:
-    table: `[1, 1 + n, C]`; the first row, the class token's, stays.
+    table: `[1, T + n, C]`; the first rows, the class token's, stay.
     grid: rows and columns.
     old_grid: rows and columns of the table; a square if it has another number
       of patches, or None.
+    others: T, the number of tokens that are not patches.
 
   Returns:
-    `[1, 1 + rows * columns, C]`.
+    `[1, T + rows * columns, C]`.
   """
-  count, width = table.shape[1] - 1, table.shape[-1]
+  count, width = table.shape[1] - others, table.shape[-1]
   if old_grid is None or math.prod(old_grid) != count:
     old_grid = (round(count**0.5),) * 2
   if tuple(old_grid) == tuple(grid):
     return table
-  patches = table[0, 1:].reshape(*old_grid, width)
+  patches = table[0, others:].reshape(*old_grid, width)
   patches = jax.image.resize(patches, (*grid, width), 'cubic', antialias=True)
-  return jnp.concatenate([table[:, :1], patches.reshape(1, -1, width)], axis=1)
+  patches = patches.reshape(1, -1, width)
+  return jnp.concatenate([table[:, :others], patches], axis=1)
 
 
 def create_block(

@@ -16,6 +16,7 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.models import check_user_network, own_modules
 from convmixer_jax.models.architecture import Architecture
 from convmixer_jax.models.convmixer import CONVMIXER
+from convmixer_jax.models.distilled_vit import DISTILLED_VIT
 from convmixer_jax.models.mixer import MIXER
 from convmixer_jax.models.released import Released
 from convmixer_jax.models.resmlp import RESMLP
@@ -24,6 +25,7 @@ from convmixer_jax.models.vit import VIT
 MODELS: dict[str, Architecture] = {
   'convmixer': CONVMIXER,
   'vit': VIT,
+  'distilled_vit': DISTILLED_VIT,  # after ViT, all of whose tensors it has
   'resmlp': RESMLP,
   'mixer': MIXER,
 }

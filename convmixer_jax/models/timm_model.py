@@ -14,6 +14,7 @@ class TimmModel(NamedTuple):
     architecture: its registered name, for `timm.create_model`; None if it has
       the module, but no name for these fields.
     model_args: for `create_model`, besides `num_classes`.
+    classifier: its name of the layer that a new data set replaces, or names.
   """
 
   imports: str
@@ -21,3 +22,4 @@ class TimmModel(NamedTuple):
   first_conv: str
   architecture: str | None = None
   model_args: Mapping[str, Any] = {}
+  classifier: str | tuple[str, ...] = 'head'

@@ -6,7 +6,7 @@ head: LayerNorm -> class token -> dense
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -27,7 +27,7 @@ from convmixer_jax.models.layers import (
   resample,
 )
 from convmixer_jax.models.shapes import variable_shapes
-from convmixer_jax.models.state_dict import clean, count_blocks, size
+from convmixer_jax.models.state_dict import Table, clean, count_blocks, size
 from convmixer_jax.models.tokens import (
   TokenNetwork,
   add_branch,
@@ -39,7 +39,7 @@ from convmixer_jax.models.vit_released import RELEASED
 from convmixer_jax.models.vit_table import TABLE, assume, grid_of, image_size
 from convmixer_jax.models.vit_timm import timm_model
 
-_INIT = nn.initializers.normal(0.02)  # of all kernels but the patches'
+INIT = nn.initializers.normal(0.02)  # of all kernels but the patches'
 
 FIELDS = token_fields(
   'probability of dropping a branch of the last block; linear over depth',
@@ -62,10 +62,10 @@ class Block(nn.Module):
     norm = layer_norm(self.dtype)
     hidden = self.mlp_ratio * x.shape[-1]
     y = norm(name='attention_norm')(x)
-    attention = Attention(self.heads, _INIT, self.dtype, name='attention')
+    attention = Attention(self.heads, INIT, self.dtype, name='attention')
     x = add_branch(x, attention(y), rate, self)
     y = norm(name='mlp_norm')(x)
-    mlp = Mlp(hidden, _INIT, self.dtype, name='mlp')
+    mlp = Mlp(hidden, INIT, self.dtype, name='mlp')
     x = add_branch(x, mlp(y), rate, self)
     return _expose(self, 'output', x, self.grid), None
 
@@ -73,12 +73,13 @@ class Block(nn.Module):
 def _expose(module, name, x, grid):
   """Exposes the patches among tokens `[B, N, C]` as a grid; returns `x`."""
   module.sow('intermediates', f'{name}_class_token', x[:, 0])
-  patches = x[:, 1:].reshape(x.shape[0], *grid, -1)
+  others = x.shape[1] - grid[0] * grid[1]
+  patches = x[:, others:].reshape(x.shape[0], *grid, -1)
   exposed = expose(module, name, patches)
   if exposed is patches:
     return x
   exposed = exposed.reshape(x.shape[0], -1, x.shape[-1])
-  return jnp.concatenate([x[:, :1], exposed], axis=1)
+  return jnp.concatenate([x[:, :others], exposed], axis=1)
 
 
 class ViT(TokenNetwork):
@@ -108,6 +109,12 @@ class ViT(TokenNetwork):
   heads: int = 4
   native_size: tuple[int, int] | None = None
 
+  # Parameters of the tokens before the patches, and how they are initialised:
+  # timm's; DeiT's own code has 0.02 here.
+  tokens: ClassVar[Mapping[str, nn.initializers.Initializer]] = {
+    'class_token': nn.initializers.normal(1e-6)
+  }
+
   def __post_init__(self):
     check_fields(FIELDS, self)
     if self.width % self.heads:
@@ -134,13 +141,14 @@ class ViT(TokenNetwork):
     grid = patch_grid(images, p)
     x = PatchTokens(self.width, p, self.dtype, name='patch_embedding')(images)
     x = x.reshape(x.shape[0], -1, self.width)
-    # timm's; DeiT's own code has 0.02 here.
-    token = self.param(
-      'class_token', nn.initializers.normal(1e-6), (1, 1, self.width)
-    )
-    token = jnp.broadcast_to(token, (x.shape[0], 1, self.width))
+    tokens = [
+      jnp.broadcast_to(
+        self.param(name, init, (1, 1, self.width)), (x.shape[0], 1, self.width)
+      )
+      for name, init in self.tokens.items()
+    ]
     # In float32, so that the embeddings' gradients are.
-    x = jnp.concatenate([token, x.astype(jnp.float32)], axis=1)
+    x = jnp.concatenate([*tokens, x.astype(jnp.float32)], axis=1)
     x = (x + self._position_embedding(grid)).astype(self.dtype)
     x = _expose(self, 'stem', x, grid)
 
@@ -158,21 +166,33 @@ class ViT(TokenNetwork):
     norm = layer_norm(jnp.float32)(name='norm')
     if self.is_mutable_collection('intermediates'):
       _expose(self, 'last', norm(x), grid)
+    return self.classify(x, norm)
+
+  def classify(self, x: jax.Array, norm: nn.Module) -> jax.Array:
+    """Returns logits `[B, K]` of tokens `[B, N, C]`, and sows `features`.
+
+    To be called in `__call__`.
+
+    Args:
+      x: what the blocks return.
+      norm: the last normalisation.
+    """
     features = norm(x[:, 0])
     self.sow('intermediates', 'features', features)
-    return Dense(self.num_classes, _INIT, name='head')(features)
+    return Dense(self.num_classes, INIT, name='head')(features)
 
   def _position_embedding(self, grid):
-    """Returns `[1, 1 + rows * columns, width]` for the patches of an image."""
-    name = 'position_embedding'
+    """Returns `[1, T + rows * columns, width]` for T tokens and the patches."""
+    name, others = 'position_embedding', len(self.tokens)
     if not self.has_variable('params', name):
-      shape = (1, 1 + grid[0] * grid[1], self.width)
-      return self.param(name, _INIT, shape)
+      shape = (1, others + grid[0] * grid[1], self.width)
+      return self.param(name, INIT, shape)
     table = self.get_variable('params', name)
-    return resample(table, grid, grid_of(self.native_size, self.patch_size))
+    old_grid = grid_of(self.native_size, self.patch_size)
+    return resample(table, grid, old_grid, others)
 
 
-def _resize(
+def resize(
   params: Mapping[str, Any],
   model: ViT,
   old_size: tuple[int, int],
@@ -184,13 +204,24 @@ def _resize(
     (height // model.patch_size, width // model.patch_size)
     for height, width in (old_size, new_size)
   )
-  return {**params, name: np.asarray(resample(params[name], grid, old_grid))}
+  table = resample(params[name], grid, old_grid, len(model.tokens))
+  return {**params, name: np.asarray(table)}
 
 
-def _infer_fields(
-  tensors: Mapping[str, np.ndarray], source: str
+def infer_fields(
+  tensors: Mapping[str, np.ndarray],
+  source: str,
+  module: type[ViT] = ViT,
+  table: Table = TABLE,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """See `StateDictMap.infer_fields`; heads do not show in the shapes."""
+  """See `StateDictMap.infer_fields`; heads do not show in the shapes.
+
+  Args:
+    tensors: see there.
+    source: see there.
+    module: of the network.
+    table: of its tensors.
+  """
   tensors = clean(tensors)
   width = size(tensors, 'cls_token', -1)
   hidden = size(tensors, 'blocks.0.mlp.fc1.weight', 0)
@@ -201,41 +232,43 @@ def _infer_fields(
     'mlp_ratio': max(hidden // width, 1),
     'num_classes': size(tensors, 'head.weight', 0),
   }
-  pixels = image_size(fields, tensors)
-  model = ViT(**fields, heads=1)
+  pixels = image_size(fields, tensors, len(module.tokens))
+  model = module(**fields, heads=1)
   channels = size(tensors, 'patch_embed.proj.weight', 1)
   shapes = variable_shapes(model, pixels, channels)
   # A grid that is not square has the number of patches that it has.
-  table = shapes['params']['position_embedding']
+  embedding = shapes['params']['position_embedding']
   count = size(tensors, 'pos_embed', 1)
   shapes['params']['position_embedding'] = jax.ShapeDtypeStruct(
-    (1, count, table.shape[-1]), table.dtype
+    (1, count, embedding.shape[-1]), embedding.dtype
   )
-  return fields, TABLE.check(tensors, shapes, source, channels)
+  return fields, table.check(tensors, shapes, source, channels)
 
 
-_BASE = {'width': 768, 'depth': 12, 'patch_size': 16, 'heads': 12}
+BASE = {'width': 768, 'depth': 12, 'patch_size': 16, 'heads': 12}
 
 VIT = Architecture(
   module=ViT,
   fields=FIELDS,
   stacked=('blocks',),
   before_blocks=('class_token', 'position_embedding', 'patch_embedding'),
-  variants={'vit_b16': _BASE, 'deit_b': _BASE},
+  variants={'vit_b16': BASE, 'deit_b': BASE},
   state_dict=StateDictMap(
     matches=TABLE.matches,
-    infer_fields=_infer_fields,
+    infer_fields=infer_fields,
     from_timm=TABLE.from_timm,
     to_timm=TABLE.to_timm,
     assume=assume,
     image_size=image_size,
     timm_names={
       'vit_base_patch16_224': 'vit_b16',
+      'vit_base_patch16_384': 'vit_b16',
       'deit_base_patch16_224': 'deit_b',
+      'deit_base_patch16_384': 'deit_b',
     },
     timm_model=timm_model,
   ),
-  resize=_resize,
+  resize=resize,
   stem=('patch_embedding', 'projection', 'kernel'),
   to_onnx=to_onnx,
   default_input={'eval_crop_fraction': 0.9},

@@ -11,7 +11,7 @@ from convmixer_jax.models.layers import EPSILON, resample
 def to_onnx(
   graph: Any, model: Any, variables: Any, mean: jax.Array, std: jax.Array
 ) -> str:
-  """Adds a `ViT` to a graph; see `Architecture.to_onnx`."""
+  """Adds a `ViT`, distilled or not, to a graph; see `Architecture.to_onnx`."""
   params = jax.device_get(variables['params'])
   width, heads = model.width, model.heads
   size = width // heads
@@ -46,15 +46,17 @@ def to_onnx(
     strides=[p, p],
   )
   x = graph.add('Transpose', reshape(x, 0, width, -1), perm=[0, 2, 1])
-  # The class token comes first: a row of zeros, to which its own is added.
-  count = rows * columns
-  pads = np.array([0, 1, 0, 0, 0, 0], np.int64)
+  # The class token comes first: a row of zeros, to which its own is added; the
+  # same with others.
+  count, others = rows * columns, len(model.tokens)
+  pads = np.array([0, others, 0, 0, 0, 0], np.int64)
   x = graph.add('Pad', x, pads)
   old_grid = model.native_size and tuple(s // p for s in model.native_size)
   table = np.array(
-    resample(params['position_embedding'], (rows, columns), old_grid)
+    resample(params['position_embedding'], (rows, columns), old_grid, others)
   )
-  table[:, :1] += params['class_token']
+  for number, name in enumerate(model.tokens):
+    table[:, number] += params[name][:, 0]
   x = graph.add('Add', x, table)
 
   for number in range(model.depth):
@@ -62,7 +64,7 @@ def to_onnx(
     y = add_dense(
       add_norm(x, block['attention_norm']), block['attention']['qkv']
     )
-    y = reshape(y, 0, count + 1, 3, heads, size)
+    y = reshape(y, 0, count + others, 3, heads, size)
     y = graph.add('Transpose', y, perm=[2, 0, 3, 1, 4])  # [3, B, heads, N, .]
     q, k, v = (take(y, which, 0) for which in range(3))
     k = graph.add('Transpose', k, perm=[0, 1, 3, 2])
@@ -75,5 +77,11 @@ def to_onnx(
     y = add_dense(graph.add('Gelu', y), block['mlp']['contract'])
     x = graph.add('Add', x, y)
 
-  x = add_norm(take(x, 0, 1), params['norm'])
-  return add_dense(x, params['head'])
+  if others == 1:
+    return add_dense(add_norm(take(x, 0, 1), params['norm']), params['head'])
+  logits = []
+  for number, name in enumerate(model.tokens):
+    features = add_norm(take(x, number, 1), params['norm'])
+    logits.append(add_dense(features, params['head'][name]))
+  x = graph.add('Sum', *logits)
+  return graph.add('Mul', x, np.float32(1 / others))

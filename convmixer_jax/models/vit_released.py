@@ -1,4 +1,4 @@
-"""The released weights of ViT-B/16 and DeiT-B."""
+"""The released weights of ViT-B/16 and DeiT-B, also distilled."""
 
 from typing import Any
 
@@ -55,6 +55,26 @@ RELEASED = by_tag(
       96.376,
       **_384,
       files=('deit_base_patch16_384-8de9b5d1.pth',),
+    ),
+  ]
+)
+DISTILLED = by_tag(
+  [
+    Released(
+      'deit_base_distilled_patch16_224.fb_in1k',
+      'deit_b_distilled',
+      83.384,
+      96.492,
+      **_DEIT,
+      files=('deit_base_distilled_patch16_224-df68dfff.pth',),
+    ),
+    Released(
+      'deit_base_distilled_patch16_384.fb_in1k',
+      'deit_b_distilled',
+      85.438,
+      97.332,
+      **_384,
+      files=('deit_base_distilled_patch16_384-d0272ac0.pth',),
     ),
   ]
 )

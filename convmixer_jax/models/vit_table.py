@@ -7,29 +7,42 @@ import numpy as np
 
 from convmixer_jax.models.state_dict import Entry, Table, dense, norm, size
 
-TABLE = Table(
+_ENTRIES = [
+  Entry(('params', 'class_token'), 'cls_token'),
+  Entry(('params', 'position_embedding'), 'pos_embed'),
+  *dense(('patch_embedding', 'projection'), 'patch_embed.proj', 'patches'),
+  *norm(('blocks', 'attention_norm'), 'blocks.I.norm1'),
+  *dense(('blocks', 'attention', 'qkv'), 'blocks.I.attn.qkv'),
+  *dense(('blocks', 'attention', 'projection'), 'blocks.I.attn.proj'),
+  *norm(('blocks', 'mlp_norm'), 'blocks.I.norm2'),
+  *dense(('blocks', 'mlp', 'expand'), 'blocks.I.mlp.fc1'),
+  *dense(('blocks', 'mlp', 'contract'), 'blocks.I.mlp.fc2'),
+  *norm(('norm',), 'norm'),
+]
+TABLE = Table([*_ENTRIES, *dense(('head',), 'head')], 'ViT')
+DISTILLED_TABLE = Table(
   [
-    Entry(('params', 'class_token'), 'cls_token'),
-    Entry(('params', 'position_embedding'), 'pos_embed'),
-    *dense(('patch_embedding', 'projection'), 'patch_embed.proj', 'patches'),
-    *norm(('blocks', 'attention_norm'), 'blocks.I.norm1'),
-    *dense(('blocks', 'attention', 'qkv'), 'blocks.I.attn.qkv'),
-    *dense(('blocks', 'attention', 'projection'), 'blocks.I.attn.proj'),
-    *norm(('blocks', 'mlp_norm'), 'blocks.I.norm2'),
-    *dense(('blocks', 'mlp', 'expand'), 'blocks.I.mlp.fc1'),
-    *dense(('blocks', 'mlp', 'contract'), 'blocks.I.mlp.fc2'),
-    *norm(('norm',), 'norm'),
-    *dense(('head',), 'head'),
+    *_ENTRIES,
+    Entry(('params', 'distillation_token'), 'dist_token'),
+    *dense(('head', 'class_token'), 'head'),
+    *dense(('head', 'distillation_token'), 'head_dist'),
   ],
-  'ViT',
+  'distilled ViT',
 )
 
 
 def image_size(
-  fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+  fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray], others: int = 1
 ) -> int:
-  """Returns that of the position embedding, if it is a square grid."""
-  side = max(round((size(tensors, 'pos_embed', 1) - 1) ** 0.5), 1)
+  """Returns that of the position embedding, if it is a square grid.
+
+  Args:
+    fields: of the network.
+    tensors: by timm's names.
+    others: tokens that are not patches.
+  """
+  count = max(size(tensors, 'pos_embed', 1) - others, 1)
+  side = max(round(count**0.5), 1)
   return side * fields['patch_size']
 
 

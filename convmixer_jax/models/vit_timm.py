@@ -7,6 +7,7 @@ from convmixer_jax.config import ImageSize, height_width
 from convmixer_jax.models.timm_model import TimmModel
 
 _ARCHITECTURE = 'vit_base_patch16_224'
+_DISTILLED = 'deit_base_distilled_patch16_224'
 
 
 def timm_model(
@@ -14,6 +15,7 @@ def timm_model(
   num_classes: int,
   channels: int,
   image_size: ImageSize,
+  architecture: str = _ARCHITECTURE,
 ) -> TimmModel:
   """Returns how timm creates a ViT; that of a DeiT is the same."""
   height, width = height_width(image_size)
@@ -29,9 +31,19 @@ def timm_model(
   listed = ', '.join(f'{name}={value}' for name, value in arguments.items())
   return TimmModel(
     'import timm',
-    f"timm.create_model('{_ARCHITECTURE}', num_classes={num_classes}, "
-    f'{listed})',
+    f"timm.create_model('{architecture}', num_classes={num_classes}, {listed})",
     first_conv='patch_embed.proj',
-    architecture=_ARCHITECTURE,
+    architecture=architecture,
     model_args=arguments,
   )
+
+
+def distilled_timm_model(
+  fields: Mapping[str, Any],
+  num_classes: int,
+  channels: int,
+  image_size: ImageSize,
+) -> TimmModel:
+  """Returns how timm creates a distilled ViT."""
+  found = timm_model(fields, num_classes, channels, image_size, _DISTILLED)
+  return found._replace(classifier=('head', 'head_dist'))

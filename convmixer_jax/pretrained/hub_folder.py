@@ -99,6 +99,7 @@ def timm_config(
     pretrained['test_crop_pct'] = crop_fraction
   if found is not None:
     pretrained['first_conv'] = found.first_conv
+    pretrained['classifier'] = found.classifier
   if found is not None and found.architecture is not None:
     config['architecture'] = found.architecture
     pretrained['fixed_input_size'] = 'img_size' in found.model_args

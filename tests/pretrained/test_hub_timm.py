@@ -66,8 +66,9 @@ def tiny(name, size, channels=3, **changes):
   return trained_model(model, variables, **known)
 
 
-def test_vit_of_any_size_is_created_by_name(tmp_path):
-  trained = write(tiny('vit', 8), tmp_path)
+@pytest.mark.parametrize('network', ['vit', 'distilled_vit'])
+def test_vit_of_any_size_is_created_by_name(network, tmp_path):
+  trained = write(tiny(network, 8), tmp_path)
   model = timm.create_model(f'local-dir:{tmp_path}', pretrained=True)
   images = images_of(8)
   expected = trained.logits(images)
@@ -78,7 +79,9 @@ def test_vit_of_any_size_is_created_by_name(tmp_path):
   tuned = timm.create_model(
     f'local-dir:{tmp_path}', pretrained=True, num_classes=7
   )
-  assert tuned.get_classifier().weight.shape[0] == 7
+  heads = tuned.get_classifier()
+  for head in heads if isinstance(heads, tuple) else [heads]:
+    assert head.weight.shape[0] == 7
 
 
 def test_timm_loads_what_was_uploaded(tmp_path, monkeypatch):

@@ -12,11 +12,13 @@ from convmixer_jax import models
 TINY = {
   'convmixer': {'width': 8, 'depth': 2, 'patch_size': 2, 'kernel_size': 3},
   'vit': {'width': 8, 'depth': 2, 'heads': 2, 'drop_path': 0.3},
+  'distilled_vit': {'width': 8, 'depth': 2, 'heads': 2, 'drop_path': 0.3},
   'resmlp': {'width': 8, 'depth': 2, 'layer_scale': 0.5, 'drop_path': 0.3},
   'mixer': {'width': 8, 'depth': 2, 'token_hidden': 8, 'drop_path': 0.3},
 }
 NAMES = list(models.MODELS)
-ANY_SIZE = ('convmixer', 'vit')  # of images; the others' layers fit one size
+# Those that take images of any size; the others' layers fit one size.
+ANY_SIZE = ('convmixer', 'vit', 'distilled_vit')
 
 
 def config_of(name):
