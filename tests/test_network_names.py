@@ -11,6 +11,8 @@ PACKAGE = pathlib.Path(convmixer_jax.__file__).parent
 # Networks are made of kernels, which are named after the operations, and
 # benchmarks of a network or of an operation name it.
 FREE = ('models', 'benchmarks', 'kernels')
+# Also sizes of images and depths of trees.
+OTHER_MEANING = {'width', 'depth'}
 # A kind of convolution: chips compute it with another unit than products.
 OPERATION = {'depthwise'}
 ALLOWED = {
@@ -27,7 +29,7 @@ def network_words():
   words = set(MODELS) | set.union(*fields) - set.intersection(*fields)
   for architecture in architectures:
     words |= {architecture.module.__name__, *architecture.variants}
-  return words
+  return words - OTHER_MEANING
 
 
 def words_in(source):
@@ -48,7 +50,7 @@ def words_in(source):
 def test_networks_and_their_own_fields_are_named_in_models_alone():
   words = network_words()
   assert {'convmixer', 'ViT', 'bn_group_size'} <= words
-  assert 'width' not in words  # all networks have it
+  assert 'scan' not in words  # all networks have it
   found = {}
   for path in PACKAGE.rglob('*.py'):
     name = path.relative_to(PACKAGE).as_posix()

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from convmixer_jax.models.features import find_layers
+
 
 def effective_receptive_fields(
   model: nn.Module, variables: Mapping[str, Any], images: jax.Array
@@ -19,8 +21,7 @@ def effective_receptive_fields(
   the position below and to the right of the middle.
 
   Args:
-    model: the network, evaluated with its running statistics. The outputs
-      `[B, h, w, C]` of all blocks must have the same shape.
+    model: the network, evaluated with its running statistics.
     variables: its `params` and `batch_stats`.
     images: `[B, H, W, 3]`, normalised.
 
@@ -32,16 +33,25 @@ def effective_receptive_fields(
     _, state = model.apply(
       variables, images, train=False, mutable=['intermediates']
     )
-    (outputs,) = state['intermediates']['blocks']['output']
-    rows, columns = outputs.shape[2:4]
-    centre = outputs[:, :, rows // 2, columns // 2]
-    return centre.astype(jnp.float32).sum(axis=(1, 2))  # [depth]
+    sown = state['intermediates']
+    outputs = [
+      place.find(sown)
+      for name, place in find_layers(sown).items()
+      if name.startswith('block')
+    ]
+    return jnp.stack([_centre(output) for output in outputs])  # [depth]
 
   @jax.jit
   def compute_fields(images):
-    _, vjp = jax.vjp(compute_centres, images)
+    centres, vjp = jax.vjp(compute_centres, images)
     # One block after the other: all together need `depth` times the memory.
-    (gradients,) = jax.lax.map(vjp, jnp.eye(model.depth))
+    (gradients,) = jax.lax.map(vjp, jnp.eye(len(centres)))
     return jnp.abs(gradients).mean(axis=(1, 4))
 
   return compute_fields(jnp.asarray(images, jnp.float32))
+
+
+def _centre(output):
+  """Returns the sum of images and channels at the centre of `[B, h, w, C]`."""
+  rows, columns = output.shape[1:3]
+  return output[:, rows // 2, columns // 2].astype(jnp.float32).sum()

@@ -4,10 +4,12 @@
 """
 
 from convmixer_jax.kernels import backends, dispatch
+from convmixer_jax.kernels.batch_norm import affine, batch_norm
+from convmixer_jax.kernels.conv import conv
 from convmixer_jax.kernels.depthwise import depthwise_conv
 from convmixer_jax.kernels.fused_mixer import fused_mixer
 from convmixer_jax.kernels.gelu import gelu
-from convmixer_jax.kernels.linear import linear, pack_kernel
+from convmixer_jax.kernels.linear import PackedKernel, linear, pack_kernel
 from convmixer_jax.kernels.norm import (
   ACTIVATIONS,
   SAVED_ACTIVATION,
@@ -25,10 +27,14 @@ __all__ = [
   'BACKENDS',
   'NORM_AND_LINEAR_BACKENDS',
   'SAVED_ACTIVATION',
+  'PackedKernel',
   'activation_affine',
   'activation_batch_norm',
   'activation_mean',
+  'affine',
   'backends',
+  'batch_norm',
+  'conv',
   'depthwise_conv',
   'fused_mixer',
   'gelu',

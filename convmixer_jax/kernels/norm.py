@@ -110,11 +110,13 @@ def _sums(backend, x, bias, g, activation):
   return dispatch.call('norm_sums', backend, x, bias, g, activation=activation)
 
 
-def _per_image(groups: jax.Array, batch: int) -> jax.Array:
+def per_image(groups: jax.Array, batch: int) -> jax.Array:
+  """Returns `[batch, ...]`: of each image, the values of its group."""
   return jnp.repeat(groups, batch // groups.shape[0], axis=0)
 
 
-def _per_group(images: jax.Array, group_size: int) -> jax.Array:
+def per_group(images: jax.Array, group_size: int) -> jax.Array:
+  """Sums `[B, ...]` over the images of each group."""
   return images.reshape(-1, group_size, *images.shape[1:]).sum(1)
 
 
@@ -130,7 +132,7 @@ def _batch_norm_forward(
   batch, height, width, _ = x.shape
   sums = _sums(backend, x, bias, None, activation)
   mean, mean_of_squares = jnp.unstack(
-    _per_group(sums, group_size) / (group_size * height * width), axis=1
+    per_group(sums, group_size) / (group_size * height * width), axis=1
   )
   var = jnp.maximum(mean_of_squares - lax.square(mean), 0.0)
   mean, var = checkpoint_name((mean, var), SAVED_ACTIVATION)
@@ -141,8 +143,8 @@ def _batch_norm_forward(
     backend,
     x,
     bias,
-    _per_image(factor, batch),
-    _per_image(offset - mean * factor, batch),
+    per_image(factor, batch),
+    per_image(offset - mean * factor, batch),
     residual,
     activation=activation,
   )
@@ -160,7 +162,7 @@ def _batch_norm_backward(
   batch, height, width, _ = x.shape
   count = group_size * height * width
   sums = _sums(backend, x, bias, g, activation)
-  sum_g, sum_ga = jnp.unstack(_per_group(sums, group_size), axis=1)
+  sum_g, sum_ga = jnp.unstack(per_group(sums, group_size), axis=1)
   sum_gn = (sum_ga - mean * sum_g) * inverse
   p = scale * inverse
   q = -p * inverse * sum_gn / count
@@ -171,7 +173,7 @@ def _batch_norm_backward(
     x,
     bias,
     g,
-    *(_per_image(array, batch) for array in (p, q, r)),
+    *(per_image(array, batch) for array in (p, q, r)),
     activation=activation,
   )
   return (

@@ -1,6 +1,10 @@
 """The networks, in Flax linen, and the table of them by name."""
 
-from convmixer_jax.models.architecture import Architecture, describe
+from convmixer_jax.models.architecture import (
+  Architecture,
+  describe,
+  patch_size_of,
+)
 from convmixer_jax.models.convmixer import CONVMIXER, ConvMixer
 from convmixer_jax.models.fields import Field
 from convmixer_jax.models.registry import (
@@ -46,5 +50,6 @@ __all__ = [
   'is_known',
   'list_fields',
   'model_config',
+  'patch_size_of',
   'validate',
 ]

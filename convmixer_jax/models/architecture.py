@@ -79,8 +79,11 @@ class Architecture(NamedTuple):
       leading axis `[depth, ...]`. The network then has an attribute `gather`,
       by default None, a function that the parameters of each block go through
       before use; see `layers.create_block`.
+    blocks: names of the modules that are a block, or many as `stacked` ones
+      are, in the order in which they run; those that a network lacks are
+      skipped. Empty: those of `stacked`.
     before_blocks: names of the modules and parameters that come before the
-      stacked blocks, for `config.layer_lr_decay`; None if that has no meaning.
+      blocks, for `config.layer_lr_decay`; None if that has no meaning.
     inference: a fast form of evaluation; None: `plain_inference`. Takes model,
       variables, and mean and standard deviation `[C]` of the values of the
       images (uint8 ones from 0 to 255), and returns a `jax.tree_util.Partial`,
@@ -110,6 +113,7 @@ class Architecture(NamedTuple):
   state_dict: StateDictMap | None = None
   head: str = 'head'
   stacked: tuple[str, ...] = ()
+  blocks: tuple[str, ...] = ()
   before_blocks: tuple[str, ...] | None = None
   inference: Callable[..., Any] | None = None
   pictures: Callable[[Variables], dict[str, jax.Array]] | None = None
@@ -231,10 +235,19 @@ class Architecture(NamedTuple):
     return make(model, variables, mean, std, pack_weights=pack_weights)
 
 
+def patch_size_of(network: Any) -> int:
+  """Returns the side of a patch in pixels, 1 for a network without patches.
+
+  Args:
+    network: the model, or `config.model`.
+  """
+  return getattr(network, 'patch_size', 1)
+
+
 @contextlib.contextmanager
 def _size_errors(model, image_size):
   """Turns what a network raises for images of a size into a UserError."""
-  patch_size = getattr(model, 'patch_size', 1)
+  patch_size = patch_size_of(model)
   if min(height_width(image_size)) < patch_size:
     raise UserError(
       f'images of {describe_size(image_size)} are smaller than a patch of '
@@ -278,6 +291,8 @@ class _Apply:
 def describe(model: nn.Module) -> str:
   """Returns a model's name for people to read, such as 'ConvMixer-768/32'."""
   name = type(model).__name__
+  if hasattr(model, 'size_name'):
+    return f'{name}-{model.size_name}'
   if hasattr(model, 'width') and hasattr(model, 'depth'):
     return f'{name}-{model.width}/{model.depth}'
   return name

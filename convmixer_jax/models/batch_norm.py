@@ -1,4 +1,4 @@
-"""Activation and BatchNorm as PyTorch computes them, over groups of images."""
+"""BatchNorm as PyTorch computes it, over groups of images, with activations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -81,21 +81,7 @@ class ActivationBatchNorm(nn.Module):
       )
       return kernels.activation_affine(x, bias, factor, shift, residual, **how)
 
-    group_size = self.group_size or x.shape[0]
-    if x.shape[0] % group_size:
-      raise UserError(
-        f'config.model.bn_group_size = {group_size} does not divide the '
-        f'{x.shape[0]} images of a forward pass; choose a divisor, or 0 for '
-        'the whole batch'
-      )
-    count = group_size * x.shape[1] * x.shape[2]
-    if count == 1 and not self.is_initializing():
-      raise UserError(
-        'BatchNorm has a single value per channel in training, whose variance '
-        'is 0: groups of 1 image, of 1 x 1 positions; raise config.batch_size '
-        '(or config.model.bn_group_size), or lower config.accum_steps or '
-        'config.model.patch_size'
-      )
+    group_size, count = _find_groups(self, x)
     y, mean, var = kernels.activation_batch_norm(
       x,
       bias,
@@ -107,10 +93,91 @@ class ActivationBatchNorm(nn.Module):
       **how,
     )
     if not self.is_initializing():
-      unbiased = var * (count / (count - 1))
-      running_mean.value = _update(running_mean.value, mean)
-      running_var.value = _update(running_var.value, unbiased)
+      _update(running_mean, running_var, mean, var, count)
     return y
+
+
+class BatchNorm(nn.Module):
+  """Normalises, adds a residual and applies ReLU, in this order.
+
+  The normalisation is that of `ActivationBatchNorm`, statistics included.
+
+  Attributes:
+    relu: whether ReLU follows.
+    group_size: see `ActivationBatchNorm`.
+    scale_init: of the factor of each channel.
+  """
+
+  momentum = MOMENTUM  # not a field: `statistics_momentum` reads it
+
+  relu: bool
+  group_size: int = 0
+  scale_init: nn.initializers.Initializer = nn.initializers.ones
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, residual: jax.Array | None = None, *, train: bool
+  ) -> jax.Array:
+    """Computes `BatchNorm(x) (+ residual)`, and ReLU of it.
+
+    Args:
+      x: `[B, H, W, C]`.
+      residual: like x, or None.
+      train: whether to use the statistics of the batch, and to update the
+        running ones.
+
+    Returns:
+      `[B, H, W, C]`, the dtype of `x`.
+
+    Raises:
+      UserError: see `ActivationBatchNorm`.
+    """
+    channels = x.shape[-1]
+    scale = self.param('scale', self.scale_init, (channels,))
+    offset = self.param('bias', nn.initializers.zeros, (channels,))
+    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, (channels,))
+    running_var = self.variable('batch_stats', 'var', jnp.ones, (channels,))
+    if not train:
+      factor, shift = running_affine(
+        {'scale': scale, 'bias': offset},
+        {'mean': running_mean.value, 'var': running_var.value},
+      )
+      return kernels.affine(x, factor, shift, residual, relu=self.relu)
+    group_size, count = _find_groups(self, x)
+    y, mean, var = kernels.batch_norm(
+      x,
+      scale,
+      offset,
+      residual,
+      relu=self.relu,
+      group_size=group_size,
+      epsilon=EPSILON,
+    )
+    if not self.is_initializing():
+      _update(running_mean, running_var, mean, var, count)
+    return y
+
+
+def _find_groups(
+  norm: ActivationBatchNorm | BatchNorm, x: jax.Array
+) -> tuple[int, int]:
+  """Returns the images of a group, and its values in a channel."""
+  group_size = norm.group_size or x.shape[0]
+  if x.shape[0] % group_size:
+    raise UserError(
+      f'config.model.bn_group_size = {group_size} does not divide the '
+      f'{x.shape[0]} images of a forward pass; choose a divisor, or 0 for '
+      'the whole batch'
+    )
+  count = group_size * x.shape[1] * x.shape[2]
+  if count == 1 and not norm.is_initializing():
+    raise UserError(
+      'BatchNorm has a single value per channel in training, whose variance '
+      'is 0: groups of 1 image, of 1 x 1 positions; raise config.batch_size '
+      '(or config.model.bn_group_size), lower config.accum_steps, or choose '
+      'larger images or smaller patches'
+    )
+  return group_size, count
 
 
 def running_affine(
@@ -156,5 +223,10 @@ def statistics_momentum(
   return max(found, default=None)
 
 
-def _update(running, groups):
-  return MOMENTUM * running + (1 - MOMENTUM) * jnp.mean(groups, axis=0)
+def _update(running_mean, running_var, mean, var, count):
+  """Updates running statistics with those of the groups `[G, C]`."""
+  unbiased = var * (count / (count - 1))
+  for running, groups in ((running_mean, mean), (running_var, unbiased)):
+    running.value = MOMENTUM * running.value + (1 - MOMENTUM) * jnp.mean(
+      groups, axis=0
+    )

@@ -52,6 +52,7 @@ def _check_names(architecture):
   before = architecture.before_blocks
   for part, names in (
     ('stacked', architecture.stacked),
+    ('blocks', architecture.blocks),
     ('before_blocks', () if before is None else before),
   ):
     if not isinstance(names, (tuple, list)) or not all(

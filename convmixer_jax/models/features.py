@@ -1,15 +1,18 @@
 """Features of a network: the grid that each layer outputs, by name.
 
-  stem      the patch embedding
+  stem      what the first block reads, such as the patch embedding
   block1    the first block, and so on
   last      what the head pools: the last block's, in a ViT after its norm
 
-They are found among what the network sows. One of your own may sow other
+They are found among what the network sows. Blocks are the modules `blocks`,
+many of them, or of networks with stages `stage1_block1`, one, `stage1_blocks`,
+many, and so on, which sow their `output`. One of your own may sow other
 outputs `[B, h, w, C]`, whose names are then their paths, such as
 'stage1/output'.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +30,9 @@ Layer = str | int
 Layers = None | Layer | Sequence[Layer]
 
 LAST = 'last'
+# The names of modules. They are in the network's order where JAX sorts them.
+_BLOCK = re.compile(r'stage\d_block1')
+_BLOCKS = re.compile(r'(?:stage\d_)?blocks')
 _FEATURES = 'features'
 _CLASS_TOKEN = '_class_token'
 NOTHING = (
@@ -134,9 +140,10 @@ def find_layers(intermediates: Mapping[str, Any]) -> dict[str, Location]:
       continue
     for call, array in enumerate(sown):
       name = '/'.join(path) + (f'/{call + 1}' if len(sown) > 1 else '')
-      if path == ('blocks', 'output') and array.ndim == 5:
-        for block in range(array.shape[0]):
-          blocks[f'block{block + 1}'] = Location(path, call, block)
+      if _is_of_blocks(path, array):
+        numbers = range(array.shape[0]) if array.ndim == 5 else [None]
+        for number in numbers:
+          blocks[f'block{len(blocks) + 1}'] = Location(path, call, number)
       elif array.ndim == 5:
         for block in range(array.shape[0]):
           others[f'{name}/{block + 1}'] = Location(path, call, block)
@@ -147,6 +154,13 @@ def find_layers(intermediates: Mapping[str, Any]) -> dict[str, Location]:
   if layers and not last:
     last = {LAST: list(layers.values())[-1]}
   return layers | last
+
+
+def _is_of_blocks(path, array):
+  if len(path) != 2 or path[1] != 'output':
+    return False
+  pattern = {4: _BLOCK, 5: _BLOCKS}.get(array.ndim)
+  return pattern is not None and pattern.fullmatch(path[0]) is not None
 
 
 def select_layers(layers: Layers, names: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ class Field:
   Attributes:
     default: of the config. None stands for a string that need not be given.
     text: what it is, in one line.
-    minimum: of a number, or None.
+    minimum: of a number, or of each of several, or None.
     below: what a number has to be smaller than, or None.
     choices: what a string may be; empty for any.
     role: 'network': it decides what the trained network computes, as its width
@@ -47,7 +47,15 @@ class Field:
     if self.minimum is None:
       return ()
     below = math.inf if self.below is None else self.below
-    return (at_least(self.minimum, below),)
+    allowed = at_least(self.minimum, below)
+    if isinstance(self.default, tuple):
+      return (
+        Range(
+          f'{allowed.text}, each',
+          lambda values: all(map(allowed.admits, values)),
+        ),
+      )
+    return (allowed,)
 
   def check(self, key: str, value: Any) -> None:
     """Raises UserError, with the key, if `value` is out of range."""

@@ -38,7 +38,13 @@ def number_layers(
     )
   numbers: dict[str, np.ndarray] = {}
   last = 0
-  for name in architecture.stacked:
+  for name in architecture.blocks or architecture.stacked:
+    if name not in params:
+      continue
+    if name not in architecture.stacked:
+      last += 1
+      numbers[name] = np.asarray(last)
+      continue
     depth = jax.tree.leaves(params[name])[0].shape[0]
     numbers[name] = np.arange(last + 1, last + depth + 1)
     last += depth

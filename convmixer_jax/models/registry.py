@@ -20,6 +20,7 @@ from convmixer_jax.models.distilled_vit import DISTILLED_VIT
 from convmixer_jax.models.mixer import MIXER
 from convmixer_jax.models.released import Released
 from convmixer_jax.models.resmlp import RESMLP
+from convmixer_jax.models.resnet import RESNET
 from convmixer_jax.models.vit import VIT
 
 MODELS: dict[str, Architecture] = {
@@ -28,6 +29,7 @@ MODELS: dict[str, Architecture] = {
   'distilled_vit': DISTILLED_VIT,  # after ViT, all of whose tensors it has
   'resmlp': RESMLP,
   'mixer': MIXER,
+  'resnet': RESNET,
 }
 DEFAULT = 'convmixer'  # of configs
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}

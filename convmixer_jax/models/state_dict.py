@@ -14,7 +14,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from convmixer_jax.models.tensors import compare, without_wrappers
 
-Kind = Literal['same', 'dense', 'channels', 'patches']
+Kind = Literal['same', 'dense', 'conv', 'channels', 'patches']
+
+# PyTorch's BatchNorm counts batches, and does not use it. In files that are
+# written it is 0.
+_COUNTER = 'num_batches_tracked'
+_MEAN = 'running_mean'
 
 
 class Entry(NamedTuple):
@@ -23,15 +28,18 @@ class Entry(NamedTuple):
   Attributes:
     path: of the array, from 'params' or 'batch_stats' on.
     name: timm's, in which I is the number of a block; our arrays of such names
-      are stacked along a leading axis.
-    kind: 'same'; 'dense', whose tensor is transposed; 'channels', a vector
+      are stacked along a leading axis, and may not be there.
+    kind: 'same'; 'dense', whose tensor is transposed; 'conv', a kernel
+      `[k, k, c, C]` whose tensor is `[C, c, k, k]`; 'channels', a vector
       `[C]` whose tensor is `[1, 1, C]`; or 'patches', a dense kernel
       `[p * p * c, C]` whose tensor is a convolution's `[C, c, p, p]`.
+    first: I of the first block in the stack.
   """
 
   path: tuple[str, ...]
   name: str
   kind: Kind = 'same'
+  first: int = 0
 
 
 def dense(path: Sequence[str], name: str, kind: Kind = 'dense') -> list[Entry]:
@@ -50,6 +58,20 @@ def norm(path: Sequence[str], name: str) -> list[Entry]:
   ]
 
 
+def batch_norm(path: Sequence[str], name: str, first: int = 0) -> list[Entry]:
+  """Returns the entries of a BatchNorm."""
+  names = {
+    ('params', *path, 'scale'): 'weight',
+    ('params', *path, 'bias'): 'bias',
+    ('batch_stats', *path, 'mean'): _MEAN,
+    ('batch_stats', *path, 'var'): 'running_var',
+  }
+  return [
+    Entry(ours, f'{name}.{theirs}', first=first)
+    for ours, theirs in names.items()
+  ]
+
+
 class Table:
   """Converts between timm's tensors and our variables."""
 
@@ -59,7 +81,9 @@ class Table:
     self._network = network
     self._names = re.compile(
       '|'.join(
-        re.escape(entry.name).replace('I', r'\d+', 1) for entry in entries
+        re.escape(name).replace('I', r'\d+', 1)
+        for entry in entries
+        for name in {entry.name, _counter(entry.name)}
       )
     )
 
@@ -70,16 +94,15 @@ class Table:
   def from_timm(self, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Returns `params` and `batch_stats`, of what there is in `tensors`."""
     arrays = {}
-    for path, name, kind in self._entries:
+    for path, name, kind, first in self._entries:
       if 'I' not in name:
         if name in tensors:
           arrays[path] = _to_ours(tensors[name], kind)
         continue
-      count = count_blocks(tensors, name)
+      count = count_blocks(tensors, name, first)
       if count:
-        arrays[path] = np.stack(
-          [_to_ours(tensors[_numbered(name, i)], kind) for i in range(count)]
-        )
+        names = [_numbered(name, first + i) for i in range(count)]
+        arrays[path] = np.stack([_to_ours(tensors[n], kind) for n in names])
     return {'params': {}, 'batch_stats': {}} | unflatten_dict(arrays)
 
   def to_timm(
@@ -91,18 +114,27 @@ class Table:
       variables: `params` and `batch_stats`.
       channels: of the images.
     """
+    tensors = self._to_timm(variables, channels)
+    counters = {
+      _counter(name): np.zeros((), np.int64)
+      for name in tensors
+      if name.endswith(_MEAN)
+    }
+    return {
+      name: np.ascontiguousarray(tensor)
+      for name, tensor in (tensors | counters).items()
+    }
+
+  def _to_timm(self, variables, channels):
     ours = flatten_dict(dict(variables))
     tensors = {}
-    for path, name, kind in self._entries:
-      array = np.asarray(ours[path])
-      if 'I' in name:
-        for i, of_block in enumerate(array):
-          tensors[_numbered(name, i)] = _to_timm(of_block, kind, channels)
-      else:
-        tensors[name] = _to_timm(array, kind, channels)
-    return {
-      name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()
-    }
+    for path, name, kind, first in self._entries:
+      if 'I' not in name:
+        tensors[name] = _to_timm(np.asarray(ours[path]), kind, channels)
+        continue
+      for i, of_block in enumerate(np.asarray(ours.get(path, ()))):
+        tensors[_numbered(name, first + i)] = _to_timm(of_block, kind, channels)
+    return tensors
 
   def check(
     self,
@@ -128,7 +160,7 @@ class Table:
     empty = jax.tree.map(
       lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), dict(shapes)
     )
-    as_timm = self.to_timm(empty, channels)
+    as_timm = self._to_timm(empty, channels)
     expected = {name: tensor.shape for name, tensor in as_timm.items()}
     layout = f'{self._network} as timm lays it out'
     compare(tensors, expected, source, layout, self._network)
@@ -136,8 +168,12 @@ class Table:
 
 
 def clean(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Returns the tensors without the prefixes of PyTorch's wrappers."""
-  return {without_wrappers(name): tensor for name, tensor in tensors.items()}
+  """Returns the tensors without prefixes of wrappers, and without counters."""
+  return {
+    without_wrappers(name): tensor
+    for name, tensor in tensors.items()
+    if not name.endswith(_COUNTER)
+  }
 
 
 def size(tensors: Mapping[str, np.ndarray], name: str, axis: int) -> int:
@@ -146,12 +182,19 @@ def size(tensors: Mapping[str, np.ndarray], name: str, axis: int) -> int:
   return shape[axis] if -len(shape) <= axis < len(shape) else 1
 
 
-def count_blocks(tensors: Mapping[str, np.ndarray], name: str) -> int:
-  """Returns how many blocks in a row, from 0 on, have a tensor `name`."""
+def count_blocks(
+  tensors: Mapping[str, np.ndarray], name: str, first: int = 0
+) -> int:
+  """Returns how many blocks in a row, from `first` on, have a tensor `name`."""
   count = 0
-  while _numbered(name, count) in tensors:
+  while _numbered(name, first + count) in tensors:
     count += 1
   return count
+
+
+def _counter(name):
+  """Returns the name of the counter beside a running mean."""
+  return name.replace(_MEAN, _COUNTER)
 
 
 def _numbered(name, number):
@@ -161,6 +204,8 @@ def _numbered(name, number):
 def _to_ours(tensor, kind):
   if kind == 'dense':
     return tensor.T
+  if kind == 'conv':
+    return tensor.transpose(2, 3, 1, 0)
   if kind == 'channels':
     return tensor.reshape(-1)
   if kind == 'patches':
@@ -171,6 +216,8 @@ def _to_ours(tensor, kind):
 def _to_timm(array, kind, channels):
   if kind == 'dense':
     return array.T
+  if kind == 'conv':
+    return array.transpose(3, 2, 0, 1)
   if kind == 'channels':
     return array.reshape(1, 1, -1)
   if kind == 'patches':

@@ -19,7 +19,7 @@ from convmixer_jax.config import ImageSize, nearest
 from convmixer_jax.data.augment.transforms import eval_transform
 from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
-from convmixer_jax.models import find_architecture
+from convmixer_jax.models import find_architecture, patch_size_of
 from convmixer_jax.models.features import LAST, NOTHING, Layers, select_layers
 from convmixer_jax.pretrained.images import ImageLike, decode, to_list
 
@@ -257,7 +257,7 @@ def _explanation(trained, pixels, maps, chosen, config):
     find_box(
       pixels.shape[:2],
       grid,
-      getattr(trained.model, 'patch_size', 1),
+      patch_size_of(trained.model),
       config.augment,
       config.dataset.image_size,
     ),

@@ -17,6 +17,7 @@ from convmixer_jax.checkpoints import workdir
 from convmixer_jax.config import flatten
 from convmixer_jax.data.decode import shorter_side
 from convmixer_jax.data.sources import Source, open_source
+from convmixer_jax.models import patch_size_of
 from convmixer_jax.notes import note
 from convmixer_jax.training.validate import validate
 
@@ -62,7 +63,7 @@ def complete(
     sizes = {
       'batch_size': choose_batch_size(len(source), _unit(config)),
       'dataset.image_size': choose_image_size(
-        source, config.model.get('patch_size', 1)
+        source, patch_size_of(config.model)
       ),
     }
     chosen = {key: sizes[key] for key in left}

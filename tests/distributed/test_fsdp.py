@@ -11,6 +11,9 @@ import pytest
 from convmixer_jax.models import MODELS
 
 DEPTH = 5
+# Of networks that have other fields than width and depth: with a stack of that
+# many blocks, of kernels that are as large as the others'.
+FIELDS = {'resnet': {'depths': (1 + DEPTH, 1, 1, 1), 'widths': (128, 8, 8, 8)}}
 SUPPORT = str(pathlib.Path(devices.__file__).parent)
 NAMES = [*MODELS, 'stacked_network:STACKED']
 # Where parameters are split that are small enough for a test.
@@ -29,7 +32,8 @@ OPTIONS = {{}}  # of the config
 
 def create(name, num_devices, fsdp, **fields):
   config = digits.get_config()
-  config.model = models.model_config(name, width=128, depth={DEPTH}, **fields)
+  fields |= {FIELDS}.get(name, dict(width=128, depth={DEPTH}))
+  config.model = models.model_config(name, **fields)
   config.batch_size, config.num_steps, config.mesh.fsdp = 64, 4, fsdp
   config.dataset.image_size = 16  # kernels over patches are larger than biases
   config.update(OPTIONS)
@@ -52,7 +56,9 @@ collectives = [
   for instruction in module.computations[computation].values()
   if re.match('all-|reduce-scatter|collective', instruction.opcode)
 ]
-leaves = jax.tree_util.tree_leaves_with_path(trainer.state.params['blocks'])
+stacked = models.find_architecture(sys.argv[1]).stacked
+blocks = {name: trainer.state.params.get(name) for name in stacked}
+leaves = jax.tree_util.tree_leaves_with_path(blocks)
 print(json.dumps({
   'collectives': collectives,
   'kernels': [leaf.shape for path, leaf in leaves if path[-1].key == 'kernel'],
@@ -73,7 +79,7 @@ OPTIONS |= json.loads(sys.argv[2])
 _, expected = run(1, 1)
 trainer, found = run(8, 4, scan=True)
 for path, leaf in jax.tree_util.tree_leaves_with_path(trainer.state.params):
-  if path[0].key == 'blocks' and path[-1].key == 'kernel':
+  if path[0].key in models.find_architecture(sys.argv[1]).stacked and path[-1].key == 'kernel':
     assert 'fsdp' in leaf.sharding.spec[1:], path
 jax.tree.map(
   lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),

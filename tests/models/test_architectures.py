@@ -13,7 +13,9 @@ import wrong_networks
 from architectures import (
   ANY_SIZE,
   DATASET,
+  GRIDS,
   NAMES,
+  OTHER_FIELDS,
   TINY,
   assert_identical,
   config_of,
@@ -27,6 +29,7 @@ from convmixer_jax import config as config_lib
 from convmixer_jax import export, models
 from convmixer_jax.analysis import flops
 from convmixer_jax.errors import UserError
+from convmixer_jax.models.features import find_layers
 from convmixer_jax.models.inference import make_inference
 from convmixer_jax.planning import build, compilation, report
 from convmixer_jax.planning.chips import Chip
@@ -61,9 +64,13 @@ def test_logits_are_equal_with_scan_and_remat_and_close_in_bfloat16(name):
   assert logits.shape == (4, 10) and logits.dtype == jnp.float32
   assert np.ptp(logits, axis=0).min() > 0.01
   (features,) = state['intermediates']['features']
-  (outputs,) = state['intermediates']['blocks']['output']
   assert features.shape == (4, 8) and features.dtype == jnp.float32
-  assert outputs.shape == (2, 4, 4, 4, 8)
+  layers = find_layers(state['intermediates'])
+  grids = GRIDS.get(name, [(4, 4)] * 2)
+  blocks = [f'block{n + 1}' for n in range(len(grids))]
+  assert list(layers) == ['stem', *blocks, 'last']
+  for block, grid in zip(blocks, grids, strict=True):
+    assert layers[block].find(state['intermediates']).shape == (4, *grid, 8)
   looped = model.clone(scan=True, remat=True)
   np.testing.assert_allclose(evaluate(looped)[0], logits, atol=1e-5)
   rounded, _ = evaluate(model.clone(dtype=jnp.bfloat16))
@@ -93,7 +100,7 @@ def test_every_parameter_has_a_gradient(name):
   found = gradient(model)
   for path, leaf in jax.tree_util.tree_leaves_with_path(found):
     assert leaf.dtype == jnp.float32
-    is_stacked = path[0].key == 'blocks'
+    is_stacked = path[0].key in models.MODELS[name].stacked
     for part in leaf if is_stacked else [leaf]:
       assert np.any(part != 0), jax.tree_util.keystr(path)
   looped = gradient(model.clone(scan=True, remat=True))
@@ -216,30 +223,32 @@ def test_config_refuses_fields_of_another_network(name):
     if k not in models.MODELS[name].fields
   )
   config[key] = 1
-  message = f"config.model.{key} is not a field of '{name}', which has width, d"
+  first, second, *_ = models.MODELS[name].fields
+  message = f"{key} is not a field of '{name}', which has {first}, {second}, "
   for check in (models.validate, lambda c: models.create_model(c, 10)):
     with pytest.raises(UserError, match=message):
       check(config)
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_run_may_resume_with_other_scan_and_remat_but_not_width(name):
+def test_run_may_resume_with_other_scan_and_remat_but_not_other_fields(name):
   old = models.model_config(name)
-  new = models.model_config(name, remat=True, scan=True, width=16)
+  other = OTHER_FIELDS.get(name, {'width': 16})
+  new = models.model_config(name, remat=True, scan=True, **other)
   flat = [
     {f'model.{key}': value for key, value in config.items()}
     for config in (old, new)
   ]
   changed = config_lib.changed_keys(*flat, models.free_keys(new))
-  assert changed == ['model.width']
+  assert changed == [f'model.{key}' for key in other]
 
 
 @pytest.mark.parametrize(
   ('name', 'message'),
   [
     (
-      'resnet',
-      "'resnet' is unknown; there are convmixer, vit, distilled_vit, resmlp,",
+      'densenet',
+      f"'densenet' is unknown; there are {', '.join(NAMES)}, and MODULE:ATT",
     ),
     ('no_module_of_this_name:X', "there is no module 'no_module_of_thi"),
     ('convmixer_jax.models:MODELS', 'is a dict, not an Architecture; see docs'),

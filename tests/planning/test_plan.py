@@ -226,16 +226,23 @@ def test_fsdp_gathers_parameters_and_scatters_gradients():
   assert 'all-to-all' not in found.stdout  # activations stay where they are
 
 
+# Fields of networks of other ones than width and depth.
+LARGE = {'resnet': {'depths': (4, 1, 1, 1), 'widths': (1024, 16, 16, 16)}}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None, reason='libtpu is not installed'
 )
-@pytest.mark.parametrize('name', MODELS)
-def test_fsdp_takes_less_memory_than_data_alone(name):
+@pytest.mark.parametrize(
+  ('name', 'fields'),
+  [(name, LARGE.get(name, {'width': 1024, 'depth': 8})) for name in MODELS],
+)
+def test_fsdp_takes_less_memory_than_data_alone(name, fields):
   def needed(fsdp):
     found = plan(
       *('v5e:2x4', '--nosearch', f'--config.model.name={name}'),
-      *('--config.model.width=1024', '--config.model.depth=8'),
+      *(f'--config.model.{key}={value}' for key, value in fields.items()),
       f'--config.mesh.fsdp={fsdp}',
     )
     assert found.returncode == 0, found.stderr

@@ -15,10 +15,16 @@ TINY = {
   'distilled_vit': {'width': 8, 'depth': 2, 'heads': 2, 'drop_path': 0.3},
   'resmlp': {'width': 8, 'depth': 2, 'layer_scale': 0.5, 'drop_path': 0.3},
   'mixer': {'width': 8, 'depth': 2, 'token_hidden': 8, 'drop_path': 0.3},
+  'resnet': {'depths': (2, 1, 3, 1), 'widths': (2,) * 4, 'drop_path': 0.3},
 }
+# Of the tiny forms: fields of another network, the grids of the blocks for
+# images of 8 x 8 pixels, and how people call them.
+OTHER_FIELDS = {'resnet': {'widths': (16, 2, 2, 2)}}
+GRIDS = {'resnet': [(2, 2)] * 2 + [(1, 1)] * 5}
+CALLED = {'resnet': 'ResNet-23'}
 NAMES = list(models.MODELS)
 # Those that take images of any size; the others' layers fit one size.
-ANY_SIZE = ('convmixer', 'vit', 'distilled_vit')
+ANY_SIZE = ('convmixer', 'vit', 'distilled_vit', 'resnet')
 
 
 def config_of(name):

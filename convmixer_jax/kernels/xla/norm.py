@@ -36,8 +36,13 @@ def sums(
   """
   a = _activated(x, bias, activation)
   first = a if g is None else g.astype(jnp.float32)
+  return sum_over_space(first, first * a)
+
+
+def sum_over_space(first: jax.Array, second: jax.Array) -> jax.Array:
+  """Sums two `[B, H, W, C]` over space, to `[B, 2, C]`."""
   return lax.platform_dependent(
-    first, first * a, cuda=sum_together, default=_sum_each
+    first, second, cuda=sum_together, default=_sum_each
   )
 
 
