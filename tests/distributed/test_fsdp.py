@@ -78,8 +78,9 @@ def run(*layout, **fields):
 OPTIONS |= json.loads(sys.argv[2])
 _, expected = run(1, 1)
 trainer, found = run(8, 4, scan=True)
+stacked = models.find_architecture(sys.argv[1]).stacked
 for path, leaf in jax.tree_util.tree_leaves_with_path(trainer.state.params):
-  if path[0].key in models.find_architecture(sys.argv[1]).stacked and path[-1].key == 'kernel':
+  if path[0].key in stacked and path[-1].key == 'kernel':
     assert 'fsdp' in leaf.sharding.spec[1:], path
 jax.tree.map(
   lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
