@@ -307,7 +307,8 @@ CONFIGS = [
     'a list for the name of a network',
     "with config.ignore_type(): config.model.name = ['vit']",
     "config.model.name = ['vit'] is unknown; there are convmixer, vit, "
-    'resmlp, mixer, resnet, and MODULE:ATTRIBUTE for a network of your own',
+    'distilled_vit, resmlp, mixer, resnet, and MODULE:ATTRIBUTE for a network '
+    'of your own',
   ),
   in_file(
     'a config file that ends the process',
