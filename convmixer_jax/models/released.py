@@ -33,13 +33,14 @@ class Test(NamedTuple):
 
 
 class Released(NamedTuple):
-  """Weights on the Hugging Face Hub, at `timm/TAG`.
+  """Weights on the Hugging Face Hub, at `timm/TAG`, or in a file of others.
 
   The input is that of timm's configuration of the tag; the accuracies are those
   of its table of results, measured by timm.
 
   Attributes:
-    tag: name of the repository, without `timm/`.
+    tag: name of the repository, without `timm/`; or of the file, without its
+      ending.
     variant: the network, a key of `Architecture.variants`.
     top1: published accuracy on the validation split of ImageNet, in percent, at
       `image_size`; None if there is none at that size.
@@ -52,6 +53,7 @@ class Released(NamedTuple):
     std: per channel.
     test: a larger size at which they are more accurate, if timm names one.
     files: names of the authors' own files with these weights.
+    on_hub: whether they are at `timm/TAG`.
     license_id: as the hub names it.
   """
 
@@ -67,11 +69,12 @@ class Released(NamedTuple):
   test: Test | None = None
   files: tuple[str, ...] = ()
   license_id: str = 'apache-2.0'
+  on_hub: bool = True
 
   @property
   def source(self) -> str:
-    """Where they are, as commands take it."""
-    return f'hf://timm/{self.tag}'
+    """Where they are, as commands take it; '' if not on the hub."""
+    return f'hf://timm/{self.tag}' if self.on_hub else ''
 
   @property
   def input(self) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from convmixer_jax.models.vit_onnx import to_onnx
 from convmixer_jax.models.vit_released import RELEASED
 from convmixer_jax.models.vit_table import TABLE, assume, grid_of, image_size
 from convmixer_jax.models.vit_timm import timm_model
+from convmixer_jax.models.vit_torchvision import rename, timm_name
 
 INIT = nn.initializers.normal(0.02)  # of all kernels but the patches'
 
@@ -222,7 +223,7 @@ def infer_fields(
     module: of the network.
     table: of its tensors.
   """
-  tensors = clean(tensors)
+  tensors = rename(clean(tensors))
   width = size(tensors, 'cls_token', -1)
   hidden = size(tensors, 'blocks.0.mlp.fc1.weight', 0)
   fields: dict[str, Any] = {
@@ -254,7 +255,7 @@ VIT = Architecture(
   before_blocks=('class_token', 'position_embedding', 'patch_embedding'),
   variants={'vit_b16': BASE, 'deit_b': BASE},
   state_dict=StateDictMap(
-    matches=TABLE.matches,
+    matches=lambda name: TABLE.matches(timm_name(name)),
     infer_fields=infer_fields,
     from_timm=TABLE.from_timm,
     to_timm=TABLE.to_timm,

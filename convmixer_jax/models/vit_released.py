@@ -56,6 +56,15 @@ RELEASED = by_tag(
       **_384,
       files=('deit_base_patch16_384-8de9b5d1.pth',),
     ),
+    Released(  # of torchvision, which measured it
+      'vit_b_16-c867db91',
+      'vit_b16',
+      81.072,
+      95.318,
+      eval_interpolation='bilinear',
+      license_id='bsd-3-clause',
+      on_hub=False,
+    ),
   ]
 )
 DISTILLED = by_tag(

@@ -246,3 +246,28 @@ def test_finetune_configs_name_released_weights():
   config = finetune.get_config('deit_b')
   assert config.init_from == 'hf://timm/deit_base_patch16_224.fb_in1k'
   assert config.dataset.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize('is_older', [False, True])
+def test_weights_with_torchvisions_names_are_read(is_older, tmp_path):
+  with np.load(FIXTURE.with_name('torchvision_vit.npz')) as file:
+    arrays = dict(file)
+  images, expected = arrays.pop('images'), arrays.pop('logits')
+  tensors = {}
+  for key, array in arrays.items():
+    name = key.removeprefix('weights/')
+    if is_older:
+      name = name.replace('mlp.0.', 'mlp.linear_1.')
+      name = name.replace('mlp.3.', 'mlp.linear_2.')
+    tensors[name] = array
+  path = tmp_path / 'vit_b_16-c867db91.pth'
+  safetensors.numpy.save_file(tensors, path)
+  loaded = load(str(path), 'heads=2')
+  assert (loaded.network, loaded.image_size) == ('vit', 16)
+  assert loaded.eval_interpolation == 'bilinear'
+  assert loaded.eval_crop_fraction == 0.875
+  logits = loaded.model.apply(loaded.variables, images, train=False)
+  np.testing.assert_allclose(logits, expected, rtol=0, atol=TOLERANCE)
+  del tensors['encoder.ln.bias']
+  with pytest.raises(UserError, match=r'missing: norm\.bias; give weights of'):
+    VIT.state_dict.infer_fields(tensors, 'x')

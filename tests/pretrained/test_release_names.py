@@ -24,7 +24,9 @@ from convmixer_jax.pretrained.load import load, load_for_config
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 FACTS = json.loads((FIXTURES / 'released.json').read_text())
-WEIGHTS = {tag: weights for tag, (_, weights) in RELEASED.items()} | RESNET152
+WEIGHTS = RESNET152 | {
+  tag: weights for tag, (_, weights) in RELEASED.items() if weights.on_hub
+}
 MIIL = 'mixer_b16_224.miil_in21k_ft_in1k'
 A3 = 'resnet152.a3_in1k'
 
