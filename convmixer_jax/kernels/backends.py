@@ -1,4 +1,4 @@
-"""The backends of this package: C++ kernels for CPUs, and two forms for XLA.
+"""The backends of this package: kernels for CPUs and GPUs, two forms for XLA.
 
 A backend for another platform is registered here too. Some callers name
 backends: `linear.py` gives all products that are not of float32 images to
@@ -15,6 +15,7 @@ from convmixer_jax.kernels.cpu import depthwise as cpu_depthwise
 from convmixer_jax.kernels.cpu import library
 from convmixer_jax.kernels.cpu import linear as cpu_linear
 from convmixer_jax.kernels.cpu import norm as cpu_norm
+from convmixer_jax.kernels.gpu import depthwise as gpu_depthwise
 from convmixer_jax.kernels.xla import depthwise as xla_depthwise
 from convmixer_jax.kernels.xla import linear as xla_linear
 from convmixer_jax.kernels.xla import norm as xla_norm
@@ -94,6 +95,20 @@ dispatch.register(
       'norm_sums': cpu_norm.sums,
       'norm_affine': cpu_norm.affine,
       'norm_gradient': cpu_norm.gradient,
+    },
+  )
+)
+dispatch.register(
+  dispatch.Backend(
+    name='cuda',
+    platform='cuda',
+    unavailable=gpu_depthwise.unavailable,
+    functions={
+      'depthwise_conv': gpu_depthwise.correlate,
+      'depthwise_conv_add': gpu_depthwise.correlate_and_add,
+      'depthwise_conv_sums': gpu_depthwise.correlate_and_sum,
+      'depthwise_kernel_gradient': gpu_depthwise.kernel_gradient,
+      'fused_mixer': gpu_depthwise.fused_mixer,
     },
   )
 )

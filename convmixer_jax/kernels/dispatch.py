@@ -122,13 +122,61 @@ def call(
         f'{" ".join(reason.split())}; else use {", ".join([*others, "None"])}'
       )
     return chosen.functions[operation](*operands, **static)
+  return _by_platform(
+    operation, operands, static, default_backends(operation, operands, static)
+  )
+
+
+def call_fused(
+  operation: str,
+  backend: str | None,
+  separate: Callable[..., Any],
+  *operands: Any,
+  **static: Any,
+) -> Any:
+  """Computes an operation that only kernels of one platform have.
+
+  Args:
+    operation: a key of `Backend.functions`.
+    backend: as in `call`; of an operation that is part of this one, so that it
+      need not have this one.
+    separate: a function of the operands that computes the same as several
+      operations, wherever no backend has it as one.
+    *operands: arrays.
+    **static: the operation's other arguments.
+  """
+  chosen = {
+    one.platform: one.name
+    for one in (_backends[name] for name in backends_of(operation))
+    if one.platform is not None
+    and backend in (None, one.name)
+    and one.unavailable(operation, operands, static) is None
+  }
+  if not chosen:
+    return separate(*operands)
+  return _by_platform(operation, operands, static, chosen, separate)
+
+
+def _by_platform(operation, operands, static, chosen, default=None):
+  """Calls the backends that were chosen for platforms, or a function."""
   branches = {
     platform: functools.partial(_backends[name].functions[operation], **static)
-    for platform, name in default_backends(operation, operands, static).items()
+    for platform, name in chosen.items()
   }
+  if default is not None:
+    branches['default'] = default
+  if jax.default_backend() == PLATFORMS['cuda']:
+    name = chosen.get('cuda') or chosen.get('default') or 'several operations'
+    _log_choice(operation, str(getattr(operands[0], 'aval', '')), name)
   if len(branches) == 1:
     return branches['default'](*operands)
   return lax.platform_dependent(*operands, **branches)
+
+
+@functools.cache
+def _log_choice(operation: str, x: str, name: str) -> None:
+  """Logs, once, what computes an operation of images x on a GPU."""
+  logging.info('%s of %s is computed by the backend %s', operation, x, name)
 
 
 def check_backend(operation: str, backend: str | None) -> None:

@@ -1,37 +1,37 @@
-"""Compiles the CPU kernels in csrc/ when they are first needed.
+"""Compiles C++ when it is first needed: the CPU kernels in csrc/, for one.
 
-Libraries are kept in the cache directory (`cache.py`). The name of a library
-contains a hash of everything that it was compiled from, so that another
-compiler, CPU, JAX or source makes another file, and several machines can share
-a home directory; and one of its content, so that a damaged file is not loaded.
-The compiler is $CXX, else the first of c++, g++ and clang++.
+Libraries are kept in the cache directory (`compiled_files.py`), by compiler,
+CPU, JAX and source. The compiler is $CXX, else the first of c++, g++ and
+clang++.
 """
 
-import contextlib
-import hashlib
 import os
 import pathlib
 import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 
 import jax
 import jaxlib
 
-from convmixer_jax.cache import cache_dir
-from convmixer_jax.notes import note
+from convmixer_jax.kernels.compiled_files import find_or_compile
 
 _SOURCE_DIR = pathlib.Path(__file__).parent / 'csrc'
 
 
-def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
-  """Returns the library of `csrc/<source>.cc`, after compiling it if needed.
+def build(
+  source: str,
+  kernel_size: int | None = None,
+  directory: pathlib.Path | None = None,
+) -> pathlib.Path:
+  """Returns the library of `<source>.cc`, after compiling it if needed.
 
-  Several processes may do so at the same time: each writes its own file and
-  renames it. One that is damaged is compiled again: mapping it could end the
-  process.
+  Args:
+    source: name of the source, without its end.
+    kernel_size: for a source that is compiled for each; else None.
+    directory: that has the source and the headers that it includes; None for
+      those of the CPU kernels.
 
   Raises:
     RuntimeError: no compiler was found, or it failed.
@@ -53,35 +53,25 @@ def build(source: str, kernel_size: int | None = None) -> pathlib.Path:
     name += f'_k{kernel_size}'
   # The compiler's predefined macros show its version and the CPU's extensions.
   macros = _run([*compiler, _machine_flag(), '-dM', '-E', '-xc++', os.devnull])
-  sources = [_SOURCE_DIR / f'{source}.cc', *sorted(_SOURCE_DIR.glob('*.h'))]
-  digest = hashlib.sha256()
-  for part in (
-    macros,
-    shlex.join([*compiler, *flags]),
-    jaxlib.__version__,
-    *(file.read_text() for file in sources),
-  ):
-    digest.update(part.encode() + b'\0')
-  prefix = f'{name}_{digest.hexdigest()}'
-  directory = cache_dir()
-  for library in sorted(directory.glob(f'{prefix}_*.so')):
-    with contextlib.suppress(FileNotFoundError):  # another process deleted it
-      if library.name == _name_by_content(prefix, library):
-        return library
-      note(f'{library} is damaged; it is compiled again')
-      library.unlink()
-  directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=directory) as scratch:
-    fresh = pathlib.Path(scratch) / 'fresh.so'
+  directory = directory or _SOURCE_DIR
+  sources = [directory / f'{source}.cc', *sorted(directory.glob('*.h'))]
+
+  def compile_to(file: pathlib.Path) -> None:
     # As of a system, whose headers the compiler does not warn of.
     include = '-isystem', jax.ffi.include_dir()
-    _run([*compiler, *flags, *include, str(sources[0]), '-o', str(fresh)])
-    return fresh.replace(directory / _name_by_content(prefix, fresh))
+    _run([*compiler, *flags, *include, str(sources[0]), '-o', str(file)])
 
-
-def _name_by_content(prefix, library):
-  content = hashlib.sha256(library.read_bytes()).hexdigest()
-  return f'{prefix}_{content[:16]}.so'
+  return find_or_compile(
+    name,
+    '.so',
+    (
+      macros,
+      shlex.join([*compiler, *flags]),
+      jaxlib.__version__,
+      *(file.read_text() for file in sources),
+    ),
+    compile_to,
+  )
 
 
 def _machine_flag() -> str:

@@ -1,0 +1,157 @@
+"""Depthwise convolution by the CUDA kernels in csrc/.
+
+The functions have the interface that every backend's have
+(`xla/depthwise.py`), and two are fused with what follows the convolution. They
+have to be available (`unavailable`).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from convmixer_jax.kernels.gpu import instances, library
+from convmixer_jax.kernels.gpu.instances import Epilogue
+from convmixer_jax.kernels.gpu.partitioned import wrap
+from convmixer_jax.kernels.xla import norm as xla_norm
+
+
+def correlate(
+  x: jax.Array, kernel: jax.Array, bias: jax.Array | None, pad_before: int
+) -> jax.Array:
+  """Correlates x `[B, H, W, C]` with kernel `[k, k, C]`, plus bias `[C]`.
+
+  All are bfloat16; sums are in float32, and rounded once.
+  """
+  arrays = {'x': x, 'kernel': kernel, 'bias': bias}
+  return _forward(arrays, pad_before)['y']
+
+
+def correlate_and_add(
+  x: jax.Array, kernel: jax.Array, residual: jax.Array, pad_before: int
+) -> jax.Array:
+  """Computes `correlate(x, kernel, None) + residual`, of x's shape.
+
+  As two operations do, it rounds before and after the sum.
+  """
+  arrays = {'x': x, 'kernel': kernel, 'residual': residual}
+  return _forward(arrays, pad_before, Epilogue(residual=True))['y']
+
+
+def correlate_and_sum(
+  x: jax.Array,
+  kernel: jax.Array,
+  bias: jax.Array,
+  activation: str,
+  pad_before: int,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns `y = correlate(x, kernel, bias)`, and sums `[2, C]` in float32.
+
+  These are of a and a^2 over images, rows and columns, where a is
+  `activation(y)`.
+  """
+  found = _forward(
+    {'x': x, 'kernel': kernel, 'bias': bias},
+    pad_before,
+    Epilogue(activation=activation, sums=True),
+  )
+  return found['y'], found['sums']
+
+
+def kernel_gradient(
+  x: jax.Array, dy: jax.Array, size: int, pad_before: int
+) -> tuple[jax.Array, jax.Array]:
+  """Returns gradients `[k, k, C]`, `[C]` of `correlate`'s kernel and bias.
+
+  In float32, the same bits for the same images each time.
+  """
+  sums = _kernel_gradient(x, dy, size, pad_before, Epilogue())
+  return sums[:-1].reshape(size, size, -1), sums[-1]
+
+
+def fused_mixer(
+  p: jax.Array,
+  p_bias: jax.Array,
+  p_factor: jax.Array,
+  p_shift: jax.Array,
+  kernel: jax.Array,
+  bias: jax.Array,
+  factor: jax.Array,
+  *,
+  activation: str,
+  pad_before: int,
+) -> jax.Array:
+  """Computes `kernels.fused_mixer`: XLA what is before the convolution."""
+  rows = (
+    jnp.broadcast_to(array, (p.shape[0], *array.shape))
+    for array in (p_factor, p_shift)
+  )
+  x = xla_norm.affine(p, p_bias, *rows, None, activation)
+  arrays = {
+    'x': x,
+    'kernel': kernel,
+    'bias': bias,
+    'factor': factor,
+    'residual': x,
+  }
+  return _forward(arrays, pad_before, _MIXER[activation])['y']
+
+
+_MIXER = {
+  activation: Epilogue(activation=activation, scale=True, residual=True)
+  for activation in ('relu', 'gelu')
+}
+
+
+def unavailable(
+  operation: str, operands: tuple[Any, ...], static: Mapping[str, Any]
+) -> str | None:
+  """Returns why an operation cannot be computed by these kernels, or None.
+
+  It is compiled, if this process has a GPU.
+
+  Args:
+    operation: as in `dispatch.call`.
+    operands: arrays or their shapes; the first are the images.
+    static: the operation's other arguments.
+  """
+  shape = operands[0].shape
+  kind, epilogue, size = 'forward', Epilogue(), static.get('size')
+  if operation == 'depthwise_kernel_gradient':
+    kind = 'kernel_gradient'
+  elif operation == 'fused_mixer':
+    epilogue, size = _MIXER[static['activation']], operands[4].shape[0]
+  else:
+    size = operands[1].shape[0]
+    if operation == 'depthwise_conv_add':
+      epilogue = Epilogue(residual=True)
+    elif operation == 'depthwise_conv_sums':
+      epilogue = Epilogue(activation=static['activation'], sums=True)
+  if not all(isinstance(length, int) for length in shape):
+    return f'the shape {shape} is not known when the program is compiled'
+  how = kind, shape, size, static['pad_before'], epilogue
+  reason = instances.supported(*how, operands[0].dtype.name)
+  return reason or library.unavailable(instances.instance(*how))
+
+
+def _forward(arrays, pad_before, epilogue=Epilogue()):  # noqa: B008
+  given = {name: array for name, array in arrays.items() if array is not None}
+  results = ('y', 'sums') if epilogue.sums else ('y',)
+  function = _FORWARD[tuple(given), results]
+  size = given['kernel'].shape[0]
+  found = function(*given.values(), size, pad_before, epilogue)
+  return dict(zip(results, found if epilogue.sums else (found,), strict=True))
+
+
+_FORWARD = {
+  (operands, results): wrap('forward', operands, results)
+  for operands, results in (
+    (('x', 'kernel'), ('y',)),
+    (('x', 'kernel', 'bias'), ('y',)),
+    (('x', 'kernel', 'bias'), ('y', 'sums')),
+    (('x', 'kernel', 'residual'), ('y',)),
+    (('x', 'kernel', 'bias', 'factor', 'residual'), ('y',)),
+  )
+}
+_kernel_gradient = wrap('kernel_gradient', ('x', 'dy'), ('sums',))
