@@ -24,6 +24,7 @@ class Field:
       does; 'training': it only changes how the network is trained; 'compute':
       neither, so that a run may resume with another value.
     cpu_only: values that only CPUs can compute with.
+    gpu_only: values that only NVIDIA GPUs can compute with.
     groups: of a number of images that belong together in training, what they
       are, such as 'BatchNorm groups'; a batch has to divide into them. 0 of
       them stands for the whole batch.
@@ -36,6 +37,7 @@ class Field:
   choices: tuple[str, ...] = ()
   role: Literal['network', 'training', 'compute'] = 'network'
   cpu_only: tuple[str, ...] = ()
+  gpu_only: tuple[str, ...] = ()
   groups: str = ''
 
   @property

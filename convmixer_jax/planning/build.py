@@ -53,10 +53,14 @@ def make_plan(
   """
   network = models.find_architecture(config.model.name)
   for key, field in network.fields.items():
-    if config.model[key] in field.cpu_only:
+    others = field.cpu_only
+    if chip.platform != 'cuda':
+      others += field.gpu_only
+    if config.model[key] in others:
+      kind = 'CPUs' if config.model[key] in field.cpu_only else 'NVIDIA GPUs'
       raise UserError(
-        f'config.model.{key} = {config.model[key]!r} is for CPUs; leave it out '
-        f'for what {chip.name} uses'
+        f'config.model.{key} = {config.model[key]!r} is for {kind}; leave it '
+        f'out for what {chip.name} uses'
       )
   mesh = sharding.create_mesh(config.mesh, devices)
   num_chips = len(devices)

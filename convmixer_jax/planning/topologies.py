@@ -8,6 +8,7 @@ import jax
 from jax.experimental import topologies
 
 from convmixer_jax.errors import UserError
+from convmixer_jax.kernels.gpu import library
 from convmixer_jax.planning.chips import (
   Chip,
   gpu_target_config,
@@ -17,6 +18,8 @@ from convmixer_jax.planning.chips import (
 
 def describe_devices(topology: str, chip: Chip, layout: str) -> Sequence[Any]:
   """Returns the devices of a topology, to compile for only.
+
+  Programs for NVIDIA GPUs will have this package's kernels, as on such a GPU.
 
   Raises:
     UserError: the compiler is not installed, is in use by another process, or
@@ -39,6 +42,7 @@ def describe_devices(topology: str, chip: Chip, layout: str) -> Sequence[Any]:
         'pip install --no-deps jax-cuda12-plugin jax-cuda12-pjrt'
         f' (both =={jax.__version__})'
       )
+    library.compile_for_absent_gpus()
     arguments = {
       'topology_name': topology,
       'topology': f'1x{layout}',

@@ -23,7 +23,6 @@ from convmixer_jax.benchmarks.device.settings import (
   QUICK,
   DepthwiseShape,
 )
-from convmixer_jax.kernels import dispatch
 
 
 def test_roofline_is_right_with_and_without_hidden_passes():
@@ -42,24 +41,31 @@ def test_roofline_is_right_with_and_without_hidden_passes():
 
 def test_new_implementations_count_as_kernels_for_gpus(monkeypatch):
   assert set(operations.PLAIN) <= set(kernels.BACKENDS)
-  implementations = operations.implementations
-  assert implementations('gpu', 7) == [None, 'shift']
-  assert implementations('gpu', 9) == [None, 'xla']
+  assert operations.custom_kernels('gpu') == ['cuda']
   names = (*operations.PLAIN, 'new')
   monkeypatch.setattr(operations.kernels, 'BACKENDS', names)
   assert operations.custom_kernels('gpu') == ['new']
-  assert implementations('gpu', 7) == [None, 'shift', 'new']
-  assert implementations('tpu', 9) == [None, 'shift']
-  assert implementations('cpu', 7) == [None, *operations.PLAIN]
+  assert operations.implementations('gpu') == [None, 'shift', 'xla', 'new']
+  assert operations.implementations('tpu') == [None, 'shift']
+  assert operations.implementations('cpu') == [None, *operations.PLAIN]
 
 
-@pytest.mark.parametrize('size', [7, 9])
-def test_best_on_accelerator_is_the_default_of_the_kernel(size):
-  operands = jnp.zeros((1, 4, 4, 2)), jnp.zeros((size, size, 2)), None
-  best = dispatch.default_backends('depthwise_conv', operands, {})
-  on_gpu = best.get('cuda', best['default'])
-  assert operations.best_on_accelerator('gpu', size) == on_gpu
-  assert operations.best_on_accelerator('tpu', size) == best['default']
+def test_kernels_for_gpus_are_checked_with_what_they_support():
+  checks = operations.create_checks('gpu', FULL.checks, FULL.depthwise)
+  found = {
+    check.shape: 'cuda' in check.implementations
+    for check in checks
+    if check.operation == 'depthwise'
+  }
+  assert found.pop('[3,7,7,24] k3') is False  # 24 channels
+  assert len(found) == 7
+  assert all(found.values())
+  cases = correctness.create_cases(checks)
+  assert {
+    case.names['dtype']
+    for case in cases
+    if case.names['implementation'] == 'cuda'
+  } == {'bfloat16'}
 
 
 def linear_check(run_linear):
@@ -163,9 +169,10 @@ def test_products_can_be_lowered_for_cuda(variant, size, product):
   function = depthwise_jax.create_product(variant, product)
   text = lower_for_cuda(function, images, images, kernel)
   assert 'convmixer_' not in text
-  shifts = depthwise_jax.calls_together(variant, 'gpu', size, 4) == 1
-  assert shifts is (variant == 'shift' or (variant == 'default' and size == 9))
+  shifts = variant == 'shift' or (variant == 'default' and size == 9)
   assert ('stablehlo.convolution' in text) is not shifts
+  together = depthwise_jax.calls_together(variant, 4)
+  assert together == (1 if variant == 'shift' else 4)
 
 
 def test_depthwise_moves_the_bytes_of_two_arrays():

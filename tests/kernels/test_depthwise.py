@@ -16,6 +16,8 @@ from convmixer_jax.kernels.cpu import library
 from convmixer_jax.kernels.xla import depthwise as depthwise_xla
 from convmixer_jax.kernels.xla import shift_gpu
 
+# The others need a GPU: test_gpu.py.
+ANYWHERE = [name for name in BACKENDS if name != 'cuda']
 SHAPES = [
   # batch, height, width, channels, kernel size
   (2, 8, 8, 16, 3),
@@ -27,7 +29,7 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(params=[None, *BACKENDS])
+@pytest.fixture(params=[None, *ANYWHERE])
 def backend(request):
   if request.param == 'cpu' and library.unavailable('depthwise', 3):
     pytest.skip('the CPU kernels need a C++ compiler')

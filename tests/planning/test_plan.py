@@ -113,10 +113,14 @@ def test_batch_that_does_not_fit_is_reported(plan_of):
   assert 'No batch fits' in text
 
 
-def test_kernels_for_cpus_are_refused(plan_of):
+@pytest.mark.parametrize(
+  ('name', 'kind'), [('cpu', 'CPU'), ('cuda', 'NVIDIA GPU')]
+)
+def test_kernels_for_others_are_refused(plan_of, name, kind):
   config = imagenet.get_config('768_32')
-  config.model.depthwise = 'cpu'
-  with pytest.raises(UserError, match='leave it out for what TPU v5p uses'):
+  config.model.depthwise = name
+  text = f'is for {kind}s; leave it out for what TPU v5p uses'
+  with pytest.raises(UserError, match=text):
     plan_of(config)
 
 

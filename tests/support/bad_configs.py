@@ -112,7 +112,7 @@ CONFIGS = [
   flag(
     'model.depthwise',
     'fast',
-    "config.model.depthwise = 'fast' is not one of cpu, shift, xla, None",
+    "config.model.depthwise = 'fast' is not one of cpu, cuda, shift, xla, None",
   ),
   flag(
     'model',

@@ -180,6 +180,7 @@ def create_cases(checks: Sequence[operations.Check]) -> list[cases.Case]:
     if dtype == 'bfloat16' or check.on_host
     for name in check.implementations
     if (name == 'shift') == slow
+    and (dtype == 'bfloat16' or name not in operations.custom_kernels('gpu'))
   ]
 
 

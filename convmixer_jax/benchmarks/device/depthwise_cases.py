@@ -3,6 +3,7 @@
 Needs only the standard library, so that another Python can import it.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ PRODUCTS = ('forward', 'kernel gradient', 'input gradient')
 BUFFERS = 4
 TURNS = 3
 _MAX_CALLS = 100
+_CUDA_ERROR = re.compile('CUDA_ERROR|CUDA error')
 
 
 def count_calls(seconds: float, turn_seconds: float) -> int:
@@ -26,6 +28,9 @@ def time_all(
   request: dict[str, Any], measure: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
   """Yields a row for each case; one that raises an error has `failed`.
+
+  After an error of CUDA it ends: `run_cases` starts another program for the
+  cases that remain.
 
   Args:
     request: has the `cases`, and the `deadline`, the `time.monotonic()` after
@@ -41,6 +46,8 @@ def time_all(
       values = measure(case)
     except Exception as error:  # from any library; the other cases continue
       yield row | {'failed': describe(error)}
+      if _CUDA_ERROR.search(str(error)):  # persists in this process
+        return
       continue
     rate = case['min_bytes'] / values['microseconds'] / 1e3
     yield row | values | {'gb_per_sec': rate}

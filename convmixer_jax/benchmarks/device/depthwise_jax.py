@@ -20,21 +20,16 @@ from convmixer_jax import kernels
 from convmixer_jax.benchmarks.device import (
   depthwise_cases,
   lax_depthwise,
-  operations,
   streaming,
 )
 
 
-def calls_together(
-  variant: str, platform: str, kernel_size: int, count: int
-) -> int:
+def calls_together(variant: str, count: int) -> int:
   """Returns how many of `count` images one compiled call processes.
 
   One for 'shift', which takes seconds to compile and much longer to run than
   the overhead of a call.
   """
-  if variant == 'default' and platform != 'cpu':
-    variant = operations.best_on_accelerator(platform, kernel_size)
   return 1 if variant == 'shift' else count
 
 
@@ -69,9 +64,7 @@ def create_product(
 def _time(case, turn_seconds, buffers):
   xs, dys, kernel = buffers(case['shape'])
   function = jax.jit(create_product(case['variant'], case['product']))
-  together = calls_together(
-    case['variant'], jax.default_backend(), kernel.shape[0], len(xs)
-  )
+  together = calls_together(case['variant'], len(xs))
   groups = [
     (xs[i : i + together], dys[i : i + together], kernel)
     for i in range(0, len(xs), together)

@@ -127,26 +127,27 @@ def _run_sanitizer(session):
 
 
 def time_depthwise(session: Session) -> None:
-  """Times the depthwise convolutions, this project's default first."""
+  """Times the depthwise convolutions, this project's first.
 
-  def other_implementations(shape):
-    return implementations(session.platform, shape.kernel_size)[1:]
-
+  On a GPU its kernels are named: as the default, others may replace them.
+  """
+  custom = custom_kernels(session.platform)
+  first = [*(custom or ['default']), 'lax']
+  others = ['shift'] if custom else implementations(session.platform)[1:]
   command = session.jax_command('depthwise_jax')
   torch = session.torch_command('depthwise_torch')
-  groups = [lambda _: ['default', 'lax'], other_implementations]
-  _time_variants(session, command, groups, 0.5)
+  _time_variants(session, command, [first, others], 0.5)
   layouts = ['PyTorch NHWC', 'PyTorch NCHW']
   if session.torch_missing:
     for name in layouts:
       session.rows.add('depthwise', variant=name, missing=session.torch_missing)
   else:
-    _time_variants(session, torch, [lambda _: layouts], 0.6)
+    _time_variants(session, torch, [layouts], 0.6)
   if session.platform == 'gpu':
     flags = f'{os.environ.get("XLA_FLAGS", "")} {_FORCE_NCHW}'.strip()
     renamed = 'lax, NCHW forced'
     _time_variants(
-      *(session, command, [lambda _: ['lax']], 1.0),
+      *(session, command, [['lax']], 1.0),
       renamed=renamed,
       XLA_FLAGS=flags,
     )
@@ -155,16 +156,13 @@ def time_depthwise(session: Session) -> None:
 def _time_variants(
   session, command, groups, share, renamed=None, **environment
 ):
-  """Times groups of variants on all shapes, within a share of the time left.
-
-  A group is a function that returns the names of variants for a shape.
-  """
+  """Times groups of variants on all shapes, within a share of the time left."""
   shapes = session.settings.depthwise
   pairs = [
     (shape, variant)
     for group in groups
     for shape in shapes
-    for variant in group(shape)
+    for variant in group
   ]
   name = renamed or ', '.join(dict.fromkeys(variant for _, variant in pairs))
   seconds = share * session.budget.left('depthwise')

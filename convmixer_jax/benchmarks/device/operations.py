@@ -17,7 +17,7 @@ from jax import lax
 from convmixer_jax import kernels
 from convmixer_jax.benchmarks.device import lax_depthwise, references
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
-from convmixer_jax.kernels.backends import best_xla_form_on_gpu
+from convmixer_jax.kernels.gpu import instances
 
 PLAIN = ('cpu', 'shift', 'xla')
 _GROUP_SIZE, _EPSILON = 2, 1e-5
@@ -52,27 +52,29 @@ class Check:
   on_host: bool = True
 
 
-def implementations(platform: str, kernel_size: int) -> list[str | None]:
+def implementations(platform: str) -> list[str | None]:
   """Returns None for the default, and the names of the other implementations.
+
+  On a GPU all are named, because what is the default depends on what can be
+  compiled there.
 
   Args:
     platform: 'cpu', 'gpu' or 'tpu'.
-    kernel_size: side of the depthwise kernels; it decides the default.
   """
   if platform == 'cpu':  # checking all of them takes little time here
-    return [None, *(name for name in kernels.BACKENDS if name in PLAIN)]
-  names = {'shift', 'xla', *custom_kernels(platform)}
-  names -= {best_on_accelerator(platform, kernel_size)}
+    names = set(PLAIN)
+  elif platform == 'gpu':
+    names = {'shift', 'xla', *custom_kernels(platform)}
+  else:
+    names = {'shift'}  # XLA's own is the default
   return [None, *(name for name in kernels.BACKENDS if name in names)]
 
 
-def best_on_accelerator(platform: str, kernel_size: int) -> str:
-  """Returns the implementation that is the default on 'gpu' or 'tpu'."""
-  return best_xla_form_on_gpu(kernel_size) if platform == 'gpu' else 'xla'
-
-
 def custom_kernels(platform: str) -> list[str]:
-  """Returns the names of implementations that are kernels for a GPU."""
+  """Returns the names of implementations that are kernels for a GPU.
+
+  They are for bfloat16.
+  """
   if platform != 'gpu':
     return []
   return [name for name in kernels.BACKENDS if name not in PLAIN]
@@ -95,7 +97,7 @@ def create_checks(
   # Only CPUs have two implementations of the other operations.
   others = [None, 'xla'] if platform == 'cpu' else [None]
   checks = [
-    _depthwise(shape, implementations(platform, shape.kernel_size), is_on_host)
+    _depthwise(shape, _computing(platform, shape), is_on_host)
     for shapes, is_on_host in ((on_host, True), (on_device, False))
     for shape in shapes
   ]
@@ -105,6 +107,18 @@ def create_checks(
     for activation in kernels.ACTIVATIONS
   ]
   return checks + [_linear(on_host[0], others)]
+
+
+def _computing(platform, shape):
+  """Returns those of `implementations` that can compute a shape."""
+  unsupported = instances.supported(
+    'forward',
+    _images(shape),
+    shape.kernel_size,
+    (shape.kernel_size - 1) // 2,
+  )
+  others = custom_kernels(platform) if unsupported else ()
+  return [name for name in implementations(platform) if name not in others]
 
 
 def _images(shape: DepthwiseShape) -> tuple[int, int, int, int]:

@@ -1,7 +1,7 @@
 """XLA calls that launch the kernels of an instance, on one device."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 
 import jax
 import jax.numpy as jnp
@@ -35,27 +35,32 @@ def run(
     shapes[WORKSPACE] = jax.ShapeDtypeStruct(
       (instance.workspace_bytes // 4,), jnp.float32
     )
-  arrays = dict(operands)
+  arrays = {
+    name: array for name, array in operands.items() if array is not None
+  }
+  nulls = operands.keys() - arrays.keys()
   for launch in instance.launches:
-    arrays |= _launch(library.module_name(instance), launch, arrays, shapes)
+    arrays |= _launch(
+      library.module_name(instance), launch, arrays, nulls, shapes
+    )
   return {name: arrays[name] for name in results}
 
 
 def _launch(
   module: str,
   launch: Launch,
-  arrays: Mapping[str, jax.Array | None],
+  arrays: Mapping[str, jax.Array],
+  nulls: Set[str],
   shapes: Mapping[str, jax.ShapeDtypeStruct],
 ) -> dict[str, jax.Array]:
   """Returns what a launch writes: the arrays that are not there before."""
-  names = [name for name in launch.pointers if arrays.get(name) is not None]
-  written = [name for name in launch.pointers if name not in arrays]
-  buffers = [arrays[name] for name in names] + [shapes[name] for name in written]
+  names = [name for name in launch.pointers if name in arrays]
+  written = [
+    name for name in launch.pointers if name not in arrays.keys() | nulls
+  ]
   order = names + written
   found = jax.ffi.ffi_call(
-    library.HANDLER,
-    tuple(shapes[name] for name in written),
-    has_side_effect=False,
+    library.HANDLER, tuple(shapes[name] for name in written)
   )(
     *(arrays[name] for name in names),
     module=module,
@@ -67,13 +72,16 @@ def _launch(
       order.index(name) if name in order else -1 for name in launch.pointers
     ),
     bytes=_int64(
-      math.prod(buffer.shape) * jnp.dtype(buffer.dtype).itemsize
-      for buffer in buffers
+      math.prod(array.shape) * array.dtype.itemsize
+      for array in (
+        *(arrays[name] for name in names),
+        *(shapes[name] for name in written),
+      )
     ),
     numbers=_int64(launch.integers),
   )
   return dict(zip(written, found, strict=True))
 
 
-def _int64(values):
+def _int64(values: Iterable[int]) -> np.ndarray:
   return np.array(list(values), np.int64)

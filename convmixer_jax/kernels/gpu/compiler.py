@@ -53,7 +53,7 @@ class Nvcc:
 def compile_device_code(
   source: str, macros: Mapping[str, int | str], capability: str
 ) -> bytes:
-  """Returns the code of `csrc/<source>` for a GPU, after compiling it if needed.
+  """Returns the code of `csrc/<source>` for a GPU; compiles it if needed.
 
   Several processes may do so at the same time. Where nothing can be kept, it is
   compiled each time.

@@ -83,11 +83,11 @@ def fused_mixer(
   pad_before: int,
 ) -> jax.Array:
   """Computes `kernels.fused_mixer`: XLA what is before the convolution."""
-  rows = (
+  factors, shifts = (
     jnp.broadcast_to(array, (p.shape[0], *array.shape))
     for array in (p_factor, p_shift)
   )
-  x = xla_norm.affine(p, p_bias, *rows, None, activation)
+  x = xla_norm.affine(p, p_bias, factors, shifts, None, activation)
   arrays = {
     'x': x,
     'kernel': kernel,
@@ -116,10 +116,10 @@ def unavailable(
     operands: arrays or their shapes; the first are the images.
     static: the operation's other arguments.
   """
-  shape = operands[0].shape
-  kind, epilogue, size = 'forward', Epilogue(), static.get('size')
+  shape, pad_before = operands[0].shape, static['pad_before']
+  kind, epilogue = 'forward', Epilogue()
   if operation == 'depthwise_kernel_gradient':
-    kind = 'kernel_gradient'
+    kind, size = 'kernel_gradient', static['size']
   elif operation == 'fused_mixer':
     epilogue, size = _MIXER[static['activation']], operands[4].shape[0]
   else:
@@ -130,9 +130,12 @@ def unavailable(
       epilogue = Epilogue(activation=static['activation'], sums=True)
   if not all(isinstance(length, int) for length in shape):
     return f'the shape {shape} is not known when the program is compiled'
-  how = kind, shape, size, static['pad_before'], epilogue
-  reason = instances.supported(*how, operands[0].dtype.name)
-  return reason or library.unavailable(instances.instance(*how))
+  dtype = operands[0].dtype.name
+  return instances.supported(
+    kind, shape, size, pad_before, epilogue, dtype
+  ) or library.unavailable(
+    instances.instance(kind, shape, size, pad_before, epilogue)
+  )
 
 
 def _forward(arrays, pad_before, epilogue=Epilogue()):  # noqa: B008

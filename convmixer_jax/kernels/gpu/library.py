@@ -42,6 +42,8 @@ def unavailable(instance: Instance) -> str | None:
   If they can, the instance has been compiled and loaded. A process without a
   GPU can only compile programs for one, after `compile_for_absent_gpus`.
   """
+  if not (compiler.SOURCE_DIR / instance.source).exists():
+    return f'{compiler.SOURCE_DIR} has no {instance.source}'
   if jax.default_backend() == 'gpu':
     needs = tuple(
       (launch.entry, launch.shared_bytes) for launch in instance.launches

@@ -89,7 +89,9 @@ def wrap(
   wrapped = custom_partitioning(
     here, static_argnums=(count, count + 1, count + 2)
   )
-  axes = [', '.join(_AXES[name] for name in side) for side in (operands, results)]
+  axes = [
+    ', '.join(_AXES[name] for name in side) for side in (operands, results)
+  ]
   used = dict.fromkeys(' '.join(axes).replace(',', '').split())  # in order
   wrapped.def_partition(
     partition,

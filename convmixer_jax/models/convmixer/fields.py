@@ -19,6 +19,7 @@ FIELDS = {
     choices=kernels.BACKENDS,
     role='compute',
     cpu_only=('cpu',),
+    gpu_only=('cuda',),
   ),
   'bn_group_size': Field(
     0,
