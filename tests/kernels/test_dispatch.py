@@ -191,7 +191,7 @@ def test_norms_and_products_refuse_a_backend_of_convolutions(call):
 
 def test_fused_mixer_refuses_an_unknown_backend():
   c = jnp.ones(2)
-  with pytest.raises(ValueError, match="'none' is unknown; use one of cpu, sh"):
+  with pytest.raises(ValueError, match="'none' is unknown; use one of cpu, cu"):
     kernels.fused_mixer(
       *(jnp.ones((1, 4, 4, 2)), c, c, c, jnp.ones((3, 3, 2)), c, c),
       activation='relu',

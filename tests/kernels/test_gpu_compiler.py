@@ -172,8 +172,10 @@ def test_nvrtc_of_the_cuda_of_the_plugin_is_tried_first(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def hopper(monkeypatch):
+def hopper(monkeypatch, tmp_path):
   """A process that has a GPU of compute capability 9.0, as far as is asked."""
+  (tmp_path / 'correlate.cu').write_text('')
+  monkeypatch.setattr(compiler, 'SOURCE_DIR', tmp_path)
   gpu = types.SimpleNamespace(
     platform='gpu', compute_capability='9.0', local_hardware_id=0
   )

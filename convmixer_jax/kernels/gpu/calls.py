@@ -72,15 +72,16 @@ def _launch(
       order.index(name) if name in order else -1 for name in launch.pointers
     ),
     bytes=_int64(
-      math.prod(array.shape) * array.dtype.itemsize
-      for array in (
-        *(arrays[name] for name in names),
-        *(shapes[name] for name in written),
-      )
+      [_num_bytes(arrays[name]) for name in names]
+      + [_num_bytes(shapes[name]) for name in written]
     ),
     numbers=_int64(launch.integers),
   )
   return dict(zip(written, found, strict=True))
+
+
+def _num_bytes(array: jax.Array | jax.ShapeDtypeStruct) -> int:
+  return math.prod(array.shape) * array.dtype.itemsize
 
 
 def _int64(values: Iterable[int]) -> np.ndarray:

@@ -11,6 +11,10 @@
 
 #include <string>
 
+#ifndef CUDA_DRIVER  // tests have another
+#define CUDA_DRIVER "libcuda.so.1"
+#endif
+
 namespace {
 
 using CUresult = int;  // 0 is success
@@ -59,7 +63,7 @@ struct Driver {
  private:
   static Driver Load() {
     Driver driver{};
-    void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    void* library = dlopen(CUDA_DRIVER, RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
       driver.missing = "NVIDIA's driver was not found: ";
       driver.missing += dlerror();
