@@ -4,15 +4,16 @@ import ast
 import pathlib
 
 import convmixer_jax
-from convmixer_jax.models import MODELS
+from convmixer_jax.models import MODELS, Architecture
 
 PACKAGE = pathlib.Path(convmixer_jax.__file__).parent
 
 # Networks are made of kernels, which are named after the operations, and
 # benchmarks of a network or of an operation name it.
 FREE = ('models', 'benchmarks', 'kernels')
-# Also sizes of images and depths of trees.
-OTHER_MEANING = {'width', 'depth'}
+# Also sizes of images, depths of trees, words of other libraries, and of the
+# interface of all networks.
+OTHER_MEANING = {'width', 'depth', 'norm', *Architecture._fields}
 # A kind of convolution: chips compute it with another unit than products.
 OPERATION = {'depthwise'}
 ALLOWED = {

@@ -17,6 +17,7 @@ from convmixer_jax.models import check_user_network, own_modules
 from convmixer_jax.models.architecture import Architecture
 from convmixer_jax.models.convmixer import CONVMIXER
 from convmixer_jax.models.distilled_vit import DISTILLED_VIT
+from convmixer_jax.models.isotropic import ISOTROPIC
 from convmixer_jax.models.mixer import MIXER
 from convmixer_jax.models.released import Released
 from convmixer_jax.models.resmlp import RESMLP
@@ -30,6 +31,7 @@ MODELS: dict[str, Architecture] = {
   'resmlp': RESMLP,
   'mixer': MIXER,
   'resnet': RESNET,
+  'isotropic': ISOTROPIC,
 }
 DEFAULT = 'convmixer'  # of configs
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}

@@ -16,6 +16,17 @@ TINY = {
   'resmlp': {'width': 8, 'depth': 2, 'layer_scale': 0.5, 'drop_path': 0.3},
   'mixer': {'width': 8, 'depth': 2, 'token_hidden': 8, 'drop_path': 0.3},
   'resnet': {'depths': (2, 1, 3, 1), 'widths': (2,) * 4, 'drop_path': 0.3},
+  'isotropic': {
+    'width': 8,
+    'depth': 2,
+    'stem': 'overlapping',
+    'token_mixer': 'attention',
+    'norm_place': 'before',
+    'residual': 'both',
+    'layer_scale': 0.5,
+    'position_embedding': True,
+    'drop_path': 0.3,
+  },
 }
 # Of the tiny forms: fields of another network, the grids of the blocks for
 # images of 8 x 8 pixels, and how people call them.
@@ -23,8 +34,10 @@ OTHER_FIELDS = {'resnet': {'widths': (16, 2, 2, 2)}}
 GRIDS = {'resnet': [(2, 2)] * 2 + [(1, 1)] * 5}
 CALLED = {'resnet': 'ResNet-23'}
 NAMES = list(models.MODELS)
+# Those whose weights can be in files of other programs.
+IN_FILES = [name for name in NAMES if models.MODELS[name].state_dict]
 # Those that take images of any size; the others' layers fit one size.
-ANY_SIZE = ('convmixer', 'vit', 'distilled_vit', 'resnet')
+ANY_SIZE = ('convmixer', 'vit', 'distilled_vit', 'resnet', 'isotropic')
 
 
 def config_of(name):
@@ -46,6 +59,11 @@ def create(name, num_classes=10, **changes):
   shapes = jax.eval_shape(
     lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
   )
+  return model, draw_variables(shapes)
+
+
+def draw_variables(shapes):
+  """Returns random variables of these shapes, of which none is 0 or 1."""
   rng = np.random.default_rng(0)
 
   def draw(path, leaf):
@@ -54,7 +72,7 @@ def create(name, num_classes=10, **changes):
       values = np.abs(values) + 0.5
     return values.astype(np.float32)
 
-  return model, jax.tree_util.tree_map_with_path(draw, shapes)
+  return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def images_of(size=8, count=4):

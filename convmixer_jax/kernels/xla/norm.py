@@ -15,6 +15,7 @@ from convmixer_jax.kernels.gelu import gelu
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'gelu': gelu,
   'relu': jax.nn.relu,
+  'identity': lambda x: x,
 }
 
 
@@ -29,7 +30,7 @@ def sums(
     x: `[B, H, W, C]`.
     bias: `[C]`, float32.
     g: like x, or None.
-    activation: 'gelu' or 'relu'.
+    activation: 'gelu', 'relu' or 'identity'.
 
   Returns:
     `[B, 2, C]`, float32.
@@ -81,7 +82,7 @@ def affine(
     factor: `[B, C]`, float32.
     shift: `[B, C]`, float32.
     residual: like x, or None.
-    activation: 'gelu' or 'relu'.
+    activation: 'gelu', 'relu' or 'identity'.
 
   Returns:
     Shape and dtype of x, rounded once.
@@ -115,7 +116,7 @@ def gradient(
     p: `[B, C]`, float32, as q and r.
     q: of a.
     r: the constant.
-    activation: 'gelu' or 'relu'.
+    activation: 'gelu', 'relu' or 'identity'.
 
   Returns:
     dx like x, and its sums over each image, `[B, C]` in float32.
