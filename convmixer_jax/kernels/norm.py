@@ -46,8 +46,7 @@ def activation_batch_norm(
     scale: `[C]`, of BatchNorm.
     offset: `[C]`, of BatchNorm.
     residual: like x, or None.
-    activation: 'gelu' (exact), 'relu', or 'identity', which 'xla' computes
-      whatever the backend.
+    activation: 'gelu' (exact) or 'relu'.
     group_size: images that share statistics; divides B.
     epsilon: added to the variance.
     backend: 'cpu' (C++ kernels for CPUs), 'xla' (plain JAX), or None: 'cpu' on
@@ -62,7 +61,6 @@ def activation_batch_norm(
     RuntimeError: backend is 'cpu', and it cannot be compiled.
   """
   bias = jnp.zeros_like(scale) if bias is None else bias
-  backend = _backend_for(activation, backend)
   y, mean, var = _batch_norm(
     x, bias, scale, offset, residual, activation, group_size, epsilon,
     backend,
@@ -86,7 +84,6 @@ def activation_affine(
   in `activation_batch_norm`; factor and shift are `[C]`.
   """
   bias = jnp.zeros_like(factor) if bias is None else bias
-  backend = _backend_for(activation, backend)
   return _affine(x, bias, factor, shift, residual, activation, backend)
 
 
@@ -107,11 +104,6 @@ def activation_mean(
   """
   sums = _sums(backend, x, bias, None, activation)
   return sums[:, 0] / (x.shape[1] * x.shape[2])
-
-
-def _backend_for(activation, backend):
-  """Returns the backend that computes an activation."""
-  return backend if activation in ACTIVATIONS else 'xla'
 
 
 def _sums(backend, x, bias, g, activation):

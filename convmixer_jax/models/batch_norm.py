@@ -25,7 +25,7 @@ class ActivationBatchNorm(nn.Module):
   estimate. Everything is computed in float32, and rounded once.
 
   Attributes:
-    activation: 'gelu' (exact), 'relu' or 'identity'.
+    activation: 'gelu' (exact) or 'relu'.
     group_size: images that share their statistics; 0 is the whole batch. The
       authors train with 64, the images of one of their devices. If no group
       spans several devices, normalising needs no communication. The

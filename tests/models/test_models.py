@@ -39,6 +39,12 @@ PARAMETERS = {
   'resnet50': 25_557_032,
   'resnet101': 44_549_160,
   'resnet152': 60_192_808,
+  'isotropic_convmixer': 21_110_248,  # that of 768_32, and so on
+  'isotropic_vit': 86_567_656,
+  'isotropic_resmlp': 15_350_872,
+  'isotropic_mixer': 59_880_472,
+  # 12 (8 h^2 + 11 h) in the blocks, of h = 384; no layer over the tokens.
+  'isotropic_poolformer': 14_887_528,
 }
 
 

@@ -15,7 +15,6 @@ from convmixer_jax.kernels.gelu import gelu
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'gelu': gelu,
   'relu': jax.nn.relu,
-  'identity': lambda x: x,
 }
 
 
@@ -30,7 +29,7 @@ def sums(
     x: `[B, H, W, C]`.
     bias: `[C]`, float32.
     g: like x, or None.
-    activation: 'gelu', 'relu' or 'identity'.
+    activation: 'gelu' or 'relu'.
 
   Returns:
     `[B, 2, C]`, float32.
@@ -82,7 +81,7 @@ def affine(
     factor: `[B, C]`, float32.
     shift: `[B, C]`, float32.
     residual: like x, or None.
-    activation: 'gelu', 'relu' or 'identity'.
+    activation: 'gelu' or 'relu'.
 
   Returns:
     Shape and dtype of x, rounded once.
@@ -116,7 +115,7 @@ def gradient(
     p: `[B, C]`, float32, as q and r.
     q: of a.
     r: the constant.
-    activation: 'gelu', 'relu' or 'identity'.
+    activation: 'gelu' or 'relu'.
 
   Returns:
     dx like x, and its sums over each image, `[B, C]` in float32.

@@ -119,6 +119,7 @@ FIELDS = {
     choices=kernels.BACKENDS,
     role='compute',
     cpu_only=('cpu',),
+    gpu_only=('cuda',),
   ),
   'scan': Field(False, 'compile one block and loop over it', role='compute'),
   'remat': Field(False, 'recompute activations to save memory', role='compute'),

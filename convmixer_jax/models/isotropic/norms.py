@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from convmixer_jax import kernels
-from convmixer_jax.models.batch_norm import ActivationBatchNorm
+from convmixer_jax.models.batch_norm import ActivationBatchNorm, BatchNorm
 from convmixer_jax.models.convmixer.module import norm_and_linear_backend
 from convmixer_jax.models.isotropic.fields import Settings
 from convmixer_jax.models.layers import layer_norm
@@ -48,9 +48,9 @@ def normalize(
   Returns:
     `[B, h, w, C]`, dtype of x.
   """
-  if norm == 'batch':
+  if norm == 'batch' and activation:
     return ActivationBatchNorm(
-      activation or 'identity',
+      activation,
       settings.bn_group_size,
       norm_and_linear_backend(settings.depthwise),
       name=name,
@@ -59,6 +59,9 @@ def normalize(
     x = (x.astype(jnp.float32) + bias).astype(x.dtype)
   if activation:
     x = activate(x, activation)
+  if norm == 'batch':
+    plain = BatchNorm(relu=False, group_size=settings.bn_group_size, name=name)
+    return plain(x, residual, train=train)
   if norm != 'none':
     x = _create(norm, x.dtype, name)(x)
   return x if residual is None else residual + x
