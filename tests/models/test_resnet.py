@@ -19,6 +19,7 @@ from convmixer_jax.models import batch_norm
 from convmixer_jax.models import features as features_lib
 from convmixer_jax.models.layer_numbers import number_layers
 from convmixer_jax.models.resnet import module as resnet
+from convmixer_jax.pretrained import torch_files
 from convmixer_jax.pretrained.load import load
 
 FIXTURE = pathlib.Path(__file__).parents[1] / 'fixtures' / 'resnet.npz'
@@ -220,6 +221,22 @@ def test_weights_of_wrappers_and_without_counters_are_read(tmp_path):
   loaded = load(path)
   assert (loaded.network, loaded.num_classes) == ('resnet', 10)
   jax.tree.map(np.testing.assert_array_equal, loaded.variables, create()[1])
+
+
+def test_files_of_torchvision_are_read_with_their_counters():
+  path = FIXTURE.with_suffix('.pth')
+  assert b'layer1.1.bn3.num_batches_tracked' in path.read_bytes()
+  loaded = load(path)
+  assert (loaded.network, loaded.channels) == ('resnet', 1)
+  assert loaded.fields == {'depths': (2, 1, 1, 1), 'widths': (1, 1, 1, 1)}
+  tensors = torch_files.read_state_dict(str(path))
+  back = STATE_DICT.to_timm(loaded.variables, 1)
+  assert back.keys() == tensors.keys()
+  for name, array in tensors.items():
+    if name.endswith('num_batches_tracked'):
+      assert array == 1
+    else:
+      np.testing.assert_array_equal(back[name], array)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from convmixer_jax.models.architecture import Architecture, StateDictMap
+from convmixer_jax.models.released_resnet import RESNET152
 from convmixer_jax.models.resnet import state_dict
 from convmixer_jax.models.resnet.fields import FIELDS, VARIANTS
 from convmixer_jax.models.resnet.folding import make_inference
@@ -47,6 +48,7 @@ RESNET = Architecture(
   inference=make_inference,
   pictures=_first_kernels,
   to_onnx=to_onnx,
+  released=RESNET152,
   portable={'cpu': {'backend': 'xla'}, 'default': {'backend': 'xla'}},
 )
 
