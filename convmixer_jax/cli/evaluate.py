@@ -132,7 +132,7 @@ def _evaluate(network, source, classes, config, split, output):
   """Evaluates, prints the metrics, and writes the files."""
   import jax
 
-  from convmixer_jax.config import describe_size
+  from convmixer_jax.config import describe_size, height_width
   from convmixer_jax.data.class_names import readable
   from convmixer_jax.data.known_sets import data_name
   from convmixer_jax.evaluation import protocols
@@ -152,6 +152,13 @@ def _evaluate(network, source, classes, config, split, output):
     f'{describe_size(size)}, {len(names):,} classes',
     flush=True,
   )
+  if network.test_input is not None and source_flags.SIZE.value is None:
+    test_size, test_crop_fraction = network.test_input
+    sides = ','.join(map(str, dict.fromkeys(height_width(test_size))))
+    print(
+      f'These weights were also tested at {describe_size(test_size)}, crop '
+      f'{test_crop_fraction:g}: --size={sides} does so'
+    )
   if protocol.about and not network.multi_label:
     print(f'The rules of {dataset.name}: {protocol.about}')
   results = kind.evaluate(network, source, config, classes)

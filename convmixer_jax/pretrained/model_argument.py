@@ -51,7 +51,10 @@ def parse_model(model: str | None) -> ModelArgument:
     _, weights = RELEASED[model]
     model = weights.variant
   fields = dict(choose_variant(VARIANTS, model, 'the package'))
-  return ModelArgument(fields.pop('name'), fields, model, weights)
+  name = fields.pop('name')
+  network = MODELS[name].names('network')
+  fields = {key: value for key, value in fields.items() if key in network}
+  return ModelArgument(name, fields, model, weights)
 
 
 def _field_of(part, model):

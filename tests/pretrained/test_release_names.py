@@ -21,6 +21,7 @@ from convmixer_jax.models import MODELS, RELEASED, VARIANTS
 from convmixer_jax.models.released_resnet import RESNET152
 from convmixer_jax.pretrained import hub_folder, weight_files
 from convmixer_jax.pretrained.load import load, load_for_config
+from convmixer_jax.pretrained.model_argument import parse_model
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 FACTS = json.loads((FIXTURES / 'released.json').read_text())
@@ -47,6 +48,27 @@ def test_input_is_that_of_timms_configuration(tag):
   assert (weights.test or weights.best)[:2] == test
   for file in weights.files:
     assert file == facts['file']
+
+
+def test_page_has_the_input_and_accuracy_of_each_tag():
+  page = (FIXTURES.parents[1] / 'docs' / 'weights.md').read_text()
+  rows = {
+    line.split('`')[1].removesuffix('.pth'): line
+    for line in page.splitlines()
+    if line.startswith('| `')
+  }
+  for tag, weights in (
+    RESNET152 | {tag: weights for tag, (_, weights) in RELEASED.items()}
+  ).items():
+    row = rows[tag]
+    size, crop = weights.image_size, weights.eval_crop_fraction
+    assert f'`{weights.variant}` | {size}, {crop:g}' in row
+    assert ('bilinear' in row) == (weights.eval_interpolation == 'bilinear')
+    assert f'{weights.best.top1:.3f}' in row
+    if weights.top1 is not None:
+      assert f'| {weights.top1:.3f}' in row
+    if weights.test is not None:
+      assert f'{weights.test.image_size} (crop {weights.test[1]:g})' in row
 
 
 @pytest.mark.parametrize('name', MODELS)
@@ -131,6 +153,15 @@ def test_tag_can_be_given_and_is_written_to_what_is_made_of_it(file, tmp_path):
     UserError, match=f"has width = 8, not 768 as '{MIIL}' has"
   ):
     load(str(file), MIIL)
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_every_variant_can_be_given_for_weights_of_its_network(variant):
+  found = parse_model(variant)
+  network = MODELS[found.network].names('network')
+  assert found.fields == {
+    key: value for key, value in VARIANTS[variant].items() if key in network
+  }
 
 
 def test_config_json_beside_the_weights_is_preferred(file, tmp_path):
