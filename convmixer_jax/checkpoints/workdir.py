@@ -25,7 +25,8 @@ _IN_ALL_CONFIGS = {  # those of converted weights have only a few more
 }
 # What is read of a run, of whichever version: its values are checked.
 _READ_KEYS = (
-  *('augment.eval_crop_fraction', 'augment.eval_interpolation'),
+  *('augment.eval_crop_fraction', 'augment.eval_image_size'),
+  *('augment.eval_interpolation', 'ema_decay', 'ema_evaluate'),
   *('dataset.data_dir', 'dataset.eval_split'),
   *('dataset.image_size', 'dataset.mean', 'dataset.name', 'dataset.std'),
   *('dtype', 'checkpoint_every_steps'),

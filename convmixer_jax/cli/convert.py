@@ -91,6 +91,7 @@ def _save_run(trained: 'TrainedModel', path: 'epath.Path') -> None:
       'augment': {
         'eval_crop_fraction': trained.eval_crop_fraction,
         'eval_interpolation': trained.eval_interpolation,
+        'eval_image_size': trained.eval_image_size or 0,
       },
       'dataset': {
         'name': '',

@@ -8,6 +8,7 @@ import ml_collections
 from convmixer_jax.config.images import (
   ImageSize,
   describe_size,
+  eval_image_size,
   height_width,
   image_shape,
   num_channels,
@@ -73,6 +74,7 @@ __all__ = [
   'describe_kind',
   'describe_size',
   'describe_values',
+  'eval_image_size',
   'flatten',
   'height_width',
   'image_shape',

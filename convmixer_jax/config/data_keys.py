@@ -192,6 +192,12 @@ DATA_KEYS = (
     Range('in (0, 1]', lambda value: 0 < value <= 1),
   ),
   key(
+    'augment.eval_image_size',
+    0,
+    'side of the images in evaluation; 0: dataset.image_size',
+    NOT_NEGATIVE,
+  ),
+  key(
     'augment.eval_interpolation',
     'bicubic',
     'interpolation of the resize in evaluation',

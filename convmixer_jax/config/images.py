@@ -41,6 +41,16 @@ def image_shape(dataset: ml_collections.ConfigDict) -> tuple[int, int, int]:
   return *height_width(dataset.image_size), num_channels(dataset)
 
 
+def eval_image_size(config: ml_collections.ConfigDict) -> ImageSize:
+  """Returns the size of the images of an evaluation.
+
+  Args:
+    config: the whole config, which an earlier version may have written, or
+      `TrainedModel.eval_config`.
+  """
+  return config.augment.get('eval_image_size') or config.dataset.image_size
+
+
 def is_image_size(value: Any) -> bool:
   """Whether a value is a whole number or a pair of these."""
   if isinstance(value, (tuple, list)):

@@ -101,23 +101,6 @@ RUN_KEYS = (
     True,
     'evaluate the EMA, if there is one, and not the parameters themselves',
   ),
-  key(
-    'ema_decay',
-    0.0,
-    'decay of an exponential moving average (EMA) of the parameters; 0: none',
-    BELOW_ONE,
-  ),
-  key(
-    'ema_warmup_power',
-    0.0,
-    'warm-up of the EMA: decay up to 1 - (1 + updates)**-power; 0: none',
-    NOT_NEGATIVE,
-  ),
-  key(
-    'ema_evaluate',
-    True,
-    'evaluate the EMA, if there is one, and not the parameters themselves',
-  ),
   free_key('mesh.data', -1, 'devices that split the batch', _AXIS),
   free_key(
     'mesh.fsdp', 1, 'devices that also split the parameters', AT_LEAST_ONE

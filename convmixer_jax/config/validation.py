@@ -203,6 +203,16 @@ def _check_options_have_their_subject(config):
       )
 
 
+def _check_eval_size_is_for_squares(config):
+  size = config.augment.eval_image_size
+  if size and not isinstance(config.dataset.image_size, int):
+    raise UserError(
+      f'config.augment.eval_image_size = {size} is for square images, and '
+      f'config.dataset.image_size = {tuple(config.dataset.image_size)}; leave '
+      'it at 0'
+    )
+
+
 def _check_statistics_have_one_length(config):
   mean, std = config.dataset.mean, config.dataset.std
   if len(mean) != len(std):
@@ -232,6 +242,7 @@ _RULES: tuple[Callable[[ml_collections.ConfigDict], None], ...] = (
   _check_optimizer_reads_its_options,
   _check_decayed_layers_learn,
   _check_options_have_their_subject,
+  _check_eval_size_is_for_squares,
   _check_statistics_have_one_length,
   _check_colours_are_rgb,
 )

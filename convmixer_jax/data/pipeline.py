@@ -17,7 +17,13 @@ import numpy as np
 from absl import flags  # noqa: TID251 (Grain reads them)
 
 from convmixer_jax import limits
-from convmixer_jax.config import ImageSize, image_shape
+from convmixer_jax.config import (
+  ImageSize,
+  eval_image_size,
+  height_width,
+  image_shape,
+  num_channels,
+)
 from convmixer_jax.data import own_transform, worker_deaths, worker_processes
 from convmixer_jax.data.augment import transforms
 from convmixer_jax.data.batches import Batches, HostBatch
@@ -134,7 +140,7 @@ def eval_batches(
     float32.
   """
   num_batches = -(-len(source) // config.batch_size)
-  size = config.dataset.image_size
+  size = eval_image_size(config)
   dataset = grain.MapDataset.range(num_batches * config.batch_size).map(
     partial(_eval_example, source=source, config=config.augment, size=size)
   )
@@ -189,7 +195,9 @@ def batch_dtype(source: Source) -> np.dtype:
 
 
 def _batch_bytes(source, config, process_count):
-  num_values = math.prod(image_shape(config.dataset))
+  sizes = config.dataset.image_size, eval_image_size(config)
+  num_pixels = max(math.prod(height_width(size)) for size in sizes)
+  num_values = num_pixels * num_channels(config.dataset)
   num_bytes = batch_dtype(source).itemsize * num_values
   num_labels = source.num_classes if config.dataset.get('multi_label') else 1
   num_bytes += 4 * (num_labels + 1)  # and the mask

@@ -120,6 +120,9 @@ class Run:
     chosen = None
     if multi_label and ema == evaluated:
       chosen = thresholds.read(self.workdir, step, num_classes)
+    test_input = None
+    if eval_size := config.augment.get('eval_image_size'):
+      test_input = eval_size, config.augment.eval_crop_fraction
     trained = TrainedModel.create(
       network,
       fields,
@@ -128,6 +131,7 @@ class Run:
       {
         'image_size': config.dataset.image_size,
         'eval_crop_fraction': config.augment.eval_crop_fraction,
+        'test_input': test_input,
         'eval_interpolation': config.augment.get('eval_interpolation'),
         'mean': config.dataset.mean,
         'std': config.dataset.std,
@@ -146,6 +150,7 @@ class Run:
         if name.startswith('eval_') and ema == evaluated
       },
       ema=ema,
+      eval_image_size=eval_size or None,
       dtype=config.dtype,
       thresholds_from=chosen.chosen_on if chosen else '',
     )

@@ -42,7 +42,7 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
     variables: `params` and `batch_stats` (empty without BatchNorm), trees of
       arrays in float32: of NumPy from a file, of JAX on the first device of
       this process from a run.
-    image_size: side of the images in evaluation or (height, width), in pixels.
+    image_size: side of the images of training or (height, width), in pixels.
     eval_crop_fraction: side of the central crop, as a fraction of the resized
       image's.
     eval_interpolation: of the resize, 'bicubic' or 'bilinear'.
@@ -54,6 +54,8 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
       that they are those of published networks.
     test_input: another size of images at which released weights are tested, and
       the crop fraction that evaluation then uses; None if there is none.
+    eval_image_size: size of the images in evaluation, if it is another than
+      that of training, `image_size`.
     data: identity of the data it was trained on (see `data.identity`); None if
       unknown.
     source: where it is from, as it was given; without the checkpoint of a run.
@@ -84,6 +86,7 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
   class_names: tuple[str, ...] | None = None
   assumed: frozenset[str] = frozenset()
   test_input: tuple[ImageSize, float] | None = None
+  eval_image_size: ImageSize | None = None
   data: Identity | None = None
   source: str = ''
   step: int | None = None
@@ -224,13 +227,14 @@ class TrainedModel(Inference, FeatureExtraction, Explaining):
 
     Args:
       batch_size: at least; rounded up to what the devices divide.
-      image_size: None for that of training. The crop fraction stays, but at
-        the size of `test_input`.
+      image_size: None for that of the run's evaluation, or of training. The
+        crop fraction stays, but at the size of `test_input`.
 
     Raises:
       UserError: the network does not take images of this size.
     """
-    image_size = self.image_size if image_size is None else image_size
+    if image_size is None:
+      image_size = self.eval_image_size or self.image_size
     size = height_width(image_size)
     if size not in self._accepted_sizes:
       find_architecture(self.network).check_image_size(

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 from etils import epath
 from jax.sharding import Mesh
@@ -19,6 +20,7 @@ from convmixer_jax.data import identity, label_counts, repeated, sources
 from convmixer_jax.data.check_images import check_images
 from convmixer_jax.data.own_transform import TrainTransform
 from convmixer_jax.distributed import agreement, sharding
+from convmixer_jax.errors import UserError
 from convmixer_jax.notes import note
 from convmixer_jax.own_names import unwrap
 from convmixer_jax.training import changes, from_data, initialize
@@ -119,6 +121,8 @@ def set_up(
       steps_per_epoch=steps_per_epoch,
       optimizer=unwrap(own.optimizer),
     )
+    if config.augment.eval_image_size:
+      _check_eval_size(trainer, config)
     saved_steps = _find_checkpoints(directory)
     changes.require_not_shorter(
       directory, max(saved_steps, default=0), config, steps_per_epoch
@@ -161,6 +165,32 @@ def _note_unread_options(config):
       f'config.{name} = {config[name]} is not read by config.optimizer = '
       f'{config.optimizer!r}'
     )
+
+
+def _check_eval_size(trainer, config):
+  """Raises UserError if the network takes images of its training size only."""
+  size, batch = config_lib.eval_image_size(config), config.batch_size
+  shape = batch, *config_lib.height_width(size)
+  images = jax.ShapeDtypeStruct(
+    (*shape, config_lib.num_channels(config.dataset)), jnp.uint8
+  )
+  variables = {
+    'params': trainer.state.params,
+    'batch_stats': trainer.state.batch_stats,
+  }
+  try:
+    jax.eval_shape(
+      lambda variables, images: trainer.model.apply(
+        variables, images.astype(jnp.float32), train=False
+      ),
+      variables,
+      images,
+    )
+  except UserError as error:
+    raise UserError(
+      f'config.augment.eval_image_size = {size} is not for this network: '
+      f'{error}'
+    ) from error
 
 
 def _find_checkpoints(directory):
