@@ -14,6 +14,7 @@ _LAZY = {
   'Callback': 'convmixer_jax.training.callbacks',
   'load': 'convmixer_jax.pretrained.load',
   'load_run': 'convmixer_jax.pretrained.runs',
+  'load_runs': 'convmixer_jax.sweeps.tables',
   'named': 'convmixer_jax.own_names',
   'train_and_evaluate': 'convmixer_jax.training.loop',
 }
