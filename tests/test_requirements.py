@@ -23,4 +23,6 @@ def test_extras_are_the_packages_of_the_requirement_files():
   assert extras['onnx'][0] in dev
   assert extras['gcs'][0] in dev
   assert extras['huggingface'][0] in dev
+  assert extras['pandas'][0] in dev
+  assert extras['slurm'][0] in dev
   assert extras['tiff'][1] in dev

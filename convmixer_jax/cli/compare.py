@@ -1,4 +1,13 @@
-r"""Compares networks: size, operations, memory, speed and accuracy.
+r"""Compares runs, or networks: size, speed, accuracy; runs with intervals.
+
+  convmixer compare runs/widths --output=comparison
+  convmixer compare runs/a runs/b runs/c --by=model.width --reference=b
+
+Of runs, or directories of runs such as those of `sweep`, each row is a group
+that has the same values of the keys in --by; without it, of all keys but the
+seed. It has the last --metric with its 95 % interval over the seeds, and the
+difference to the row --reference. The output directory gets compare.csv,
+compare.md, compare.png and compare.html, a page to send to others.
 
   python -m convmixer_jax compare --models=all --output=comparison
   python -m convmixer_jax compare --models=paper --nospeed
@@ -38,6 +47,15 @@ if TYPE_CHECKING:
   from convmixer_jax.benchmarks.comparison.networks import Network
   from convmixer_jax.benchmarks.comparison.run import Options
 
+_BY = flags.DEFINE_list(
+  'by', [], 'of runs, keys of the config whose values make a row'
+)
+_REFERENCE = flags.DEFINE_string(
+  'reference', None, 'of runs, row to compare with; default: the first'
+)
+_METRIC = flags.DEFINE_string(
+  'metric', None, 'of runs, metric to compare; default: the accuracy'
+)
 _MODELS = flags.DEFINE_list('models', None, 'networks to compare')
 _BATCH_SIZE = flags.DEFINE_integer(
   'batch_size',
@@ -74,14 +92,14 @@ flags.adopt_module_key_flags(output_flag)
 def main(argv: Sequence[str]) -> None:
   """Compares, prints the tables, and writes the files if asked to."""
   if len(argv) > 1:
-    raise UserError(
-      f'{argv[1]!r} is not a flag; --models=NAMES names the networks to compare'
-    )
+    _compare_runs(argv[1:])
+    return
   if _MODELS.value is None:
     raise UserError(
       '--models is missing; give the networks to compare: --models=all, '
-      '--models=paper or names with commas'
+      '--models=paper or names with commas; or the directories of runs'
     )
+  _refuse([_BY, _REFERENCE, _METRIC], 'for runs', 'name their directories')
   import jax
 
   # Only the processes that measure use an accelerator: this one would take its
@@ -97,6 +115,27 @@ def main(argv: Sequence[str]) -> None:
     return
   with output_files.make_directory(OUTPUT.value) as directory:
     _compare(networks, options, directory)
+
+
+def _compare_runs(paths: Sequence[str]) -> None:
+  """Compares runs instead of networks."""
+  of_networks = [
+    *(_MODELS, _BATCH_SIZE, _IMAGE_SIZE, _DTYPE, _SPEED, _TRAINING),
+    *(_WEIGHTS, _DATASET, _SPLIT),
+  ]
+  _refuse(of_networks, 'for networks', f'leave out {paths[0]!r}')
+  from convmixer_jax.cli.run_comparison import compare_runs
+
+  compare_runs(paths, _BY.value, _REFERENCE.value, _METRIC.value, OUTPUT.value)
+
+
+def _refuse(holders, what, cure):
+  """Raises UserError if a flag of the other form is given."""
+  for holder in holders:
+    if flags.FLAGS[holder.name].present:
+      raise UserError(
+        f'--{holder.name} is {what}; {cure}, or leave out --{holder.name}'
+      )
 
 
 def _choose_options(networks: 'Sequence[Network]') -> 'Options':

@@ -6,7 +6,7 @@ r"""Trains many runs that one file describes, and resumes what was cut off.
 
 Each run is an ordinary run in a directory of its own, WORKDIR/NAME, and its log
 is WORKDIR/sweep/NAME/log.txt. The same command again starts what is missing.
-docs/sweeps.md explains the file.
+docs/sweeps.md explains the file; convmixer compare WORKDIR shows the results.
 """
 
 import shlex
@@ -139,6 +139,8 @@ def _run(plan: plan_lib.Plan, executor: Executor) -> None:
       f'{plan.workdir / plan_lib.RECORDS}, and the same command tries them '
       'again'
     )
+  workdir = shlex.quote(_WORKDIR.value or '')
+  print(f'Compare them: {program.command_line()} compare {workdir}')
 
 
 def _print_commands(plan: plan_lib.Plan) -> None:

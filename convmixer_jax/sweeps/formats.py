@@ -25,12 +25,16 @@ def interval_text(interval: Interval, *, signed: bool = False) -> str:
   return f'{text} ± {interval.half_width:.4f}'
 
 
-def range_text(values: tuple[int, int] | None, unit: float, digits: str) -> str:
+def _range_text(values, to_text):
   """Returns the fewest and the most, as one number if they are equal."""
   if values is None:
     return '?'
-  texts = dict.fromkeys(f'{value / unit:{digits}}' for value in values)
-  return ' to '.join(texts)
+  return ' to '.join(dict.fromkeys(map(to_text, values)))
+
+
+def _giga(number):
+  value = number / 1e9
+  return f'{value:.6f}' if value < 1e-3 else f'{value:.3g}'
 
 
 def cells(row: Row) -> list[str]:
@@ -39,8 +43,8 @@ def cells(row: Row) -> list[str]:
   return [
     row.name,
     str(row.metric.count),
-    range_text(row.parameters, 1, ',.0f'),
-    range_text(row.macs, 1e9, '.3g'),
+    _range_text(row.parameters, '{:,}'.format),
+    _range_text(row.macs, _giga),
     '?' if speed is None else f'{speed:,.0f}',
     interval_text(row.metric),
     _SAME

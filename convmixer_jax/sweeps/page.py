@@ -19,9 +19,9 @@ th button { font: inherit; font-weight: 600; border: 0; background: none;
 th[aria-sort=ascending] button::after { content: " \\25b2"; }
 th[aria-sort=descending] button::after { content: " \\25bc"; }
 tbody tr.chosen { background: #eef4fb; }
-.swatch { display: inline-block; width: 1.6rem; height: .5rem;
-  margin-right: .5rem; vertical-align: middle; }
 svg { width: 100%; height: auto; font-size: 12px; }
+svg.swatch { width: 2rem; height: .5rem; margin-right: .5rem;
+  vertical-align: middle; }
 svg text { fill: #333; } .middle { text-anchor: middle; }
 .end { text-anchor: end; } .grid { stroke: #e4e4e4; }
 .band { opacity: .15; }
@@ -50,7 +50,7 @@ document.querySelectorAll('#table th').forEach((head, column) => {
   });
 });
 const choose = index => {
-  document.querySelectorAll('svg').forEach(
+  document.querySelectorAll('svg:not(.swatch)').forEach(
     svg => svg.classList.toggle('dim', index !== null));
   document.querySelectorAll('[data-row]').forEach(
     each => each.classList.toggle('chosen', each.dataset.row === index));
@@ -81,7 +81,8 @@ def to_html(comparison: Comparison) -> str:
     sections += [
       '<h2>Learning curves</h2>',
       '<p class="notes">Mean over the runs of a row; the band is its 95 % '
-      'interval. Point at a row to see it alone.</p>',
+      'interval. Lines are as in the table; point at a row to see it alone.'
+      '</p>',
       curves,
     ]
   sections += ['<h2>Runs</h2>', _runs(comparison)]
@@ -94,9 +95,7 @@ def to_html(comparison: Comparison) -> str:
 
 
 def _table(comparison: Comparison) -> str:
-  titles = [
-    title.format(metric=comparison.metric) for title in formats.HEAD
-  ]
+  titles = [title.format(metric=comparison.metric) for title in formats.HEAD]
   head = ''.join(
     f'<th scope="col"><button type="button">{html.escape(title)}</button></th>'
     for title in titles
@@ -121,11 +120,8 @@ def _cells(index: int, row: Row) -> str:
     row.metric.mean,
     0 if row.difference is None else row.difference.mean,
   ]
-  colour, _ = svg.style(index)
   texts = [html.escape(text) for text in formats.cells(row)]
-  texts[0] = (
-    f'<span class="swatch" style="background:{colour}"></span>{texts[0]}'
-  )
+  texts[0] = svg.swatch(index) + texts[0]
   return ''.join(
     f'<td data-value="{html.escape(_number(value))}">{text}</td>'
     for value, text in zip(values, texts, strict=True)

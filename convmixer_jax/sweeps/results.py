@@ -1,5 +1,6 @@
 """Finds runs in directories, and reads what they have measured."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from convmixer_jax import files
+from convmixer_jax import files, models
 from convmixer_jax.bucket_access import check_access
 from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.config import SCHEMA, flatten
@@ -109,8 +110,11 @@ def _read(directory, name):
     elif not problem:
       problem = f'unfinished: {progress.share:.0%} of its steps'
   class_names = workdir_lib.read_class_names(directory)
+  free = set(_FREE)
+  with contextlib.suppress(UserError):  # a network that is not known here
+    free |= set(models.free_keys(config.model))
   settings = {
-    key: value for key, value in flatten(config).items() if key not in _FREE
+    key: value for key, value in flatten(config).items() if key not in free
   }
   return RunResult(
     name,

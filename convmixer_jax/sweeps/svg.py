@@ -25,7 +25,17 @@ def style(index: int) -> tuple[str, str]:
   return _COLOURS[index % len(_COLOURS)], dashes
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
+def swatch(index: int) -> str:
+  """Returns a piece of the line that a row has in the curves."""
+  colour, dashes = style(index)
+  return (
+    '<svg class="swatch" viewBox="0 0 32 8"><line x1="0" y1="4" x2="32" '
+    f'y2="4" stroke="{colour}" stroke-width="4" stroke-dasharray="{dashes}"/>'
+    '</svg>'
+  )
+
+
+def ticks(low: float, high: float, count: int = 6) -> list[float]:
   """Returns round numbers from `low` to `high`, about `count` of them."""
   span = high - low or abs(low) or 1.0
   step = 10 ** math.floor(math.log10(span / count))
@@ -100,7 +110,6 @@ def curves(comparison: Comparison) -> str:
     return _MARGIN + share * (WIDTH - _MARGIN - 20)
 
   def y(value):
-    value = min(max(value, low), high)
     return bottom - (value - low) / (high - low) * (bottom - 12)
 
   parts = [
@@ -121,7 +130,7 @@ def curves(comparison: Comparison) -> str:
       lower = [(x(e), y(interval.low)) for e, interval in row.curve]
       mark += (
         f'<polygon points="{_join([*upper, *reversed(lower)])}" '
-        f'fill="{colour}" class="band"/>'
+        f'fill="{colour}" class="band" clip-path="url(#inside)"/>'
       )
     line = [(x(e), y(interval.mean)) for e, interval in row.curve]
     mark += (
@@ -134,10 +143,13 @@ def curves(comparison: Comparison) -> str:
         f'fill="{colour}"/>'
       )
     parts.append(_group(i, mark))
-  parts.append(
+  parts = [
+    f'<clipPath id="inside"><rect x="{_MARGIN}" y="12" '
+    f'width="{WIDTH - _MARGIN - 20}" height="{bottom - 12}"/></clipPath>',
+    *parts,
     f'<text x="{WIDTH / 2}" y="{_CURVES_HEIGHT - 12}" class="middle">epoch'
-    '</text>'
-  )
+    '</text>',
+  ]
   return _svg(_CURVES_HEIGHT, parts)
 
 

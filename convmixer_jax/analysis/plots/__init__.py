@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from convmixer_jax.analysis.plots.calibration import reliability_diagram
 from convmixer_jax.analysis.plots.class_activation_maps import class_activation
+from convmixer_jax.analysis.plots.comparisons import ComparedRow, comparison
 from convmixer_jax.analysis.plots.evaluation import (
   confusion_matrix,
   images_of_wrong_labels,
@@ -32,9 +33,11 @@ def to_png(figure: Figure) -> bytes:
 
 
 __all__ = [
+  'ComparedRow',
   'accuracy_by_size',
   'class_activation',
   'compare_runs',
+  'comparison',
   'confusion_matrix',
   'images_of_wrong_labels',
   'kernel_grid',
