@@ -16,7 +16,7 @@ _SAME = 'reference'
 
 def interval_text(interval: Interval, *, signed: bool = False) -> str:
   """Returns 'mean ± half width' with four decimals."""
-  if not interval.count:
+  if not interval.num_values:
     return 'no seed in common'
   sign = '+' if signed else ''
   text = f'{interval.mean:{sign}.4f}'
@@ -42,7 +42,7 @@ def cells(row: Row) -> list[str]:
   speed = row.images_per_sec
   return [
     row.name,
-    str(row.metric.count),
+    str(row.metric.num_values),
     _range_text(row.parameters, '{:,}'.format),
     _range_text(row.macs, _giga),
     '?' if speed is None else f'{speed:,.0f}',
@@ -60,15 +60,17 @@ def notes(comparison: Comparison) -> list[str]:
     "runs of a row, with the 95 % interval of Student's t distribution. "
     f'Differences are to {comparison.reference}, paired by seed.'
   ]
-  if any(row.metric.count == 1 for row in comparison.rows):
+  if any(row.metric.num_values == 1 for row in comparison.rows):
     lines.append('One run has no interval: it says nothing about other seeds.')
   for row in comparison.rows:
     if row.mixed:
       lines.append(
         f'The runs of {row.name} also differ in {", ".join(row.mixed)}.'
       )
-  counts = {row.metric.count for row in comparison.rows}
-  pairs = {row.difference.count for row in comparison.rows if row.difference}
+  counts = {row.metric.num_values for row in comparison.rows}
+  pairs = {
+    row.difference.num_values for row in comparison.rows if row.difference
+  }
   if pairs and (len(counts) > 1 or min(pairs) < max(counts)):
     lines.append(
       'Rows have different seeds; differences are over those in common.'
@@ -122,12 +124,16 @@ def to_csv(comparison: Comparison) -> str:
   for row in comparison.rows:
     writer.writerow(
       [
-        *(row.name, *(row.settings[key] for key in keys), row.metric.count),
+        *(
+          row.name,
+          *(row.settings[key] for key in keys),
+          row.metric.num_values,
+        ),
         *(_csv_range(row.parameters), _csv_range(row.macs)),
         '' if row.images_per_sec is None else row.images_per_sec,
         *_csv_interval(row.metric),
         *_csv_interval(row.difference),
-        '' if row.difference is None else row.difference.count,
+        '' if row.difference is None else row.difference.num_values,
       ]
     )
   return text.getvalue()
@@ -144,7 +150,7 @@ def _csv_range(values):
 
 
 def _csv_interval(interval: Interval | None) -> Sequence[float | str]:
-  if interval is None or not interval.count:
+  if interval is None or not interval.num_values:
     return '', '', ''
   if interval.half_width is None:
     return interval.mean, '', ''

@@ -113,7 +113,7 @@ def _table(comparison: Comparison) -> str:
 def _cells(index: int, row: Row) -> str:
   values = [
     row.name,
-    row.metric.count,
+    row.metric.num_values,
     row.parameters[0] if row.parameters else '',
     row.macs[0] if row.macs else '',
     '' if row.images_per_sec is None else row.images_per_sec,

@@ -16,12 +16,12 @@ class Interval(NamedTuple):
     mean: of the values; nan of none.
     half_width: the interval is mean - half_width to mean + half_width; None of
       one value, which says nothing about others.
-    count: number of values.
+    num_values: of which it is the mean.
   """
 
   mean: float
   half_width: float | None
-  count: int
+  num_values: int
 
   @property
   def low(self) -> float:
@@ -65,7 +65,7 @@ def paired_difference(
     reference: by seed.
 
   Returns:
-    The interval of values - reference; its count is 0 if nothing is common.
+    The interval of values - reference; of 0 values if nothing is common.
   """
   common = [key for key in values if key in reference]
   return mean_interval([values[key] - reference[key] for key in common])

@@ -1,7 +1,7 @@
 """Runs as tables of pandas: `convmixer_jax.load_runs(DIRECTORY)`."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convmixer_jax.errors import UserError
 from convmixer_jax.sweeps.results import differing_keys, find_runs
@@ -38,9 +38,9 @@ def load_runs(
     ) from error
   runs = find_runs(paths)
   keys = differing_keys(runs)
-  rows = []
+  rows: list[dict[str, Any]] = []
   for run in runs:
-    settings = {'run': run.name}
+    settings: dict[str, Any] = {'run': run.name}
     settings |= {key: run.settings.get(key) for key in keys}
     settings['seed'] = run.seed
     if curves:

@@ -93,10 +93,10 @@ def test_by_joins_runs_and_says_what_else_differs(runs):
   )
   found = compare(find_runs([runs]), by=['config.model.width'])
   assert sorted(row.name for row in found.rows) == ['width=16', 'width=8']
-  assert {row.metric.count for row in found.rows} == {4}
+  assert {row.metric.num_values for row in found.rows} == {4}
   assert all(row.mixed == ['model.patch_size'] for row in found.rows)
   (other,) = [row for row in found.rows if row.difference]
-  assert other.difference.count == 4  # paired by seed and patch size
+  assert other.difference.num_values == 4  # paired by seed and patch size
   text = formats.to_text(found)
   assert 'The runs of width=8 also differ in model.patch_size.' in text
   with pytest.raises(UserError, match=r'did you mean model\.width'):
