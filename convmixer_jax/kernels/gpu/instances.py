@@ -2,15 +2,17 @@
 
 This is the interface between the device code in csrc/ and whatever compiles and
 launches it. It only computes: it imports neither JAX nor a CUDA library.
-
-A thread block takes `_CHANNELS` channels of `_STRIPS` strips of 16 columns, and
-moves down their rows. A strip is a part of an image: 16 of its columns, and one
-of its `bands` of rows. Several strips of a block lie side by side in one image
-where it is wide enough (`TILES`), so their common borders are loaded once.
 """
 
-import functools
 from typing import NamedTuple
+
+from convmixer_jax.kernels.gpu.plan import (
+  CHANNELS,
+  COLUMNS,
+  STRIPS,
+  Plan,
+  make_plan,
+)
 
 KINDS = ('forward', 'kernel_gradient')
 SIZES = range(3, 10)
@@ -23,18 +25,10 @@ SOURCES = {
 # The only entry of a source that is not of its kind.
 _SUM_ENTRY = 'sum_partial_sums'
 
-_CHANNELS = 16
-_STRIPS = 16
-_COLUMNS = 16  # of a strip
 _THREADS = 512
 _BORDER = 4  # columns before and after those of a block: the largest padding
 _STAGES = {'forward': 6, 'forward_residual': 3, 'kernel_gradient': 3}
 
-# The multiprocessors of an H100. The number of bands depends on it, and with it
-# the order in which a kernel gradient is summed. So it is the same everywhere.
-_MULTIPROCESSORS = 132
-# What a thread block costs before its first row, in rows: it waits for memory.
-_ROWS_TO_START = 6
 # Offsets within an image are 32-bit.
 _MAX_IMAGE_ELEMENTS = 2**30
 _MAX_GRID_Y = 65535
@@ -131,13 +125,13 @@ def supported(
     )
   if pad_before not in ((size - 1) // 2, size // 2):
     return f'padding of {pad_before} before a kernel of size {size}'
-  if c % _CHANNELS:
-    return f'{c} channels are not a multiple of {_CHANNELS}'
+  if c % CHANNELS:
+    return f'{c} channels are not a multiple of {CHANNELS}'
   if min(shape) < 1:
     return f'images of shape {list(shape)} are empty'
   if h * w * c > _MAX_IMAGE_ELEMENTS:
     return f'an image of {h} x {w} x {c} has over 2^30 elements'
-  if _plan(shape, size).groups > _MAX_GRID_Y:
+  if make_plan(shape, size).groups > _MAX_GRID_Y:
     return f'a batch of {n} images of {h} x {w} is too large for one launch'
   return None
 
@@ -148,6 +142,7 @@ def instance(
   size: int,
   pad_before: int,
   epilogue: Epilogue = Epilogue(),  # noqa: B008
+  bands: int | None = None,
 ) -> Instance:
   """Returns the kernel for an operation, and how to launch it.
 
@@ -169,13 +164,15 @@ def instance(
     size: side of the depthwise kernel.
     pad_before: zeros before the first row and column of x.
     epilogue: of the forward kernel.
+    bands: parts into which the rows of an image are divided; None: those that
+      keep a GPU busy. For measurements and tests.
 
   Raises:
     ValueError: it is not `supported`.
   """
   if reason := supported(kind, shape, size, pad_before, epilogue):
     raise ValueError(f'{kind}: no GPU kernel: {reason}')
-  plan = _plan(shape, size)
+  plan = make_plan(shape, size, bands)
   defines = [
     ('KERNEL_SIZE', size),
     ('PAD_BEFORE', pad_before),
@@ -192,23 +189,20 @@ def instance(
       ('SCALE', int(epilogue.scale)),
       ('RESIDUAL', int(epilogue.residual)),
     ]
-    pointers = ('x', 'kernel', 'bias', 'factor', 'residual', 'y', 'workspace')
-    used = {
-      'factor': epilogue.scale,
-      'residual': epilogue.residual,
-      'workspace': epilogue.sums,
-    }
-    pointers = tuple(name for name in pointers if used.get(name, True))
+    pointers = ['x', 'kernel', 'bias']
+    pointers += ['factor'] * epilogue.scale
+    pointers += ['residual'] * epilogue.residual
+    pointers += ['y'] + ['workspace'] * epilogue.sums
   else:
     entry = 'kernel_gradient'
     rows = size * size + 1
-    pointers = ('x', 'dy', 'workspace')
+    pointers = ['x', 'dy', 'workspace']
   main = Launch(
     entry=entry,
-    grid=(shape[3] // _CHANNELS * plan.column_blocks, plan.groups, 1),
+    grid=(shape[3] // CHANNELS * plan.column_blocks, plan.groups, 1),
     block=(_THREADS, 1, 1),
     shared_bytes=_shared_bytes(kind, size, plan, epilogue),
-    pointers=pointers,
+    pointers=tuple(pointers),
     integers=(*shape, plan.bands),
   )
   partial_sums = plan.column_blocks * plan.groups
@@ -222,61 +216,22 @@ def instance(
   )
 
 
-class _Plan(NamedTuple):
-  """How images are divided among thread blocks.
-
-  tiles: strips of a block that lie side by side in an image.
-  column_blocks: blocks that lie side by side in an image.
-  bands: parts of an image's rows.
-  groups: of `_STRIPS // tiles` bands of images, over the batch.
-  """
-
-  tiles: int
-  column_blocks: int
-  bands: int
-  groups: int
-
-
-@functools.lru_cache(maxsize=256)
-def _plan(shape, size):
-  n, h, w, c = shape
-  tiles = next((t for t in (1, 2) if w <= t * _COLUMNS), 4)
-  column_blocks = -(-w // (tiles * _COLUMNS))
-  height = _STRIPS // tiles
-
-  def groups(bands):
-    return -(-n * bands // height)
-
-  def duration(bands):
-    # A band also needs the rows around it, unless they are beyond the image.
-    rows = -(-h // bands) + (size - 1 if bands > 1 else size // 2)
-    blocks = c // _CHANNELS * column_blocks * groups(bands)
-    return -(-blocks // _MULTIPROCESSORS) * (rows + _ROWS_TO_START), bands
-
-  # Every band has rows: else ceil(h / bands) rows a band would need fewer.
-  counts = [b for b in range(1, min(h, 64) + 1) if -(-h // -(-h // b)) == b]
-  bands = min(counts, key=duration)
-  return _Plan(tiles, column_blocks, bands, groups(bands))
-
-
 def _stages(kind, epilogue):
   return _STAGES['forward_residual' if epilogue.residual else kind]
 
 
-def _shared_bytes(kind, size, plan, epilogue):
+def _shared_bytes(kind: str, size: int, plan: Plan, epilogue: Epilogue) -> int:
   """Returns what csrc/tiles.cuh calls kStageBytes and kPlanesBytes, summed."""
-  height = _STRIPS // plan.tiles
-  columns = plan.tiles * _COLUMNS
+  height = STRIPS // plan.tiles
+  columns = plan.tiles * COLUMNS
   neighbours = 2 * _BORDER if plan.column_blocks > 1 else 0
   chunks = height * columns * 2 + height * neighbours * 2  # of 16 bytes
   if kind == 'kernel_gradient' or epilogue.residual:
     chunks += height * columns * 2  # dy, or the residual
   words = height * (columns + 2 * _BORDER) // 2  # of a channel
-  planes = 4 * (_CHANNELS * (words + 4) + 8)  # two of each array
+  planes = 4 * (CHANNELS * (words + 4) + 8)  # two of each array
   # At the end, 16 x 8 products a channel and row of the kernel, and the bias.
-  products = (
-    4 * _CHANNELS * (size + 1) * 128 if kind == 'kernel_gradient' else 0
-  )
+  products = 4 * CHANNELS * (size + 1) * 128 if kind == 'kernel_gradient' else 0
   return max(16 * chunks * _stages(kind, epilogue) + 4 * planes, products)
 
 
