@@ -4,15 +4,16 @@
     python train.py --config=configs/imagenet.py:768_32 --workdir=gs://bucket/run
 
 The variant after the colon is a ConvMixer's width_depth, then what differs from
-patch 7 and kernel 9; or vit_b16, deit_b, resmlp_s12, _s24, _s36, _b24_8,
-_b24_16, mixer_b16, resnet50, resnet101 or resnet152. A ResNet has ConvMixer's
-recipe, as in its paper's table, or another by suffix: _a1, _a2, _a3 ("ResNet
-strikes back") or _tv (torchvision's first), as in resnet152_a1.
+patch 7 and kernel 9; or vit_b16, deit_b, deit_b_distilled, resmlp_s12, _s24,
+_s36, _b24_8, _b24_16, mixer_b16, resnet50, resnet101 or resnet152. A ResNet has
+ConvMixer's recipe, as in its paper's table, or another by suffix: _a1, _a2, _a3
+("ResNet strikes back") or _tv (torchvision's first), as in resnet152_a1.
 
 | variant | epochs | batch | published top-1 at 224 |
 | --- | --- | --- | --- |
 | 1536_20, 768_32, 1024_20 | 150, 300, 150 | 640 | 81.37, 80.16, 76.94 % |
 | deit_b | 300 | 1024 | 81.8 % |
+| deit_b_distilled, here without a teacher | 300 | 1024 | 83.4 % with one |
 | resmlp_s12, _s24, _s36 | 400 | 1024 | 76.6, 79.4, 79.7 % |
 | resmlp_b24_8, _b24_16 | 400 | 1024 | 81.0, 81.0 % |
 | resnet152 | 150 | 640 | 79.64 % (ConvMixer's paper) |
@@ -35,6 +36,7 @@ from convmixer_jax.models import MODELS, VARIANTS, model_config
 Recipe = Callable[[ml_collections.ConfigDict], None]
 RECIPES: dict[str, Recipe] = {
   'convmixer': recipes.convmixer,
+  'distilled_vit': recipes.deit,  # without a teacher
   'mixer': recipes.deit,
   'resmlp': recipes.resmlp,
   'resnet': recipes.convmixer,

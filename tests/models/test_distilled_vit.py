@@ -13,6 +13,7 @@ import pytest
 import safetensors.numpy
 from architectures import config_of
 
+from configs import imagenet
 from convmixer_jax import models
 from convmixer_jax.analysis import flops
 from convmixer_jax.errors import UserError
@@ -119,6 +120,15 @@ def test_counts_equal_timms():
   )
   assert flops.count_parameters(model, 224) == 87_338_192
   assert round(flops.count_forward(model, 224).total / 1e9, 3) == 17.657
+
+
+def test_recipe_is_that_of_deit_without_a_teacher():
+  found, deit = (
+    imagenet.get_config(variant) for variant in ('deit_b_distilled', 'deit_b')
+  )
+  assert found.model.name == 'distilled_vit'
+  found.model = deit.model
+  assert found == deit
 
 
 def test_new_classes_replace_both_heads(tensors, tmp_path, capsys):

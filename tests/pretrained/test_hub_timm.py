@@ -66,8 +66,8 @@ def tiny(name, size, channels=3, **changes):
   return trained_model(model, variables, **known)
 
 
-@pytest.mark.parametrize('network', ['vit', 'distilled_vit'])
-def test_vit_of_any_size_is_created_by_name(network, tmp_path):
+@pytest.mark.parametrize('network', ['vit', 'distilled_vit', 'resnet'])
+def test_network_of_any_size_is_created_by_name(network, tmp_path):
   trained = write(tiny(network, 8), tmp_path)
   model = timm.create_model(f'local-dir:{tmp_path}', pretrained=True)
   images = images_of(8)

@@ -105,6 +105,7 @@ def timm_model(
     'import timm',
     f"timm.create_model('{name}', num_classes={num_classes}{listed})",
     first_conv='conv1',
+    classifier='fc',
     architecture=name,
     model_args=arguments,
   )
