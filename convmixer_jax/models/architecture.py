@@ -1,7 +1,7 @@
 """The interface of a network, by which all commands work for it."""
 
 import contextlib
-import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from convmixer_jax.config import (
 )
 from convmixer_jax.errors import UserError, user_code
 from convmixer_jax.models.fields import Field
+from convmixer_jax.models.plain_inference import plain_inference
 from convmixer_jax.models.released import IMAGENET_INPUT, Released
 from convmixer_jax.models.shapes import variable_shapes
 from convmixer_jax.models.timm_model import TimmModel
@@ -231,7 +232,9 @@ class Architecture(NamedTuple):
     pack_weights: bool = False,
   ) -> Callable[[jax.Array], jax.Array]:
     """Returns evaluation as a function of pixels; see `inference`."""
-    make = self.inference or plain_inference
+    make = self.inference or functools.partial(
+      plain_inference, stacked=self.stacked
+    )
     return make(model, variables, mean, std, pack_weights=pack_weights)
 
 
@@ -259,33 +262,6 @@ def _size_errors(model, image_size):
     'more',
   ):
     yield
-
-
-def plain_inference(
-  model: nn.Module,
-  variables: Variables,
-  mean: jax.Array,
-  std: jax.Array,
-  *,
-  pack_weights: bool = False,
-) -> Callable[[jax.Array], jax.Array]:
-  """Returns `model.apply` of normalised pixels; see `Architecture.inference`.
-
-  There is nothing to lay out, so `pack_weights` makes no difference.
-  """
-  del pack_weights
-  return jax.tree_util.Partial(_Apply(model), variables, mean, std)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Apply:
-  """The function of `plain_inference`; equal ones are compiled once."""
-
-  model: nn.Module
-
-  def __call__(self, variables, mean, std, images):
-    images = (images.astype(np.float32) - mean) / std
-    return self.model.apply(variables, images, train=False)
 
 
 def describe(model: nn.Module) -> str:

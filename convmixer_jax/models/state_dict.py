@@ -152,7 +152,7 @@ class Table:
       channels: of the images.
 
     Returns:
-      The tensors, float32.
+      The tensors, float32; those that are so already are not copied.
 
     Raises:
       UserError: some are missing, surplus or misshapen.
@@ -164,7 +164,9 @@ class Table:
     expected = {name: tensor.shape for name, tensor in as_timm.items()}
     layout = f'{self._network} as timm lays it out'
     compare(tensors, expected, source, layout, self._network)
-    return {name: tensors[name].astype(np.float32) for name in expected}
+    return {
+      name: tensors[name].astype(np.float32, copy=False) for name in expected
+    }
 
 
 def clean(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from convmixer_jax.distributed import sharding
 from convmixer_jax.distributed.eval_pass import run_batches
 from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
+from convmixer_jax.models import find_architecture
 from convmixer_jax.models.inference import make_inference
 from convmixer_jax.pretrained.images import (
   ImageLike,
@@ -175,11 +176,14 @@ def load_for_inference(trained: 'TrainedModel') -> Infer:
   """
   config = trained.eval_config(1)
   everywhere = sharding.replicated(sharding.create_mesh(config.mesh))
+  make = functools.partial(_make_inference, model=trained.model, config=config)
   with default_settings():
-    return jax.jit(
-      functools.partial(_make_inference, model=trained.model, config=config),
-      out_shardings=everywhere,
-    )(jax.device_put(trained.variables, everywhere))
+    if find_architecture(trained.network).inference is None:
+      # Blocks are only taken out of stacks: those of NumPy are not copied.
+      return jax.device_put(make(trained.variables), everywhere)
+    return jax.jit(make, out_shardings=everywhere)(
+      jax.device_put(trained.variables, everywhere)
+    )
 
 
 def to_logits(infer: Infer, images: jax.Array) -> jax.Array:
