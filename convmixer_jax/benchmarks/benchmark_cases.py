@@ -83,6 +83,13 @@ def all_cases() -> dict[str, BenchmarkCase]:
   return cases
 
 
+def is_convmixer(case: BenchmarkCase) -> bool:
+  """Whether the network is a ConvMixer, of which there are more forms."""
+  from convmixer_jax.models import ConvMixer, find_architecture
+
+  return find_architecture(case.network).module is ConvMixer
+
+
 def count_flops(case: BenchmarkCase) -> dict[str, float]:
   """Counts the floating point operations (FLOPs) of a step.
 

@@ -25,13 +25,13 @@ from convmixer_jax.benchmarks.benchmark_cases import (
   BenchmarkCase,
   all_cases,
   count_flops,
+  is_convmixer,
 )
 from convmixer_jax.benchmarks.benchmark_process import BenchmarkProcess
 from convmixer_jax.benchmarks.machine import describe_machine
 from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE
 from convmixer_jax.benchmarks.timm_input import HOW_TO_GET_TIMM
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import ConvMixer, find_architecture
 
 _KINDS = ('forward', 'train')
 ROUNDS = 5  # nine minutes for all cases on two cores
@@ -100,7 +100,7 @@ def _commands(timm_python, case):
     'PyTorch, eager': torch and [*torch, 'eager'],
     'PyTorch, compile': torch and [*torch, 'compile'],
   }
-  if find_architecture(case.network).module is ConvMixer:
+  if is_convmixer(case):
     commands['plain Flax'] = [*jax, 'plain_flax']
   return commands
 

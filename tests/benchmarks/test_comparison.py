@@ -22,6 +22,7 @@ from convmixer_jax.errors import UserError
 # Counted by timm 1.0.31 and fvcore-like hooks: parameters; GMACs with depthwise
 # convolutions; millions of activations, as in timm's tables.
 TIMM = {
+  'resnet152': (60_192_808, 11.514, 22.56),
   'deit_base_patch16_224': (86_567_656, 17.564, 23.90),
   'vit_base_patch16_224': (86_567_656, 17.564, 23.90),
   'resmlp_12_224': (15_350_872, 3.010, 5.50),

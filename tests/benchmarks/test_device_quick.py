@@ -57,6 +57,9 @@ def test_quick_runs_all_stages(tmp_path):
     assert all(row.get('finite', True) for row in own)
     if not framework.startswith('PyTorch'):
       assert not reasons
+  others = [row for row in by_stage['networks'] if 'images_per_sec' in row]
+  ours = [row for row in others if row['framework'] == 'this project, scan']
+  assert {row['kind'] for row in ours} == {'train', 'forward'}
   assert any(row.get('microseconds', 0) > 0 for row in by_stage['depthwise'])
   (training,) = [
     row for row in by_stage['cifar10'] if row.get('part') == 'training'

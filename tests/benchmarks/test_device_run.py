@@ -249,3 +249,15 @@ def test_only_faults_of_this_project_are_found():
   printed = report.format_results(Fake.all)
   assert '0 correct, 1 wrong, 1 failed.' in printed
   assert '| cifar10 | training | status 1 |' in printed
+
+
+def test_other_networks_are_those_of_the_paper():
+  others = FULL.others()
+  assert set(others) == {'resnet152', 'deit_b', 'resmlp_b24_8'}
+  assert {case.network for case in others.values()} == {
+    'resnet',
+    'vit',
+    'resmlp',
+  }
+  assert {case.batch_size for case in others.values()} == {64}
+  assert {case.dtype for case in others.values()} == {'bfloat16'}

@@ -1,4 +1,4 @@
-"""The stage that measures training and inference of complete networks."""
+"""The stages that measure training and inference of complete networks."""
 
 import dataclasses
 import math
@@ -6,7 +6,10 @@ import statistics
 import sys
 from collections.abc import Iterator
 
-from convmixer_jax.benchmarks.benchmark_cases import BenchmarkCase
+from convmixer_jax.benchmarks.benchmark_cases import (
+  BenchmarkCase,
+  is_convmixer,
+)
 from convmixer_jax.benchmarks.benchmark_process import BenchmarkProcess
 from convmixer_jax.benchmarks.device.roofline import step_seconds
 from convmixer_jax.benchmarks.device.session import Session
@@ -37,13 +40,9 @@ class Measurement:
 
 
 def list_measurements(session: Session) -> Iterator[Measurement]:
-  """Yields the measurements in their order: this project first."""
+  """Yields the measurements of ConvMixers: this project first."""
   networks = session.settings.networks
-  jax = [sys.executable, '-m', 'convmixer_jax.benchmarks.jax_model_worker']
-  torch = [
-    *(session.torch_python, '-m'),
-    'convmixer_jax.benchmarks.torch_model_worker',
-  ]
+  jax, torch = _workers(session)
   large_kernels = [
     name for name, case in networks.items() if case.fields['kernel_size'] > 7
   ]
@@ -64,23 +63,55 @@ def list_measurements(session: Session) -> Iterator[Measurement]:
       yield Measurement(framework, name, networks[name], command)
 
 
+def list_others(session: Session) -> Iterator[Measurement]:
+  """Yields the measurements of other networks: this project first."""
+  networks = session.settings.others()
+  jax, torch = _workers(session)
+  for framework, command in (
+    # A loop over the blocks compiles in seconds.
+    ('this project, scan', [*jax, 'project_scan']),
+    ('PyTorch, compile', [*torch, 'compile']),
+    ('PyTorch, eager', [*torch, 'eager']),
+  ):
+    for name, case in networks.items():
+      yield Measurement(framework, name, case, command)
+
+
+def _workers(session):
+  """Returns the commands of the processes with JAX and with PyTorch."""
+  package = 'convmixer_jax.benchmarks'
+  return (
+    [sys.executable, '-m', f'{package}.jax_model_worker'],
+    [session.torch_python, '-m', f'{package}.torch_model_worker'],
+  )
+
+
 def measure_models(session: Session) -> None:
-  """Measures each framework on each network, one after the other."""
-  for measurement in list_measurements(session):
+  """Measures each framework on each ConvMixer, one after the other."""
+  _measure_all(session, 'models', list_measurements(session))
+
+
+def measure_others(session: Session) -> None:
+  """Measures each framework on the other networks, one after the other."""
+  _measure_all(session, 'networks', list_others(session))
+
+
+def _measure_all(session, stage, measurements):
+  for measurement in measurements:
     framework = measurement.framework
-    left = session.budget.left('models')
+    left = session.budget.left(stage)
     row = {'network': measurement.network, 'framework': framework}
     if framework.startswith('PyTorch') and session.torch_missing:
-      session.rows.add('models', **row, missing=session.torch_missing)
+      session.rows.add(stage, **row, missing=session.torch_missing)
       continue
     if left < session.settings.min_process_seconds:
-      session.rows.add('models', **row, missing='no time was left')
+      session.rows.add(stage, **row, missing='no time was left')
       continue
     seconds = min(session.settings.limits[framework], left)
-    _measure(session, measurement, row, seconds)
+    _measure(session, stage, measurement, row, seconds)
 
 
-def _measure(session, measurement, row, seconds):
+def _measure(session, stage, measurement, row, seconds):
   with BenchmarkProcess(
     measurement.command,
     measurement.case,
@@ -91,24 +122,24 @@ def _measure(session, measurement, row, seconds):
   ) as process:
     if process.missing:
       key = 'missing' if process.killed else 'failed'
-      session.rows.add('models', **row, **{key: process.missing})
+      session.rows.add(stage, **row, **{key: process.missing})
       return
     for kind in _KINDS:
       try:
         figures = _measure_kind(process, kind, session.settings.steps)
       except TimeoutError:
         reason = f'killed after {seconds:.0f} s, in or before {kind}'
-        session.rows.add('models', **row, kind=kind, missing=reason)
+        session.rows.add(stage, **row, kind=kind, missing=reason)
         return
       except ValueError as error:  # it died
-        session.rows.add('models', **row, kind=kind, failed=str(error))
+        session.rows.add(stage, **row, kind=kind, failed=str(error))
         return
       except OSError as error:
-        session.rows.add('models', **row, kind=kind, failed=str(error))
+        session.rows.add(stage, **row, kind=kind, failed=str(error))
         continue
       figures |= _rates(session, measurement.case, kind, figures['seconds'])
-      session.rows.add('models', **row, kind=kind, **figures)
-    session.rows.add('models', **row, about=process.about)
+      session.rows.add(stage, **row, kind=kind, **figures)
+    session.rows.add(stage, **row, about=process.about)
     process.kill()  # a normal exit takes seconds
 
 
@@ -162,7 +193,7 @@ def _rates(session, case, kind, seconds):
   rates = {'images_per_sec': case.batch_size / seconds}
   copies = session.rows.select('machine', 'gb_per_sec')
   products = session.rows.select('machine', 'tflops')
-  if copies and products:
+  if copies and products and is_convmixer(case):
     bound = step_seconds(
       case,
       kind,

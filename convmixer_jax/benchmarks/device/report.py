@@ -8,6 +8,7 @@ from convmixer_jax.benchmarks.device.rows import Row
 from convmixer_jax.benchmarks.device.settings import STAGES
 
 _KINDS = {'train': 'Training step', 'forward': 'Inference'}
+_MODEL_STAGES = {'models': 'ConvMixer', 'networks': 'Other networks'}
 
 
 def format_results(rows: Sequence[Row]) -> str:
@@ -17,7 +18,11 @@ def format_results(rows: Sequence[Row]) -> str:
     _machine(_of(rows, 'machine')),
     _correctness(_of(rows, 'correctness')),
     _depthwise(_of(rows, 'depthwise'), _copy_rate(_of(rows, 'machine'))),
-    *(_models(_of(rows, 'models'), kind) for kind in _KINDS),
+    *(
+      _models(_of(rows, stage), kind, title)
+      for stage, title in _MODEL_STAGES.items()
+      for kind in _KINDS
+    ),
     _cifar10(_of(rows, 'cifar10')),
     _tests(_of(rows, 'tests')),
     _reasons(rows, 'failed', 'Failed'),
@@ -162,7 +167,7 @@ def _time_cell(row, gb_per_sec):
   return text + ('' if row.get('finite', True) else ' **not finite**')
 
 
-def _models(rows, kind):
+def _models(rows, kind, title):
   timed = [row for row in rows if row.get('kind') == kind and 'seconds' in row]
   if not timed:
     return ''
@@ -203,7 +208,7 @@ def _models(rows, kind):
     'steps',
     'finite loss',
   )
-  return f'## {_KINDS[kind]}, bfloat16\n\n{table(header, lines)}'
+  return f'## {title}: {_KINDS[kind]}, bfloat16\n\n{table(header, lines)}'
 
 
 def _percent(share):

@@ -29,6 +29,7 @@ _FUNCTIONS: dict[str, Callable[[Session], None]] = {
   'correctness': device_stages.check_correctness,
   'depthwise': device_stages.time_depthwise,
   'models': model_stage.measure_models,
+  'networks': model_stage.measure_others,
   'cifar10': cifar10_stage.train_cifar10,
   'tests': device_stages.run_tests,
 }
@@ -134,7 +135,7 @@ def run(
       data_dir=data_dir,
     )
     try:
-      if not {'depthwise', 'models'}.isdisjoint(shares):
+      if not {'depthwise', 'models', 'networks'}.isdisjoint(shares):
         inputs.find_torch(session)
       for stage in shares:
         _run_stage(session, stage)

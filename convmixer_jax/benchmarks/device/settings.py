@@ -2,13 +2,16 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from convmixer_jax.benchmarks.benchmark_cases import (
   CASES,
   BenchmarkCase,
+  all_cases,
   create_convmixer_case,
+  is_convmixer,
 )
+from convmixer_jax.benchmarks.comparison.paper import PAPER
 
 # Stages in their order, and their shares of the budget; the next stage may use
 # the time that a stage leaves.
@@ -16,9 +19,10 @@ STAGES = {
   'machine': 0.08,
   'correctness': 0.09,
   'depthwise': 0.13,
-  'models': 0.38,
-  'cifar10': 0.18,
-  'tests': 0.14,
+  'models': 0.35,
+  'networks': 0.1,
+  'cifar10': 0.14,
+  'tests': 0.11,
 }
 
 
@@ -63,7 +67,9 @@ class Settings:
     depthwise: depthwise shapes that are timed, and compared with float32 on
       the device.
     turn_seconds: approximate duration of one timing of a depthwise convolution.
-    networks: networks and batches by name.
+    networks: ConvMixers and their batches by name.
+    others: returns other networks and their batches by name; a function,
+      because their fields are found by importing JAX.
     compiled: names of the networks that `torch.compile` is measured on.
     steps: number of steps in each of the three timings of a network.
     limits: seconds after which a process is killed, by name of the framework.
@@ -83,6 +89,7 @@ class Settings:
   depthwise: Sequence[DepthwiseShape]
   turn_seconds: float
   networks: Mapping[str, BenchmarkCase]
+  others: Callable[[], Mapping[str, BenchmarkCase]]
   compiled: Sequence[str]
   steps: int
   limits: Mapping[str, float]
@@ -98,6 +105,22 @@ def _in_bfloat16(name, batch_size):
   return dataclasses.replace(
     CASES[name], batch_size=batch_size, dtype='bfloat16'
   )
+
+
+def _others_of_the_paper():
+  """Returns the networks that the paper compares ConvMixer with."""
+  cases = all_cases()
+  return {
+    name: dataclasses.replace(cases[name], batch_size=64, dtype='bfloat16')
+    for name in PAPER
+    if name in cases and not is_convmixer(cases[name])
+  }
+
+
+def _tiny_others():
+  fields = {'width': 16, 'depth': 1, 'patch_size': 4}
+  batch = {'num_classes': 10, 'image_size': 16, 'batch_size': 8}
+  return {'ViT-16/1': BenchmarkCase('vit', fields, **batch, dtype='bfloat16')}
 
 
 _tiny = functools.partial(
@@ -140,6 +163,7 @@ FULL = Settings(
     '256/8': _in_bfloat16('256/8', 512),
     '1024/20': _in_bfloat16('1024/20', 64),
   },
+  others=_others_of_the_paper,
   compiled=('768/32', '256/8'),
   steps=10,
   limits=_LIMITS,
@@ -162,6 +186,7 @@ QUICK = Settings(
     '16/1, kernel 9': _tiny(16, 1, 7, 9, 'relu', image_size=28, batch_size=4),
     '16/1, kernel 5': _tiny(16, 1, 2, 5, image_size=16, batch_size=8),
   },
+  others=_tiny_others,
   compiled=('16/1, kernel 5',),
   steps=2,
   limits=dict.fromkeys(_LIMITS, 600.0),  # for slow machines
