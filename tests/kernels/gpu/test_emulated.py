@@ -215,6 +215,26 @@ def test_epilogue_is_what_follows_the_convolution(emulator, shape, epilogue):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('activation', ['relu', 'gelu'])
+def test_activation_of_any_value(emulator, activation):
+  """A kernel of zeros leaves the bias, one value a channel."""
+  values = np.linspace(-8, 8, 1600).astype(ml_dtypes.bfloat16)
+  values[:4] = np.nan, -1e30, 1e30, -300
+  shape = (1, 1, 1, len(values))
+  buffers = {
+    'x': np.zeros(shape, ml_dtypes.bfloat16),
+    'kernel': np.zeros((3, 3, len(values)), ml_dtypes.bfloat16),
+    'bias': values,
+    'y': np.zeros(shape, ml_dtypes.bfloat16),
+    'sums': np.zeros((2, len(values)), np.float32),
+  }
+  epilogue = Epilogue(activation, sums=True)
+  emulator.run(instances.instance('forward', shape, 3, 1, epilogue), buffers)
+  expected = activate(values.astype(np.float64), activation)
+  np.testing.assert_allclose(buffers['sums'][0], expected, rtol=1e-5, atol=9e-5)
+
+
+@pytest.mark.slow
 def test_thread_order_changes_no_bit(emulator):
   instance = instances.instance(
     'forward', SHAPES['two strips'], 7, 3, Epilogue('gelu', sums=True), bands=1

@@ -111,8 +111,8 @@ inline float LowFloat(u32 pair) { return emulator::FromBits(pair << 16); }
 inline float HighFloat(u32 pair) {
   return emulator::FromBits(pair & 0xffff0000u);
 }
-inline float Min(float a, float b) { return a < b ? a : b; }
-inline float Max(float a, float b) { return a > b ? a : b; }
+inline float Min(float a, float b) { return a < b || a != a ? a : b; }
+inline float Max(float a, float b) { return a > b || a != a ? a : b; }
 inline float ShuffleXor(float value, int mask) {
   return emulator::ShuffleXor(value, mask);
 }

@@ -9,7 +9,8 @@
 // this 13: Phi(x) - 1/2 is an odd polynomial up to 4.2, fitted to the error of
 // GELU, and 1/2 beyond. bfloat16 rounds by as much where GELU is 0.044.
 DEVICE float Gelu(float x) {
-  const float z = Min(Max(x, -4.2f), 4.2f);
+  x = Max(x, -4.2f);  // below, the rounding of 1/2 - 1/2 would be multiplied
+  const float z = Min(x, 4.2f);
   const float s = z * z;
   float p = -9.017530499e-10f;
   p = p * s + 7.941338238e-8f;

@@ -113,8 +113,17 @@ DEVICE float HighFloat(u32 pair) {
   return __uint_as_float(pair & 0xffff0000u);
 }
 
-DEVICE float Min(float a, float b) { return fminf(a, b); }
-DEVICE float Max(float a, float b) { return fmaxf(a, b); }
+// NaN if either is, unlike fminf and fmaxf.
+DEVICE float Min(float a, float b) {
+  float r;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+  return r;
+}
+DEVICE float Max(float a, float b) {
+  float r;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+  return r;
+}
 
 // The value of lane `lane ^ mask`.
 DEVICE float ShuffleXor(float value, int mask) {
