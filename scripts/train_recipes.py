@@ -28,11 +28,11 @@ RESNET = {'depths': (1, 1, 1, 1), 'widths': (16, 32, 64, 128)}
 RUNS = {
   'deit_b': ({**TOKENS, 'heads': 3}, 40, 1.0),
   'resmlp_b24_8': ({**TOKENS, 'layer_scale': 0.1}, 40, 1.0),
-  'resnet152': (RESNET, 40, 1.0),
-  'resnet152_a1': (RESNET, 40, 1.0),
-  'resnet152_a2': (RESNET, 40, 1.0),
-  'resnet152_a3': (RESNET, 40, 1.0),
-  'resnet152_tv': (RESNET, 40, 0.5),
+  'resnet152': (RESNET, 24, 1.0),
+  'resnet152_a1': (RESNET, 24, 1.0),
+  'resnet152_a2': (RESNET, 24, 1.0),
+  'resnet152_a3': (RESNET, 24, 1.0),
+  'resnet152_tv': (RESNET, 24, 0.5),
 }
 
 
