@@ -44,7 +44,8 @@ constexpr int kCopyWords = 4;
 
 // The row of a band, and all rows of a channel, in words of two columns. 4 more
 // words turn the banks of the next channel by 16 bytes, and 8 more those of the
-// upper 8 channels, so no access below has a bank conflict.
+// upper 8 channels, so no access below has a bank conflict, but those of
+// neighbours.
 constexpr int kRowWords = (kColumns + 2 * kBorder) / 2;
 constexpr int kPlaneWords = kBands * kRowWords + 4;
 constexpr int kPlanesWords = kChannels * kPlaneWords + 8;
