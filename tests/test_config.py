@@ -8,7 +8,7 @@ import sys
 import ml_collections
 import pytest
 
-from configs import cifar10, default, digits, finetune, imagenet
+from configs import cifar10, default, digits, finetune, imagenet, patches
 from convmixer_jax import config as config_lib
 from convmixer_jax import models
 from convmixer_jax.config.data_keys import DATA_KEYS
@@ -25,6 +25,7 @@ CONFIGS = {
   'imagenet': imagenet.get_config,
   'cifar10': cifar10.get_config,
   'finetune': finetune.get_config,
+  'patches': patches.get_config,
 } | {
   f'imagenet:{name}': lambda name=name: imagenet.get_config(name)
   for name in imagenet.VARIANTS
@@ -43,7 +44,7 @@ def test_every_config_is_valid_and_has_the_default_keys(name):
 
 
 @pytest.mark.parametrize(
-  'name', ['default', 'digits', 'cifar10', 'finetune', 'imagenet']
+  'name', ['default', 'digits', 'cifar10', 'finetune', 'imagenet', 'patches']
 )
 def test_a_config_file_works_wherever_it_lies(name, tmp_path, monkeypatch):
   source = pathlib.Path(default.__file__).with_name(f'{name}.py')
@@ -101,6 +102,44 @@ def test_imagenet_config_is_the_recipe_of_the_paper():
   assert config.erasing.probability == 0.25
   assert config.label_smoothing == 0.1
   assert config.model.activation == 'relu'
+
+
+@pytest.mark.parametrize(
+  ('variant', 'fields'),
+  [
+    ('', {'stem': 'patches', 'patch_size': 2, 'token_mixer': 'convolution'}),
+    (
+      'stem=patch4,mixer=attention',
+      {'stem': 'patches', 'patch_size': 4, 'token_mixer': 'attention'},
+    ),
+    ('stem=pixels', {'stem': 'pixels', 'patch_size': 1}),
+    (
+      'mixer=pool,stem=convolutions8',
+      {'stem': 'convolutions', 'patch_size': 8, 'kernel_size': 3},
+    ),
+    ('stem=overlapping2', {'stem': 'overlapping', 'patch_size': 2}),
+  ],
+)
+def test_patches_config_has_the_stem_and_mixer_of_its_variant(variant, fields):
+  config = patches.get_config(variant)
+  validate(config)
+  for name, value in fields.items():
+    assert config.model[name] == value
+  assert config.learning_rate == cifar10.get_config().learning_rate
+
+
+@pytest.mark.parametrize(
+  ('variant', 'message'),
+  [
+    ('patch2', "has no variant 'patch2'; give a stem and a mixer, as in stem="),
+    ('stem=4', "has no stem '4'; there are pixels, and patch2, overlapping4"),
+    ('stem=pixels2', "has no stem 'pixels2'"),
+    ('stem=patch', "has no stem 'patch'"),
+  ],
+)
+def test_unknown_stem_or_mixer_of_patches_is_refused(variant, message):
+  with pytest.raises(UserError, match=message):
+    patches.get_config(variant)
 
 
 def test_unknown_variant_is_refused_with_the_list():
