@@ -81,42 +81,15 @@ def load(config_file: str) -> ml_collections.ConfigDict:
 def take_network(
   config: ml_collections.ConfigDict, given: Mapping[str, str]
 ) -> None:
-  """Sets the network to that of the run in `config.init_from`, if it is a run.
-
-  What it computes is that of the run. How it is trained stays that of the
-  config, or the default if that has another network.
+  """Sets the network to that of the run in `config.init_from`; says so.
 
   Args:
     config: the whole config, before flags change it.
     given: flags by name, as 'config.init_from', and their values.
   """
-  from convmixer_jax import models
-  from convmixer_jax.checkpoints import workdir
-  from convmixer_jax.pretrained.source import RunSource, parse_source
+  from convmixer_jax.pretrained.run_network import take_network
 
-  source = given.get('config.init_from', config.get('init_from'))
-  if not source:
-    return
-  try:
-    found = parse_source(source)
-    if not isinstance(found, RunSource):
-      return
-    theirs = workdir.read_config(found.workdir).model
-    architecture = models.find_architecture(theirs.name)
-  except UserError:
-    return  # which training reports
-  if given.get('config.model.name', theirs.name) != theirs.name:
-    return  # so it does this
-  before = dict(config.get('model', {}))
-  with config.unlocked():
-    models.choose_network(config, theirs.name)
-    for key in ('name', *architecture.names('network')):
-      if key in theirs:
-        config.model[key] = theirs[key]
-  changed = [
-    f'{key} = {value}'
-    for key, value in config.model.items()
-    if before.get(key) != value and f'config.model.{key}' not in given
-  ]
-  if changed:
+  keys = {name.removeprefix('config.'): value for name, value in given.items()}
+  if changed := take_network(config, keys):
+    source = keys.get('init_from', config.get('init_from'))
     print(f'config.model as in {source}: {", ".join(changed)}')

@@ -16,6 +16,7 @@ from convmixer_jax.config import SCHEMA, num_channels
 from convmixer_jax.data import sources
 from convmixer_jax.data.known_sets import NUM_CLASSES, NUM_EXAMPLES
 from convmixer_jax.errors import UserError, one_line
+from convmixer_jax.pretrained.run_network import take_network
 from convmixer_jax.sweeps.grid import Grid
 from convmixer_jax.training import from_data
 from convmixer_jax.training.validate import validate
@@ -80,6 +81,7 @@ def build_config(
   with config.unlocked():
     if 'model.name' in overrides:
       models.choose_network(config, overrides['model.name'])
+    take_network(config, overrides)
     for key, value in overrides.items():
       if key != 'model.name':
         _set(config, key, value)

@@ -59,6 +59,16 @@ def test_another_network_has_its_own_fields(tmp_path):
   assert (run.config.model.name, run.config.model.width) == ('resmlp', 24)
 
 
+def test_runs_that_start_from_a_run_have_its_network(tmp_path):
+  (first,) = make(
+    tmp_path, Grid('digits', {}, {'model.name': 'resmlp', 'model.width': 24})
+  ).runs
+  write_as_started(first)
+  start = {'init_from': str(first.directory), 'new_head': True}
+  (second,) = make(tmp_path, Grid('digits', {}, start, name='tuned')).runs
+  assert second.config.model.to_dict() == first.config.model.to_dict()
+
+
 @pytest.mark.parametrize(
   ('overrides', 'message'),
   [
