@@ -57,12 +57,14 @@ class Comparison:
     rows: in the order in which their first runs were found.
     metric: that is compared, such as 'eval_accuracy'.
     reference: name of the row that the others are compared with.
+    paired_by: 'seed', and further keys if the runs of a row differ in more.
     left_out: runs that are not complete.
   """
 
   rows: Sequence[Row]
   metric: str
   reference: str
+  paired_by: Sequence[str]
   left_out: Sequence[RunResult]
 
 
@@ -114,31 +116,61 @@ def compare(
   others = [key for key in differing if key not in keys]
   found = list(groups.values())
   names = _names(found, keys)
-  pairs = [_by_pair(group, others, metric) for group in found]
+  _refuse_copies(found, others)
+  paired_by = _pairing_keys(found, others)
+  pairs = [
+    {_pair(run, paired_by): run.progress.metrics[metric] for run in group}
+    for group in found
+  ]
   first = _find_reference(reference, names, found)
   rows = [
     _row(name, keys, group, metric, _difference(i, first, pairs), others)
     for i, (name, group) in enumerate(zip(names, found, strict=True))
   ]
-  return Comparison(rows, metric, names[first], left_out)
+  return Comparison(rows, metric, names[first], ['seed', *paired_by], left_out)
 
 
-def _by_pair(
-  group: Sequence[RunResult], others: Sequence[str], metric: str
-) -> dict[Hashable, float]:
-  """Returns the metric of each run by seed, and by what else differs."""
-  values: dict[Hashable, float] = {}
-  seen: dict[Hashable, str] = {}
-  for run in group:
-    key = run.seed, *(repr(run.settings.get(other)) for other in others)
-    if key in seen:
-      raise UserError(
-        f'{seen[key]} and {run.name} have the same config and seed, so they '
-        'are one experiment; leave one of them out'
-      )
-    seen[key] = run.name
-    values[key] = run.progress.metrics[metric]
-  return values
+def _pair(run: RunResult, keys: Sequence[str]) -> Hashable:
+  """Returns what runs of two rows have in common that are compared."""
+  return run.seed, *(repr(run.settings.get(key)) for key in keys)
+
+
+def _refuse_copies(
+  groups: Sequence[Sequence[RunResult]], keys: Sequence[str]
+) -> None:
+  """Raises UserError if two runs of a row differ in nothing."""
+  for group in groups:
+    seen: dict[Hashable, str] = {}
+    for run in group:
+      if other := seen.get(_pair(run, keys)):
+        raise UserError(
+          f'{other} and {run.name} have the same config and seed, so they are '
+          'one experiment; leave one of them out'
+        )
+      seen[_pair(run, keys)] = run.name
+
+
+def _pairing_keys(
+  groups: Sequence[Sequence[RunResult]], keys: Sequence[str]
+) -> list[str]:
+  """Returns the keys that, with the seed, tell the runs of each row apart.
+
+  Those that have the same values in all rows are taken first: a learning rate
+  that was chosen for each row is not what its runs have in common with others.
+  """
+
+  def num_pairs(chosen):
+    return sum(len({_pair(run, chosen) for run in group}) for group in groups)
+
+  def is_shared(key):
+    found = [{repr(run.settings.get(key)) for run in group} for group in groups]
+    return all(values == found[0] for values in found)
+
+  chosen: list[str] = []
+  for key in sorted(keys, key=lambda key: not is_shared(key)):
+    if num_pairs([*chosen, key]) > num_pairs(chosen):
+      chosen.append(key)
+  return chosen
 
 
 def _difference(index, reference, pairs):

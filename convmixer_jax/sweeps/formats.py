@@ -58,7 +58,8 @@ def notes(comparison: Comparison) -> list[str]:
   lines = [
     f'{comparison.metric} is that of the last evaluation: the mean over the '
     "runs of a row, with the 95 % interval of Student's t distribution. "
-    f'Differences are to {comparison.reference}, paired by seed.'
+    f'Differences are to {comparison.reference}, paired by '
+    f'{", ".join(comparison.paired_by)}.'
   ]
   if any(row.metric.num_values == 1 for row in comparison.rows):
     lines.append('One run has no interval: it says nothing about other seeds.')

@@ -14,7 +14,7 @@ from convmixer_jax.bucket_access import check_access
 from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.config import SCHEMA, flatten
 from convmixer_jax.errors import UserError
-from convmixer_jax.sweeps.grid import RECORDS
+from convmixer_jax.sweeps.grid import RECORDS, TRIALS
 from convmixer_jax.sweeps.plan import CONFIG
 from convmixer_jax.sweeps.progress import Progress, read_progress
 
@@ -96,7 +96,10 @@ def _list_runs(directory):
 
 
 def _read(directory, name):
-  records = directory.parent / RECORDS / directory.name
+  parent = directory.parent
+  records = parent / RECORDS / directory.name
+  if parent.name == TRIALS:
+    records = parent.parent / RECORDS / TRIALS / directory.name
   problem = ''
   if (directory / CONFIG).exists():
     config = workdir_lib.read_config(directory)

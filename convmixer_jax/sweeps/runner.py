@@ -1,5 +1,6 @@
 """Runs a sweep to its end: starts runs, watches them, chooses, reports."""
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable
@@ -64,6 +65,9 @@ class Runner:
     }
     try:
       self._run()
+    except BaseException:
+      self._executor.stop()
+      raise
     finally:
       for number, handler in before.items():
         signal.signal(number, handler)
@@ -130,10 +134,11 @@ class Runner:
       if status == 0 and entry.progress.is_complete:
         entry.state = 'complete'
         self._report(self, self._describe_end(entry))
-      elif self._signal is not None and status in _LOST:
-        entry.state = 'waiting'
       elif status < 0 or status in _LOST:
-        self._restart(entry, status)
+        if self._signal is None:
+          self._restart(entry, status)
+        else:
+          entry.state = 'waiting'
       else:
         self._fail(entry, self._last_line(entry, status))
 
@@ -241,7 +246,8 @@ class Runner:
     entry.read_at = time.monotonic()
     if entry.run.config is None:
       return
-    entry.progress = read_progress(entry.run.directory, entry.run.config)
+    with contextlib.suppress(UserError):  # which the run itself reports
+      entry.progress = read_progress(entry.run.directory, entry.run.config)
     if entry.progress.is_complete and entry.state in ('waiting', 'in use'):
       entry.state = 'complete'
 

@@ -103,6 +103,42 @@ def test_by_joins_runs_and_says_what_else_differs(runs):
     compare(find_runs([runs]), by=['model.wdith'])
 
 
+@pytest.mark.parametrize(
+  ('by', 'paired_by'),
+  [
+    (['model.width', 'model.depth'], ['seed']),
+    (['model.width'], ['seed', 'model.depth']),
+  ],
+)
+def test_rates_that_were_chosen_for_each_row_do_not_hinder_pairing(
+  tmp_path, by, paired_by
+):
+  for width in (8, 16):
+    for depth in (1, 2):
+      for seed in (0, 1):
+        write_run(
+          tmp_path / f'w{width}d{depth}-seed{seed}',
+          [width / 100 + depth / 10 + seed / 1000],
+          **{'model.width': width, 'model.depth': depth, 'seed': seed},
+          learning_rate=width * depth / 1000,
+        )
+  found = compare(find_runs([tmp_path]), by=by, reference='w8d1-seed0')
+  assert found.paired_by == paired_by
+  for row in found.rows:
+    if row.difference and row.settings.get('model.depth', 1) == 1:
+      assert row.difference.mean == pytest.approx(0.08)
+      assert row.difference.num_values == len(row.runs)
+
+
+def test_trials_that_failed_have_their_reason(tmp_path):
+  write_run(tmp_path / 'trials' / 'a-seed0', [0.5], epochs=2)
+  records = tmp_path / 'sweep' / 'trials' / 'a-seed0'
+  records.mkdir(parents=True)
+  (records / 'error.txt').write_text('it diverged\n')
+  (run,) = find_runs([tmp_path / 'trials'])
+  assert run.problem == 'failed: it diverged'
+
+
 def test_runs_that_are_not_complete_are_named_and_left_out(runs):
   write_run(runs / 'short-seed0', [0.9], epochs=4, **{'model.depth': 2})
   write_run(runs / 'bad-seed0', [0.9], epochs=4, **{'model.depth': 3})
