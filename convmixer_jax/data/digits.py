@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from convmixer_jax.data import slices
 from convmixer_jax.data.examples import InMemorySource, Origin
 from convmixer_jax.errors import UserError
 
@@ -12,7 +13,7 @@ def load_digits(split: str, channels: int = 3) -> InMemorySource:
   """Returns a split of the digits.
 
   Args:
-    split: 'train' or 'test'.
+    split: 'train' or 'test', or slices of them, such as 'train[:80%]'.
     channels: 1, or 3 for grey images in RGB.
 
   Raises:
@@ -20,10 +21,13 @@ def load_digits(split: str, channels: int = 3) -> InMemorySource:
   """
   from sklearn import datasets
 
-  if split not in ('train', 'test'):
-    raise UserError(
-      f"'digits' has no split {split!r}; its splits are train, test"
-    )
+  parts = slices.parse(split)
+  for part in parts:
+    if part.split not in ('train', 'test'):
+      raise UserError(
+        f"'digits' has no split {part.split!r}; its splits are train, test, "
+        "and slices of them such as 'train[:80%]'"
+      )
   if channels not in (1, 3):
     raise UserError(
       f"'digits' has grey images, and config.dataset.mean has {channels} "
@@ -35,7 +39,12 @@ def load_digits(split: str, channels: int = 3) -> InMemorySource:
     members = digits.target == label
     index_in_class[members] = np.arange(members.sum())
   held_out = index_in_class % _TEST_EVERY == _TEST_EVERY - 1
-  chosen = np.flatnonzero(held_out == (split == 'test'))
+  chosen, ranges = [], []
+  for part in parts:  # in scikit-learn's order, as TFDS cuts the files' order
+    of_split = np.flatnonzero(held_out == (part.split == 'test'))
+    (start,), (stop,) = slices.bounds(part, [len(of_split)])
+    chosen += of_split[start:stop].tolist()
+    ranges.append((part.split, int(start), int(stop - start)))
   grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
   return InMemorySource(
     [
@@ -46,5 +55,5 @@ def load_digits(split: str, channels: int = 3) -> InMemorySource:
       for i, label in zip(chosen, digits.target[chosen], strict=True)
     ],
     class_names=[str(name) for name in digits.target_names],
-    origin=Origin('digits', '', '', split, ((split, 0, len(chosen)),)),
+    origin=Origin('digits', '', '', split, tuple(ranges)),
   )

@@ -185,7 +185,7 @@ def open_source(
 
   Args:
     config: `config.dataset`.
-    split: 'train' or 'test' for digits; else a split in TFDS's syntax.
+    split: in TFDS's syntax; of digits, from 'train' and 'test'.
     label: feature of a TFDS data set that holds the label; None for
       `label_feature`.
 

@@ -34,7 +34,9 @@ def _range_text(values, to_text):
 
 def _giga(number):
   value = number / 1e9
-  return f'{value:.6f}' if value < 1e-3 else f'{value:.3g}'
+  if value < 1e-3:
+    return f'{value:.6f}'
+  return f'{value:#.3g}' if value < 100 else f'{value:,.0f}'
 
 
 def cells(row: Row) -> list[str]:

@@ -86,7 +86,7 @@ class LocalExecutor:
 
   def describe_stop(self) -> str:
     """See Executor."""
-    return 'what they had is saved'
+    return 'what the others had is saved'
 
 
 def divide_cores(jobs: int) -> list[set[int]]:

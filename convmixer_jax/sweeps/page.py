@@ -24,7 +24,8 @@ svg.swatch { width: 2rem; height: .5rem; margin-right: .5rem;
   vertical-align: middle; }
 svg text { fill: #333; } .middle { text-anchor: middle; }
 .end { text-anchor: end; } .grid { stroke: #e4e4e4; }
-.band { opacity: .15; }
+.band { opacity: .15; } .faint { opacity: .04; }
+.chosen .band { opacity: .25; }
 svg.dim .row { opacity: .12; } svg.dim .row.chosen { opacity: 1; }
 .notes { color: #444; } code { font-size: .9em; }
 """

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -92,7 +93,15 @@ def _list_runs(directory):
       for path in records.iterdir()
       if (path / CONFIG).exists()
     }
-  return sorted(runs, key=lambda path: path.name)
+  return sorted(runs, key=lambda path: _natural(path.name))
+
+
+def _natural(name):
+  """Returns what names are sorted by: numbers in them by their value."""
+  return [
+    (not part.isdigit(), int(part) if part.isdigit() else 0, part)
+    for part in re.split(r'(\d+)', name)
+  ]
 
 
 def _read(directory, name):

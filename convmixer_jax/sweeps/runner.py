@@ -131,10 +131,11 @@ class Runner:
         entry.seconds += time.monotonic() - entry.started
         entry.started = 0.0
       self._read(entry)
-      if status == 0 and entry.progress.is_complete:
+      was_lost = status < 0 or status in _LOST
+      if entry.progress.is_complete and (status == 0 or was_lost):
         entry.state = 'complete'
         self._report(self, self._describe_end(entry))
-      elif status < 0 or status in _LOST:
+      elif was_lost:
         if self._signal is None:
           self._restart(entry, status)
         else:

@@ -12,6 +12,7 @@ _CURVES_HEIGHT = 380
 _LINE = 26  # height of a row among the points
 _LABELS = 250  # width of their names
 _NAME_LENGTH = 36  # characters
+_MOST_BANDS = 6  # that can be told apart
 _COLOURS = (  # told apart also by most who see few colours (Okabe and Ito)
   *('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9'),
   *('#7f7f7f', '#000000'),
@@ -69,8 +70,9 @@ def points(comparison: Comparison) -> str:
     colour, _ = style(i)
     y = 8 + _LINE * (i + 0.5)
     name = row.name
-    if len(name) > _NAME_LENGTH:
-      name = name[: _NAME_LENGTH - 1] + '…'
+    if len(name) > _NAME_LENGTH:  # names differ at their ends, too
+      half = _NAME_LENGTH // 2
+      name = f'{name[: half - 1]}…{name[-half:]}'
     mark = (
       f'<text x="{_LABELS - 12}" y="{y + 4:.1f}" class="end">'
       f'{html.escape(name)}</text>'
@@ -122,6 +124,7 @@ def curves(comparison: Comparison) -> str:
     f'<text x="{x(tick):.1f}" y="{bottom + 20}" class="middle">{tick:g}</text>'
     for tick in ticks(first, last, 8)
   ]
+  band = 'band' if len(rows) <= _MOST_BANDS else 'band faint'
   for i, row in enumerate(rows):
     colour, dashes = style(i)
     mark = ''
@@ -130,7 +133,7 @@ def curves(comparison: Comparison) -> str:
       lower = [(x(e), y(interval.low)) for e, interval in row.curve]
       mark += (
         f'<polygon points="{_join([*upper, *reversed(lower)])}" '
-        f'fill="{colour}" class="band" clip-path="url(#inside)"/>'
+        f'fill="{colour}" class="{band}" clip-path="url(#inside)"/>'
       )
     line = [(x(e), y(interval.mean)) for e, interval in row.curve]
     mark += (

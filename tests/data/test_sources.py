@@ -73,6 +73,21 @@ def test_splits_of_digits_are_balanced_and_complete(dataset):
     assert held_out == np.sum(digits.target == label) // 5
 
 
+def test_slices_of_digits_divide_a_split(dataset):
+  whole = sources.create_source(dataset, 'train')
+  first, rest = (
+    sources.create_source(dataset, split)
+    for split in ('train[:80%]', 'train[80%:]')
+  )
+  assert (len(first), len(rest)) == (1154, 288)
+  both = [source[i] for source in (first, rest) for i in range(len(source))]
+  for i, example in enumerate(both):
+    np.testing.assert_array_equal(example['image'], whole[i]['image'])
+    assert example['label'] == whole[i]['label']
+  assert rest.origin.ranges == (('train', 1154, 288),)
+  assert len(sources.create_source(dataset, 'train+test[:10]')) == 1452
+
+
 def test_unknown_split_of_digits_is_refused(dataset):
   with pytest.raises(UserError, match="'digits' has no split 'validation'"):
     sources.create_source(dataset, 'validation')

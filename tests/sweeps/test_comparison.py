@@ -160,6 +160,13 @@ def test_runs_that_are_not_complete_are_named_and_left_out(runs):
     compare(find_runs([runs / 'short-seed0']))
 
 
+def test_rows_are_in_the_order_of_their_numbers(tmp_path):
+  for depth in (10, 9, 2):
+    write_run(tmp_path / f'depth{depth}', [0.5], **{'model.depth': depth})
+  names = [row.name for row in compare(find_runs([tmp_path])).rows]
+  assert names == ['depth2', 'depth9', 'depth10']
+
+
 def test_run_without_its_last_checkpoint_is_not_complete(runs):
   (runs / 'width08-seed0' / 'checkpoints' / '22').rmdir()
   (run, *_) = find_runs([runs])

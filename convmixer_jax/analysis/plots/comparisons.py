@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -11,7 +12,8 @@ from convmixer_jax.analysis.plots.text import literal_text
 
 _ROW = 0.3  # inches of a row
 _LEAST_HEIGHT = 3.6
-_MOST_IN_LEGEND = 24
+_MOST_IN_LEGEND = 8
+_MOST_COLOURS = 10  # of matplotlib's cycle
 
 
 class ComparedRow(NamedTuple):
@@ -46,14 +48,13 @@ def comparison(rows: Sequence[ComparedRow], metric: str) -> Figure:
   left, right = figure.subplots(1, 2)
   with literal_text([metric, *(row.name for row in rows)]) as literal:
     for i, row in enumerate(rows):
-      colour = f'C{i % 10}'
-      style = ('-', '--', ':', '-.')[i // 10 % 4]
+      colour = _colour(i, len(rows))
       left.errorbar(
         row.mean, i, xerr=row.half_width, fmt='o', color=colour, capsize=3, ms=5
       )
       means, widths = np.asarray(row.means), np.asarray(row.half_widths)
       right.plot(
-        *(row.epochs, means, style),
+        *(row.epochs, means),
         color=colour,
         label=literal(row.name),
         marker='o' if len(means) == 1 else None,
@@ -61,7 +62,7 @@ def comparison(rows: Sequence[ComparedRow], metric: str) -> Figure:
       right.fill_between(
         *(row.epochs, means - widths, means + widths),
         color=colour,
-        alpha=0.15,
+        alpha=0.15 if len(rows) <= _MOST_IN_LEGEND else 0.04,
         linewidth=0,
       )
     left.set_yticks(range(len(rows)), [literal(row.name) for row in rows])
@@ -75,6 +76,13 @@ def comparison(rows: Sequence[ComparedRow], metric: str) -> Figure:
       right.legend(fontsize='small')
     figure.draw_without_rendering()  # while the fonts are those of the names
   return figure
+
+
+def _colour(index, number):
+  """Returns one of so many colours."""
+  if number <= _MOST_COLOURS:
+    return f'C{index}'
+  return colormaps['turbo']((index + 0.5) / number)
 
 
 def _limit(axes: Axes, rows: Sequence[ComparedRow]) -> None:
