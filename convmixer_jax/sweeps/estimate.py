@@ -98,6 +98,8 @@ def _describe(run):
   """Returns the overrides of a run in a few words."""
   overrides = dict(run.row.overrides)
   if run.row.choose:
+    if run.is_trial:
+      overrides |= run.row.choose.overrides
     key = run.row.choose.key
     overrides[key] = run.value if run.is_trial else 'chosen'
   return ' '.join(f'{key}={value}' for key, value in overrides.items())
