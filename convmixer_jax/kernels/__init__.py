@@ -17,6 +17,7 @@ from convmixer_jax.kernels.norm import (
   activation_batch_norm,
   activation_mean,
 )
+from convmixer_jax.kernels.residual_depthwise import residual_depthwise
 
 # Those of the depthwise convolution, and those of norms and products.
 BACKENDS = dispatch.backends_of('depthwise_conv')
@@ -40,4 +41,5 @@ __all__ = [
   'gelu',
   'linear',
   'pack_kernel',
+  'residual_depthwise',
 ]

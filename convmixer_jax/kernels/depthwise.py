@@ -50,11 +50,14 @@ def depthwise_conv(
     RuntimeError: backend is 'cpu', and it cannot be compiled.
   """
   dispatch.check_backend('depthwise_conv', backend)
-  _check(x, kernel, bias)
+  check_operands(x, kernel, bias)
   return _depthwise_conv(x, kernel, bias, backend)
 
 
-def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> None:
+def check_operands(
+  x: jax.Array, kernel: jax.Array, bias: jax.Array | None
+) -> None:
+  """Raises ValueError or TypeError as `depthwise_conv` does."""
   if x.dtype not in (jnp.float32, jnp.bfloat16):
     raise TypeError(
       f'depthwise_conv: x is {x.dtype}; cast it to float32 or bfloat16'

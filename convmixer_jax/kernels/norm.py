@@ -9,6 +9,7 @@ A backend computes 'norm_sums', 'norm_affine' and 'norm_gradient';
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -129,11 +130,45 @@ def _batch_norm_forward(
   x, bias, scale, offset, residual, activation, group_size, epsilon,
   backend,
 ):  # fmt: skip
-  batch, height, width, _ = x.shape
-  sums = _sums(backend, x, bias, None, activation)
-  mean, mean_of_squares = jnp.unstack(
-    per_group(sums, group_size) / (group_size * height * width), axis=1
+  sums = group_sums(x, bias, activation, group_size, backend)
+  return forward_from_sums(
+    x, bias, scale, offset, residual, sums, activation, epsilon, backend
   )
+
+
+def group_sums(
+  x: jax.Array,
+  bias: jax.Array,
+  activation: str,
+  group_size: int,
+  backend: str | None,
+) -> jax.Array:
+  """Sums a and a^2, a being `activation(x + bias)`, over each group of images.
+
+  Returns:
+    `[B // group_size, 2, C]`, float32.
+  """
+  return per_group(_sums(backend, x, bias, None, activation), group_size)
+
+
+def forward_from_sums(
+  x: jax.Array,
+  bias: jax.Array,
+  scale: jax.Array,
+  offset: jax.Array,
+  residual: jax.Array | None,
+  sums: jax.Array,
+  activation: str,
+  epsilon: float,
+  backend: str | None,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[Any, ...]]:
+  """Computes `activation_batch_norm`, and what `backward` has to know.
+
+  Args are as there, and `sums` is what `group_sums` returns.
+  """
+  batch, height, width, _ = x.shape
+  count = batch // sums.shape[0] * height * width
+  mean, mean_of_squares = jnp.unstack(sums / count, axis=1)
   var = jnp.maximum(mean_of_squares - lax.square(mean), 0.0)
   mean, var = checkpoint_name((mean, var), SAVED_ACTIVATION)
   inverse = lax.rsqrt(var + epsilon)
@@ -155,10 +190,28 @@ def _batch_norm_forward(
 def _batch_norm_backward(
   activation, group_size, epsilon, backend, saved, cotangents
 ):
+  return backward(activation, group_size, backend, saved, cotangents[0])
+
+
+def backward(
+  activation: str,
+  group_size: int,
+  backend: str | None,
+  saved: tuple[Any, ...],
+  g: jax.Array,
+) -> tuple[jax.Array | None, ...]:
+  """Returns the gradients of x, bias, scale, offset and residual.
+
+  Args:
+    activation: as in `activation_batch_norm`.
+    group_size: as there.
+    backend: as there.
+    saved: from `forward_from_sums`.
+    g: the gradient of the normalised images.
+  """
   # With n = (a - mean) inverse, over N values, the gradient of a is
   # scale inverse (g - sum(g) / N - n sum(g n) / N) = p g + q a + r.
   x, bias, scale, mean, inverse, has_residual = saved
-  g = cotangents[0]
   batch, height, width, _ = x.shape
   count = group_size * height * width
   sums = _sums(backend, x, bias, g, activation)

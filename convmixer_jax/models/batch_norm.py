@@ -1,7 +1,7 @@
 """BatchNorm as PyTorch computes it, over groups of images, with activations."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,26 @@ from convmixer_jax.models.shapes import variable_shapes
 
 MOMENTUM = 0.9  # running = 0.9 running + 0.1 batch: PyTorch's momentum 0.1
 EPSILON = 1e-5
+
+
+class DepthwiseConvolution(NamedTuple):
+  """A depthwise convolution that has not been computed.
+
+  Attributes:
+    kernel: `[k, k, C]`.
+    bias: `[C]`.
+    backend: see `kernels.depthwise_conv`.
+  """
+
+  kernel: jax.Array
+  bias: jax.Array
+  backend: str | None = None
+
+  def convolve(self, x: jax.Array) -> jax.Array:
+    """Maps `[B, H, W, C]` to the same shape."""
+    return kernels.depthwise_conv(
+      x, self.kernel, self.bias, backend=self.backend
+    )
 
 
 class ActivationBatchNorm(nn.Module):
@@ -47,15 +67,19 @@ class ActivationBatchNorm(nn.Module):
     residual: jax.Array | None = None,
     *,
     train: bool,
+    convolution: DepthwiseConvolution | None = None,
   ) -> jax.Array:
     """Computes `BatchNorm(activation(x + bias)) (+ residual)`.
 
+    With a convolution, it is `x + BatchNorm(activation(convolution(x)))`.
+
     Args:
       x: `[B, H, W, C]`.
-      bias: `[C]`, or None.
-      residual: like x, or None.
+      bias: `[C]`, or None, which it is with a convolution.
+      residual: like x, or None, which it is with a convolution.
       train: whether to use the statistics of the batch, and to update the
         running ones.
+      convolution: of x, or None.
 
     Returns:
       `[B, H, W, C]`, the dtype of `x`.
@@ -79,19 +103,22 @@ class ActivationBatchNorm(nn.Module):
         {'scale': scale, 'bias': offset},
         {'mean': running_mean.value, 'var': running_var.value},
       )
+      if convolution is not None:
+        x, residual = convolution.convolve(x), x
       return kernels.activation_affine(x, bias, factor, shift, residual, **how)
 
     group_size, count = _find_groups(self, x)
-    y, mean, var = kernels.activation_batch_norm(
-      x,
-      bias,
-      scale,
-      offset,
-      residual,
-      group_size=group_size,
-      epsilon=EPSILON,
-      **how,
-    )
+    how |= {'group_size': group_size, 'epsilon': EPSILON}
+    if convolution is None:
+      y, mean, var = kernels.activation_batch_norm(
+        x, bias, scale, offset, residual, **how
+      )
+    else:
+      y, mean, var = kernels.residual_depthwise(
+        *(x, convolution.kernel, convolution.bias, scale, offset),
+        depthwise=convolution.backend,
+        **how,
+      )
     if not self.is_initializing():
       _update(running_mean, running_var, mean, var, count)
     return y

@@ -46,7 +46,7 @@ def correlate_and_sum(
   activation: str,
   pad_before: int,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns `y = correlate(x, kernel, bias)`, and sums `[2, C]` in float32.
+  """Returns `y = correlate(x, kernel, bias)`, and sums `[1, 2, C]` in float32.
 
   These are of a and a^2 over images, rows and columns, where a is
   `activation(y)`.
@@ -56,7 +56,7 @@ def correlate_and_sum(
     pad_before,
     Epilogue(activation=activation, sums=True),
   )
-  return found['y'], found['sums']
+  return found['y'], found['sums'][None]
 
 
 def kernel_gradient(

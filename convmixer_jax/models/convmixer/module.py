@@ -15,7 +15,10 @@ from jax.ad_checkpoint import checkpoint_name
 
 from convmixer_jax import kernels
 from convmixer_jax.errors import UserError
-from convmixer_jax.models.batch_norm import ActivationBatchNorm
+from convmixer_jax.models.batch_norm import (
+  ActivationBatchNorm,
+  DepthwiseConvolution,
+)
 from convmixer_jax.models.convmixer.fields import FIELDS
 from convmixer_jax.models.fields import check_fields
 from convmixer_jax.models.layers import (
@@ -61,19 +64,21 @@ class PatchEmbedding(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-  """A depthwise convolution, "same" padding, with bias."""
+  """The weights of a depthwise convolution, "same" padding, with bias."""
 
   kernel_size: int
   backend: str | None = None
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, H, W, C]` to the same shape."""
-    k, channels = self.kernel_size, x.shape[-1]
+  def __call__(self, channels: int) -> DepthwiseConvolution:
+    """Returns the convolution, which is computed with what follows it."""
+    k = self.kernel_size
     init = uniform_init(k * k)
-    kernel = self.param('kernel', init, (k, k, channels))
-    bias = self.param('bias', init, (channels,))
-    return kernels.depthwise_conv(x, kernel, bias, backend=self.backend)
+    return DepthwiseConvolution(
+      self.param('kernel', init, (k, k, channels)),
+      self.param('bias', init, (channels,)),
+      self.backend,
+    )
 
 
 class PointwiseConv(nn.Module):
@@ -128,9 +133,10 @@ class MixerBlock(nn.Module):
     norm = partial(
       ActivationBatchNorm, self.activation, self.bn_group_size, backend
     )
-    y = DepthwiseConv(self.kernel_size, self.depthwise, name='depthwise')(x)
-    y = checkpoint_name(y, kernels.SAVED_ACTIVATION)
-    x = norm(name='depthwise_bn')(y, residual=x, train=self.train)
+    depthwise = DepthwiseConv(
+      self.kernel_size, self.depthwise, name='depthwise'
+    )(x.shape[-1])
+    x = norm(name='depthwise_bn')(x, train=self.train, convolution=depthwise)
     y, bias = PointwiseConv(backend, name='pointwise')(x)
     y = checkpoint_name(y, kernels.SAVED_ACTIVATION)
     x = norm(name='pointwise_bn')(y, bias, train=self.train)
