@@ -2,7 +2,7 @@
 
 The functions have the interface that every backend's have
 (`xla/depthwise.py`), and two are fused with what follows the convolution. They
-have to be available (`unavailable`).
+have to be available (`unavailable`). Under `jax.vmap`, XLA computes instead.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from convmixer_jax.kernels.gpu import instances, library
 from convmixer_jax.kernels.gpu.instances import Epilogue
 from convmixer_jax.kernels.gpu.partitioned import wrap
+from convmixer_jax.kernels.xla import depthwise as xla_depthwise
 from convmixer_jax.kernels.xla import norm as xla_norm
 
 
@@ -66,8 +67,15 @@ def kernel_gradient(
 
   In float32, the same bits for the same images each time.
   """
-  sums = _kernel_gradient(x, dy, size, pad_before, Epilogue())
-  return sums[:-1].reshape(size, size, -1), sums[-1]
+
+  def by_kernels(x, dy):
+    sums = _kernel_gradient(x, dy, size, pad_before, Epilogue())
+    return sums[:-1].reshape(size, size, -1), sums[-1]
+
+  def by_xla(x, dy):
+    return xla_depthwise.kernel_gradient(x, dy, size, pad_before)
+
+  return _except_under_vmap(by_kernels, by_xla)(x, dy)
 
 
 def fused_mixer(
@@ -141,10 +149,54 @@ def unavailable(
 def _forward(arrays, pad_before, epilogue=Epilogue()):  # noqa: B008
   given = {name: array for name, array in arrays.items() if array is not None}
   results = ('y', 'sums') if epilogue.sums else ('y',)
-  function = _FORWARD[tuple(given), results]
+  kernels = _FORWARD[tuple(given), results]
   size = given['kernel'].shape[0]
-  found = function(*given.values(), size, pad_before, epilogue)
+
+  def by_xla(*operands):
+    return _forward_by_xla(
+      dict(zip(given, operands, strict=True)), pad_before, epilogue
+    )
+
+  found = _except_under_vmap(
+    lambda *operands: kernels(*operands, size, pad_before, epilogue), by_xla
+  )(*given.values())
   return dict(zip(results, found if epilogue.sums else (found,), strict=True))
+
+
+def _except_under_vmap(function, by_xla):
+  """Returns a function that calls `by_xla` under `vmap`, else `function`.
+
+  The kernels take a batch of images and one kernel.
+  """
+  mapped = jax.custom_batching.custom_vmap(function)
+
+  @mapped.def_vmap
+  def _(axis_size, in_batched, *operands):
+    axes = [0 if batched else None for batched in in_batched]
+    results = jax.vmap(by_xla, axes, axis_size=axis_size)(*operands)
+    return results, jax.tree.map(lambda _: True, results)
+
+  return mapped
+
+
+def _forward_by_xla(arrays, pad_before, epilogue):
+  y = xla_depthwise.correlate(
+    arrays['x'], arrays['kernel'], arrays.get('bias'), pad_before
+  )
+  if epilogue == Epilogue():
+    return y
+  if epilogue == Epilogue(residual=True):
+    return y + arrays['residual']
+  zeros = jnp.zeros(y.shape[-1])
+  if epilogue.sums:
+    return y, xla_norm.sums(y, zeros, None, epilogue.activation).sum(0)
+  rows, no_rows = (
+    jnp.broadcast_to(array, (y.shape[0], *array.shape))
+    for array in (arrays['factor'], zeros)
+  )
+  return xla_norm.affine(
+    y, zeros, rows, no_rows, arrays['residual'], epilogue.activation
+  )
 
 
 _FORWARD = {
