@@ -32,11 +32,12 @@ def depthwise_conv(
     x: `[B, H, W, C]`, float32 or bfloat16.
     kernel: `[k, k, C]`, float32 or bfloat16; rounded to x's dtype.
     bias: `[C]` or None; like kernel.
-    backend: 'cpu' (C++ kernels for CPUs), 'shift' (shifted multiply-adds),
-      'xla' (XLA's convolution), or None: the best for the platform that the
-      computation is lowered for. On CPUs that is 'cpu' if it can be compiled,
-      else 'shift'; on NVIDIA GPUs 'shift' for kernels larger than 7, else
-      'xla'; and 'xla' on all others.
+    backend: 'cpu' (C++ kernels for CPUs), 'cuda' (kernels for NVIDIA GPUs, for
+      bfloat16), 'shift' (shifted multiply-adds), 'xla' (XLA's convolution), or
+      None: the best for the platform that the computation is lowered for. On
+      CPUs that is 'cpu' if it can be compiled, else 'shift'; on NVIDIA GPUs
+      'cuda' if it can, else 'shift' for kernels larger than 7, else 'xla'; and
+      'xla' on all others.
 
   Returns:
     `[B, H, W, C]` of x's dtype, summed in float32. The gradients of kernel
@@ -47,7 +48,7 @@ def depthwise_conv(
   Raises:
     ValueError: for shapes that do not fit or an unknown backend.
     TypeError: for another dtype of x.
-    RuntimeError: backend is 'cpu', and it cannot be compiled.
+    RuntimeError: backend is 'cpu' or 'cuda', and cannot be used here.
   """
   dispatch.check_backend('depthwise_conv', backend)
   check_operands(x, kernel, bias)

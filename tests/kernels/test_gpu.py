@@ -13,12 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from configs import default
+from convmixer_jax import kernels
 from convmixer_jax.benchmarks.device import correctness, operations
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
 from convmixer_jax.distributed import sharding
 from convmixer_jax.export.stablehlo import to_stablehlo
+from convmixer_jax.kernels.gpu import library
 from convmixer_jax.models import create_model
 from convmixer_jax.training.trainer import create_trainer
 
@@ -30,6 +34,7 @@ SHAPES = (
   DepthwiseShape(16, 16, 32, 9),
   DepthwiseShape(16, 32, 16, 7),
   DepthwiseShape(3, 7, 24, 4),
+  DepthwiseShape(5, 19, 48, 4),
 )
 # Creating them starts no backend: other processes may need the GPU.
 CHECKS = {
@@ -137,3 +142,81 @@ def test_backends_equal_references(name, dtype):
   assert {row['implementation'] for row in rows} == {
     one or 'default' for one in CHECKS[name].implementations
   }
+
+
+def layer(x, kernel, bias, scale, offset):
+  return kernels.residual_depthwise(
+    *(x, kernel, bias, scale, offset),
+    activation='gelu',
+    group_size=len(x),
+    epsilon=1e-5,
+  )[0]
+
+
+def layer_gradients(x, *parameters):
+  y, pull = jax.vjp(layer, x, *parameters)
+  return y, *pull(y)
+
+
+def layer_arrays(batch=6):
+  rng = np.random.default_rng(0)
+
+  def draw(*shape):
+    return jnp.asarray(rng.standard_normal(shape), jnp.float32)
+
+  x = draw(batch, 20, 33, 32).astype(jnp.bfloat16)
+  return x, draw(9, 9, 32), draw(32), draw(32), draw(32)
+
+
+def test_default_in_bfloat16_is_the_kernels():
+  text = jax.jit(layer_gradients).lower(*layer_arrays()).as_text()
+  assert text.count(library.HANDLER) == 5  # two of them add partial sums
+
+
+def test_kernels_give_the_same_bits_each_time():
+  run, arrays = jax.jit(layer_gradients), layer_arrays()
+  results = {
+    b''.join(np.asarray(value).tobytes() for value in run(*arrays))
+    for _ in range(20)
+  }
+  assert len(results) == 1
+
+
+@pytest.mark.parametrize('fields', [{'scan': True}, {'remat': True}])
+def test_loops_and_recomputation_give_the_gradients_of_the_network(fields):
+  config = tiny_config()
+  images = np.random.default_rng(0).standard_normal((8, 8, 8, 3), np.float32)
+  found = []
+  for changes in ({}, fields):
+    config.model.update(changes)
+    model = create_model(config.model, 10, 'bfloat16')
+    variables = model.init(jax.random.key(0), images, train=False)
+
+    def loss(params, model=model, stats=variables['batch_stats']):
+      logits, _ = model.apply(
+        {'params': params, 'batch_stats': stats},
+        images,
+        train=True,
+        mutable=['batch_stats'],
+      )
+      return jnp.mean(jnp.square(logits))
+
+    compiled = jax.jit(jax.grad(loss)).lower(variables['params']).compile()
+    assert library.HANDLER in compiled.as_text()
+    found.append(jax.tree.leaves(compiled(variables['params'])))
+  for value, expected in zip(*found, strict=True):
+    assert correctness.relative_error(value, np.float64(expected)) < 2e-2
+
+
+def test_sharded_batch_gives_the_gradients_of_the_whole():
+  if len(jax.devices()) < 2:
+    pytest.skip('needs several GPUs')
+  mesh = jax.make_mesh((2,), ('data',), axis_types=(AxisType.Auto,))
+  arrays = layer_arrays()
+  expected = jax.jit(layer_gradients)(*arrays)
+  x = jax.device_put(arrays[0], NamedSharding(mesh, P('data')))
+  rest = jax.device_put(arrays[1:], NamedSharding(mesh, P()))
+  for value, right in zip(
+    jax.jit(layer_gradients)(x, *rest), expected, strict=True
+  ):
+    assert correctness.relative_error(value, np.float64(right)) < 5e-3

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from convmixer_jax.benchmarks.benchmark_cases import (
   BenchmarkCase,
@@ -31,12 +31,14 @@ class Measurement:
     network: name of the network.
     case: the network and its batch.
     command: command that starts the process.
+    kinds: what is measured, of 'train' and 'forward'.
   """
 
   framework: str
   network: str
   case: BenchmarkCase
   command: list[str]
+  kinds: Sequence[str] = _KINDS
 
 
 def list_measurements(session: Session) -> Iterator[Measurement]:
@@ -46,21 +48,26 @@ def list_measurements(session: Session) -> Iterator[Measurement]:
   large_kernels = [
     name for name, case in networks.items() if case.fields['kernel_size'] > 7
   ]
-  small_kernels = [name for name in networks if name not in large_kernels]
   for framework, command, names in (
-    # Without scan, large kernels may take minutes to compile: see
-    # `kernels/xla/shift_gpu.py`.
-    ('this project, scan', [*jax, 'project_scan'], large_kernels),
-    ('this project', [*jax, 'project'], small_kernels),
+    ('this project', [*jax, 'project'], networks),
     ('plain Flax', [*jax, 'plain_flax'], networks),
     ('PyTorch, eager', [*torch, 'eager'], networks),
     # NHWC is fast up to kernels of 7 x 7.
     ('PyTorch, eager, NCHW', [*torch, 'eager_nchw'], large_kernels),
     ('PyTorch, compile', [*torch, 'compile'], session.settings.compiled),
-    ('this project', [*jax, 'project'], large_kernels),
+    # Where the kernels for GPUs cannot be used, large ones may take minutes to
+    # compile without scan: see `kernels/xla/shift_gpu.py`.
+    ('this project, scan', [*jax, 'project_scan'], large_kernels),
   ):
     for name in names:
       yield Measurement(framework, name, networks[name], command)
+  for name, case in session.settings.inference.items():
+    for framework, command in (
+      ('this project', [*jax, 'project']),
+      ('PyTorch, eager, NCHW', [*torch, 'eager_nchw']),
+      ('PyTorch, eager', [*torch, 'eager']),
+    ):
+      yield Measurement(framework, name, case, command, ('forward',))
 
 
 def list_others(session: Session) -> Iterator[Measurement]:
@@ -124,7 +131,7 @@ def _measure(session, stage, measurement, row, seconds):
       key = 'missing' if process.killed else 'failed'
       session.rows.add(stage, **row, **{key: process.missing})
       return
-    for kind in _KINDS:
+    for kind in measurement.kinds:
       try:
         figures = _measure_kind(process, kind, session.settings.steps)
       except TimeoutError:

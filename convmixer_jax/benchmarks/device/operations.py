@@ -103,7 +103,7 @@ def create_checks(
   ]
   checks += [
     make(on_host[0], activation, others)
-    for make in (_batch_norm, _mixer)
+    for make in (_batch_norm, _residual_depthwise, _mixer)
     for activation in kernels.ACTIVATIONS
   ]
   return checks + [_linear(on_host[0], others)]
@@ -189,6 +189,37 @@ def _batch_norm(shape, activation, names):
     (0, 4, 5),
     run,
     partial(references.batch_norm, **options),
+  )
+
+
+def _residual_depthwise(shape, activation, names):
+  # Over the whole batch, as kernels for GPUs sum.
+  options = {'activation': activation, 'epsilon': _EPSILON}
+
+  def run(implementation, *arrays):
+    *inputs, dy = arrays
+
+    def layer(*arguments):
+      return kernels.residual_depthwise(
+        *arguments,
+        group_size=shape.batch,
+        depthwise=implementation,
+        backend=implementation,
+        **options,
+      )[0]
+
+    names = 'input', 'kernel', 'bias', 'scale', 'offset'
+    return _with_gradients(layer, inputs, dy, names)
+
+  images, vector = _images(shape), (shape.channels,)
+  return Check(
+    f'{activation} layer in training',
+    str(shape),
+    names,
+    (images, _kernel(shape), vector, vector, vector, images),
+    (0, 1, 2, 5),
+    run,
+    partial(references.residual_depthwise, **options),
   )
 
 

@@ -79,6 +79,41 @@ def batch_norm(
   }
 
 
+def residual_depthwise(
+  x: np.ndarray,
+  kernel: np.ndarray,
+  bias: np.ndarray,
+  scale: np.ndarray,
+  offset: np.ndarray,
+  dy: np.ndarray,
+  *,
+  activation: str,
+  epsilon: float,
+) -> dict[str, np.ndarray]:
+  """Computes `kernels.residual_depthwise` over the whole batch.
+
+  Returns:
+    `forward`, and for the gradient dy of the output the gradients of all
+    arrays.
+  """
+  y = depthwise(x, kernel, bias, dy)['forward']
+  norm = batch_norm(
+    *(y, np.zeros_like(scale), scale, offset, x, dy),
+    activation=activation,
+    group_size=len(x),
+    epsilon=epsilon,
+  )
+  gradients = depthwise(x, kernel, bias, norm['input gradient'])
+  return {
+    'forward': norm['forward'],
+    'input gradient': dy + gradients['input gradient'],
+    'kernel gradient': gradients['kernel gradient'],
+    'bias gradient': gradients['bias gradient'],
+    'scale gradient': norm['scale gradient'],
+    'offset gradient': norm['offset gradient'],
+  }
+
+
 def mixer(
   p: np.ndarray,
   p_bias: np.ndarray,

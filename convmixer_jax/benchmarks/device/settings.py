@@ -70,6 +70,7 @@ class Settings:
     networks: ConvMixers and their batches by name.
     others: returns other networks and their batches by name; a function,
       because their fields are found by importing JAX.
+    inference: networks and batches by name, of which only inference is timed.
     compiled: names of the networks that `torch.compile` is measured on.
     steps: number of steps in each of the three timings of a network.
     limits: seconds after which a process is killed, by name of the framework.
@@ -90,6 +91,7 @@ class Settings:
   turn_seconds: float
   networks: Mapping[str, BenchmarkCase]
   others: Callable[[], Mapping[str, BenchmarkCase]]
+  inference: Mapping[str, BenchmarkCase]
   compiled: Sequence[str]
   steps: int
   limits: Mapping[str, float]
@@ -164,6 +166,10 @@ FULL = Settings(
     '1024/20': _in_bfloat16('1024/20', 64),
   },
   others=_others_of_the_paper,
+  inference={
+    '1536/20, batch 256': _in_bfloat16('1536/20', 256),
+    '1536/20, batch 1': _in_bfloat16('1536/20', 1),
+  },
   compiled=('768/32', '256/8'),
   steps=10,
   limits=_LIMITS,
@@ -187,6 +193,7 @@ QUICK = Settings(
     '16/1, kernel 5': _tiny(16, 1, 2, 5, image_size=16, batch_size=8),
   },
   others=_tiny_others,
+  inference={},
   compiled=('16/1, kernel 5',),
   steps=2,
   limits=dict.fromkeys(_LIMITS, 600.0),  # for slow machines

@@ -64,21 +64,37 @@ class PatchEmbedding(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-  """The weights of a depthwise convolution, "same" padding, with bias."""
+  """A depthwise convolution, "same" padding, with bias."""
+
+  kernel_size: int
+  backend: str | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[B, H, W, C]` to the same shape."""
+    return _convolution(self, x.shape[-1]).convolve(x)
+
+
+class DepthwiseWeights(nn.Module):
+  """The weights of a `DepthwiseConv`."""
 
   kernel_size: int
   backend: str | None = None
 
   @nn.compact
   def __call__(self, channels: int) -> DepthwiseConvolution:
-    """Returns the convolution, which is computed with what follows it."""
-    k = self.kernel_size
-    init = uniform_init(k * k)
-    return DepthwiseConvolution(
-      self.param('kernel', init, (k, k, channels)),
-      self.param('bias', init, (channels,)),
-      self.backend,
-    )
+    """Returns the convolution, to be computed with what follows it."""
+    return _convolution(self, channels)
+
+
+def _convolution(module, channels):
+  k = module.kernel_size
+  init = uniform_init(k * k)
+  return DepthwiseConvolution(
+    module.param('kernel', init, (k, k, channels)),
+    module.param('bias', init, (channels,)),
+    module.backend,
+  )
 
 
 class PointwiseConv(nn.Module):
@@ -133,7 +149,7 @@ class MixerBlock(nn.Module):
     norm = partial(
       ActivationBatchNorm, self.activation, self.bn_group_size, backend
     )
-    depthwise = DepthwiseConv(
+    depthwise = DepthwiseWeights(
       self.kernel_size, self.depthwise, name='depthwise'
     )(x.shape[-1])
     x = norm(name='depthwise_bn')(x, train=self.train, convolution=depthwise)
