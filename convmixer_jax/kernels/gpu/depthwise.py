@@ -16,6 +16,7 @@ from convmixer_jax.kernels.gpu.instances import Epilogue
 from convmixer_jax.kernels.gpu.partitioned import wrap
 from convmixer_jax.kernels.xla import depthwise as xla_depthwise
 from convmixer_jax.kernels.xla import norm as xla_norm
+from convmixer_jax.kernels.xla import shift
 
 
 def correlate(
@@ -73,7 +74,8 @@ def kernel_gradient(
     return sums[:-1].reshape(size, size, -1), sums[-1]
 
   def by_xla(x, dy):
-    return xla_depthwise.kernel_gradient(x, dy, size, pad_before)
+    # That of `xla_depthwise` cannot be mapped.
+    return shift.kernel_gradient(x, dy, size, pad_before)
 
   return _except_under_vmap(by_kernels, by_xla)(x, dy)
 
