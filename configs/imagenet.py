@@ -21,17 +21,17 @@ ConvMixer's recipe, as in its paper's table, or another by suffix: _a1, _a2, _a3
 | resnet152_tv | 90 | 256 | 78.3 % |
 | vit_b16, mixer_b16 | 300 | 1024 | with ImageNet-21k only |
 
-ResMLP's took two days on 8 V100, for most; of the others, hours were not found:
-results/plan has the least that they take on 16 chips of TPU v5e.
-docs/imagenet.md names sources, and has the flags for other numbers of devices.
+ResMLP's trainings took two days on 8 V100, for most; of the others, hours were
+not found. results/plan has the least time of some on TPU v5e. docs/imagenet.md
+names sources, and has the flags for other numbers of devices.
 """
 
 from collections.abc import Callable
 
 import ml_collections
 
-from convmixer_jax.config import choose_variant, default_config, recipes
-from convmixer_jax.models import MODELS, VARIANTS, model_config
+from convmixer_jax.config import choose_variant, default_config
+from convmixer_jax.models import MODELS, VARIANTS, model_config, recipes
 
 Recipe = Callable[[ml_collections.ConfigDict], None]
 RECIPES: dict[str, Recipe] = {

@@ -7,8 +7,9 @@ import pytest
 
 from configs import imagenet
 from convmixer_jax import models
-from convmixer_jax.config import default_config, num_train_steps, recipes
+from convmixer_jax.config import default_config, num_train_steps
 from convmixer_jax.data.repeated import steps_per_epoch
+from convmixer_jax.models import recipes
 from convmixer_jax.training.optimizer import decay_mask
 from convmixer_jax.training.schedules import create_schedule
 from convmixer_jax.training.validate import validate

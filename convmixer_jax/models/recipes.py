@@ -1,6 +1,6 @@
 """How published networks were trained on ImageNet: the recipes of a config.
 
-Each function sets what is the recipe's own, in a config that has the network.
+Each function sets a recipe's keys in a config that already has the network.
 docs/imagenet.md has sources, published accuracies and hardware.
 """
 
@@ -26,8 +26,9 @@ def deit(config: ml_collections.ConfigDict) -> None:
   """Sets that of facebookresearch/deit: 16 devices with 64 images each.
 
   Its average of the parameters, of decay 0.99996, is left out: the published
-  network and accuracy are of the parameters themselves. Its scheduler is behind
-  by an epoch: the first rate is that of two epochs.
+  network and accuracy are of the parameters themselves. Its code changes the
+  rate an epoch late, so that the first two epochs have the same; here they
+  differ.
   """
   config.batch_size = 1024
   config.num_epochs = 300
@@ -49,7 +50,7 @@ def deit(config: ml_collections.ConfigDict) -> None:
 
 
 def resmlp(config: ml_collections.ConfigDict) -> None:
-  """Sets DeiT's, and what differs in ResMLP's paper (section 3.1).
+  """Sets DeiT's, with the differences of ResMLP's paper (section 3.1).
 
   Not published: the batch size, which is DeiT's here; the drop path of the B24
   networks; and epsilon and clipping of LAMB, which are timm's here.
