@@ -1,0 +1,159 @@
+r"""Is it the patches? Stems and token mixers in one network, on CIFAR-10.
+
+    python -m convmixer_jax prepare cifar10
+    convmixer sweep --sweep=configs/sweeps/patches.py --workdir=runs/patches \
+      --jobs=2
+
+On 2 CPU cores: about five hours; it resumes where it was stopped. A variant,
+such as `configs/sweeps/patches.py:width`, is one grid of:
+
+  width       every stem with every token mixer, equal width and depth
+  parameters  the same with a ConvMixer's number of parameters, by the width
+  prenorm     ConvMixer's differences from the pre-norm block, one at a time
+              and together, with a convolution and with attention
+  paper       the ablations of ConvMixer's paper: kernel sizes, LayerNorm, a
+              residual connection around the pointwise convolution too
+  pixels      single pixels as tokens, 1,024 an image; not in the five hours
+
+A row has three seeds, and a learning rate of its own: the best of three after
+two epochs of 90 % of the training images, on the other 10 %. The test images
+are looked at once, after the last epoch.
+"""
+
+from convmixer_jax.errors import UserError
+from convmixer_jax.sweeps import Choice, Grid
+
+STEMS = {
+  'patch2': {'model.stem': 'patches', 'model.patch_size': 2},
+  'patch4': {'model.stem': 'patches', 'model.patch_size': 4},
+  'overlapping4': {'model.stem': 'overlapping', 'model.patch_size': 4},
+  'convolutions4': {'model.stem': 'convolutions', 'model.patch_size': 4},
+}
+# Attention has a position embedding, as in ViT: it has no order without one.
+MIXERS = {
+  'convolution': {'model.token_mixer': 'convolution'},
+  'attention': {
+    'model.token_mixer': 'attention',
+    'model.position_embedding': True,
+  },
+  'linear': {'model.token_mixer': 'linear'},
+  'pool': {'model.token_mixer': 'pool', 'model.kernel_size': 3},
+  'none': {'model.token_mixer': 'none'},
+}
+# Widths whose numbers of parameters come nearest to a convolution's of width
+# 64 with the same stem. A linear map over 256 tokens has 66,000 parameters in
+# every block, more than twice the whole network, so it has no such width.
+WIDTHS = {
+  ('patch2', 'attention'): 28,
+  ('patch2', 'pool'): 75,
+  ('patch2', 'none'): 75,
+  ('patch4', 'attention'): 34,
+  ('patch4', 'linear'): 45,
+  ('patch4', 'pool'): 74,
+  ('patch4', 'none'): 74,
+  ('overlapping4', 'attention'): 36,
+  ('overlapping4', 'linear'): 48,
+  ('overlapping4', 'pool'): 73,
+  ('overlapping4', 'none'): 73,
+  ('convolutions4', 'attention'): 40,
+  ('convolutions4', 'linear'): 55,
+  ('convolutions4', 'pool'): 70,
+  ('convolutions4', 'none'): 70,
+}
+# What a pre-norm block has instead of what ConvMixer's has. That itself is in
+# the grid of equal width, with patch4.
+DIFFERENCES = {
+  'before': {'model.norm_place': 'before'},
+  'layernorm': {'model.norm': 'layer'},
+  'residual': {'model.residual': 'both'},
+  'mlp': {'model.channel_mixer': 'mlp'},
+  'activation': {'model.token_activation': False},
+  'prenorm': {
+    'model.norm_place': 'before',
+    'model.norm': 'layer',
+    'model.residual': 'both',
+    'model.channel_mixer': 'mlp',
+    'model.token_activation': False,
+  },
+}
+# Kernel size 5 is in the grid of equal width, with patch2.
+ABLATIONS = {
+  'kernel3': {'model.kernel_size': 3},
+  'kernel7': {'model.kernel_size': 7},
+  'kernel9': {'model.kernel_size': 9},
+  'layernorm': {'model.norm': 'layer'},
+  'residual': {'model.residual': 'both'},
+}
+
+
+def get_sweep(variant: str = '') -> list[Grid]:
+  """Returns all grids but that of pixels, or the one that is named."""
+  grids = {grid.name: grid for grid in _grids()}
+  if not variant:
+    return [grid for name, grid in grids.items() if name != 'pixels']
+  if variant not in grids:
+    raise UserError(
+      f'configs/sweeps/patches.py has no variant {variant!r}; there are '
+      f'{", ".join(grids)}'
+    )
+  return [grids[variant]]
+
+
+def _grids():
+  common = {
+    'config': 'patches',
+    'overrides': {
+      # Five epochs of so small networks do not overfit: flips suffice.
+      'augment.rand_augment.num_ops': 0,
+      'num_epochs': 5,
+      'eval_every_epochs': 5,
+    },
+    'seeds': (0, 1, 2),
+    'choose': Choice(
+      key='learning_rate',
+      values=[0.003, 0.01, 0.03],
+      overrides={
+        'dataset.train_split': 'train[:90%]',
+        'dataset.eval_split': 'train[90%:]',
+        'num_epochs': 2,
+        'eval_every_epochs': 2,
+      },
+    ),
+  }
+  main = {'stem': STEMS, 'mixer': MIXERS}
+  two = {name: MIXERS[name] for name in ('convolution', 'attention')}
+  patch4 = {**common, 'overrides': common['overrides'] | STEMS['patch4']}
+  pixels = {'model.stem': 'pixels', 'model.patch_size': 1}
+  return [
+    Grid(**common, name='width', axes=main),
+    Grid(
+      **common,
+      name='parameters',
+      axes=main,
+      # A convolution's are in the grid of equal width.
+      skip=[
+        {'mixer': 'convolution'},
+        {'stem': 'patch2', 'mixer': 'linear'},
+      ],
+      special=[
+        (
+          {'stem': stem, 'mixer': mixer},
+          {'model.width': width, 'model.heads': 2},
+        )
+        for (stem, mixer), width in WIDTHS.items()
+      ],
+    ),
+    Grid(
+      **patch4,
+      name='prenorm',
+      axes={'block': DIFFERENCES, 'mixer': two},
+    ),
+    Grid(**common, name='paper', axes={'ablation': ABLATIONS}),
+    Grid(
+      **common | {'overrides': common['overrides'] | pixels},
+      name='pixels',
+      axes={
+        'mixer': {name: MIXERS[name] for name in ('convolution', 'none')},
+      },
+    ),
+  ]
