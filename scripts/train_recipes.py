@@ -14,12 +14,16 @@ augmentation stay as they are. One CPU core takes some minutes for each.
 import argparse
 import pathlib
 import shutil
+import sys
 import tempfile
 
 import ml_collections
 
-from configs import imagenet
-from convmixer_jax.training.loop import train_and_evaluate
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from configs import imagenet  # noqa: E402
+from convmixer_jax.training.loop import train_and_evaluate  # noqa: E402
 
 BATCH, GROUP = 64, 16
 TOKENS = {'width': 96, 'depth': 4, 'patch_size': 8}
