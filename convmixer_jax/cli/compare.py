@@ -48,15 +48,17 @@ if TYPE_CHECKING:
   from convmixer_jax.benchmarks.comparison.run import Options
 
 _BY = flags.DEFINE_list(
-  'by', [], 'of runs, keys of the config whose values make a row'
+  'by', [], 'for runs: keys of the config; runs with equal values share a row'
 )
 _REFERENCE = flags.DEFINE_string(
-  'reference', None, 'of runs, row to compare with; default: the first'
+  'reference', None, 'for runs: row to compare with; default: the first'
 )
 _METRIC = flags.DEFINE_string(
-  'metric', None, 'of runs, metric to compare; default: the accuracy'
+  'metric', None, 'for runs: metric to compare; default: the accuracy'
 )
-_MODELS = flags.DEFINE_list('models', None, 'networks to compare')
+_MODELS = flags.DEFINE_list(
+  'models', None, 'networks to compare instead of runs: names with commas'
+)
 _BATCH_SIZE = flags.DEFINE_integer(
   'batch_size',
   None,

@@ -154,11 +154,12 @@ def _evaluate(network, source, classes, config, split, output):
   )
   if network.test_input is not None and source_flags.SIZE.value is None:
     test_size, test_crop_fraction = network.test_input
-    sides = ','.join(map(str, dict.fromkeys(height_width(test_size))))
-    print(
-      f'These weights were also tested at {describe_size(test_size)}, crop '
-      f'{test_crop_fraction:g}: --size={sides} does so'
-    )
+    if height_width(test_size) != height_width(size):
+      sides = ','.join(map(str, dict.fromkeys(height_width(test_size))))
+      print(
+        f'These weights were also tested at {describe_size(test_size)}, crop '
+        f'{test_crop_fraction:g}: --size={sides} does so'
+      )
   if protocol.about and not network.multi_label:
     print(f'The rules of {dataset.name}: {protocol.about}')
   results = kind.evaluate(network, source, config, classes)

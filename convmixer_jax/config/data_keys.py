@@ -115,8 +115,8 @@ DATA_KEYS = (
   key(
     'repeated_augmentation',
     1,
-    'times that an image is in an epoch, each augmented by itself; as long as '
-    'before, an epoch then has fewer images; 1: off',
+    'times that an epoch has each of its images, each time with its own '
+    'augmentation; of the same length, it has fewer different images; 1: off',
     AT_LEAST_ONE,
   ),
   key(

@@ -81,7 +81,7 @@ RUN_KEYS = (
   key(
     'bce_threshold',
     0.0,
-    'binary_cross_entropy: targets above it become 1, others 0; 0: none do',
+    'of binary_cross_entropy: targets above it become 1, others 0; 0: off',
     BELOW_ONE,
   ),
   key(

@@ -200,7 +200,7 @@ class Architecture(NamedTuple):
 
     Args:
       model: the network.
-      variables: its own.
+      variables: its own, or their shapes.
       image_size: side or (height, width), in pixels.
       channels: of the images.
     """
@@ -208,7 +208,7 @@ class Architecture(NamedTuple):
     image = jax.ShapeDtypeStruct(shape, np.float32)
     with _size_errors(model, image_size):
       jax.eval_shape(
-        lambda image: model.apply(variables, image, train=False), image
+        functools.partial(model.apply, train=False), variables, image
       )
 
   def variable_shapes(

@@ -49,7 +49,7 @@ class _Apply:
   model: nn.Module
 
   def __call__(self, variables, mean, std, images):
-    # XLA finds each block's slice of the stack, and does not make the stack.
+    # XLA takes each block from the tuple, and does not build the stack.
     variables = jax.tree.map(
       lambda leaf: jnp.stack(leaf) if isinstance(leaf, tuple) else leaf,
       variables,

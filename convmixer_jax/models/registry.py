@@ -271,12 +271,8 @@ def create_model(
     fields.setdefault(key, field.default)
   if image_size is not None and hasattr(architecture.module, 'native_size'):
     fields['native_size'] = height_width(image_size)
-  create = functools.partial(
-    architecture.module,
-    **fields,
-    num_classes=num_classes,
-    dtype=DTYPES[dtype],
-  )
+  fields |= {'num_classes': num_classes, 'dtype': DTYPES[dtype]}
+  create = functools.partial(architecture.module, **fields)
   return (
     create() if name in MODELS else check_user_network.construct(name, create)
   )

@@ -44,7 +44,7 @@ class Released(NamedTuple):
     variant: the network, a key of `Architecture.variants`.
     top1: published accuracy on the validation split of ImageNet, in percent, at
       `image_size`; None if there is none at that size.
-    top5: of it, the same for five classes.
+    top5: the same for the five most likely classes.
     image_size: side of the images, in pixels, that evaluation uses.
     eval_crop_fraction: side of the central crop, as a fraction of the resized
       image's.
@@ -90,5 +90,5 @@ class Released(NamedTuple):
 
 
 def by_tag(released: Iterable[Released]) -> dict[str, Released]:
-  """Returns `Architecture.released`; the first of a variant are its usual."""
+  """Returns `Architecture.released`, in the order that was given."""
   return {weights.tag: weights for weights in released}

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 from etils import epath
 from jax.sharding import Mesh
@@ -21,6 +20,7 @@ from convmixer_jax.data.check_images import check_images
 from convmixer_jax.data.own_transform import TrainTransform
 from convmixer_jax.distributed import agreement, sharding
 from convmixer_jax.errors import UserError
+from convmixer_jax.models import architecture_of
 from convmixer_jax.notes import note
 from convmixer_jax.own_names import unwrap
 from convmixer_jax.training import changes, from_data, initialize
@@ -169,22 +169,14 @@ def _note_unread_options(config):
 
 def _check_eval_size(trainer, config):
   """Raises UserError if the network takes images of its training size only."""
-  size, batch = config_lib.eval_image_size(config), config.batch_size
-  shape = batch, *config_lib.height_width(size)
-  images = jax.ShapeDtypeStruct(
-    (*shape, config_lib.num_channels(config.dataset)), jnp.uint8
-  )
-  variables = {
-    'params': trainer.state.params,
-    'batch_stats': trainer.state.batch_stats,
-  }
+  size = config.augment.eval_image_size
+  model, state = trainer.model, trainer.state
   try:
-    jax.eval_shape(
-      lambda variables, images: trainer.model.apply(
-        variables, images.astype(jnp.float32), train=False
-      ),
-      variables,
-      images,
+    architecture_of(model).check_image_size(
+      model,
+      {'params': state.params, 'batch_stats': state.batch_stats},
+      size,
+      config_lib.num_channels(config.dataset),
     )
   except UserError as error:
     raise UserError(

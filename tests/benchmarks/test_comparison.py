@@ -224,18 +224,34 @@ def test_an_image_size_that_a_network_refuses_is_reported_in_one_line():
     run.run(choose_networks(['deit_b']), options, say=silent)
 
 
-def test_weights_are_for_networks_that_are_compared():
-  parts = ['released', 'small=a.safetensors', 'wide=hf://owner/name']
+def test_weights_are_for_networks_that_are_compared(tmp_path):
+  path = tmp_path / 'a.safetensors'
+  path.touch()
+  parts = ['released', f'small={path}', 'wide=hf://owner/name']
   assert accuracy.parse_weights(parts, NETWORKS) == (
-    {'small': 'a.safetensors', 'wide': 'hf://owner/name'},
+    {'small': str(path), 'wide': 'hf://owner/name'},
     True,
   )
   for part, problem in (
+    ('small=b.safetensors', 'there is no file or directory b.safetensors'),
     ('deit_b=a.safetensors', "'deit_b' is not compared"),
     ('a.safetensors', 'is neither released nor NAME=SOURCE'),
   ):
     with pytest.raises(UserError, match=problem):
       accuracy.parse_weights([part], NETWORKS)
+
+
+def test_runs_are_evaluated_as_the_network_that_they_have(tmp_path):
+  weights, run_directory = tmp_path / 'a.safetensors', tmp_path / 'run'
+  weights.touch()
+  run_directory.mkdir()
+  (run_directory / 'config.json').touch()
+  (network,) = choose_networks(['deit_b'])
+  test = accuracy.Test({}, False, 'imagenet2012')
+  for source, named in ((weights, True), (run_directory, False)):
+    command = test.command(network, str(source), 'output')
+    assert ('--model=deit_b' in command) == named
+  assert '--size=288,288' in test.command(network, 'hf://a/b', 'output', 288)
 
 
 @pytest.mark.slow

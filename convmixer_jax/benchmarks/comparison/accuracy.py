@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convmixer_jax.benchmarks.comparison.networks import NETWORKS, Network
+from convmixer_jax.config import ImageSize, height_width
 from convmixer_jax.errors import UserError
+from convmixer_jax.pretrained.source import RunSource, parse_source
 
 RELEASED = 'released'
 
@@ -37,18 +39,21 @@ class Test:
   def evaluate(self, network: Network) -> dict[str, Any] | None:
     """Evaluates a network's weights in a process of its own.
 
+    Released weights are evaluated at the size of their published accuracy.
+
     Returns:
       `measured_top1` in per cent, `measured_weights` and `measured_on`; or why
       it `failed`; None for a network without weights.
     """
-    source = self.sources.get(network.name)
-    if source is None and self.released:
-      source = next((w.source for w in network.released), None)
+    source, size = self.sources.get(network.name), None
+    if source is None and self.released and network.released:
+      usual = network.released[0]
+      source, size = usual.source, usual.test and usual.test.image_size
     if source is None:
       return None
     with tempfile.TemporaryDirectory() as directory:
       done = subprocess.run(
-        self._command(network, source, directory),
+        self.command(network, source, directory, size),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -66,15 +71,25 @@ class Test:
       'measured_on': f'{result["dataset"]} {result["split"]}',
     }
 
-  def _command(self, network, source, output):
+  def command(
+    self,
+    network: Network,
+    source: str,
+    output: str,
+    size: ImageSize | None = None,
+  ) -> Sequence[str]:
+    """Returns how to evaluate weights of a network, with files in `output`."""
     command = [
       *(sys.executable, '-m', 'convmixer_jax', 'evaluate'),
       f'--source={source}',
       f'--dataset={self.dataset}',
       f'--output={output}',
     ]
-    if network.name in NETWORKS:
+    is_run = isinstance(parse_source(source), RunSource)  # has its network
+    if network.name in NETWORKS and not is_run:
       command.append(f'--model={network.name}')
+    if size is not None:
+      command.append(f'--size={",".join(map(str, height_width(size)))}')
     if self.split is not None:
       command.append(f'--split={self.split}')
     if self.data_dir is not None:
@@ -92,7 +107,8 @@ def parse_weights(
     networks: that are compared.
 
   Raises:
-    UserError: a part is neither, or names a network that is not compared.
+    UserError: a part is neither, or names a network that is not compared, or
+      weights that are not there.
   """
   names = [network.name for network in networks]
   sources = {}
@@ -109,5 +125,6 @@ def parse_weights(
       raise UserError(
         f'--weights: {name!r} is not compared; --models has {", ".join(names)}'
       )
+    parse_source(source)
     sources[name] = source
   return sources, RELEASED in weights
