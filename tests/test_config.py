@@ -201,6 +201,14 @@ def test_changed_keys_leaves_out_keys_that_may_change():
   assert config_lib.changed_keys(old, new) == ['model.width', 'x']
 
 
+def test_a_run_from_before_a_key_did_what_its_default_means():
+  new = config_lib.flatten(default.get_config())
+  old = {k: v for k, v in new.items() if k not in ('loss', 'ema_decay')}
+  assert config_lib.changed_keys(old, new) == []
+  new['ema_decay'] = 0.9
+  assert config_lib.changed_keys(old, new) == ['ema_decay']
+
+
 def test_changed_keys_has_only_the_name_for_another_network():
   old = {'seed': 0, 'model.name': 'convmixer', 'model.kernel_size': 3}
   new = {'seed': 1, 'model.name': 'vit', 'model.heads': 4, 'model.width': 9}

@@ -140,15 +140,15 @@ class Checkpointer:
     self._complete()
     with self._writing():
       self._saving = int(state.step)
-      is_first = not self._has_saved
+      is_first, saved = not self._has_saved, state.saved()
       self._expected = {
-        'state': verify.expect(state, with_values=is_first),
+        'state': verify.expect(saved, with_values=is_first),
         'progress': verify.expect(progress.window, with_values=is_first),
       }
       self._manager.save(
         self._saving,
         args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state),
+          state=ocp.args.StandardSave(saved),
           progress=ocp.args.StandardSave(progress.window),
           skipped=ocp.args.JsonSave({'in_a_row': progress.skipped_in_a_row}),
         ),

@@ -82,7 +82,7 @@ def restore(
   path = workdir / DIRECTORY / str(step)
   check_is_ours(path)
   items = ocp.args.Composite(
-    state=ocp.args.StandardRestore(state),
+    state=ocp.args.StandardRestore(state.saved()),
     progress=ocp.args.StandardRestore(progress.window),
     skipped=ocp.args.JsonRestore(),
   )
@@ -90,7 +90,7 @@ def restore(
   with ocp.Checkpointer(handler) as reader, pending_reads.awaited():
     found = reader.restore(path, args=items)
   skipped = found['skipped']['in_a_row']
-  return found['state'], Progress(found['progress'], skipped)
+  return TrainState(**found['state']), Progress(found['progress'], skipped)
 
 
 def _find_undamaged(

@@ -28,6 +28,17 @@ class TrainState:
   opt_state: optax.OptState
   ema: Any = dataclasses.field(default_factory=dict)
 
+  def saved(self) -> dict[str, Any]:
+    """Returns what a checkpoint has: without `ema` if there is none.
+
+    So a run that was started before there were averages can be resumed.
+    """
+    return {
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(self)
+      if field.name != 'ema' or self.ema
+    }
+
 
 def evaluates_ema(config: ml_collections.ConfigDict) -> bool:
   """Whether evaluations of a run are of the average of its parameters.

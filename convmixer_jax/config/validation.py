@@ -84,12 +84,17 @@ def changed_keys(
 ) -> list[str]:
   """Returns the keys whose values a running experiment must not change.
 
+  A run that was started before there was a key did what its default means.
+
   Args:
     old: flattened config the run was started with.
     new: flattened config it is to resume with.
     free: keys that may change besides those that `SCHEMA` has as free.
   """
   free = {*free, *(key.name for key in SCHEMA.values() if key.is_free)}
+  if 'num_epochs' in old:  # not of converted weights, which lack most keys
+    defaults = {key.name: key.default for key in SCHEMA.values()}
+    old = {k: v for k, v in defaults.items() if k in new} | dict(old)
   keys = old.keys() | new.keys()
   if old.get('model.name') != new.get('model.name'):  # so do the fields
     keys = {k for k in keys if k == 'model.name' or k[:6] != 'model.'}

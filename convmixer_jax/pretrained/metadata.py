@@ -25,6 +25,7 @@ INPUT_KEYS = (
   'eval_crop_fraction',
   'eval_interpolation',
   'test_input',
+  'eval_image_size',
   'class_names',
   'data',
   'multi_label',
@@ -42,7 +43,8 @@ _TIMM = {
 _CHECKED = {
   name.rpartition('.')[-1]: SCHEMA[name]
   for name in (
-    *('augment.eval_crop_fraction', 'augment.eval_interpolation'),
+    *('augment.eval_crop_fraction', 'augment.eval_image_size'),
+    *('augment.eval_interpolation',),
     *('dataset.image_size', 'dataset.mean', 'dataset.std'),
   )
 }

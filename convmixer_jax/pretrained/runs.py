@@ -132,6 +132,7 @@ class Run:
         'image_size': config.dataset.image_size,
         'eval_crop_fraction': config.augment.eval_crop_fraction,
         'test_input': test_input,
+        'eval_image_size': eval_size or None,
         'eval_interpolation': config.augment.get('eval_interpolation'),
         'mean': config.dataset.mean,
         'std': config.dataset.std,
@@ -150,7 +151,6 @@ class Run:
         if name.startswith('eval_') and ema == evaluated
       },
       ema=ema,
-      eval_image_size=eval_size or None,
       dtype=config.dtype,
       thresholds_from=chosen.chosen_on if chosen else '',
     )

@@ -4,6 +4,7 @@ import math
 
 from convmixer_jax import config as config_lib
 from convmixer_jax.checkpoints.train_state import evaluates_ema
+from convmixer_jax.models import architecture_of
 from convmixer_jax.models.batch_norm import statistics_momentum
 from convmixer_jax.training.setup import Setup
 
@@ -57,11 +58,15 @@ def describe_ema_lag(setup: Setup, step: int) -> str | None:
 
   Returns:
     None if there is no average, it does not begin with initial values that are
-    random, or these hardly count.
+    random, as those of a new head, or these hardly count.
   """
   config = setup.config
-  if not evaluates_ema(config) or config.init_from:
+  if not evaluates_ema(config):
     return None
+  if config.init_from:
+    head = architecture_of(setup.trainer.model).head
+    if head in setup.pretrained.get('params', {head}):
+      return None
   share = config.ema_decay**step
   if config.ema_warmup_power or share < _NEGLIGIBLE:
     return None

@@ -74,6 +74,13 @@ def test_progress_is_restored(tmp_path):
   assert progress.window.train_loss.count == 0
 
 
+def test_checkpoint_without_averages_is_as_before_there_were_any(tmp_path):
+  save(tmp_path, [1])
+  path = tmp_path / 'checkpoints' / '1' / 'state' / '_METADATA'
+  assert 'params' in path.read_text() and 'ema' not in path.read_text()
+  assert_newest(tmp_path, 1)
+
+
 def test_new_directory_restores_nothing(tmp_path):
   state, progress = state_of(0), Progress(ONE_CLASS.empty_window())
   found = restore_newest(epath.Path(tmp_path), state, progress)

@@ -42,14 +42,17 @@ def test_directory_of_a_process_killed_at_its_start_counts_as_new(
   assert names == {'config.json', 'versions.json', 'parameters.txt'}
 
 
-def test_a_run_that_lacks_a_key_is_refused_by_it(config, tmp_path):
+def test_a_run_may_lack_a_key_at_its_default_but_have_none_that_is_gone(
+  config, tmp_path
+):
   older = config.copy_and_resolve_references()
   del older.new_head
+  workdir.describe_run(epath.Path(tmp_path), older, None, 'table')
+  workdir.check_workdir(epath.Path(tmp_path), config)
   older.old_key = True
   workdir.describe_run(epath.Path(tmp_path), older, None, 'table')
   message = (
-    r'a run with another config: new_head \(missing -> False\), '
-    r'old_key \(True -> missing\); give the old values'
+    r'a run with another config: old_key \(True -> missing\); give the old'
   )
   with pytest.raises(UserError, match=message) as error:
     workdir.check_workdir(epath.Path(tmp_path), config)

@@ -1,5 +1,6 @@
 """Moving averages of the parameters: equal to timm's, resumed, and loaded."""
 
+import dataclasses
 import pathlib
 import shutil
 
@@ -207,5 +208,9 @@ def test_note_says_how_much_of_the_average_is_of_the_beginning(small, tmp_path):
   assert 'after 5 updates 33 % of the average' in note
   assert 'before about step 21;' in note
   assert describe_ema_lag(setup, 21) is None
-  small.ema_warmup_power = 0.75
+  small.init_from = 'runs/other'
+  for params, is_random in (({'head': {}}, False), ({}, True)):
+    started = dataclasses.replace(setup, pretrained={'params': params})
+    assert (describe_ema_lag(started, 5) is not None) == is_random
+  small.init_from, small.ema_warmup_power = '', 0.75
   assert describe_ema_lag(set_up(small, str(tmp_path / 'run')), 5) is None

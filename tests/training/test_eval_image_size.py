@@ -47,6 +47,7 @@ def test_run_is_evaluated_loaded_and_converted_with_its_size(config, tmp_path):
   assert copy.eval_config(1).dataset.image_size == 12
   file = load(str(tmp_path / 'copy.safetensors'))
   assert file.test_input == (12, 0.9) and file.image_size == 8
+  assert file.eval_config(1).dataset.image_size == 12
   source = sources.open_source(config.dataset, 'test')
   examples = [source[number] for number in range(len(source))]
   images = [example['image'] for example in examples]
