@@ -1,6 +1,7 @@
 """The comparison of networks: counts, names, files and interruptions."""
 
 import csv
+import dataclasses
 import functools
 import json
 
@@ -252,6 +253,37 @@ def test_runs_are_evaluated_as_the_network_that_they_have(tmp_path):
     command = test.command(network, str(source), 'output')
     assert ('--model=deit_b' in command) == named
   assert '--size=288,288' in test.command(network, 'hf://a/b', 'output', 288)
+
+
+def test_accuracy_is_measured_again_of_other_weights_or_images(
+  tmp_path, monkeypatch
+):
+  measured = []
+
+  def evaluate(test, network, source, size):
+    measured.append((network.name, source, test.split))
+    if source == 'lost':
+      return {'failed': 'no such file'}
+    found = {'measured_weights': source, 'images': test.images()}
+    return {'measured_top1': 50.0, 'measured_on': test.dataset, **found}
+
+  monkeypatch.setattr(accuracy.Test, 'evaluate', evaluate)
+  monkeypatch.setattr(run, 'write', lambda rows, directory: None)
+
+  def measure_again(source, split=None):
+    test = accuracy.Test({'small': source}, False, 'digits', split)
+    options = dataclasses.replace(COUNTS_ONLY, test=test)
+    measured.clear()
+    rows = run.run(NETWORKS, options, epath.Path(tmp_path), silent)
+    return rows.by_name['small'], list(measured)
+
+  assert measure_again('a')[1] == [('small', 'a', None)]
+  assert measure_again('a')[1] == []
+  assert measure_again('b')[0]['measured_weights'] == 'b'
+  assert measure_again('b', 'train')[1] == [('small', 'b', 'train')]
+  row, _ = measure_again('lost', 'train')
+  assert row['failed'] == {'top-1': 'no such file'}
+  assert 'measured_top1' not in row
 
 
 @pytest.mark.slow

@@ -36,21 +36,36 @@ class Test:
   split: str | None = None
   data_dir: str | None = None
 
-  def evaluate(self, network: Network) -> dict[str, Any] | None:
-    """Evaluates a network's weights in a process of its own.
+  def weights_of(self, network: Network) -> tuple[str | None, ImageSize | None]:
+    """Returns the source of weights to evaluate, and the size of images.
 
+    None for a network without weights, and for the size that they have.
     Released weights are evaluated at the size of their published accuracy.
-
-    Returns:
-      `measured_top1` in per cent, `measured_weights` and `measured_on`; or why
-      it `failed`; None for a network without weights.
     """
     source, size = self.sources.get(network.name), None
     if source is None and self.released and network.released:
       usual = network.released[0]
       source, size = usual.source, usual.test and usual.test.image_size
-    if source is None:
-      return None
+    return source or None, size
+
+  def images(self) -> list[str | None]:
+    """Returns what was asked for: data set, split and directory."""
+    return [self.dataset, self.split, self.data_dir]
+
+  def evaluate(
+    self, network: Network, source: str, size: ImageSize | None = None
+  ) -> dict[str, Any]:
+    """Evaluates a network's weights in a process of its own.
+
+    Args:
+      network: whose weights they are.
+      source: see `weights_of`.
+      size: see `weights_of`.
+
+    Returns:
+      `measured_top1` in per cent, `measured_weights`, `measured_on` and
+      `images`, which were asked for; or why it `failed`.
+    """
     with tempfile.TemporaryDirectory() as directory:
       done = subprocess.run(
         self.command(network, source, directory, size),
@@ -69,6 +84,7 @@ class Test:
       'measured_top1': 100 * result['eval_accuracy'],
       'measured_weights': source,
       'measured_on': f'{result["dataset"]} {result["split"]}',
+      'images': self.images(),
     }
 
   def command(

@@ -1,7 +1,7 @@
 """The rows of a comparison, in a file that survives an interruption."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from etils import epath
@@ -52,6 +52,12 @@ class Rows:
       self._path.parent.mkdir(parents=True, exist_ok=True)
       content = {'settings': self.settings, 'rows': self.by_name}
       files.write(self._path, json.dumps(content, indent=2) + '\n')
+
+  def drop(self, name: str, keys: Iterable[str]) -> None:
+    """Removes values from a network's row, which the next `add` writes."""
+    row = self.by_name.get(name, {})
+    for key in keys:
+      row.pop(key, None)
 
   def value(self, name: str, key: str) -> Any:
     """Returns a value of a network's row; None if there is none."""

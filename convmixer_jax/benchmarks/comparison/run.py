@@ -34,6 +34,7 @@ CSV, MARKDOWN, PICTURE = 'compare.csv', 'compare.md', 'compare.png'
 FILES = (NAME, CSV, MARKDOWN, PICTURE)
 _DEFAULT_BATCH = {'cpu': 4}  # by platform
 _ACCELERATOR_BATCH = 64
+_MEASURED = ('measured_top1', 'measured_weights', 'measured_on', 'images')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +101,7 @@ def run(
     shown = failed.get(kind) or ', '.join(
       f'{key} {value:.4g}' if isinstance(value, float) else f'{key} {value}'
       for key, value in values.items()
+      if key != 'images'
     )
     say(f'{network.name}: {shown}')
   return rows
@@ -161,10 +163,13 @@ def _list_steps(
   if options.test is None:
     return
   for network in networks:
-    if rows.value(network.name, 'measured_top1') is None:
-      values = options.test.evaluate(network)
-      if values is not None:
-        yield network, 'top-1', values
+    source, size = options.test.weights_of(network)
+    if source is None:
+      continue
+    asked = {'measured_weights': source, 'images': options.test.images()}
+    if any(rows.value(network.name, key) != asked[key] for key in asked):
+      rows.drop(network.name, _MEASURED)  # of other weights or images
+      yield network, 'top-1', options.test.evaluate(network, source, size)
 
 
 def count(network: Network, image_size: ImageSize) -> dict[str, Any]:
