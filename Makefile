@@ -44,6 +44,7 @@ docs: $(VENV)/installed-docs
 notebook: $(VENV)/installed-dev
 	$(VENV)/bin/python scripts/run_notebook.py notebooks/explore.ipynb
 	$(VENV)/bin/python scripts/run_notebook.py notebooks/train_own_images.ipynb
+	$(VENV)/bin/python scripts/run_notebook.py notebooks/patches.ipynb
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -10,7 +10,11 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 # With the number of pictures in each.
-NOTEBOOKS = {'explore.ipynb': 8, 'train_own_images.ipynb': 3}
+NOTEBOOKS = {
+  'explore.ipynb': 8,
+  'patches.ipynb': 3,
+  'train_own_images.ipynb': 3,
+}
 
 
 def is_of_a_slow_machine(text):
