@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convmixer_jax.models import fixed_tokens
+from convmixer_jax.models import fixed_tokens, fixed_tokens_timm
 from convmixer_jax.models.architecture import Architecture, StateDictMap
 from convmixer_jax.models.fields import Field, check_fields
 from convmixer_jax.models.fixed_tokens import (
@@ -149,6 +149,7 @@ MIXER = Architecture(
     from_timm=_TABLE.from_timm,
     to_timm=_TABLE.to_timm,
     image_size=_image_size,
+    timm_model=fixed_tokens_timm.mixer,
     timm_names={'mixer_b16_224': 'mixer_b16'},
   ),
   resize=fixed_tokens.require_same_tokens,

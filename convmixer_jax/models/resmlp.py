@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convmixer_jax.models import fixed_tokens
+from convmixer_jax.models import fixed_tokens, fixed_tokens_timm
 from convmixer_jax.models.architecture import Architecture, StateDictMap
 from convmixer_jax.models.fields import Field, check_fields
 from convmixer_jax.models.fixed_tokens import (
@@ -258,6 +258,7 @@ RESMLP = Architecture(
     from_timm=_TABLE.from_timm,
     to_timm=_TABLE.to_timm,
     image_size=_image_size,
+    timm_model=fixed_tokens_timm.resmlp,
     timm_names={
       'resmlp_12_224': 'resmlp_s12',
       'resmlp_24_224': 'resmlp_s24',

@@ -98,11 +98,19 @@ def test_timm_loads_what_was_uploaded(tmp_path, monkeypatch):
   )
 
 
-@pytest.mark.parametrize('activation', ['gelu', 'relu'])
-def test_convmixer_of_another_size_is_created_as_the_card_says(
-  activation, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+  ('network', 'changes'),
+  [
+    ('convmixer', {'activation': 'gelu'}),
+    ('convmixer', {'activation': 'relu'}),
+    ('resmlp', {}),
+    ('mixer', {'token_hidden': 3}),
+  ],
+)
+def test_network_of_another_size_is_created_as_the_card_says(
+  network, changes, tmp_path, monkeypatch
 ):
-  trained = write(tiny('convmixer', 8, activation=activation), tmp_path)
+  trained = write(tiny(network, 8, **changes), tmp_path)
   config = json.loads((tmp_path / 'config.json').read_text())
   card = (tmp_path / 'README.md').read_text()
   code = card.split('```python\n')[1].split('```')[0]
