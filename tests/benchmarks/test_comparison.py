@@ -70,7 +70,16 @@ def read_csv(directory):
   )
 
 
-@pytest.mark.parametrize('name', TIMM)
+def cases(names):
+  """Returns the names, most of them slow: each network is traced."""
+  quick = ('resmlp_12_224', 'convmixer_1024_20_ks9_p14')
+  return [
+    name if name in quick else pytest.param(name, marks=pytest.mark.slow)
+    for name in names
+  ]
+
+
+@pytest.mark.parametrize('name', cases(TIMM))
 def test_counts_equal_those_of_timm(name):
   counted = counted_by_name(name)
   assert (
@@ -80,7 +89,7 @@ def test_counts_equal_those_of_timm(name):
   ) == TIMM[name]
 
 
-@pytest.mark.parametrize('name', PUBLISHED_GMACS)
+@pytest.mark.parametrize('name', cases(PUBLISHED_GMACS))
 def test_published_macs_of_convmixer_leave_out_depthwise_convolutions(name):
   counted = counted_by_name(name)
   norms = 2 * counted['activations']  # all outputs but the head's have one

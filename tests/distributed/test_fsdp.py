@@ -12,8 +12,8 @@ from convmixer_jax.models import MODELS
 
 DEPTH = 5
 # Of networks that have other fields than width and depth: with a stack of that
-# many blocks, of kernels that are as large as the others'.
-FIELDS = {'resnet': {'depths': (1 + DEPTH, 1, 1, 1), 'widths': (128, 8, 8, 8)}}
+# many blocks.
+FIELDS = {'resnet': {'depths': (1 + DEPTH, 1, 1, 1), 'widths': (32, 8, 8, 8)}}
 SUPPORT = str(pathlib.Path(devices.__file__).parent)
 NAMES = [*MODELS, 'stacked_network:STACKED']
 # Where parameters are split that are small enough for a test.
@@ -80,7 +80,7 @@ def run(*layout, **fields):
   return trainer, jax.device_get(found)
 
 OPTIONS |= json.loads(sys.argv[2])
-_, expected = run(1, 1)
+_, expected = run(1, 1, scan=True)
 trainer, found = run(8, 4, scan=True)
 stacked = models.find_architecture(sys.argv[1]).stacked
 for path, leaf in jax.tree_util.tree_leaves_with_path(trainer.state.params):
