@@ -111,7 +111,10 @@ def test_installed_configs_are_read_by_name(site, tmp_path, name):
 def test_installed_package_lists_its_configs(site, tmp_path):
   done = convmixer(site, 'train', '--config=none', '--workdir=r', cwd=tmp_path)
   assert done.returncode == 1
-  assert 'cifar10, default, digits, finetune, folder, imagenet' in done.stderr
+  assert (
+    'cifar10, default, digits, finetune, folder, imagenet, patches'
+    in done.stderr
+  )
 
 
 def test_device_benchmark_of_installed_package_finds_its_files(site, tmp_path):

@@ -85,8 +85,8 @@ def test_tensors_of_other_kinds_are_refused(write, dtype):
 def test_checkpoint_of_a_run_is_refused(trained_run, monkeypatch):
   read = runs.CheckpointReader.read_variables
 
-  def with_nan(*arguments):
-    variables = read(*arguments)
+  def with_nan(*arguments, **options):
+    variables = read(*arguments, **options)
     head = variables['params']['head']
     head['kernel'] = head['kernel'].at[0, :2].set(jnp.nan)
     return variables

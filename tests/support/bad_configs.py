@@ -14,7 +14,7 @@ CONFIGS = [
     train('--config=configs/nope.py'),
     '--config=configs/nope.py is not a file; give the path of one, or the name '
     'of one that comes with the package: cifar10, default, digits, finetune, '
-    'folder, imagenet',
+    'folder, imagenet, patches',
   ),
   Case(
     'a file that is not a config',
@@ -307,8 +307,8 @@ CONFIGS = [
     'a list for the name of a network',
     "with config.ignore_type(): config.model.name = ['vit']",
     "config.model.name = ['vit'] is unknown; there are convmixer, vit, "
-    'distilled_vit, resmlp, mixer, resnet, and MODULE:ATTRIBUTE for a network '
-    'of your own',
+    'distilled_vit, resmlp, mixer, resnet, isotropic, and MODULE:ATTRIBUTE '
+    'for a network of your own',
   ),
   in_file(
     'a config file that ends the process',

@@ -55,12 +55,12 @@ START = [
     zip_with_code,
   ),
   weights(
-    'weights of a residual network',
+    'weights of another kind of network',
     'x.safetensors',
-    {'conv1.weight': np.zeros((64, 3, 7, 7), np.float32)},
+    {'features.0.weight': np.zeros((64, 3, 3, 3), np.float32)},
     'TMP/x.safetensors is not a ConvMixer as timm or its authors lay it '
     'out; missing: stem.0.weight, ... and 12 more; surplus: '
-    'conv1.weight; give weights of a ConvMixer',
+    'features.0.weight; give weights of a ConvMixer',
   ),
   Case(
     'weights of another ConvMixer',

@@ -1,7 +1,7 @@
 """The dry run of a sweep."""
 
 import pytest
-from test_comparison import write_run
+from test_run_comparison import write_run
 
 from convmixer_jax.sweeps import Choice, Grid
 from convmixer_jax.sweeps.estimate import estimate, format_estimates
