@@ -9,6 +9,7 @@ import pytest
 from architectures import (
   ANY_SIZE,
   CALLED,
+  IN_FILES,
   NAMES,
   TINY,
   assert_identical,
@@ -69,7 +70,9 @@ def test_run_is_loaded_and_has_a_model_card(run):
 @pytest.mark.slow
 def test_converted_weights_start_another_run_with_a_new_head(run, tmp_path):
   name, directory = run
-  file, again = tmp_path / 'x.safetensors', tmp_path / 'again'
+  # Those that no other program has are converted to a directory alone.
+  file = tmp_path / ('x.safetensors' if name in IN_FILES else 'x')
+  again = tmp_path / 'again'
   convert.convert(str(directory), str(file))
   convert.convert(str(file), str(again))
   state = read_state(directory, 4)

