@@ -7,7 +7,8 @@ The variant after the colon is a ConvMixer's width_depth, then what differs from
 patch 7 and kernel 9; or vit_b16, deit_b, deit_b_distilled, resmlp_s12, _s24,
 _s36, _b24_8, _b24_16, mixer_b16, resnet50, resnet101 or resnet152. A ResNet has
 ConvMixer's recipe, as in its paper's table, or another by suffix: _a1, _a2, _a3
-("ResNet strikes back") or _tv (torchvision's first), as in resnet152_a1.
+("ResNet strikes back") or _tv (torchvision's first), as in resnet152_a1. An
+isotropic network has ConvMixer's too, whichever network its fields make it.
 
 | variant | epochs | batch | published top-1 at 224 |
 | --- | --- | --- | --- |
