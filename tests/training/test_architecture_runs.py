@@ -95,9 +95,9 @@ def test_converted_weights_start_another_run_with_a_new_head(run, tmp_path):
   head = models.MODELS[name].head
   for module, arrays in params.items():
     assert_identical(now[module], arrays)
-  assert np.any(
-    now[head]['kernel'] != loaded.variables['params'][head]['kernel']
-  )
+  before = jax.tree.leaves(loaded.variables['params'][head])
+  for new, old in zip(jax.tree.leaves(now[head]), before, strict=True):
+    assert np.any(new != old)
 
 
 @pytest.mark.slow
