@@ -12,23 +12,18 @@ docs/sweeps.md explains the file; convmixer compare WORKDIR shows the results.
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import jax
 from absl import flags
 
 from convmixer_jax import files
 from convmixer_jax.cli import command, output, program
 from convmixer_jax.errors import UserError
-from convmixer_jax.locks.directory_lock import DirectoryLock
 from convmixer_jax.notes import note
-from convmixer_jax.sweeps import plan as plan_lib
-from convmixer_jax.sweeps.choices import restore_choices
-from convmixer_jax.sweeps.configs import load_sweep
-from convmixer_jax.sweeps.estimate import estimate, format_estimates
-from convmixer_jax.sweeps.executor import Executor
-from convmixer_jax.sweeps.local import LocalExecutor
-from convmixer_jax.sweeps.runner import Runner
-from convmixer_jax.sweeps.table import Table, format_table
+
+if TYPE_CHECKING:
+  from convmixer_jax.sweeps.executor import Executor
+  from convmixer_jax.sweeps.plan import Plan
 
 _SWEEP = flags.DEFINE_string(
   'sweep',
@@ -82,6 +77,14 @@ _PRINT_COMMANDS = flags.DEFINE_bool(
 def main(argv: Sequence[str]) -> None:
   """Runs the sweep; prints its table."""
   command.refuse_arguments(argv)
+  import jax
+
+  from convmixer_jax.locks.directory_lock import DirectoryLock
+  from convmixer_jax.sweeps import plan as plan_lib
+  from convmixer_jax.sweeps.choices import restore_choices
+  from convmixer_jax.sweeps.configs import load_sweep
+  from convmixer_jax.sweeps.estimate import estimate, format_estimates
+
   output.keep_going()  # a sweep survives its terminal
   jax.config.update('jax_platforms', 'cpu')  # devices are for the runs
   workdir = _WORKDIR.value or ''
@@ -104,7 +107,9 @@ def main(argv: Sequence[str]) -> None:
       _run(plan, executor)
 
 
-def _create_executor(plan: plan_lib.Plan) -> Executor:
+def _create_executor(plan: 'Plan') -> 'Executor':
+  from convmixer_jax.sweeps.local import LocalExecutor
+
   if _EXECUTOR.value == 'slurm':
     from convmixer_jax.sweeps.slurm import SlurmExecutor
 
@@ -116,8 +121,12 @@ def _create_executor(plan: plan_lib.Plan) -> Executor:
   return LocalExecutor(_JOBS.value or 1)
 
 
-def _run(plan: plan_lib.Plan, executor: Executor) -> None:
+def _run(plan: 'Plan', executor: 'Executor') -> None:
   """Runs the sweep; ends the process with status 1 if a run failed."""
+  from convmixer_jax.sweeps import plan as plan_lib
+  from convmixer_jax.sweeps.runner import Runner
+  from convmixer_jax.sweeps.table import Table, format_table
+
   if surplus := plan_lib.surplus_runs(plan):
     note(
       f'{plan.workdir} has runs that the sweep lacks: {", ".join(surplus)}; '
@@ -143,8 +152,12 @@ def _run(plan: plan_lib.Plan, executor: Executor) -> None:
   print(f'Compare them: {program.command_line()} compare {workdir}')
 
 
-def _print_commands(plan: plan_lib.Plan) -> None:
+def _print_commands(plan: 'Plan') -> None:
   """Prints how to train each run that can start and is not complete."""
+  from convmixer_jax.sweeps import plan as plan_lib
+  from convmixer_jax.sweeps.local import LocalExecutor
+  from convmixer_jax.sweeps.runner import Runner
+
   runner = Runner(plan, LocalExecutor(1), lambda *_: None)
   runner.choose()
   entries = runner.entries.values()
