@@ -11,8 +11,7 @@ def convmixer(config: ml_collections.ConfigDict) -> None:
   """Sets that of locuslab/convmixer: 10 devices with 64 images each."""
   config.batch_size = 640
   config.num_epochs = 150
-  if 'bn_group_size' in config.model:
-    config.model.bn_group_size = 64
+  _set_bn_group_size(config, 64)
   config.augment.rand_augment.num_ops = 2
   config.augment.eval_crop_fraction = 0.96  # resize to 233, crop 224
   config.erasing.probability = 0.25
@@ -108,8 +107,7 @@ def torchvision(config: ml_collections.ConfigDict) -> None:
   """Sets that of torchvision's first weights: 8 devices with 32 images each."""
   config.batch_size = 256
   config.num_epochs = 90
-  if 'bn_group_size' in config.model:
-    config.model.bn_group_size = 32
+  _set_bn_group_size(config, 32)
   config.augment.interpolation = 'bilinear'
   config.augment.eval_interpolation = 'bilinear'
   config.augment.eval_crop_fraction = 0.875  # resize to 256, crop 224
@@ -139,3 +137,11 @@ def _set_lamb(config, learning_rate, weight_decay):
   config.weight_decay = weight_decay
   config.adam_epsilon = 1e-6
   config.clip_norm = 1.0
+
+
+def _set_bn_group_size(config, images):
+  """Sets the images that share BatchNorm statistics, if there are any."""
+  if 'bn_group_size' in config.model and (
+    config.model.get('norm', 'batch') == 'batch'
+  ):
+    config.model.bn_group_size = images
