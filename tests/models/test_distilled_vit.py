@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from architectures import config_of
+from timm_fixture import read_arrays, weights_of
 
 from configs import imagenet
 from convmixer_jax import models
@@ -29,17 +30,12 @@ NETWORK = models.MODELS['distilled_vit']
 
 @pytest.fixture(scope='module')
 def arrays():
-  with np.load(FIXTURE) as file:
-    return dict(file)
+  return read_arrays(FIXTURE)
 
 
 @pytest.fixture(scope='module')
 def tensors(arrays):
-  return {
-    key.removeprefix('weights/'): array
-    for key, array in arrays.items()
-    if key.startswith('weights/')
-  }
+  return weights_of(arrays)
 
 
 def error(arrays, tensors, size='32x32', **changes):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from etils import epath
+from timm_fixture import read_arrays, weights_of
 
 from configs import finetune
 from convmixer_jax.errors import UserError
@@ -28,17 +29,12 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope='module')
 def arrays():
-  with np.load(FIXTURE) as file:
-    return dict(file)
+  return read_arrays(FIXTURE)
 
 
 @pytest.fixture(scope='module')
 def tensors(arrays):
-  return {
-    key.removeprefix('weights/'): array
-    for key, array in arrays.items()
-    if key.startswith('weights/')
-  }
+  return weights_of(arrays)
 
 
 def create(tensors, **changes):
