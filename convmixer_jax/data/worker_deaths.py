@@ -51,8 +51,11 @@ def end_workers(dataset: grain.IterDataset) -> None:
   with _starting:
     _ended.update(ended)
     iterators = [x for x in _running if x._iter_parent in ended]
+    processes = [p for p, parent in _processes.items() if parent in ended]
   for iterator in iterators:
     iterator.close()
+  for process in processes:
+    _wait_for_exit(process)  # another thread may be closing its iterator
 
 
 _start = _Iterator.start_prefetch
@@ -61,6 +64,7 @@ _stop = _Iterator._stop_prefetch
 _replacing = threading.Lock()
 _starting = threading.Lock()
 _running: weakref.WeakSet[Any] = weakref.WeakSet()  # iterators with workers
+_processes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 _ended: weakref.WeakSet[grain.IterDataset] = weakref.WeakSet()
 
 
@@ -71,7 +75,9 @@ def _start_and_watch(iterator: Any) -> None:
       raise ValueError('the data set is closed')  # a thread of Grain's sees it
     _start(iterator)
     _running.add(iterator)
-  process = iterator._prefetch_process
+    process = iterator._prefetch_process
+    if process is not None:
+      _processes[process] = iterator._iter_parent
   if process is not before:
     threading.Thread(
       target=_watch, args=(weakref.ref(iterator), process), daemon=True
@@ -82,7 +88,7 @@ def _stop_and_wait(iterator: Any) -> None:
   process = iterator._prefetch_process
   _stop(iterator)
   if process is not None:
-    process.join(_LONGEST)  # if Grain had to kill it
+    _wait_for_exit(process)  # if Grain had to kill it
 
 
 def _next(iterator: Any) -> Any:

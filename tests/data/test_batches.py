@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -97,6 +98,27 @@ def test_worker_process_that_dies_ends_the_batches_with_one_line(
   assert '\n' not in message
   assert set(multiprocessing.active_children()) <= others
   assert next(batches, None) is None
+
+
+@pytest.mark.slow
+def test_no_worker_is_left_where_another_thread_learns_of_its_end_first(
+  config, source, monkeypatch
+):
+  wait = os.waitpid
+
+  def wait_slowly(pid, options):
+    done = wait(pid, options)
+    if done[0] and threading.current_thread() is not threading.main_thread():
+      time.sleep(0.2)  # the main thread's own call then finds no process
+    return done
+
+  monkeypatch.setattr(os, 'waitpid', wait_slowly)
+  others = set(multiprocessing.active_children())
+  config.input.num_workers = 2
+  batches = pipeline.train_batches(source, config)
+  next(batches)
+  batches.close()
+  assert set(multiprocessing.active_children()) <= others
 
 
 @pytest.mark.parametrize(

@@ -74,11 +74,9 @@ def test_own_network_trains_resumes_evaluates_and_exports(directory):
   assert done.returncode == 0, done.stderr
   assert (directory / 'files' / 'model.stablehlo').exists()
   done = run(directory, *tool, '--format=onnx')
-  assert done.stderr == (
-    'error: --format=onnx is for convmixer, vit, resmlp, mixer, not for '
-    'BagOfPatches; use '
-    '--format=stablehlo\n'
-  )
+  (line,) = done.stderr.splitlines()
+  assert line.startswith('error: --format=onnx is for convmixer, ')
+  assert line.endswith(', not for BagOfPatches; use --format=stablehlo')
   done = run(directory, 'convmixer_jax', 'convert', 'run', 'x.safetensors')
   assert done.returncode == 1
   assert done.stderr.startswith('error: ')
