@@ -11,6 +11,7 @@ from etils import epath
 from convmixer_jax.benchmarks.comparison import (
   accuracy,
   measure,
+  picture,
   report,
   run,
 )
@@ -18,6 +19,7 @@ from convmixer_jax.benchmarks.comparison.networks import (
   Network,
   choose_networks,
 )
+from convmixer_jax.benchmarks.comparison.rows import Rows
 from convmixer_jax.errors import UserError
 
 # Counted by timm 1.0.31 and fvcore-like hooks: parameters; GMACs with depthwise
@@ -160,6 +162,44 @@ def test_csv_markdown_and_picture_are_written(tmp_path):
   assert '| deit_b | 224 | 86,567,656 | 17.56 | 17.56 | 23.90 |' in counts
   assert 'images/s here' not in text
   assert (tmp_path / 'compare.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_networks_that_a_picture_leaves_out_are_named(tmp_path):
+  rows = Rows({})
+  row = {'architecture': 'a', 'parameters': 1, 'macs': 10**9}
+  rows.add('small', row | {'published_top1': 70.0})
+  rows.add('my_$network', row)
+  line = 'not shown, accuracy unknown: my_$network'
+  assert picture.describe_left_out(rows) == [line]
+  label = picture.plot(rows).axes[0].get_xlabel()
+  assert label == 'GMACs for one image\n' + line.replace('$', r'\$')
+
+  said = []
+  run.run(NETWORKS, COUNTS_ONLY, epath.Path(tmp_path), said.append)
+  assert said == ['compare.png: not shown, accuracy unknown: small, wide']
+  assert not (tmp_path / 'compare.png').exists()
+
+  rows.settings = {'device': 'x', 'batch_size': 2, 'dtype': 'float32'}
+  rows.add('fast', row | {'measured_top1': 1.0, 'forward_images_per_sec': 5.0})
+  assert picture.describe_left_out(rows) == [
+    line,
+    'not shown, speed unknown: small',
+  ]
+  assert picture.plot(rows).axes[0].get_xlabel().startswith('images/s of inf')
+
+
+def test_the_papers_rows_come_first_also_of_a_comparison_that_continues(
+  tmp_path,
+):
+  directory = epath.Path(tmp_path)
+  run.run(NETWORKS, COUNTS_ONLY, directory, silent)
+  # As if they had been compared before.
+  rows = Rows({'image_size': 8}, directory)
+  for name in ('deit_b', '768_32'):
+    rows.add(name, {**rows.by_name['small'], 'activations': 1})
+  run.run(NETWORKS[:1], COUNTS_ONLY, directory, silent)
+  names = [line['network'] for line in read_csv(tmp_path)]
+  assert names == ['768_32', 'deit_b', 'small', 'wide']
 
 
 class Machine:

@@ -1,6 +1,7 @@
 """Plots accuracy against speed; the area of a circle is the parameters."""
 
 import math
+import textwrap
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -11,6 +12,7 @@ from convmixer_jax.benchmarks.comparison.rows import Row, Rows
 
 _AREA = 5.0  # square points for each million parameters
 _SPEED = 'forward_images_per_sec'
+_LINE_LENGTH = 90  # characters below the plot
 # A source of accuracies, and how it is drawn.
 _MEASURED, _PUBLISHED, _PAPER = 'measured here', 'published', 'in the paper'
 _EDGES = {_MEASURED: 'solid', _PUBLISHED: 'dashed', _PAPER: 'dotted'}
@@ -19,7 +21,8 @@ _EDGES = {_MEASURED: 'solid', _PUBLISHED: 'dashed', _PAPER: 'dotted'}
 def plot(rows: Rows) -> Figure | None:
   """Plots the networks of which accuracy and speed are known.
 
-  Where no speed was measured, operations take its place.
+  Where no speed was measured, operations take its place. Networks that are
+  left out are named below the plot.
 
   Args:
     rows: of the comparison.
@@ -27,20 +30,15 @@ def plot(rows: Rows) -> Figure | None:
   Returns:
     None if there is nothing to plot.
   """
-  accuracies = {
-    name: found
-    for name, row in rows.by_name.items()
-    if (found := find_accuracy(name, row))
-  }
-  by_speed = any(_SPEED in rows.by_name[name] for name in accuracies)
-  key, scale = (_SPEED, 1.0) if by_speed else ('macs', 1e9)
+  accuracies, key = _find_accuracies(rows), _find_abscissa(rows)
+  scale = 1.0 if key == _SPEED else 1e9
   names = [name for name in accuracies if key in rows.by_name[name]]
   if not names:
     return None
   figure = Figure(figsize=(8, 5.4), layout='constrained')
   axes = figure.subplots()
   kinds = list(dict.fromkeys(rows.by_name[n]['architecture'] for n in names))
-  with literal_text([*names, *kinds]) as literal:
+  with literal_text([*rows.by_name, *kinds]) as literal:
     for name in names:
       row, (accuracy, source) = rows.by_name[name], accuracies[name]
       kind = row['architecture']
@@ -65,6 +63,13 @@ def plot(rows: Rows) -> Figure | None:
         ha='center',
       )
     _add_legends(axes, kinds, {accuracies[n][1] for n in names}, literal)
+    left_out = [
+      textwrap.fill(line, _LINE_LENGTH, break_on_hyphens=False)
+      for line in describe_left_out(rows)
+    ]
+    axes.set_xlabel(
+      literal('\n'.join([_describe_abscissa(rows, key), *left_out]))
+    )
   axes.set_xscale('log')
   axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
   axes.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
@@ -72,15 +77,51 @@ def plot(rows: Rows) -> Figure | None:
   axes.margins(0.15)
   axes.grid(alpha=0.3)
   axes.set_ylabel('top-1 accuracy on ImageNet, %')
-  settings = rows.settings
-  if by_speed:
-    axes.set_xlabel(
-      f'images/s of inference: {settings["device"]}, {settings["batch_size"]} '
-      f'images, {settings["dtype"]}'
-    )
-  else:
-    axes.set_xlabel('GMACs for one image')
   return figure
+
+
+def describe_left_out(rows: Rows) -> list[str]:
+  """Returns which networks `plot` leaves out, and why; empty for none.
+
+  Args:
+    rows: of the comparison.
+  """
+  accuracies, key = _find_accuracies(rows), _find_abscissa(rows)
+  unknown = {
+    'accuracy': [name for name in rows.by_name if name not in accuracies],
+    'speed': [name for name in accuracies if key not in rows.by_name[name]],
+  }
+  return [
+    f'not shown, {what} unknown: {", ".join(names)}'
+    for what, names in unknown.items()
+    if names
+  ]
+
+
+def _find_accuracies(rows):
+  """Returns accuracy and source by name, of the networks that have one."""
+  return {
+    name: found
+    for name, row in rows.by_name.items()
+    if (found := find_accuracy(name, row))
+  }
+
+
+def _find_abscissa(rows):
+  """Returns the key of a row that the networks are plotted over."""
+  accuracies = _find_accuracies(rows)
+  by_speed = any(_SPEED in rows.by_name[name] for name in accuracies)
+  return _SPEED if by_speed else 'macs'
+
+
+def _describe_abscissa(rows, key):
+  settings = rows.settings
+  if key != _SPEED:
+    return 'GMACs for one image'
+  return (
+    f'images/s of inference: {settings["device"]}, {settings["batch_size"]} '
+    f'images, {settings["dtype"]}'
+  )
 
 
 def find_accuracy(name: str, row: Row) -> tuple[float, str] | None:

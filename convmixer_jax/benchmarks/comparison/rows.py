@@ -53,6 +53,17 @@ class Rows:
       content = {'settings': self.settings, 'rows': self.by_name}
       files.write(self._path, json.dumps(content, indent=2) + '\n')
 
+  def move_first(self, names: Iterable[str]) -> None:
+    """Moves the rows of these networks, if there are any, to the beginning.
+
+    The next `add` writes them so; the others keep their order.
+
+    Args:
+      names: in the order that is wanted.
+    """
+    rows = self.by_name
+    self.by_name = {name: rows[name] for name in names if name in rows} | rows
+
   def drop(self, name: str, keys: Iterable[str]) -> None:
     """Removes values from a network's row, which the next `add` writes."""
     row = self.by_name.get(name, {})

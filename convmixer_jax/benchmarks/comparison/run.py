@@ -22,6 +22,7 @@ from convmixer_jax.benchmarks.comparison import (
   report,
 )
 from convmixer_jax.benchmarks.comparison.networks import NUM_CLASSES, Network
+from convmixer_jax.benchmarks.comparison.paper import PAPER
 from convmixer_jax.benchmarks.comparison.rows import NAME, Rows
 from convmixer_jax.benchmarks.machine import (
   count_usable_cores,
@@ -88,6 +89,7 @@ def run(
     size = options.image_size or network.image_size
     if rows.value(network.name, 'activations') is None:
       rows.add(network.name, count(network, size) | find_published(network))
+  rows.move_first(PAPER)  # also where earlier rows were of others
   write(rows, directory)
   steps = _list_steps(networks, options, platform, rows)
   for network, kind, values in steps:
@@ -104,6 +106,9 @@ def run(
       if key != 'images'
     )
     say(f'{network.name}: {shown}')
+  if directory is not None:
+    for line in picture.describe_left_out(rows):
+      say(f'{PICTURE}: {line}')
   return rows
 
 
