@@ -154,11 +154,25 @@ def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
     is_converted = config.get('dataset', {}).get('name') == ''
     unknown = {'dataset.name'} if is_converted else set()
     check_known(config, [key for key in _READ_KEYS if key not in unknown])
+    _check_test_input(config)
   except (OSError, ValueError, AttributeError, TypeError) as error:
     raise UserError(
       f'{path} is not a config of a run ({error}); give another directory'
     ) from error
   return config
+
+
+def _check_test_input(config):
+  """Checks size and crop of a test, which only converted weights may have."""
+  test_input = config.augment.get('test_input')
+  if test_input is not None:
+    size, crop_fraction = test_input
+    values = {
+      'augment': {'eval_crop_fraction': crop_fraction},
+      'dataset': {'image_size': size},
+    }
+    names = 'augment.eval_crop_fraction', 'dataset.image_size'
+    check_known(ml_collections.ConfigDict(values), names)
 
 
 def read_class_names(workdir: epath.Path) -> tuple[str, ...] | None:

@@ -92,6 +92,7 @@ def _save_run(trained: 'TrainedModel', path: 'epath.Path') -> None:
         'eval_crop_fraction': trained.eval_crop_fraction,
         'eval_interpolation': trained.eval_interpolation,
         'eval_image_size': trained.eval_image_size or 0,
+        **({'test_input': trained.test_input} if trained.test_input else {}),
       },
       'dataset': {
         'name': '',

@@ -161,8 +161,6 @@ def _complete(fields, contents):
   published = VARIANTS[contents.weights.variant]
   names = find_architecture(contents.network).names('network')
   published = {key: published[key] for key in names if key in published}
-  if any(fields[key] != published.get(key, fields[key]) for key in fields):
-    return dict(fields)  # it only has the name
   return {**published, **fields}
 
 

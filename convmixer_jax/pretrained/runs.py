@@ -120,7 +120,7 @@ class Run:
     chosen = None
     if multi_label and ema == evaluated:
       chosen = thresholds.read(self.workdir, step, num_classes)
-    test_input = None
+    test_input = config.augment.get('test_input')  # of converted weights
     if eval_size := config.augment.get('eval_image_size'):
       test_input = eval_size, config.augment.eval_crop_fraction
     trained = TrainedModel.create(

@@ -14,7 +14,12 @@ from etils import epath
 
 from convmixer_jax import files
 from convmixer_jax.errors import UserError, one_line
-from convmixer_jax.models import MODELS, find_architecture, is_known
+from convmixer_jax.models import (
+  MODELS,
+  VARIANTS,
+  find_architecture,
+  is_known,
+)
 from convmixer_jax.models.released import Released
 from convmixer_jax.models.tensors import without_wrappers
 from convmixer_jax.pretrained import hub, metadata, torch_files
@@ -34,7 +39,8 @@ class Contents(NamedTuple):
     variables: `params` and `batch_stats`, trees of NumPy arrays, float32.
     known: some of `metadata.INPUT_KEYS`; `class_names` and `thresholds` are
       `[K]`.
-    weights: the released ones that they are, if the name says so.
+    weights: the released ones that they are, if the name says so and the
+      fields are those of that network.
   """
 
   network: str
@@ -185,6 +191,9 @@ def _read_local(path, name, network, recognised):
   weights = None
   if recognised is not None and recognised.network == network:
     weights = recognised.weights
+    published = VARIANTS[weights.variant]
+    if any(fields[key] != published.get(key, fields[key]) for key in fields):
+      weights = None  # it only has the name
   variables = architecture.state_dict.from_timm(tensors)
   check_values(by_name(variables), name)
   return Contents(network, fields, num_classes, variables, known, weights)

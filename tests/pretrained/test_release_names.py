@@ -10,10 +10,11 @@ import shutil
 import numpy as np
 import pytest
 import safetensors.numpy
-from architectures import create
+from architectures import TINY, create
 from ml_collections import ConfigDict
 
 from configs import finetune
+from convmixer_jax.cli import convert
 from convmixer_jax.config import height_width
 from convmixer_jax.data.augment.transforms import eval_transform
 from convmixer_jax.errors import UserError
@@ -111,6 +112,14 @@ def write(network, path):
   safetensors.numpy.save_file(tensors, path)
 
 
+@pytest.fixture
+def small_variant(monkeypatch):
+  """Makes the published mixer as small as that of `file`."""
+  fields = {'name': 'mixer', 'mlp_ratio': 4, **TINY['mixer']}
+  monkeypatch.setitem(VARIANTS, 'mixer_b16', fields)
+
+
+@pytest.mark.usefixtures('small_variant')
 @pytest.mark.parametrize(
   'name',
   [
@@ -135,8 +144,30 @@ def test_file_of_a_known_name_has_the_input_of_its_tag(
   assert config.eval_interpolation == 'bilinear'
 
 
+def test_network_of_another_width_is_not_what_its_file_is_called(
+  file, tmp_path, caplog
+):
+  path = tmp_path / f'{MIIL}.safetensors'
+  shutil.copy(file, path)
+  loaded = load(str(path))
+  assert loaded.eval_interpolation == 'bicubic' and loaded.std != (1.0,) * 3
+  assert {'eval_interpolation', 'mean', 'std'} < loaded.assumed
+  assert 'does not contain eval_crop_fraction, eval_interp' in caplog.text
+  fitting = load_for_config(str(path), ConfigDict({'name': 'mixer'}))
+  assert fitting.std == loaded.std
+
+
+def test_tag_is_only_for_weights_of_its_network(file):
+  with pytest.raises(
+    UserError, match=f"has width = 8, not 768 as '{MIIL}' has"
+  ):
+    load(str(file), MIIL)
+
+
+@pytest.mark.usefixtures('small_variant')
 def test_tag_can_be_given_and_is_written_to_what_is_made_of_it(file, tmp_path):
   assert load(str(file), 'mixer').eval_interpolation == 'bicubic'
+  assert load(str(file), MIIL).eval_interpolation == 'bilinear'
   path = str(tmp_path / f'{MIIL}.safetensors')
   shutil.copy(file, path)
   copies = tmp_path / 'copy.safetensors', tmp_path / 'pushed'
@@ -149,10 +180,6 @@ def test_tag_can_be_given_and_is_written_to_what_is_made_of_it(file, tmp_path):
     assert again.eval_interpolation == 'bilinear' and again.std == (1.0,) * 3
   config = json.loads((copies[1] / 'config.json').read_text())
   assert config['pretrained_cfg']['interpolation'] == 'bilinear'
-  with pytest.raises(
-    UserError, match=f"has width = 8, not 768 as '{MIIL}' has"
-  ):
-    load(str(file), MIIL)
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
@@ -164,6 +191,7 @@ def test_every_variant_can_be_given_for_weights_of_its_network(variant):
   }
 
 
+@pytest.mark.usefixtures('small_variant')
 def test_config_json_beside_the_weights_is_preferred(file, tmp_path):
   directory = tmp_path / MIIL
   directory.mkdir()
@@ -192,7 +220,8 @@ def test_test_size_has_its_own_crop(tmp_path):
   (tmp_path / 'config.json').write_text(json.dumps(config))
   copy = tmp_path / 'copy.safetensors'
   weight_files.save(load(str(path)), str(copy))
-  for source in (tmp_path, copy):
+  convert.convert(str(copy), str(tmp_path / 'directory'))
+  for source in (tmp_path, copy, tmp_path / 'directory'):
     loaded = load(str(source))
     assert loaded.test_input == (24, 1.0)
     for size, crop in ((None, 0.95), (16, 0.95), (20, 0.95), ((24, 24), 1.0)):
@@ -202,6 +231,14 @@ def test_test_size_has_its_own_crop(tmp_path):
   written = hub_folder.timm_config(loaded, None)['pretrained_cfg']
   assert written['test_input_size'] == [3, 24, 24]
   assert (written['crop_pct'], written['test_crop_pct']) == (0.95, 1.0)
+  config_file = tmp_path / 'directory' / 'config.json'
+  content = json.loads(config_file.read_text())
+  for wrong in (24, [24, 1.5], [24], [[8, 8, 8], 1.0]):
+    content['augment']['test_input'] = wrong
+    config_file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match='is not a config of a run') as caught:
+      load(str(tmp_path / 'directory'))
+    assert '\n' not in str(caught.value)
 
 
 def test_best_accuracy_is_that_at_the_test_size():
@@ -212,7 +249,7 @@ def test_best_accuracy_is_that_at_the_test_size():
   assert usual.best == (224, 0.875, 76.616, 92.250)
 
 
-def test_fine_tuning_starts_from_a_tag_with_its_images(file):
+def test_fine_tuning_starts_from_a_tag_with_its_images():
   config = finetune.get_config(MIIL)
   assert config.init_from == f'hf://timm/{MIIL}'
   assert (config.dataset.mean, config.dataset.std) == ((0.0,) * 3, (1.0,) * 3)
@@ -221,6 +258,11 @@ def test_fine_tuning_starts_from_a_tag_with_its_images(file):
   config = finetune.get_config('vit_base_patch16_384.augreg_in21k_ft_in1k')
   assert config.dataset.image_size == 384
   assert config.augment.eval_crop_fraction == 1.0
+
+
+@pytest.mark.usefixtures('small_variant')
+def test_weights_to_start_from_have_the_input_of_their_tag(file):
+  config = finetune.get_config('mixer_b16')
   path = file.rename(file.with_name(f'{MIIL}.safetensors'))
   loaded = load_for_config(str(path), config.model)
   assert loaded.std == (1.0,) * 3 and 'std' not in loaded.assumed
