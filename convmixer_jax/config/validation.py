@@ -162,6 +162,12 @@ def _check_schedule_reads_its_options(config):
       f'config.warmup_learning_rate = {config.warmup_learning_rate} needs '
       'config.warmup_epochs above 0; raise it, or leave out the rate'
     )
+  if config.learning_rate_end > config.learning_rate:
+    raise UserError(
+      f'config.learning_rate_end = {config.learning_rate_end} is above '
+      f'config.learning_rate = {config.learning_rate}, from which cosine '
+      'decays to it; lower it, or raise config.learning_rate'
+    )
 
 
 def _check_run_has_length(config):

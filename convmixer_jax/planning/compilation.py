@@ -112,13 +112,22 @@ def memory_by_kind(analysis: Any, state: TrainState) -> dict[str, int]:
 
   Args:
     analysis: `memory_analysis()` of a compiled step.
-    state: the shapes of the state, with their shardings.
+    state: the shapes of the state, with their shardings. `moving averages` and
+      `arrays that stay as drawn`, such as a frozen random map, are named only
+      if it has them.
   """
+  statistics, others = _split_statistics(state.batch_stats)
   parts = {
     'parameters': sharding.bytes_per_device(state.params),
-    'BatchNorm statistics': sharding.bytes_per_device(state.batch_stats),
-    'optimizer': sharding.bytes_per_device((state.opt_state, state.ema)),
+    'BatchNorm statistics': sharding.bytes_per_device(statistics),
+    'optimizer': sharding.bytes_per_device(state.opt_state),
   }
+  for name, arrays in (
+    ('moving averages', state.ema),
+    ('arrays that stay as drawn', others),
+  ):
+    if num_bytes := sharding.bytes_per_device(arrays):
+      parts[name] = num_bytes
   parts['batch, padding'] = analysis.argument_size_in_bytes - sum(
     parts.values()
   )
@@ -129,3 +138,12 @@ def memory_by_kind(analysis: Any, state: TrainState) -> dict[str, int]:
   )
   parts['program'] = analysis.generated_code_size_in_bytes
   return parts
+
+
+def _split_statistics(batch_stats):
+  """Returns the arrays that BatchNorm updates, and all others, as lists."""
+  found: tuple[list[Any], list[Any]] = [], []
+  for path, array in jax.tree_util.tree_leaves_with_path(batch_stats):
+    is_statistic = getattr(path[-1], 'key', None) in ('mean', 'var')
+    found[not is_statistic].append(array)
+  return found

@@ -1,6 +1,7 @@
 """Memory and collectives of compiled steps on 8 devices."""
 
 import json
+import types
 
 import commands
 import jax
@@ -8,7 +9,9 @@ import plan_process
 import pytest
 
 from configs import default
+from convmixer_jax import models
 from convmixer_jax.distributed import sharding
+from convmixer_jax.planning import compilation
 from convmixer_jax.training.trainer import create_trainer
 
 
@@ -43,6 +46,36 @@ def test_memory_of_the_state_is_counted_exactly(steps):
   images, labels, step = 8 * 8 * 8 * 3, 8 * 4, 4
   assert memory['batch, padding'] == images + labels + step
   assert memory['activations, temporaries'] > 8 * 8 * 8 * 128 * 4
+
+
+def test_averages_and_frozen_maps_have_their_own_name():
+  config = default.get_config()
+  config.model = models.model_config(
+    'isotropic', width=8, depth=2, patch_size=8, token_mixer='random'
+  )
+  config.dataset.image_size, config.ema_decay = 32, 0.9
+  mesh = sharding.create_mesh(config.mesh)
+  state = create_trainer(config, mesh, num_classes=10, steps_per_epoch=10).state
+  analysis = types.SimpleNamespace(
+    argument_size_in_bytes=num_bytes(state),
+    temp_size_in_bytes=5,
+    output_size_in_bytes=7,
+    alias_size_in_bytes=7,
+    generated_code_size_in_bytes=2,
+  )
+  memory = compilation.memory_by_kind(analysis, state)
+  maps = 2 * 16**2 * 4  # of two blocks, over 4 x 4 patches, float32
+  assert memory['arrays that stay as drawn'] == maps
+  assert memory['BatchNorm statistics'] == num_bytes(state.batch_stats) - maps
+  assert memory['optimizer'] == num_bytes(state.opt_state)
+  assert memory['moving averages'] == num_bytes(state.ema)
+  assert memory['moving averages'] == num_bytes(
+    (state.params, state.batch_stats)
+  )
+  assert sum(memory.values()) == num_bytes(state) + 5 + 2
+  state = state.replace(ema={}, batch_stats={})
+  names = compilation.memory_by_kind(analysis, state)
+  assert not {'moving averages', 'arrays that stay as drawn'} & names.keys()
 
 
 @pytest.mark.slow

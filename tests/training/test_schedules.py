@@ -71,6 +71,14 @@ def test_a_learning_rate_of_zero_stays_zero(config):
   assert create_schedule(config, 10, 100)(50) == 0
 
 
+def test_cosine_that_would_rise_is_refused(config):
+  config.update({**COSINE, 'learning_rate': 1e-6})
+  with pytest.raises(UserError, match=r'end = 1e-05 is above .* = 1e-06, from'):
+    config_lib.validate(config)
+  config.learning_rate = config.learning_rate_end
+  config_lib.validate(config)
+
+
 def test_step_lowers_the_rate_every_thirty_epochs_as_torchvision(config):
   config.schedule, config.learning_rate = 'step', 0.1
   schedule = create_schedule(config, 10, 900)
