@@ -88,6 +88,11 @@ def make_plan(
   except UserError as error:
     first = unit
     notes.append(f'{error}; planned for {first * num_chips}')
+  if first % unit:
+    notes.append(
+      f'{first} images a chip are not a multiple of {unit}, so groups of '
+      'images straddle chips, which then exchange images'
+    )
   fits, needed = measure(first)
   if not fits:
     notes.append(

@@ -67,6 +67,7 @@ def make_train_step(
   schedule: optax.Schedule | None,
   config: ml_collections.ConfigDict,
   gather: Callable[[Any], Any] = lambda params: params,
+  split: Callable[[Any], Any] = lambda batch: batch,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, metrics.Collection]]:
   """Returns the update of one batch, to be jitted with the state donated.
 
@@ -87,7 +88,8 @@ def make_train_step(
 
   `schedule` is None for an optimizer of the user's, whose counts then stay as
   they are. `gather` is what the parameters go through before use; see
-  `sharding.Gather`.
+  `sharding.Gather`. `split` is what the preprocessed batch goes through; see
+  `sharding.split_batch`.
   """
   is_frozen = config.backbone_lr_scale == 0
   task = task_of(config)
@@ -118,8 +120,8 @@ def make_train_step(
       rng = jax.random.fold_in(jax.random.key(config.seed), purpose)
       return jax.random.fold_in(rng, state.step)
 
-    images, targets = preprocess_train(
-      batch, rng_for(_PREPROCESS), config, model.num_classes
+    images, targets = split(
+      preprocess_train(batch, rng_for(_PREPROCESS), config, model.num_classes)
     )
     gradient, loss, scores, batch_stats = _accumulate_gradients(
       microbatch_gradient,

@@ -112,7 +112,12 @@ def create_trainer(
     create_state=jax.jit(create_state, out_shardings=state_sharding),
     train_step=jax.jit(
       steps.make_train_step(
-        gathering_model, optimizer, schedule, config, gather
+        gathering_model,
+        optimizer,
+        schedule,
+        config,
+        gather,
+        partial(sharding.split_batch, mesh=mesh),
       ),
       donate_argnums=0,
       out_shardings=(state_sharding, replicated),

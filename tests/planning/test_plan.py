@@ -102,6 +102,15 @@ def test_indivisible_batch_is_replaced_with_a_note(plan_of):
   assert plan['steps'][0]['batch_size'] == 512
 
 
+def test_groups_that_straddle_chips_are_noted(plan_of):
+  config = imagenet.get_config('768_32')
+  config.batch_size = 8 * 40  # 5 groups of 64
+  (note,) = plan_of(config, search=False)['notes']
+  assert '40 images a chip are not a multiple of 64' in note
+  config.batch_size = 8 * 64
+  assert plan_of(config, search=False)['notes'] == []
+
+
 def test_batch_that_does_not_fit_is_reported(plan_of):
   config = imagenet.get_config('768_32')
   config.batch_size = 8 * 128

@@ -80,7 +80,13 @@ def compile_step(config, mesh):
   at = sharding.state_sharding(mesh, jax.eval_shape(create_state))
   state = jax.jit(create_state, out_shardings=at)()
   jitted = jax.jit(
-    steps.make_train_step(model, optimizer, schedule, config),
+    steps.make_train_step(
+      model,
+      optimizer,
+      schedule,
+      config,
+      split=partial(sharding.split_batch, mesh=mesh),
+    ),
     out_shardings=(at, sharding.replicated(mesh)),
   )
   return state, jitted.lower(state, batch_on(mesh)).compile()
@@ -98,33 +104,47 @@ def compile_naive_gradient(mesh):
   return jitted.lower(kernel, batch_on(mesh)['image']).compile()
 
 
+def straddling_recipe():
+  """A recipe of 4 groups: on 8 devices, each has images of two devices."""
+  return recipe(
+    **{'mixup.group_size': 2 * GROUP, 'model.bn_group_size': 2 * GROUP}
+  )
+
+
+def train(config, mesh):
+  """Returns loss, parameters and statistics of two steps, and their memory."""
+  state, step = compile_step(config, mesh)
+  for _ in range(2):
+    state, metrics = step(state, batch_on(mesh))
+  leaves = jax.tree_util.tree_leaves_with_path(
+    (state.params, state.batch_stats)
+  )
+  arrays = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+  arrays['loss'] = metrics.train_loss.total
+  return arrays, step.memory_analysis().temp_size_in_bytes
+
+
 def main(out):
   mesh = sharding.create_mesh(default.get_config().mesh)
   config = recipe()
   preprocessing = compile_preprocess(config, mesh)
   images, targets = preprocessing(batch_on(mesh), jax.random.key(1))
-  state, step = compile_step(config, mesh)
-  for _ in range(2):
-    state, metrics = step(state, batch_on(mesh))
-
+  whole, whole_bytes = train(config, mesh)
+  straddling, straddling_bytes = train(straddling_recipe(), mesh)
   arrays = {
     'images': images,
     'targets': targets,
-    'loss': metrics.train_loss.total,
-    **{
-      jax.tree_util.keystr(path): leaf
-      for path, leaf in jax.tree_util.tree_leaves_with_path(
-        (state.params, state.batch_stats)
-      )
-    },
+    **whole,
+    **{f'straddling {name}': array for name, array in straddling.items()},
   }
   found = {
     'num_devices': jax.device_count(),
     'preprocess': collectives(preprocessing),
+    'bytes': whole_bytes,
+    'straddling_bytes': straddling_bytes,
   }
   if jax.device_count() > 1:
-    straddling = recipe(**{'mixup.group_size': 2 * GROUP})
-    compiled = compile_preprocess(straddling, mesh)
+    compiled = compile_preprocess(straddling_recipe(), mesh)
     found['preprocess_straddling'] = collectives(compiled)
     found['naive_gradient'] = collectives(compile_naive_gradient(mesh))
     cases = {

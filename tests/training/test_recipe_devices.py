@@ -55,6 +55,11 @@ def test_training_is_equal_on_any_number_of_devices(results):
     )
 
 
+def test_groups_that_straddle_devices_leave_each_its_own_images(found):
+  # Otherwise each device would have activations of several devices' images.
+  assert found['straddling_bytes'] < 2 * found['bytes']
+
+
 def test_preprocessing_has_no_collectives(found):
   assert found['preprocess'] == []
   assert found['preprocess_straddling'] != []  # so the search finds something
