@@ -30,17 +30,17 @@ STEMS = {
   'convolutions4': {'model.stem': 'convolutions', 'model.patch_size': 4},
 }
 # Attention has 64 channels a head and a position embedding, as ViT: without one
-# it has no order.
+# it has no order. The slowest is last.
 MIXERS = {
   'convolution': {'model.token_mixer': 'convolution'},
+  'linear': {'model.token_mixer': 'linear'},
+  'pool': {'model.token_mixer': 'pool', 'model.kernel_size': 3},
+  'none': {'model.token_mixer': 'none'},
   'attention': {
     'model.token_mixer': 'attention',
     'model.heads': 1,
     'model.position_embedding': True,
   },
-  'linear': {'model.token_mixer': 'linear'},
-  'pool': {'model.token_mixer': 'pool', 'model.kernel_size': 3},
-  'none': {'model.token_mixer': 'none'},
 }
 # Widths whose numbers of parameters come nearest to a convolution's of width
 # 64 with the same stem. Of patch2 there are none: a linear map over its 256
