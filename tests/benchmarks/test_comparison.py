@@ -171,8 +171,9 @@ def test_networks_that_a_picture_leaves_out_are_named(tmp_path):
   rows.add('my_$network', row)
   line = 'not shown, accuracy unknown: my_$network'
   assert picture.describe_left_out(rows) == [line]
-  label = picture.plot(rows).axes[0].get_xlabel()
-  assert label == 'GMACs for one image\n' + line.replace('$', r'\$')
+  figure = picture.plot(rows)
+  assert figure.get_supxlabel() == line.replace('$', r'\$')
+  assert figure.axes[0].get_xlabel() == 'GMACs for one image'
 
   said = []
   run.run(NETWORKS, COUNTS_ONLY, epath.Path(tmp_path), said.append)

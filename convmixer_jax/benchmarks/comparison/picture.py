@@ -12,7 +12,7 @@ from convmixer_jax.benchmarks.comparison.rows import Row, Rows
 
 _AREA = 5.0  # square points for each million parameters
 _SPEED = 'forward_images_per_sec'
-_LINE_LENGTH = 90  # characters below the plot
+_LINE_LENGTH = 100  # characters below the plot
 # A source of accuracies, and how it is drawn.
 _MEASURED, _PUBLISHED, _PAPER = 'measured here', 'published', 'in the paper'
 _EDGES = {_MEASURED: 'solid', _PUBLISHED: 'dashed', _PAPER: 'dotted'}
@@ -67,9 +67,9 @@ def plot(rows: Rows) -> Figure | None:
       textwrap.fill(line, _LINE_LENGTH, break_on_hyphens=False)
       for line in describe_left_out(rows)
     ]
-    axes.set_xlabel(
-      literal('\n'.join([_describe_abscissa(rows, key), *left_out]))
-    )
+    axes.set_xlabel(literal(_describe_abscissa(rows, key)))
+    if left_out:
+      figure.supxlabel(literal('\n'.join(left_out)), fontsize=8)
   axes.set_xscale('log')
   axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
   axes.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
