@@ -22,8 +22,10 @@ isotropic network has ConvMixer's too, whichever network its fields make it.
 | resnet152_tv | 90 | 256 | 78.3 % |
 | vit_b16, mixer_b16 | 300 | 1024 | with ImageNet-21k only |
 
-ResMLP's trainings took two days on 8 V100, for most; of the others, hours were
-not found. results/plan has the least time of some on TPU v5e. docs/imagenet.md
+ResMLP's trainings took two days on 8 V100, for most. Of the others, hours were
+not found; on 16 TPU v5e, `plan` bounds deit_b and vit_b16 from below by 158
+chip-hours, resnet152 by 33, and resmlp_b24_8, which needs
+--config.model.remat=True there, by 434: see results/plan. docs/imagenet.md
 names sources, and has the flags for other numbers of devices.
 """
 
