@@ -10,6 +10,7 @@ from convmixer_jax.benchmarks.device import (
   picture,
   sanitized,
 )
+from convmixer_jax.benchmarks.device.settings import DepthwiseShape
 
 
 def test_rates_of_copies_and_products_are_measured():
@@ -41,10 +42,19 @@ def test_input_is_timed_without_a_device():
 
 def test_each_kernel_runs_once_for_the_sanitizer(monkeypatch, capsys):
   monkeypatch.setattr(operations, 'custom_kernels', lambda platform: ['shift'])
+  monkeypatch.setattr(sanitized, '_SHAPES', (DepthwiseShape(2, 4, 16, 3),))
   sanitized.main()
   lines = capsys.readouterr().out.splitlines()
-  assert [line.split()[0] for line in lines] == ['depthwise'] * 2
-  assert all(line.endswith(' shift') for line in lines)
+  assert [line.partition(' [')[0] for line in lines] == [
+    'depthwise',
+    'gelu layer in training',
+    'relu layer in training',
+    'mixer with gelu',
+    'mixer with relu',
+  ]
+  # What is fused is only part of the default.
+  assert lines[0].endswith(' shift')
+  assert all(line.endswith(' default') for line in lines[1:])
 
 
 def test_picture_has_a_plot_for_each_network_and_kind():

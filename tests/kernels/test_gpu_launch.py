@@ -158,6 +158,11 @@ def test_error_of_the_driver_is_one_of_xla(driver, function):
   launch(f'fails_{function}')  # nothing is left of it
 
 
+def test_xla_may_record_launches_in_cuda_graphs(driver):
+  compatible = 1  # XLA_FFI_HANDLER_TRAITS_COMMAND_BUFFER_COMPATIBLE
+  assert driver.handler.convmixer_gpu_launch_traits() == compatible
+
+
 def test_code_that_is_not_in_this_process_is_named(driver):
   with pytest.raises(jax.errors.JaxRuntimeError, match='compiled by another'):
     launch('none_such')

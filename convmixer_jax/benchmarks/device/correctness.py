@@ -111,9 +111,12 @@ def compare(
     check: the operation and its reference.
     dtype: dtype of the images.
     rng: draws the inputs.
-    implementations: implementations to compare; None: all of the check.
+    implementations: implementations to compare; None: all of the check that
+      compute this dtype.
   """
-  implementations = implementations or check.implementations
+  implementations = implementations or operations.implementations_of(
+    check, dtype
+  )
   rows = [
     _names(check, dtype, name) | {'limit': LIMITS[dtype]}
     for name in implementations
@@ -178,9 +181,8 @@ def create_cases(checks: Sequence[operations.Check]) -> list[cases.Case]:
       (False, True), ('bfloat16', 'float32'), enumerate(checks)
     )
     if dtype == 'bfloat16' or check.on_host
-    for name in check.implementations
+    for name in operations.implementations_of(check, dtype)
     if (name == 'shift') == slow
-    and (dtype == 'bfloat16' or name not in operations.custom_kernels('gpu'))
   ]
 
 

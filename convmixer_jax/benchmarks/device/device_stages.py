@@ -193,11 +193,12 @@ def _time_variants(
 
 def run_tests(session: Session) -> None:
   """Runs the tests that are marked `gpu`."""
-  tests = ROOT / 'tests' / 'kernels' / 'test_gpu.py'
+  directory = ROOT / 'tests' / 'kernels'
+  tests = [directory / 'test_gpu.py', directory / 'gpu' / 'test_on_gpu.py']
   reason = None
   if session.platform != 'gpu':
     reason = 'the tests marked gpu need one'
-  elif not tests.exists():
+  elif not all(path.exists() for path in tests):
     reason = 'the tests are in a checkout only, not in the installed package'
   elif importlib.util.find_spec('pytest') is None:
     reason = 'pytest is not installed'
@@ -206,7 +207,7 @@ def run_tests(session: Session) -> None:
     return
   command = [
     *session.python('-m', 'pytest', '-m', 'gpu', '-v', '-W', 'default'),
-    *('-p', 'no:cacheprovider', str(tests)),
+    *('-p', 'no:cacheprovider', *map(str, tests)),
   ]
   seconds = min(session.budget.left('tests'), _TESTS_SECONDS)
   # They compile the same networks several times.

@@ -80,6 +80,12 @@ def custom_kernels(platform: str) -> list[str]:
   return [name for name in kernels.BACKENDS if name not in PLAIN]
 
 
+def implementations_of(check: Check, dtype: str) -> list[str | None]:
+  """Returns the implementations of a check that compute images of a dtype."""
+  others = () if dtype == 'bfloat16' else custom_kernels('gpu')
+  return [name for name in check.implementations if name not in others]
+
+
 def create_checks(
   platform: str,
   on_host: Sequence[DepthwiseShape],

@@ -102,7 +102,7 @@ def fused_mixer(
     'x': x,
     'kernel': kernel,
     'bias': bias,
-    'factor': factor,
+    'factor': factor.astype(jnp.float32),
     'residual': x,
   }
   return _forward(arrays, pad_before, _MIXER[activation])['y']

@@ -29,8 +29,9 @@ _THREADS = 512
 _BORDER = 4  # columns before and after those of a block: the largest padding
 _STAGES = {'forward': 6, 'forward_residual': 3, 'kernel_gradient': 3}
 
-# Offsets within an image are 32-bit.
+# Offsets within an image, a kernel and its sums are 32-bit.
 _MAX_IMAGE_ELEMENTS = 2**30
+_MAX_SUMS = 2**31 - 1
 _MAX_GRID_Y = 65535
 
 
@@ -131,6 +132,8 @@ def supported(
     return f'images of shape {list(shape)} are empty'
   if h * w * c > _MAX_IMAGE_ELEMENTS:
     return f'an image of {h} x {w} x {c} has over 2^30 elements'
+  if (size**2 + 1) * c > _MAX_SUMS:
+    return f'a kernel of {size} x {size} x {c} has over 2^31 elements'
   if make_plan(shape, size).groups > _MAX_GRID_Y:
     return f'a batch of {n} images of {h} x {w} is too large for one launch'
   return None
@@ -230,8 +233,9 @@ def _shared_bytes(kind: str, size: int, plan: Plan, epilogue: Epilogue) -> int:
     chunks += height * columns * 2  # dy, or the residual
   words = height * (columns + 2 * _BORDER) // 2  # of a channel
   planes = 4 * (CHANNELS * (words + 4) + 8)  # two of each array
-  # At the end, 16 x 8 products a channel and row of the kernel, and the bias.
-  products = 4 * CHANNELS * (size + 1) * 128 if kind == 'kernel_gradient' else 0
+  products = 0
+  if kind == 'kernel_gradient':  # at the end, kChannelWords of each channel
+    products = 4 * CHANNELS * ((size + 1) * 128 + 2)
   return max(16 * chunks * _stages(kind, epilogue) + 4 * planes, products)
 
 

@@ -95,7 +95,7 @@ def _unavailable_here(source, defines, needs):
     return reason
   try:
     code = compiler.compile_device_code(source, dict(defines), capability)
-  except RuntimeError as error:
+  except (OSError, RuntimeError) as error:
     return str(error)
   module = _module_name(source, defines).encode()
   library.convmixer_gpu_add(module, code, ctypes.c_size_t(len(code)))

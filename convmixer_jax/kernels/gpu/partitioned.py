@@ -27,6 +27,8 @@ _AXES = {
   'y': 'b h w c',
   'sums': 's c',
 }
+# Of arrays that are not bfloat16, like images.
+_FLOAT32 = 'factor', 'sums'
 
 
 def wrap(
@@ -42,12 +44,20 @@ def wrap(
 
   Returns:
     A function of the arrays, then the size of the kernel, `pad_before` and the
-    epilogue, as `instances.instance` takes them.
+    epilogue, as `instances.instance` takes them. It raises TypeError for an
+    array of another dtype than kernels read: they would take its bits for
+    other numbers.
   """
 
   def here(*arguments):
     *arrays, size, pad_before, epilogue = arguments
     x = arrays[0]
+    for name, array in zip(operands, arrays, strict=True):
+      dtype = jnp.float32 if name in _FLOAT32 else jnp.bfloat16
+      if array.dtype != dtype:
+        raise TypeError(
+          f'{kind}: {name} is {array.dtype}; cast it to {jnp.dtype(dtype)}'
+        )
     shapes = {
       'y': jax.ShapeDtypeStruct(x.shape, x.dtype),
       'sums': jax.ShapeDtypeStruct(

@@ -277,7 +277,8 @@ def test_shared_memory_has_no_bank_conflict(emulator, shape):
     ('      SyncWarp();', '', 'not waited for'),
     ('if (RESIDUAL) SyncWarp();', '', 'not waited for'),
     ('WaitForGroups<kStages - 2>', 'WaitForGroups<kStages>', 'not waited for'),
-    ('? rows_around : 0', '? rows_around : 99', 'outside of all arrays'),
+    ('? rows_around : 0', '? rows_around : 99', 'copy from outside of all'),
+    ('column + 8 < shape.width ?', 'true ?', 'store outside of all arrays'),
   ],
 )
 def test_emulator_finds_what_is_missing(tmp_path, line, changed, error):

@@ -94,6 +94,7 @@ def test_equal_modules_have_equal_defines():
     (('forward', (0, 32, 32, 32), 7, 3), 'empty'),
     (('forward', (1, 2**15, 2**11, 32), 7, 3), r'over 2\^30'),
     (('kernel_gradient', (2**22, 1, 1, 16), 3, 1), 'too large'),
+    (('forward', (1, 1, 1, 2**26), 9, 4), r'kernel of 9 x 9 .* over 2\^31'),
   ],
 )
 def test_unsupported_is_refused_with_reason(arguments, reason):

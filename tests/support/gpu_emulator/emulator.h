@@ -5,8 +5,9 @@
 // GPU would not show:
 //   - Shared memory begins as NaN, and so do copies until they are waited for.
 //   - Two threads access a word between two barriers, and one writes it.
-//   - A copy is read before it is waited for, or its source is outside the
-//     arrays that were registered.
+//   - A copy is read before it is waited for.
+//   - The source of a copy, or a store, is outside of the arrays that were
+//     registered.
 //   - Addresses that the instructions do not allow.
 // It counts the cycles in which shared memory is accessed (bank conflicts).
 
@@ -40,6 +41,8 @@ void SyncWarp();
 void StartCopy(void* to, const void* from, bool zeros);
 void EndGroup();
 void WaitForGroups(int n);
+// Returns whether a store is inside of a registered array.
+bool MayStore(const void* address, int bytes);
 // Checks an access of this thread, and counts it.
 void Access(const void* address, int bytes, bool writes);
 // A lane's part of `count` matrices; see device.cuh.
@@ -80,6 +83,11 @@ template <typename T>
 void StoreShared(T* p, const T& value) {
   emulator::Access(p, sizeof(T), true);
   *p = value;
+}
+
+template <typename T>
+void StoreGlobal(T* p, const T& value) {
+  if (emulator::MayStore(p, sizeof(T))) *p = value;
 }
 
 inline void StartCopy(void* to, const u16* from, bool zeros) {

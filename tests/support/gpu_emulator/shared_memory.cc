@@ -1,4 +1,5 @@
-// Shared memory: its checks, the count of its cycles, and copies to it.
+// Memory: checks of shared memory, the count of its cycles, copies to it, and
+// stores to global memory.
 
 #include <algorithm>
 #include <cstring>
@@ -117,6 +118,13 @@ void CountCycles() {
     }
     list.clear();
   }
+}
+
+bool MayStore(const void* address, int bytes) {
+  if (reinterpret_cast<uintptr_t>(address) % bytes) Fail("misaligned store");
+  const bool inside = IsArray(static_cast<const char*>(address), bytes);
+  if (!inside) Fail("store outside of all arrays");
+  return inside;
 }
 
 void Access(const void* address, int bytes, bool writes) {

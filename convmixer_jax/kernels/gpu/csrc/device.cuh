@@ -40,6 +40,10 @@ DEVICE T LoadShared(const T* p) { return *p; }
 template <typename T>
 DEVICE void StoreShared(T* p, const T& value) { *p = value; }
 
+// Global memory is only written by this.
+template <typename T>
+DEVICE void StoreGlobal(T* p, const T& value) { *p = value; }
+
 // Starts to copy 16 bytes from global to shared memory, or to write zeros. The
 // whole line of 128 bytes is fetched into the L2 cache: the blocks of the next
 // channels read the rest of it at about the same time.

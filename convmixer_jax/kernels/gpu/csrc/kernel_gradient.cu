@@ -196,7 +196,8 @@ KERNEL(512) kernel_gradient(const u16* x, const u16* dy, float* partial,
     const int c = k % kChannels, i = k / kChannels / kSize;
     const int j = k / kChannels % kSize;
     const float* of_channel = products + c * kChannelWords;
-    partial[k / kChannels * channels + c] =
-        i < kSize ? SumDiagonal(of_channel, i, j) : SumRow(of_channel, i);
+    StoreGlobal(partial + k / kChannels * channels + c,
+                i < kSize ? SumDiagonal(of_channel, i, j)
+                          : SumRow(of_channel, i));
   }
 }

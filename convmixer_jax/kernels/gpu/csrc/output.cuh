@@ -46,7 +46,9 @@ class Output {
             residual + staged_ + i * 8 * kCopyWords));
         pair = {Add(pair.low, x.low), Add(pair.high, x.high)};
       }
-      if (row < rows_[i]) *reinterpret_cast<Pair*>(row_ + i * next_) = pair;
+      if (row < rows_[i]) {
+        StoreGlobal(reinterpret_cast<Pair*>(row_ + i * next_), pair);
+      }
     }
     row_ += stride_;
     if (RESIDUAL) SyncWarp();  // before other lanes copy to this stage again
@@ -99,8 +101,8 @@ class ActivationSums {
       squares_ += ShuffleXor(squares_, mask);
     }
     if (ThreadIndex() % 32 == 0) {
-      partial[channel] = sum_;
-      partial[channels + channel] = squares_;
+      StoreGlobal(partial + channel, sum_);
+      StoreGlobal(partial + channels + channel, squares_);
     }
   }
 

@@ -4,9 +4,14 @@
 
 #include <cstring>
 
+// A call always launches the same kernel, allocates nothing and asks a stream
+// for nothing but its context, so XLA may record it in a CUDA graph: then the
+// launches of many small operations cost little. Modules are loaded before, by
+// convmixer_gpu_load, since loading is not allowed while a graph is recorded.
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     convmixer_gpu_launch, Launch,
-    BindLaunch(ffi::Ffi::Bind().Ctx<ffi::PlatformStream<CUstream>>()));
+    BindLaunch(ffi::Ffi::Bind().Ctx<ffi::PlatformStream<CUstream>>()),
+    {ffi::Traits::kCmdBufferCompatible});
 
 extern "C" {
 

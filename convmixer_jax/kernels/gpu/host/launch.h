@@ -18,6 +18,8 @@ namespace ffi = xla::ffi;
 
 using Numbers = ffi::Span<const int64_t>;
 
+constexpr uintptr_t kAlignment = 16;  // of copies by cp.async
+
 inline ffi::Error Fail(ffi::ErrorCode code, std::string_view entry,
                        const std::string& reason) {
   return ffi::Error(code,
@@ -31,7 +33,8 @@ inline bool AreSizes(const Numbers& sizes, int64_t x, int64_t y, int64_t z) {
 }
 
 // The addresses of all operands, then of all results. Sets `error` if they are
-// not as many, or not as large, as `bytes` says.
+// not as many, or not as large, as `bytes` says, or not aligned as kernels
+// need: a GPU that finds an address misaligned ends all work of the process.
 inline std::vector<void*> Addresses(const ffi::RemainingArgs& operands,
                                     const ffi::RemainingRets& results,
                                     const Numbers& bytes, std::string* error) {
@@ -45,6 +48,10 @@ inline std::vector<void*> Addresses(const ffi::RemainingArgs& operands,
   const auto add = [&](const ffi::AnyBuffer& buffer) {
     const size_t i = addresses.size();
     addresses.push_back(buffer.untyped_data());
+    if (reinterpret_cast<uintptr_t>(addresses[i]) % kAlignment) {
+      *error = "array " + std::to_string(i) + " is not aligned to " +
+               std::to_string(kAlignment) + " bytes";
+    }
     if (buffer.size_bytes() != static_cast<size_t>(bytes[i])) {
       *error = "array " + std::to_string(i) + " has " +
                std::to_string(buffer.size_bytes()) + " bytes, not " +
