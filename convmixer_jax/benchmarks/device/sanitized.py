@@ -24,8 +24,10 @@ def main() -> None:
     if not any(len(size) == 3 for size in check.sizes):
       continue  # it has no depthwise kernel
     # What is fused with a convolution has no name of its own: the default.
-    names = [one for one in check.implementations if one in custom] or [None]
-    for name in names:
+    names: list[str | None] = [
+      name for name in check.implementations if name in custom
+    ]
+    for name in names or [None]:
       arrays = operations.draw(check, jnp.bfloat16, rng)
       run = jax.jit(partial(check.run, name))
       jax.block_until_ready(run(*arrays))
