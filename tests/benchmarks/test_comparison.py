@@ -1,7 +1,6 @@
 """The comparison of networks: counts, names, files and interruptions."""
 
 import csv
-import dataclasses
 import functools
 import json
 
@@ -9,7 +8,6 @@ import pytest
 from etils import epath
 
 from convmixer_jax.benchmarks.comparison import (
-  accuracy,
   measure,
   picture,
   report,
@@ -273,67 +271,6 @@ def test_an_image_size_that_a_network_refuses_is_reported_in_one_line():
   options = run.Options(image_size=100, speed=False)
   with pytest.raises(UserError, match='patch_size = 16 does not divide'):
     run.run(choose_networks(['deit_b']), options, say=silent)
-
-
-def test_weights_are_for_networks_that_are_compared(tmp_path):
-  path = tmp_path / 'a.safetensors'
-  path.touch()
-  parts = ['released', f'small={path}', 'wide=hf://owner/name']
-  assert accuracy.parse_weights(parts, NETWORKS) == (
-    {'small': str(path), 'wide': 'hf://owner/name'},
-    True,
-  )
-  for part, problem in (
-    ('small=b.safetensors', 'there is no file or directory b.safetensors'),
-    ('deit_b=a.safetensors', "'deit_b' is not compared"),
-    ('a.safetensors', 'is neither released nor NAME=SOURCE'),
-  ):
-    with pytest.raises(UserError, match=problem):
-      accuracy.parse_weights([part], NETWORKS)
-
-
-def test_runs_are_evaluated_as_the_network_that_they_have(tmp_path):
-  weights, run_directory = tmp_path / 'a.safetensors', tmp_path / 'run'
-  weights.touch()
-  run_directory.mkdir()
-  (run_directory / 'config.json').touch()
-  (network,) = choose_networks(['deit_b'])
-  test = accuracy.Test({}, False, 'imagenet2012')
-  for source, named in ((weights, True), (run_directory, False)):
-    command = test.command(network, str(source), 'output')
-    assert ('--model=deit_b' in command) == named
-  assert '--size=288,288' in test.command(network, 'hf://a/b', 'output', 288)
-
-
-def test_accuracy_is_measured_again_of_other_weights_or_images(
-  tmp_path, monkeypatch
-):
-  measured = []
-
-  def evaluate(test, network, source, size):
-    measured.append((network.name, source, test.split))
-    if source == 'lost':
-      return {'failed': 'no such file'}
-    found = {'measured_weights': source, 'images': test.images()}
-    return {'measured_top1': 50.0, 'measured_on': test.dataset, **found}
-
-  monkeypatch.setattr(accuracy.Test, 'evaluate', evaluate)
-  monkeypatch.setattr(run, 'write', lambda rows, directory: None)
-
-  def measure_again(source, split=None):
-    test = accuracy.Test({'small': source}, False, 'digits', split)
-    options = dataclasses.replace(COUNTS_ONLY, test=test)
-    measured.clear()
-    rows = run.run(NETWORKS, options, epath.Path(tmp_path), silent)
-    return rows.by_name['small'], list(measured)
-
-  assert measure_again('a')[1] == [('small', 'a', None)]
-  assert measure_again('a')[1] == []
-  assert measure_again('b')[0]['measured_weights'] == 'b'
-  assert measure_again('b', 'train')[1] == [('small', 'b', 'train')]
-  row, _ = measure_again('lost', 'train')
-  assert row['failed'] == {'top-1': 'no such file'}
-  assert 'measured_top1' not in row
 
 
 @pytest.mark.slow
