@@ -118,7 +118,8 @@ def _create_executor(plan: 'Plan') -> 'Executor':
     return slurm
   if _SLURM.value:
     raise UserError('--slurm is for --executor=slurm; give both, or neither')
-  return LocalExecutor(_JOBS.value or 1)
+  # More jobs than runs would leave cores without work.
+  return LocalExecutor(min(_JOBS.value or 1, len(plan.runs)))
 
 
 def _run(plan: 'Plan', executor: 'Executor') -> None:

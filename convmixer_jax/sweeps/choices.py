@@ -69,7 +69,8 @@ def choose(
       f'all trials of {row.name} diverged; give the Choice smaller values of '
       f'{choice.key}'
     )
-  index = results.index(max(finite))
+  best = min if 'loss' in choice.metric else max
+  index = results.index(best(finite))
   _record(plan, row, index, [None if math.isnan(x) else x for x in results])
   plan.set_chosen(row, choice.values[index])
   return describe_choice(row, index, results)
@@ -85,7 +86,19 @@ def describe_choice(row: Row, index: int, results: Sequence[float]) -> str:
   return (
     f'{row.name}: {row.choose.key} = {row.choose.values[index]} is chosen by '
     f'{row.choose.metric} ({compared})'
+    f'{_describe_edge(row.choose.values, index)}'
   )
+
+
+def _describe_edge(values, index):
+  """Returns a warning if the best value may be beyond those that were tried."""
+  if len(values) < 2 or not all(type(each) in (int, float) for each in values):
+    return ''
+  if values[index] == max(values):
+    return '; none larger was tried'
+  if values[index] == min(values):
+    return '; none smaller was tried'
+  return ''
 
 
 def _measured(run: Run, progress: Progress, metric: str) -> float:

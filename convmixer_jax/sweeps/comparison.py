@@ -3,12 +3,18 @@
 import dataclasses
 import math
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convmixer_jax.config import nearest
 from convmixer_jax.errors import UserError
 from convmixer_jax.sweeps import configs
+from convmixer_jax.sweeps.pairing import (
+  is_shared,
+  pair,
+  pairing_keys,
+  refuse_copies,
+)
 from convmixer_jax.sweeps.results import RunResult, differing_keys
 from convmixer_jax.sweeps.statistics import (
   Interval,
@@ -59,6 +65,9 @@ class Comparison:
     reference: name of the row that the others are compared with.
     paired_by: 'seed', and further keys if the runs of a row differ in more.
     left_out: runs that are not complete.
+    confounded: keys that the rows are not made by, whose values are not the
+      same in all rows.
+    eval_data: in words, the images that runs are evaluated on, if they differ.
   """
 
   rows: Sequence[Row]
@@ -66,6 +75,8 @@ class Comparison:
   reference: str
   paired_by: Sequence[str]
   left_out: Sequence[RunResult]
+  confounded: Sequence[str] = ()
+  eval_data: Sequence[str] = ()
 
 
 def compare(
@@ -102,6 +113,10 @@ def compare(
         f'{nearest(key, known)}?'
       )
   keys = [key.removeprefix('config.') for key in by] or differing
+  if 'seed' in keys:
+    raise UserError(
+      '--by has seed, over which rows are averaged and paired; leave it out'
+    )
   metric = metric or task_of(complete[0].config).main_metric
   for run in complete:
     if metric not in run.progress.metrics:
@@ -116,10 +131,10 @@ def compare(
   others = [key for key in differing if key not in keys]
   found = list(groups.values())
   names = _names(found, keys)
-  _refuse_copies(found, others)
-  paired_by = _pairing_keys(found, others)
+  refuse_copies(found, others)
+  paired_by = pairing_keys(found, others)
   pairs = [
-    {_pair(run, paired_by): run.progress.metrics[metric] for run in group}
+    {pair(run, paired_by): run.progress.metrics[metric] for run in group}
     for group in found
   ]
   first = _find_reference(reference, names, found)
@@ -127,50 +142,34 @@ def compare(
     _row(name, keys, group, metric, _difference(i, first, pairs), others)
     for i, (name, group) in enumerate(zip(names, found, strict=True))
   ]
-  return Comparison(rows, metric, names[first], ['seed', *paired_by], left_out)
+  return Comparison(
+    rows,
+    metric,
+    names[first],
+    ['seed', *paired_by],
+    left_out,
+    [key for key in others if not is_shared(found, key)],
+    _eval_data(complete),
+  )
 
 
-def _pair(run: RunResult, keys: Sequence[str]) -> Hashable:
-  """Returns what runs of two rows have in common that are compared."""
-  return run.seed, *(repr(run.settings.get(key)) for key in keys)
-
-
-def _refuse_copies(
-  groups: Sequence[Sequence[RunResult]], keys: Sequence[str]
-) -> None:
-  """Raises UserError if two runs of a row differ in nothing."""
-  for group in groups:
-    seen: dict[Hashable, str] = {}
-    for run in group:
-      if other := seen.get(_pair(run, keys)):
-        raise UserError(
-          f'{other} and {run.name} have the same config and seed, so they are '
-          'one experiment; leave one of them out'
-        )
-      seen[_pair(run, keys)] = run.name
-
-
-def _pairing_keys(
-  groups: Sequence[Sequence[RunResult]], keys: Sequence[str]
-) -> list[str]:
-  """Returns the keys that, with the seed, tell the runs of each row apart.
-
-  Those that have the same values in all rows are taken first: a learning rate
-  that was chosen for each row is not what its runs have in common with others.
-  """
-
-  def num_pairs(chosen):
-    return sum(len({_pair(run, chosen) for run in group}) for group in groups)
-
-  def is_shared(key):
-    found = [{repr(run.settings.get(key)) for run in group} for group in groups]
-    return all(values == found[0] for values in found)
-
-  chosen: list[str] = []
-  for key in sorted(keys, key=lambda key: not is_shared(key)):
-    if num_pairs([*chosen, key]) > num_pairs(chosen):
-      chosen.append(key)
-  return chosen
+def _eval_data(runs):
+  """Returns the data that runs are evaluated on in words, if it differs."""
+  names = [
+    f'{run.settings["dataset.name"]} {run.settings["dataset.eval_split"]}'
+    for run in runs
+  ]
+  contents = [run.eval_content for run in runs]
+  if all(contents):  # names may differ for the same images
+    if len({*contents}) == 1:
+      return []
+    if len({*names}) == 1:
+      names = [
+        f'{name} {content[:8]}'
+        for name, content in zip(names, contents, strict=True)
+      ]
+  found = list(dict.fromkeys(names))
+  return found if len(found) > 1 else []
 
 
 def _difference(index, reference, pairs):

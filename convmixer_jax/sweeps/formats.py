@@ -12,6 +12,7 @@ HEAD = (
   *('{metric}', 'difference'),
 )
 _SAME = 'reference'
+_FEW_ROWS = 2
 
 
 def interval_text(interval: Interval, *, signed: bool = False) -> str:
@@ -63,8 +64,28 @@ def notes(comparison: Comparison) -> list[str]:
     f'Differences are to {comparison.reference}, paired by '
     f'{", ".join(comparison.paired_by)}.'
   ]
+  if keys := ', '.join(comparison.rows[0].settings):
+    is_one = len(comparison.rows) == 1
+    lines.append(
+      f'{"All runs have the same" if is_one else "Rows differ in"} {keys}.'
+    )
+  if comparison.eval_data:
+    lines.append(
+      'The runs are not evaluated on the same images, so their values do not '
+      f'compare: {", ".join(comparison.eval_data)}.'
+    )
+  if comparison.confounded:
+    lines.append(
+      f'The rows also differ in {", ".join(comparison.confounded)}; their '
+      'differences may come from that.'
+    )
   if any(row.metric.num_values == 1 for row in comparison.rows):
     lines.append('One run has no interval: it says nothing about other seeds.')
+  if len(comparison.rows) > _FEW_ROWS:
+    lines.append(
+      'Each interval is for one difference: of twenty rows that equal the '
+      'reference, about one has an interval without 0 by chance.'
+    )
   for row in comparison.rows:
     if row.mixed:
       lines.append(

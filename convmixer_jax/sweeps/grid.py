@@ -20,10 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from convmixer_jax.errors import UserError
+from convmixer_jax.sweeps import grid_checks
 
 TRIALS = 'trials'  # directory of the runs of a `Choice`, in that of the sweep
 RECORDS = 'sweep'  # directory of what is noted about the runs
-_NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.+-]*')
 _LONGEST = 200  # characters of a name; file systems allow 255
 
 
@@ -40,8 +40,8 @@ class Choice:
     values: to choose from.
     overrides: of the trials: both splits, and often a shorter length.
     seeds: of the trials; with several, the mean over them decides.
-    metric: whose last value decides; the largest is chosen, and of equal ones
-      the first.
+    metric: whose last value decides; the largest is chosen, of a loss the
+      smallest, and of equal ones the first.
   """
 
   key: str
@@ -116,7 +116,7 @@ class _Option:
 
   def is_one_of(self, wanted: Any) -> bool:
     """Whether it is the wanted option, by name or value, or in that list."""
-    candidates = wanted if isinstance(wanted, (list, set)) else [wanted]
+    candidates = wanted if isinstance(wanted, (list, tuple, set)) else [wanted]
     return any(each in (self.name, self.value) for each in candidates)
 
 
@@ -159,7 +159,7 @@ def trial_name(row: Row, value: Any, seed: int) -> str:
 
 
 def _rows(grid: Grid) -> Iterator[Row]:
-  _check(grid)
+  grid = _check(grid)
   axes = {axis: _options(axis, options) for axis, options in grid.axes.items()}
   for where in (*grid.skip, *(where for where, _ in grid.special)):
     _check_where(where, axes)
@@ -178,39 +178,40 @@ def _rows(grid: Grid) -> Iterator[Row]:
     yield Row(name, grid.config, overrides, tuple(grid.seeds), grid.choose)
 
 
-def _check(grid: Grid) -> None:
+def _check(grid: Any) -> Grid:
+  """Returns a grid with plain values, after all checks of its fields."""
   if not isinstance(grid, Grid):
     raise UserError(
       f'get_sweep() returns a {type(grid).__name__}; return a '
       'convmixer_jax.sweeps.Grid, or a list of them'
     )
-  if grid.name and not _NAME.fullmatch(grid.name):
-    raise UserError(f'the grid {grid.name!r}: {_BAD_NAME}')
-  where = f'the grid {grid.name!r}' if grid.name else 'a grid of the sweep'
-  _check_seeds(grid.seeds, where)
-  if choice := grid.choose:
-    _check_seeds(choice.seeds, f'the choice of {choice.key!r}')
-    texts = [_valued(choice.key, value) for value in choice.values]
-    if not texts or len({*texts}) < len(texts):
-      raise UserError(
-        f'the choice of {choice.key!r} is among {list(choice.values)}; give '
-        'values that differ'
-      )
-
-
-_BAD_NAME = (
-  'a name of a grid or an option becomes part of the name of a directory; use '
-  'letters of English, digits, and _ . + -'
-)
-
-
-def _check_seeds(seeds, where):
-  are_numbers = all(type(seed) is int and seed >= 0 for seed in seeds)
-  if not seeds or not are_numbers or len({*seeds}) < len(seeds):
+  grid = _with_plain_values(grid)
+  grid_checks.check_grid(grid)
+  choice = grid.choose
+  if choice is None:
+    return grid
+  if not isinstance(choice, Choice):
     raise UserError(
-      f'{where} has the seeds {list(seeds)}; give whole numbers of at least 0 '
-      'that differ'
+      f'a grid of the sweep has choose={choice!r}; give it a '
+      'convmixer_jax.sweeps.Choice'
     )
+  choice = _with_plain_values(choice)
+  grid_checks.check_choice(choice)
+  if len({_valued(choice.key, value) for value in choice.values}) < len(
+    choice.values
+  ):
+    raise UserError(
+      f'the choice of {choice.key!r} is among {list(choice.values)}; give '
+      'values that differ'
+    )
+  return dataclasses.replace(grid, choose=choice)
+
+
+def _with_plain_values(fields):
+  values = vars(fields)
+  return dataclasses.replace(
+    fields, **{name: grid_checks.to_plain(values[name]) for name in values}
+  )
 
 
 def _options(axis: str, options: Any) -> list[_Option]:
@@ -218,9 +219,13 @@ def _options(axis: str, options: Any) -> list[_Option]:
   found = []
   if isinstance(options, Mapping):
     for name, value in options.items():
-      if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UserError(f'option {name!r} of the axis {axis!r}: {_BAD_NAME}')
+      if not isinstance(name, str) or not grid_checks.NAME.fullmatch(name):
+        raise UserError(
+          f'option {name!r} of the axis {axis!r}: {grid_checks.BAD_NAME}'
+        )
       if isinstance(value, Mapping):
+        what = f'option {name!r} of the axis {axis!r}'
+        grid_checks.check_overrides(value, what)
         found.append(_Option(name, name, value))
       else:
         found.append(_Option(name, value, {axis: value}))
@@ -250,7 +255,7 @@ def _check_where(where, axes):
         f'an exception of the sweep names the axis {axis!r}; there are '
         f'{", ".join(axes) or "none"}'
       )
-    for each in wanted if isinstance(wanted, (list, set)) else [wanted]:
+    for each in wanted if isinstance(wanted, (list, tuple, set)) else [wanted]:
       if not any(option.is_one_of([each]) for option in axes[axis]):
         names = ', '.join(option.name for option in axes[axis])
         raise UserError(

@@ -1,6 +1,7 @@
 """A comparison as one HTML page that needs nothing else, also no network."""
 
 import html
+import math
 
 from convmixer_jax.sweeps import formats, svg
 from convmixer_jax.sweeps.comparison import Comparison, Row
@@ -9,7 +10,10 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
   max-width: 1000px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; background:
+  linear-gradient(to right, #fff 50%, #fff0 75%) 0 / 60px 100% no-repeat local,
+  linear-gradient(to right, #fff0 25%, #fff 50%) 100% / 60px 100% no-repeat
+  local, linear-gradient(to left, #0003, #0000) 100% / 14px 100% no-repeat; }
 table { border-collapse: collapse; width: 100%; }
 th, td { padding: .35rem .6rem; border-bottom: 1px solid #ddd;
   text-align: right; white-space: nowrap; }
@@ -28,6 +32,9 @@ svg text { fill: #333; } .middle { text-anchor: middle; }
 .chosen .band { opacity: .25; }
 svg.dim .row { opacity: .12; } svg.dim .row.chosen { opacity: 1; }
 .notes { color: #444; } code { font-size: .9em; }
+@media (max-width: 700px) { body { margin: 1rem auto; }
+  table { font-size: 13px; }
+  th, td { padding: .3rem .4rem; } .picture svg { min-width: 500px; } }
 """
 _SCRIPT = """
 const body = document.querySelector('#table tbody');
@@ -76,7 +83,7 @@ def to_html(comparison: Comparison) -> str:
     _table(comparison),
     notes,
     f'<h2>{html.escape(comparison.metric)} after the last epoch</h2>',
-    svg.points(comparison),
+    _picture(svg.points(comparison)),
   ]
   if curves:
     sections += [
@@ -84,7 +91,7 @@ def to_html(comparison: Comparison) -> str:
       '<p class="notes">Mean over the runs of a row; the band is its 95 % '
       'interval. Lines are as in the table; point at a row to see it alone.'
       '</p>',
-      curves,
+      _picture(curves),
     ]
   sections += ['<h2>Runs</h2>', _runs(comparison)]
   return (
@@ -93,6 +100,11 @@ def to_html(comparison: Comparison) -> str:
     f'<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n'
     f'<body>{"".join(sections)}\n<script>{_SCRIPT}</script></body></html>\n'
   )
+
+
+def _picture(content: str) -> str:
+  """Returns a picture that scrolls where it would be too small to read."""
+  return f'<div class="wide picture">{content}</div>'
 
 
 def _table(comparison: Comparison) -> str:
@@ -130,8 +142,9 @@ def _cells(index: int, row: Row) -> str:
 
 
 def _number(value):
-  """Returns a value to sort by; nothing for nan."""
-  return '' if value != value else str(value)
+  """Returns a value to sort by; nothing for numbers that are not finite."""
+  is_finite = isinstance(value, str) or math.isfinite(value)
+  return str(value) if is_finite else ''
 
 
 def _runs(comparison: Comparison) -> str:

@@ -1,7 +1,7 @@
 """The runs of a sweep with their configs, checked before anything starts."""
 
+import contextlib
 import dataclasses
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +11,7 @@ from etils import epath
 from convmixer_jax import files
 from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.errors import UserError
-from convmixer_jax.sweeps import configs
+from convmixer_jax.sweeps import configs, held_out
 from convmixer_jax.sweeps.grid import (
   RECORDS,
   TRIALS,
@@ -115,7 +115,27 @@ def make_plan(grids: Sequence[Grid], workdir: str) -> Plan:
   plan = Plan(directory, rows, runs)
   for run in runs:
     run.config = _check(run)
+  _refuse_copies(runs)
   return plan
+
+
+def _refuse_copies(runs):
+  """Raises UserError if two runs would be the same experiment."""
+  seen = {}
+  for run in runs:
+    choose = run.row.choose
+    if run.is_trial:
+      continue
+    config = run.config
+    if config is None:
+      config = _config_of(run, choose.values[0])
+    key = config.to_json_best_effort(sort_keys=True), repr(choose)
+    if other := seen.get(key):
+      raise UserError(
+        f'runs {other} and {run.name} have the same config; leave one of them '
+        'out'
+      )
+    seen[key] = run.name
 
 
 def _run(directory, name, row, seed, value=None, is_trial=False):
@@ -128,7 +148,8 @@ def _check(run):
   choose = run.row.choose
   if run.is_trial:
     config = _config_of(run, run.value)
-    _check_held_out(run, config)
+    with _named(run):
+      held_out.check_names(_compared_dataset(run), config.dataset, choose.key)
     return config
   if choose is None:
     return _config_of(run, None)
@@ -145,49 +166,45 @@ def _config_of(run, value):
     overrides |= run.row.choose.overrides
     overrides[run.row.choose.key] = value
   overrides['seed'] = run.seed
-  try:
+  with _named(run):
     return configs.build_config(run.row.config, overrides)
+
+
+@contextlib.contextmanager
+def _named(run):
+  """Adds the name of the run to errors."""
+  try:
+    yield
   except UserError as error:
     raise UserError(f'run {run.name}: {error}') from error
 
 
-def _check_held_out(run, config):
-  """Raises UserError if a trial is evaluated on what its row is compared on."""
-  others = dict(run.row.overrides) | {run.row.choose.key: run.value}
-  final = configs.build_config(run.row.config, others).dataset
-  held_out = {
-    part.strip() for part in re.split(r'\[.*?\]|\+', final.eval_split)
-  }
-  used = {
-    part.strip()
-    for split in (config.dataset.train_split, config.dataset.eval_split)
-    for part in re.split(r'\[.*?\]|\+', split)
-  }
-  if both := sorted((held_out & used) - {''}):
-    raise UserError(
-      f'run {run.name} would choose {run.row.choose.key} by images of '
-      f'{both[0]!r}, on which the runs are compared; set dataset.train_split '
-      'and dataset.eval_split in the overrides of the Choice to two parts of '
-      "the training images, such as 'train[:90%]' and 'train[90%:]'"
-    )
+def _compared_dataset(run):
+  """Returns `config.dataset` of the runs that a trial chooses for."""
+  overrides = dict(run.row.overrides) | {run.row.choose.key: run.value}
+  return configs.build_config(run.row.config, overrides).dataset
 
 
 def check_data_and_networks(plan: Plan) -> None:
   """Opens the data of all runs, and traces each network once.
 
   Raises:
-    UserError: the data cannot be opened, or a network cannot be built.
+    UserError: the data cannot be opened, a network cannot be built, or trials
+      would see images that the runs are compared on.
   """
   for run in plan.runs:
     config = run.config
     if config is None:
       assert run.row.choose, run.name
       config = _config_of(run, run.row.choose.values[0])
-    try:
+    with _named(run):
       size = configs.data_size(config)
       configs.network_size(config, size.num_classes)
-    except UserError as error:
-      raise UserError(f'run {run.name}: {error}') from error
+      if run.is_trial:
+        assert run.row.choose, run.name
+        held_out.check_images(
+          _compared_dataset(run), config.dataset, run.row.choose.key
+        )
 
 
 def check_unchanged(plan: Plan) -> None:

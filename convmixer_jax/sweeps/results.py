@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ from convmixer_jax import files, models
 from convmixer_jax.bucket_access import check_access
 from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.config import SCHEMA, flatten
+from convmixer_jax.data.identity import Identity
 from convmixer_jax.errors import UserError
 from convmixer_jax.sweeps.grid import RECORDS, TRIALS
 from convmixer_jax.sweeps.plan import CONFIG
@@ -21,6 +24,7 @@ from convmixer_jax.sweeps.progress import Progress, read_progress
 
 _FREE = {key.name for key in SCHEMA.values() if key.is_free and not key.changes}
 _NOT_STARTED = 'not started'
+_CONTENT = 'dataset.content'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +35,13 @@ class RunResult:
     name: of its directory, and of those above it as far as needed.
     path: of its directory.
     config: that it was last started with.
-    settings: the flattened config, without what changes no result.
+    settings: the flattened config, without what changes no result, and
+      'dataset.content' where runs with the same config saw different data.
     progress: how far it is, and its metrics.
     problem: '' if it is complete; else 'not started', 'failed: ...' or
       'unfinished'.
     num_classes: of its data; None if it did not record them.
+    data: identity of its data, None if it did not record it.
   """
 
   name: str
@@ -45,11 +51,19 @@ class RunResult:
   progress: Progress
   problem: str
   num_classes: int | None
+  data: Identity | None = None
 
   @property
   def seed(self) -> int:
     """The seed that it was started with."""
     return self.config.get('seed', 0)
+
+  @property
+  def eval_content(self) -> str | None:
+    """A hash of the images that it is evaluated on, None if not recorded."""
+    splits = {} if self.data is None else self.data['splits']
+    split = splits.get(self.settings['dataset.eval_split'])
+    return split and split['content']
 
 
 def find_runs(paths: Sequence[str | os.PathLike[str]]) -> list[RunResult]:
@@ -78,7 +92,7 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> list[RunResult]:
         'directories that train.py or convmixer sweep wrote'
       )
     found |= {run: _read(run, run.name) for run in runs}
-  return _with_unique_names(list(found.values()))
+  return _with_content(_with_unique_names(list(found.values())))
 
 
 def _list_runs(directory):
@@ -136,6 +150,7 @@ def _read(directory, name):
     progress,
     problem,
     None if class_names is None else len(class_names),
+    workdir_lib.read_data(directory),
   )
 
 
@@ -152,6 +167,40 @@ def _with_unique_names(runs):
       for run in runs
     ]
   return runs
+
+
+def _with_content(runs):
+  """Adds the content of the data to settings that hide that it differs.
+
+  Where the data is, does not count: it differs for runs of two machines. But so
+  it does for folders of different images.
+  """
+  seen: dict[str, set[str]] = {}
+  contents = [_content(run) for run in runs]
+  for run, content in zip(runs, contents, strict=True):
+    if content:
+      seen.setdefault(_dataset_text(run), set()).add(content)
+  return [
+    dataclasses.replace(run, settings={**run.settings, _CONTENT: content})
+    if len(seen.get(_dataset_text(run), ())) > 1
+    else run
+    for run, content in zip(runs, contents, strict=True)
+  ]
+
+
+def _content(run):
+  """Returns a hash of the classes and images of a run; '' if not recorded."""
+  if run.data is None:
+    return ''
+  data = run.data['class_names'], run.data['splits']
+  text = json.dumps(data, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _dataset_text(run):
+  return repr(
+    [item for item in run.settings.items() if item[0].startswith('dataset.')]
+  )
 
 
 def differing_keys(runs: Sequence[RunResult]) -> list[str]:

@@ -49,8 +49,9 @@ class TrainJob:
       subprocess.run(['scontrol', 'requeue', job], check=True)
       time.sleep(_ENDS_WITHIN)
     path = os.path.join(self._records, STATUS)
-    with open(path, 'w') as file:
+    with open(f'{path}.new', 'w') as file:
       file.write(f'{status}\n')
+    os.replace(f'{path}.new', path)  # the sweep never reads half of it
     return status
 
   def _resumes(self, status):

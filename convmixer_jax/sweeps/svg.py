@@ -10,8 +10,8 @@ WIDTH = 760
 _MARGIN = 56
 _CURVES_HEIGHT = 380
 _LINE = 26  # height of a row among the points
-_LABELS = 250  # width of their names
-_NAME_LENGTH = 36  # characters
+_NAME_LENGTH = 36  # characters of their names
+_LETTER = 6.5  # width of one
 _MOST_BANDS = 6  # that can be told apart
 _COLOURS = (  # told apart also by most who see few colours (Okabe and Ito)
   *('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9'),
@@ -52,12 +52,14 @@ def ticks(low: float, high: float, count: int = 6) -> list[float]:
 def points(comparison: Comparison) -> str:
   """Returns the SVG of the metric of each row, with its interval."""
   rows = comparison.rows
+  names = [_shortened(row.name) for row in rows]
+  labels = 20 + _LETTER * max(map(len, names))
   ends = [end for row in rows for end in (row.metric.low, row.metric.high)]
-  low, high = _padded(min(ends), max(ends))
+  low, high = _padded(ends)
   height = _LINE * len(rows) + _MARGIN
 
   def x(value):
-    return _LABELS + (value - low) / (high - low) * (WIDTH - _LABELS - 20)
+    return labels + (value - low) / (high - low) * (WIDTH - labels - 20)
 
   parts = [
     f'<line x1="{x(tick):.1f}" y1="8" x2="{x(tick):.1f}" '
@@ -69,14 +71,13 @@ def points(comparison: Comparison) -> str:
   for i, row in enumerate(rows):
     colour, _ = style(i)
     y = 8 + _LINE * (i + 0.5)
-    name = row.name
-    if len(name) > _NAME_LENGTH:  # names differ at their ends, too
-      half = _NAME_LENGTH // 2
-      name = f'{name[: half - 1]}…{name[-half:]}'
     mark = (
-      f'<text x="{_LABELS - 12}" y="{y + 4:.1f}" class="end">'
-      f'{html.escape(name)}</text>'
+      f'<text x="{labels - 12}" y="{y + 4:.1f}" class="end">'
+      f'{html.escape(names[i])}</text>'
     )
+    if not math.isfinite(row.metric.mean):
+      parts.append(_group(i, mark))
+      continue
     if row.metric.half_width is not None:
       left, right = x(row.metric.low), x(row.metric.high)
       mark += (
@@ -88,7 +89,7 @@ def points(comparison: Comparison) -> str:
     )
     parts.append(_group(i, mark))
   parts.append(
-    f'<text x="{(WIDTH + _LABELS) / 2}" y="{height - 10}" class="middle">'
+    f'<text x="{(WIDTH + labels) / 2}" y="{height - 10}" class="middle">'
     f'{html.escape(comparison.metric)}, 95 % interval</text>'
   )
   return _svg(height, parts)
@@ -97,13 +98,17 @@ def points(comparison: Comparison) -> str:
 def curves(comparison: Comparison) -> str:
   """Returns the SVG of the metric by epoch, with bands of the intervals."""
   rows = comparison.rows
-  shown = [point for row in rows for point in row.curve]
+  drawn = [
+    [point for point in row.curve if math.isfinite(point[1].mean)]
+    for row in rows
+  ]
+  shown = [point for curve in drawn for point in curve]
   if not shown:
     return ''
   epochs = [epoch for epoch, _ in shown]
   means = [interval.mean for _, interval in shown]
   # A band of few seeds may be far wider than all means.
-  low, high = _padded(min(means), max(means))
+  low, high = _padded(means)
   first, last = min(epochs), max(epochs)
   bottom = _CURVES_HEIGHT - _MARGIN
 
@@ -125,17 +130,17 @@ def curves(comparison: Comparison) -> str:
     for tick in ticks(first, last, 8)
   ]
   band = 'band' if len(rows) <= _MOST_BANDS else 'band faint'
-  for i, row in enumerate(rows):
+  for i, curve in enumerate(drawn):
     colour, dashes = style(i)
     mark = ''
-    if any(interval.half_width for _, interval in row.curve):
-      upper = [(x(e), y(interval.high)) for e, interval in row.curve]
-      lower = [(x(e), y(interval.low)) for e, interval in row.curve]
+    if any(interval.half_width for _, interval in curve):
+      upper = [(x(e), y(interval.high)) for e, interval in curve]
+      lower = [(x(e), y(interval.low)) for e, interval in curve]
       mark += (
         f'<polygon points="{_join([*upper, *reversed(lower)])}" '
         f'fill="{colour}" class="{band}" clip-path="url(#inside)"/>'
       )
-    line = [(x(e), y(interval.mean)) for e, interval in row.curve]
+    line = [(x(e), y(interval.mean)) for e, interval in curve]
     mark += (
       f'<polyline points="{_join(line)}" fill="none" stroke="{colour}" '
       f'stroke-width="2" stroke-dasharray="{dashes}"/>'
@@ -156,6 +161,14 @@ def curves(comparison: Comparison) -> str:
   return _svg(_CURVES_HEIGHT, parts)
 
 
+def _shortened(name):
+  """Returns a name of limited length; names differ at their ends, too."""
+  if len(name) <= _NAME_LENGTH:
+    return name
+  half = _NAME_LENGTH // 2
+  return f'{name[: half - 1]}…{name[-half:]}'
+
+
 def _group(index: int, content: str) -> str:
   return f'<g class="row" data-row="{index}">{content}</g>'
 
@@ -170,6 +183,9 @@ def _join(places):
   return ' '.join(f'{x:.1f},{y:.1f}' for x, y in places)
 
 
-def _padded(low, high):
+def _padded(values):
+  """Returns ends of an axis for the values that are finite."""
+  finite = [value for value in values if math.isfinite(value)] or [0.0]
+  low, high = min(finite), max(finite)
   margin = (high - low or abs(low) or 1.0) * 0.05
   return low - margin, high + margin

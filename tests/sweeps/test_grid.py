@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from convmixer_jax.errors import UserError
@@ -99,11 +100,44 @@ def test_trials_are_named_after_their_value():
     ([Grid('digits', name='x' * 201)], 'cannot be the name'),
     ([Grid('digits', {'a': [1]}, skip=[{'b': 1}])], "axis 'b'"),
     ([Grid('digits', {'a': [1]}, skip=[{'a': 2}])], 'names 2 of'),
-    ([Grid('digits', choose=Choice('seed', [], {}))], "choice of 'seed'"),
-    ([Grid('digits', choose=Choice('seed', [1, 1], {}))], "choice of 'seed'"),
+    ([Grid('digits', seeds=3)], 'the seeds 3; give a list'),
+    ([Grid('digits', axes=['a'])], "axes of a grid of the sweep: ['a']"),
+    ([Grid('digits', axes={3: [1]})], '3 is not a key'),
+    ([Grid('digits', axes={'seed': [1]})], "has an axis 'seed'"),
+    ([Grid('digits', overrides=None)], 'None is not a dict'),
+    ([Grid('digits', name=3)], 'the grid 3'),
+    ([Grid(None)], 'config=None'),
+    ([Grid('digits', skip={'a': 1})], "skip={'a': 1}; give a list"),
+    ([Grid('digits', special=[({},)])], 'give a list of pairs'),
+    ([Grid('digits', choose={'key': 'x'})], 'a convmixer_jax.sweeps.Choice'),
+    ([Grid('digits', choose=Choice('seed', [1], {}))], 'seeds are not chosen'),
+    ([Grid('digits', choose=Choice('a', [], {}))], "choice of 'a' is among []"),
+    ([Grid('digits', choose=Choice('a', 0.1, {}))], 'is among 0.1'),
+    ([Grid('digits', choose=Choice('a', [1, 1], {}))], 'values that differ'),
+    ([Grid('digits', choose=Choice('a', [1], None))], 'None is not a dict'),
   ],
 )
 def test_wrong_grids_are_refused_in_one_line(grids, message):
   with pytest.raises(UserError, match=re.escape(message)) as caught:
     expand(grids)
   assert '\n' not in str(caught.value)
+
+
+def test_values_of_numpy_become_plain():
+  rates = np.array([0.01, 0.1])
+  (row, _) = expand(
+    [
+      Grid(
+        'digits',
+        axes={'learning_rate': rates, 'model.width': list(np.arange(8, 9))},
+        overrides={'label_smoothing': rates[1]},
+        seeds=np.arange(2),
+        choose=Choice('weight_decay', rates, {}),
+      )
+    ]
+  )
+  assert row.name == 'learning_rate0.01-width8'
+  values = [*row.overrides.values(), *row.seeds, *row.choose.values]
+  assert [type(value) for value in values] == [
+    *(float, float, int, int, int, float, float)
+  ]

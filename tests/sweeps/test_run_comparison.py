@@ -22,8 +22,11 @@ from convmixer_jax.sweeps.tables import load_runs
 CLASSES = [str(number) for number in range(10)]
 
 
-def write_run(directory, accuracies, *, epochs=None, **changes):
-  """Writes a run whose evaluations have these accuracies, one an epoch."""
+def write_run(directory, accuracies, *, epochs=None, data=None, **changes):
+  """Writes a run whose evaluations have these accuracies, one an epoch.
+
+  `data` stands for the content of what it was evaluated on.
+  """
   config = default.get_config()
   config.update_from_flattened_dict(
     {'model.width': 8, 'model.depth': 1, 'num_epochs': len(accuracies)}
@@ -34,6 +37,11 @@ def write_run(directory, accuracies, *, epochs=None, **changes):
   directory.mkdir(parents=True)
   (directory / 'config.json').write_text(config_to_json(config))
   (directory / 'labels.json').write_text(json.dumps(CLASSES))
+  if data:
+    split = {'num_examples': 9, 'content': data}
+    names = {'name': 'folder', 'config': '', 'version': ''}
+    identity = {**names, 'class_names': CLASSES, 'splits': {'test': split}}
+    (directory / 'data.json').write_text(json.dumps(identity))
   lines = ['step,epoch,eval_loss,eval_accuracy,images_per_sec']
   for epoch, accuracy in enumerate(accuracies, start=1):
     lines.append(f'{11 * epoch},{epoch},1,{accuracy},{1000 * epoch}')
@@ -101,6 +109,57 @@ def test_by_joins_runs_and_says_what_else_differs(runs):
   assert 'The runs of width=8 also differ in model.patch_size.' in text
   with pytest.raises(UserError, match=r'did you mean model\.width'):
     compare(find_runs([runs]), by=['model.wdith'])
+  with pytest.raises(UserError, match='--by has seed'):
+    compare(find_runs([runs]), by=['seed'])
+
+
+def test_keys_that_differ_between_rows_are_named(runs):
+  for seed in (0, 1, 2):
+    write_run(
+      runs / f'long-seed{seed}',
+      [0.1, 0.2, 0.9],
+      **{'model.width': 24, 'seed': seed},
+    )
+  text = formats.to_text(compare(find_runs([runs]), by=['model.width']))
+  assert 'The rows also differ in num_epochs; their differences may' in text
+  text = formats.to_text(compare(find_runs([runs])))
+  assert 'Rows differ in model.width, num_epochs.' in text
+  assert 'also differ' not in text
+
+
+def test_runs_of_other_images_are_not_one_row(tmp_path):
+  for seed, data in ((0, 'cats'), (1, 'cats'), (0, 'dogs'), (1, 'dogs')):
+    write_run(
+      tmp_path / f'{data}-seed{seed}',
+      [0.5],
+      data=data,
+      seed=seed,
+      **{'dataset.name': 'folder', 'dataset.data_dir': f'/{data}'},
+    )
+  found = compare(find_runs([tmp_path]))
+  assert [row.name for row in found.rows] == ['cats', 'dogs']
+  assert list(found.rows[0].settings) == ['dataset.content']
+  text = formats.to_text(found)
+  assert 'not evaluated on the same images' in text
+  assert 'folder test cats, folder test dogs' in text
+
+
+def test_same_images_may_be_anywhere_and_have_any_name(tmp_path):
+  for seed, place in enumerate(['here', 'there']):
+    write_run(
+      tmp_path / f'run-seed{seed}',
+      [0.5],
+      data='cats',
+      seed=seed,
+      **{'dataset.name': 'folder', 'dataset.data_dir': f'/{place}'},
+    )
+  write_run(tmp_path / 'tfds', [0.5], data='cats', **{'dataset.name': 'cats'})
+  found = compare(find_runs([tmp_path]))
+  assert [len(row.runs) for row in found.rows] == [2, 1]
+  assert 'same images' not in formats.to_text(found)
+  write_run(tmp_path / 'old', [0.5], **{'dataset.name': 'dogs'})
+  text = formats.to_text(compare(find_runs([tmp_path])))
+  assert 'not evaluated on the same images' in text
 
 
 @pytest.mark.parametrize(
@@ -207,6 +266,20 @@ def test_other_directories_are_refused(tmp_path, runs):
 def test_metric_may_be_another(runs):
   found = compare(find_runs([runs]), metric='eval_loss')
   assert found.rows[0].metric.mean == 1
+
+
+def test_values_that_are_not_finite_have_no_point(tmp_path):
+  write_run(tmp_path / 'a', [0.1, 0.5])
+  write_run(tmp_path / 'b', [0.2, math.nan], **{'model.depth': 2})
+  write_run(tmp_path / 'c', [math.nan, math.inf], **{'model.depth': 3})
+  found = compare(find_runs([tmp_path]))
+  assert formats.to_text(found).count('nan') >= 1
+  assert svg.points(found).count('<circle') == 1
+  for text in (page.to_html(found), svg.curves(found), svg.points(found)):
+    assert not re.search(r'="[^"]*\b(nan|inf)\b', text)
+  for row in ('b', 'c'):  # all of them
+    found = compare(find_runs([tmp_path / row]))
+    page.to_html(found)
 
 
 def test_csv_has_all_digits(runs):

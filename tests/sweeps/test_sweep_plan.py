@@ -1,5 +1,6 @@
 """The configs of a sweep, and their checks before anything starts."""
 
+import dataclasses
 import json
 import re
 
@@ -8,7 +9,12 @@ import pytest
 from convmixer_jax.checkpoints.workdir import config_to_json
 from convmixer_jax.errors import UserError
 from convmixer_jax.sweeps import Choice, Grid, configs, plan
-from convmixer_jax.sweeps.choices import read_chosen, restore_choices
+from convmixer_jax.sweeps.choices import (
+  choose,
+  read_chosen,
+  restore_choices,
+)
+from convmixer_jax.sweeps.progress import Progress
 
 CHOICE = Choice(
   'learning_rate',
@@ -93,6 +99,12 @@ def test_network_that_does_not_fit_the_images_is_refused(tmp_path):
     plan.check_data_and_networks(found)
 
 
+def test_rows_that_are_one_experiment_are_refused(tmp_path):
+  rows = {'a': {'model.width': 16}, 'b': {'model.width': 16}}
+  with pytest.raises(UserError, match='runs a-seed0 and b-seed0 have the same'):
+    make(tmp_path, Grid('digits', {'x': rows}))
+
+
 def test_missing_config_is_named(tmp_path):
   with pytest.raises(UserError, match="config 'nothing' of the sweep"):
     make(tmp_path, Grid('nothing'))
@@ -102,6 +114,32 @@ def test_trials_may_not_see_the_images_of_the_comparison(tmp_path):
   seen = Choice('learning_rate', [0.1], {'dataset.train_split': 'train[:9%]'})
   with pytest.raises(UserError, match=r"images of 'test', on which"):
     make(tmp_path, Grid('digits', choose=seen))
+
+
+@pytest.mark.parametrize(
+  ('splits', 'message'),
+  [
+    (('train[:60%]', 'train[60%:80%]'), None),
+    (('train[:60%]', 'train[60%:81%]'), 'by 14 of the images on which'),
+    (('train[10%:]', 'train[:10%]'), 'by 288 of the images on which'),
+    (('train[:70%]', 'train[60%:80%]'), r"144 images of 'train\[60%:80%\]'"),
+  ],
+)
+def test_images_of_trials_are_compared_where_splits_are_slices(
+  tmp_path, splits, message
+):
+  overrides = {
+    'dataset.train_split': 'train[:80%]',
+    'dataset.eval_split': 'train[80%:]',
+  }
+  parts = dict(zip(overrides, splits, strict=True))
+  choose = Choice('learning_rate', [0.1], parts)
+  found = make(tmp_path, Grid('digits', {}, overrides, choose=choose))
+  if message is None:
+    plan.check_data_and_networks(found)
+    return
+  with pytest.raises(UserError, match=message):
+    plan.check_data_and_networks(found)
 
 
 def test_runs_of_a_choice_get_their_config_when_it_is_made(tmp_path):
@@ -118,6 +156,23 @@ def test_runs_of_a_choice_get_their_config_when_it_is_made(tmp_path):
   found.set_chosen(found.rows[0], 0.1)
   assert [run.config.learning_rate for run in runs] == [0.1, 0.1]
   assert runs[0].config.dataset.eval_split == 'test'
+
+
+def test_of_losses_the_smallest_is_chosen(tmp_path):
+  choice = dataclasses.replace(CHOICE, metric='eval_loss')
+  found = make(tmp_path, Grid('cifar10', choose=choice))
+  (row,) = found.rows
+  losses = zip(found.of_row(row, trials=True), (0.5, 0.7), strict=True)
+  progress = {
+    run.name: Progress(is_complete=True, metrics={'eval_loss': loss})
+    for run, loss in losses
+  }
+  (found.workdir / 'sweep').mkdir(parents=True)
+  line = choose(found, row, progress, {})
+  assert 'learning_rate = 0.01 is chosen' in line
+  assert line.endswith('(0.01: 0.5000, 0.1: 0.7000); none smaller was tried')
+  (run,) = found.of_row(row, trials=False)
+  assert run.config.learning_rate == 0.01
 
 
 def test_choice_is_restored_unless_its_values_changed(tmp_path):

@@ -75,6 +75,13 @@ def _find_wrong_mixer(network):
 
 
 def _find_wrong_branch(network):
+  is_empty = (network.token_mixer, network.norm) == ('none', 'none')
+  if is_empty and not network.token_activation and network.residual != 'none':
+    return (
+      f'{_given(network, "token_mixer", "norm", "token_activation")}: the '
+      'residual connection would add the tokens to themselves, which doubles '
+      'them in every block; choose a norm, or token_activation True'
+    )
   if network.residual == 'none' and network.layer_scale:
     return (
       f'{_given(network, "layer_scale", "residual")}: LayerScale is of the '

@@ -34,6 +34,10 @@ REFUSED = [
     "layer_scale = 0.1 with config.model.residual = 'none': LayerScale is of",
   ),
   ({'drop_path': 0.1, 'residual': 'none'}, 'nothing is left where a branch is'),
+  (
+    {'token_mixer': 'none', 'norm': 'none', 'token_activation': False},
+    'would add the tokens to themselves',
+  ),
   ({'bn_group_size': 2, 'norm': 'layer'}, 'only BatchNorm has statistics of'),
   ({'token_mixer': 'conv'}, 'one of convolution, attention, linear, mlp, pool'),
 ]
@@ -44,6 +48,8 @@ ACCEPTED = [
   {'width': 9, 'heads': 4},  # heads say nothing about a convolution
   {'layer_scale': 0.1, 'residual': 'token'},
   {'bn_group_size': 2},
+  {'token_mixer': 'none', 'norm': 'none'},
+  {'token_mixer': 'none', 'token_activation': False},
 ]
 
 
