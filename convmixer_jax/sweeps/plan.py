@@ -8,6 +8,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
+from convmixer_jax import config as config_lib
 from convmixer_jax import files
 from convmixer_jax.checkpoints import workdir as workdir_lib
 from convmixer_jax.errors import UserError
@@ -121,21 +122,22 @@ def make_plan(grids: Sequence[Grid], workdir: str) -> Plan:
 
 def _refuse_copies(runs):
   """Raises UserError if two runs would be the same experiment."""
-  seen = {}
+  texts: dict[str, str] = {}  # by row
+  seen: dict[tuple[str, int], str] = {}
   for run in runs:
-    choose = run.row.choose
     if run.is_trial:
       continue
-    config = run.config
-    if config is None:
-      config = _config_of(run, choose.values[0])
-    key = config.to_json_best_effort(sort_keys=True), repr(choose)
-    if other := seen.get(key):
+    name, choose = run.row.name, run.row.choose
+    if name not in texts:
+      config = run.config or _config_of(run, choose.values[0])
+      values = {**config_lib.flatten(config), 'seed': choose}
+      texts[name] = repr(sorted(values.items()))
+    if other := seen.get((texts[name], run.seed)):
       raise UserError(
         f'runs {other} and {run.name} have the same config; leave one of them '
         'out'
       )
-    seen[key] = run.name
+    seen[texts[name], run.seed] = run.name
 
 
 def _run(directory, name, row, seed, value=None, is_trial=False):
@@ -153,8 +155,9 @@ def _check(run):
     return config
   if choose is None:
     return _config_of(run, None)
-  for value in choose.values:
-    _config_of(run, value)
+  if run.seed == run.row.seeds[0]:  # those of the other seeds are as good
+    for value in choose.values:
+      _config_of(run, value)
   return None
 
 
