@@ -1,5 +1,7 @@
 """The folded network against the network in evaluation."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,8 +27,8 @@ def create(**fields):
     'num_classes': 7,
   } | fields
   model = ConvMixer(**fields)
-  variables = model.init(
-    jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False
+  shapes = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
   )
   rng = np.random.default_rng(0)
   return model, jax.tree_util.tree_map_with_path(
@@ -35,7 +37,7 @@ def create(**fields):
       if path[-1].key == 'var'
       else rng.normal(size=leaf.shape) * (0.3 if leaf.ndim > 2 else 1)
     ),
-    variables,
+    shapes,
   )
 
 
@@ -55,10 +57,11 @@ def test_folded_network_has_the_same_logits(fields, depthwise):
   images = np.random.default_rng(1).uniform(size=(2, 11, 14, 3))
   images = jnp.float32(images)
   normalized = (images - jnp.float32(MEAN)) / jnp.float32(STD)
-  expected = model.apply(variables, normalized, train=False)
+  evaluate = jax.jit(functools.partial(model.apply, train=False))
+  expected = evaluate(variables, normalized)
   folded = fold(variables, MEAN, STD)
   for blocks in (folded, pack_folded_weights(model, folded)):
-    found = apply_folded(model, blocks, images)
+    found = jax.jit(functools.partial(apply_folded, model))(blocks, images)
     np.testing.assert_allclose(
       found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max()
     )

@@ -39,14 +39,15 @@ def test_without_augmentation_pixels_are_normalised_and_labels_one_hot(
   np.testing.assert_array_equal(targets, np.eye(10)[batch['label']])
 
 
-def mix(config, batch, seed):
-  images, targets = preprocess.mixup_cutmix(
-    jnp.float32(batch['image']),
-    jnp.eye(10)[batch['label']],
-    jax.random.key(seed),
-    config.mixup,
-  )
-  return np.asarray(images), np.asarray(targets)
+def mixer(config, batch):
+  """Returns what mixes the batch with the draws of a seed."""
+
+  @jax.jit
+  def mix(key):
+    images, labels = jnp.float32(batch['image']), jnp.eye(10)[batch['label']]
+    return preprocess.mixup_cutmix(images, labels, key, config.mixup)
+
+  return lambda seed: jax.device_get(mix(jax.random.key(seed)))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def mix(config, batch, seed):
 def test_mixup_blends_each_group_with_its_reverse(config, batch, group_size):
   config.mixup.mixup_alpha, config.mixup.cutmix_alpha = 0.8, 0.0
   config.mixup.group_size = group_size
-  images, targets = mix(config, batch, 0)
+  images, targets = mixer(config, batch)(0)
   size = group_size or 16
   shares = set()
   for start in range(0, 16, size):
@@ -79,9 +80,9 @@ def test_mixup_blends_each_group_with_its_reverse(config, batch, group_size):
 def test_cutmix_pastes_one_box_in_each_group(config, batch):
   config.mixup.mixup_alpha, config.mixup.cutmix_alpha = 0.0, 1.0
   config.mixup.group_size = 8
-  areas = []
+  areas, mix = [], mixer(config, batch)
   for seed in range(20):
-    images, targets = mix(config, batch, seed)
+    images, targets = mix(seed)
     for start in (0, 8):
       rows = slice(start, start + 8)
       own, others = batch['image'][rows], batch['image'][rows][::-1]
@@ -103,9 +104,8 @@ def test_cutmix_pastes_one_box_in_each_group(config, batch):
 
 
 def erase(config, images, seed):
-  return np.asarray(
-    preprocess.erase(images, jax.random.key(seed), config.erasing)
-  )
+  erase = jax.jit(lambda *draw: preprocess.erase(*draw, config.erasing))
+  return np.asarray(erase(images, jax.random.key(seed)))
 
 
 def test_erasing_fills_boxes_with_noise(config):
