@@ -101,6 +101,18 @@ def count_flops(case: BenchmarkCase) -> dict[str, float]:
   Returns:
     The FLOPs of `forward` and `train`, for a batch.
   """
+  return {kind: 2.0 * macs.total for kind, macs in _count_macs(case).items()}
+
+
+def count_flops_by_category(case: BenchmarkCase) -> dict[str, dict[str, float]]:
+  """Counts as `count_flops`: those of `products`, and of `depthwise`."""
+  return {
+    kind: {'products': 2.0 * macs.matrix, 'depthwise': 2.0 * macs.depthwise}
+    for kind, macs in _count_macs(case).items()
+  }
+
+
+def _count_macs(case):
   from convmixer_jax.analysis import flops
   from convmixer_jax.models import create_model, model_config
 
@@ -109,8 +121,7 @@ def count_flops(case: BenchmarkCase) -> dict[str, float]:
     case.num_classes,
     image_size=case.image_size,
   )
-  counted = {
+  return {
     'forward': flops.count_forward(model, case.image_size, case.batch_size),
     'train': flops.count_training(model, case.image_size, case.batch_size),
   }
-  return {kind: 2.0 * macs.total for kind, macs in counted.items()}

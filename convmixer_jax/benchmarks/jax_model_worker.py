@@ -10,6 +10,7 @@ project's has its `Architecture.inference`, where BatchNorm is folded.
 """
 
 import sys
+import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
@@ -22,8 +23,9 @@ import numpy as np
 
 from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, Steps, serve
 from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
+from convmixer_jax.benchmarks.step_profile import profile
 from convmixer_jax.config import default_config
-from convmixer_jax.kernels.cpu import library
+from convmixer_jax.kernels.cpu import build, library
 from convmixer_jax.models import (
   DTYPES,
   create_model,
@@ -71,6 +73,9 @@ def create(
   name: str, case: dict[str, Any]
 ) -> tuple[dict[str, Steps], dict[str, Any]]:
   """Returns `forward`, `train` and `matmul` steps, and the versions.
+
+  On CPUs, `profile_forward` and `profile_train` run their steps a second time
+  under the profiler, and report a `profile` (`step_profile.profile`).
 
   Args:
     name: 'project', 'project_scan' (a loop over the blocks, where the network
@@ -136,9 +141,35 @@ def create(
       result = product(matrix, matrix)
     jax.block_until_ready(result)
 
+  def profile_of(run, compile_step):
+    def run_and_profile(count):
+      start = time.perf_counter()
+      run(count)
+      seconds = (time.perf_counter() - start) / count
+      found = profile(
+        lambda: run(count), compile_step().as_text(), count, seconds
+      )
+      return lambda: {'profile': found}
+
+    return run_and_profile
+
   versions = {name: metadata.version(name) for name in ('jax', 'flax', 'optax')}
-  kinds = {'matmul': matmul, 'forward': forward, 'train': train}
+  kinds: dict[str, Steps] = {
+    'matmul': matmul,
+    'forward': forward,
+    'train': train,
+  }
   about = {'versions': versions, 'device': jax.devices()[0].device_kind}
+  if jax.default_backend() == 'cpu':
+    # Both have been compiled; this finds the same programs.
+    kinds['profile_forward'] = profile_of(
+      forward, lambda: forward_step.lower(infer, images).compile()
+    )
+    kinds['profile_train'] = profile_of(
+      train, lambda: train_step.lower(state, batch).compile()
+    )
+    if not library.unavailable('linear'):
+      about['kernel_vector_bits'] = build.vector_bits()
   return kinds, about
 
 

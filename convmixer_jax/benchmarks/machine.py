@@ -13,6 +13,22 @@ def count_usable_cores() -> int:
   return os.cpu_count() or 1
 
 
+def describe_cpu() -> dict[str, str]:
+  """Returns `family`, `model` and `stepping` of the CPU, where Linux has them.
+
+  The name of a virtual machine's CPU often does not tell which it is.
+  """
+  cpu_info = pathlib.Path('/proc/cpuinfo')
+  found: dict[str, str] = {}
+  if cpu_info.exists():
+    for line in cpu_info.read_text().splitlines():
+      name, _, value = (part.strip() for part in line.partition(':'))
+      name = {'cpu family': 'family'}.get(name, name)
+      if name in ('family', 'model', 'stepping'):
+        found.setdefault(name, value)
+  return found
+
+
 def describe_machine() -> dict[str, Any]:
   """Returns the name of the `processor`, number of `cores`, and `system`."""
   model = platform.processor() or platform.machine()

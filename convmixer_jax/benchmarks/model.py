@@ -6,10 +6,12 @@
 Measures inference and training of this project's networks and of timm's in
 PyTorch, eager and with torch.compile; of ConvMixers also of one made of Flax's
 layers. Each has its own process and uses all cores; they run one after the
-other in each round, and ratios are computed within a round. The workers define
-the steps (`jax_model_worker.py`, `torch_model_worker.py`): this project's is
-the step of `train.py`, without augmentation. All run in float32, and with the
-huge pages that the command requests from glibc.
+other in each round, and ratios are computed within a round. At the end, on
+CPUs, a profile of this project's steps says what takes their time.
+
+The workers define the steps (`jax_model_worker.py`, `torch_model_worker.py`):
+this project's is the step of `train.py`, without augmentation. All run in
+float32, and with the huge pages that the command requests from glibc.
 """
 
 import dataclasses
@@ -25,15 +27,16 @@ from convmixer_jax.benchmarks.benchmark_cases import (
   BenchmarkCase,
   all_cases,
   count_flops,
+  count_flops_by_category,
   is_convmixer,
 )
 from convmixer_jax.benchmarks.benchmark_process import BenchmarkProcess
-from convmixer_jax.benchmarks.machine import describe_machine
+from convmixer_jax.benchmarks.machine import describe_cpu, describe_machine
+from convmixer_jax.benchmarks.model_report import KINDS
 from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE
 from convmixer_jax.benchmarks.timm_input import HOW_TO_GET_TIMM
 from convmixer_jax.errors import UserError
 
-_KINDS = ('forward', 'train')
 ROUNDS = 5  # nine minutes for all cases on two cores
 _TURN_SECONDS = 0.5  # approximate duration of a turn of short steps
 _MAX_STEPS = 20
@@ -46,6 +49,7 @@ def run(
   *,
   timm_python: str | None = None,
   rounds: int = ROUNDS,
+  plain_flax: bool = True,
 ) -> Iterator[dict[str, Any]]:
   """Measures all frameworks in turns, one case after the other.
 
@@ -53,6 +57,7 @@ def run(
     cases: networks and batches, by name.
     timm_python: a Python interpreter that can import timm, or None.
     rounds: number of turns of each; plain Flax has one in every five rounds.
+    plain_flax: whether to measure it.
 
   Yields:
     After each case, all results so far, as a dict for JSON: `machine`;
@@ -63,21 +68,24 @@ def run(
     `seconds` of a step (median, by wall time and processor time),
     `images_per_sec`, `gflops` (GFLOP/s), `compile` in seconds, `peak` memory in
     MiB, and `ratio`, its wall time divided by this project's (median, lowest,
-    highest).
+    highest). On CPUs, the case also has the `profile` of this project's steps
+    (`step_profile.profile`), and their `flops_by_category`.
 
   Raises:
     UserError: this project's network cannot be run.
   """
   measured, rates = {}, []
   for name, case in cases.items():
-    measured[name] = _measure(case, _commands(timm_python, case), rounds)
+    measured[name] = _measure(
+      case, _commands(timm_python, case, plain_flax), rounds
+    )
     rates += [
       values['matmul']
       for values in measured[name]['frameworks'].values()
       if 'matmul' in values
     ]
     yield {
-      'machine': describe_machine(),
+      'machine': describe_machine() | describe_cpu(),
       'settings': {
         'rounds': rounds,
         'GLIBC_TUNABLES': os.environ.get('GLIBC_TUNABLES', ''),
@@ -87,7 +95,7 @@ def run(
     }
 
 
-def _commands(timm_python, case):
+def _commands(timm_python, case, plain_flax):
   """Returns the command of each framework, None where there is no Python."""
   jax = [sys.executable, '-m', 'convmixer_jax.benchmarks.jax_model_worker']
   torch = timm_python and [
@@ -100,7 +108,7 @@ def _commands(timm_python, case):
     'PyTorch, eager': torch and [*torch, 'eager'],
     'PyTorch, compile': torch and [*torch, 'compile'],
   }
-  if is_convmixer(case):
+  if plain_flax and is_convmixer(case):
     commands['plain Flax'] = [*jax, 'plain_flax']
   return commands
 
@@ -126,10 +134,13 @@ def _measure(case, commands, rounds):
     if 'this project' in missing:
       raise UserError(missing['this project'])
     turns = _take_turns(processes, rounds)
+    profiles = _profile(processes['this project'])
   flops = count_flops(case)
   return {
     'case': dataclasses.asdict(case),
     'flops': flops,
+    'flops_by_category': count_flops_by_category(case),
+    'profile': profiles,
     'frameworks': {
       name: {'missing': missing[name]}
       if name in missing
@@ -139,17 +150,33 @@ def _measure(case, commands, rounds):
   }
 
 
+def _profile(process):
+  """Returns the profile of each kind of step, or nothing, if not on a CPU."""
+  if process.about.get('device') != 'cpu':
+    return {}
+  return {
+    kind: process.measure(f'profile_{kind}', _steps_of_a_turn(process, kind))[
+      'profile'
+    ]
+    for kind in KINDS
+  }
+
+
+def _steps_of_a_turn(process, kind):
+  count = round(_TURN_SECONDS / process.costs[kind]['step'])
+  return min(max(count, 2), _MAX_STEPS)
+
+
 def _take_turns(processes, rounds):
   """Returns seconds per step by kind of step, name and number of the round."""
-  turns = {kind: {name: {} for name in processes} for kind in _KINDS}
+  turns = {kind: {name: {} for name in processes} for kind in KINDS}
   turns['matmul'] = {name: {} for name in processes}
   for number in range(rounds):
     for kind, by_name in turns.items():
       for name, process in processes.items():
         if name == 'plain Flax' and number % _PLAIN_FLAX_EVERY:
           continue
-        count = round(_TURN_SECONDS / process.costs[kind]['step'])
-        count = min(max(count, 2), _MAX_STEPS)
+        count = _steps_of_a_turn(process, kind)
         process.measure(kind, 1)  # fills the caches again
         by_name[name][number] = process.measure(kind, count)
   return turns
@@ -160,7 +187,7 @@ def _summary(name, process, turns, case, flops):
     'about': process.about,
     'matmul': 2e-9 * MATMUL_SIZE**3 / _median(turns['matmul'][name], 'wall'),
   }
-  for kind in _KINDS:
+  for kind in KINDS:
     own, ours = turns[kind][name], turns[kind]['this project']
     seconds = {clock: _median(own, clock) for clock in ('wall', 'cpu')}
     ratios = [own[turn]['wall'] / ours[turn]['wall'] for turn in own]
@@ -177,78 +204,6 @@ def _summary(name, process, turns, case, flops):
 
 def _median(turns, clock):
   return statistics.median(turn[clock] for turn in turns.values())
-
-
-def table(result: dict[str, Any]) -> str:
-  """Formats a result of `run` as text."""
-  machine = result['machine']
-  lines = [
-    f'{machine["processor"]}, {machine["cores"]} cores, float32, matrix '
-    f'products at {result["matmul"]:.0f} GFLOP/s',
-    'time/ours: median of the rounds (lowest to highest); above 1, this '
-    'project is faster',
-  ]
-  for name, measured in result['cases'].items():
-    lines += ['', _title(name, BenchmarkCase(**measured['case']))]
-    frameworks = measured['frameworks']
-    for kind in _KINDS:
-      lines.append(
-        f'{kind:17s} images/s GFLOP/s of matmul  peak MiB compile s  time/ours'
-      )
-      lines += [
-        _row(framework, values, kind, result['matmul'])
-        for framework, values in frameworks.items()
-      ]
-    lines += _compare_with_pytorch(frameworks)
-  return '\n'.join(lines)
-
-
-def _title(name, case):
-  full, depth = all_cases().get(name, case).fields, case.fields.get('depth')
-  reduced = ''
-  if full.get('depth') != depth:
-    reduced = f' with {depth} of its blocks'
-  fields = ', '.join(
-    f'{key.removesuffix("_size")} {value}'
-    for key, value in case.fields.items()
-    if key not in ('width', 'depth')
-  )
-  return (
-    f'{name}{reduced}, {fields}, {case.batch_size} images of '
-    f'{case.image_size} x {case.image_size}'
-  )
-
-
-def _row(name, values, kind, matmul):
-  if 'missing' in values:
-    return f'  {name:16s}{values["missing"]}'
-  own = values[kind]
-  median, low, high = own['ratio']
-  ratio = f'{median:5.2f} ({low:.2f} to {high:.2f})'
-  return (
-    f'  {name:16s}{own["images_per_sec"]:8.1f}{own["gflops"]:8.0f}'
-    f'{own["gflops"] / matmul:10.0%}{own["peak"]:10.0f}{own["compile"]:10.1f}'
-    f'  {ratio if name != "this project" else ""}'
-  ).rstrip()
-
-
-def _compare_with_pytorch(frameworks):
-  """Compares with the faster of PyTorch's two, if they were measured."""
-  measured = [
-    values
-    for name, values in frameworks.items()
-    if name.startswith('PyTorch') and 'missing' not in values
-  ]
-  if not measured:
-    return []
-  best = {
-    kind: min(values[kind]['ratio'][0] for values in measured)
-    for kind in _KINDS
-  }
-  return [
-    "the faster of PyTorch's two, time/ours: "
-    + ', '.join(f'{kind} {ratio:.2f}' for kind, ratio in best.items())
-  ]
 
 
 def choose_cases(

@@ -135,7 +135,8 @@ def make_train_step(
     opt_state = state.opt_state
     if schedule is not None:
       opt_state = _set_schedule_count(opt_state, state.step)
-    updates, opt_state = optimizer.update(gradient, opt_state, state.params)
+    with jax.named_scope('optimizer'):  # profiles show it
+      updates, opt_state = optimizer.update(gradient, opt_state, state.params)
     if schedule is not None:
       learning_rate = schedule(state.step)
     else:
@@ -145,14 +146,16 @@ def make_train_step(
     skipped = ~jnp.isfinite(
       loss + gradient_norm + update_norm + optax.tree.norm(batch_stats)
     )
-    params = optax.apply_updates(state.params, updates)
+    with jax.named_scope('optimizer'):
+      params = optax.apply_updates(state.params, updates)
     variables = {'params': params, 'batch_stats': batch_stats}
     averages = ema.update(state.ema, variables, state.step, config)
-    params, batch_stats, opt_state, averages = jax.tree.map(
-      partial(jnp.where, skipped),
-      (state.params, state.batch_stats, state.opt_state, state.ema),
-      (params, batch_stats, opt_state, averages),
-    )
+    with jax.named_scope('optimizer'):
+      params, batch_stats, opt_state, averages = jax.tree.map(
+        partial(jnp.where, skipped),
+        (state.params, state.batch_stats, state.opt_state, state.ema),
+        (params, batch_stats, opt_state, averages),
+      )
     new_state = TrainState(
       state.step + 1, params, batch_stats, opt_state, averages
     )

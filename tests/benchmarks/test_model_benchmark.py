@@ -11,6 +11,7 @@ import pytest
 from flax import traverse_util
 
 from convmixer_jax.benchmarks import model as model_benchmark
+from convmixer_jax.benchmarks import model_report
 from convmixer_jax.benchmarks.benchmark_cases import (
   CASES,
   count_flops,
@@ -165,8 +166,16 @@ def test_without_pytorch_the_jax_workers_are_measured():
     assert frameworks[name]['train']['images_per_sec'] > 0
     assert frameworks[name]['forward']['peak'] > 10
   assert result['matmul'] > 0
-  printed = model_benchmark.table(result)
+  printed = model_report.table(result)
   assert 'pip install timm' in printed
+  profile = result['cases']['tiny']['profile']
+  if jax.default_backend() == 'cpu':
+    for kind, found in profile.items():
+      total = sum(values['seconds'] for values in found.values())
+      assert total > 0
+      assert found['products']['seconds'] > 0, kind
+      assert f'{kind}, this project' in printed
+    assert profile['train']['optimizer']['bytes'] > 0
   assert 'faster of' not in printed
 
 
@@ -189,7 +198,7 @@ def test_ratios_compare_with_this_project_within_a_round(monkeypatch):
   flops = count_flops(TINY)['forward']
   assert eager['gflops'] == pytest.approx(flops / 0.3 / 1e9)
   assert result['matmul'] == pytest.approx(2 * 2048**3 / 0.1 / 1e9)
-  printed = model_benchmark.table(result)
+  printed = model_report.table(result)
   assert 'time/ours: forward 2.00, train 2.00' in printed
 
 
@@ -211,7 +220,7 @@ def test_worker_reports_errors_of_its_library():
 def test_reduced_depth_is_in_the_title():
   cases = model_benchmark.choose_cases(['256/8', '768/32'], 4)
   assert [case.fields['depth'] for case in cases.values()] == [8, 4]
-  title = model_benchmark._title('768/32', cases['768/32'])
+  title = model_report._title('768/32', cases['768/32'])
   assert title.startswith('768/32 with 4 of its blocks')
 
 

@@ -74,6 +74,20 @@ def build(
   )
 
 
+def vector_bits() -> int:
+  """Returns the width of the vectors of the kernels, as in csrc/vectors.h.
+
+  Raises:
+    RuntimeError: no compiler was found, or it failed.
+  """
+  macros = _run(
+    [*_compiler(), _machine_flag(), '-dM', '-E', '-xc++', os.devnull]
+  )
+  if '__AVX512F__' in macros:
+    return 512
+  return 256 if '__AVX__ ' in macros else 128
+
+
 def _machine_flag() -> str:
   # On x86, -mcpu only means -mtune; elsewhere -march may be unknown.
   x86 = platform.machine().lower() in ('x86_64', 'amd64')

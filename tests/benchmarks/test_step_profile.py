@@ -1,0 +1,56 @@
+"""What the time of a step is divided among."""
+
+import pytest
+
+from convmixer_jax.benchmarks import step_profile
+
+PROGRAM = """
+ENTRY %main (x: f32[2,3], y: f32[3,4]) -> f32[2,4] {
+  %x = f32[2,3]{1,0} parameter(0)
+  %y = f32[3,4]{1,0} parameter(1)
+  %dot.1 = f32[2,4]{1,0} dot(%x, %y), lhs_contracting_dims={1}
+  %call.7 = (f32[2,4]{1,0}, bf16[4]{0}) custom-call(%dot.1, %y), \
+custom_call_target="convmixer_correlate_5", metadata={op_name="jit(f)/conv"}
+  %call.8 = f32[2,4]{1,0} custom-call(%dot.1), \
+custom_call_target="convmixer_affine_residual"
+  ROOT %add.2 = f32[2,4]{1,0} fusion(%dot.1), kind=kLoop, calls=%fused, \
+metadata={op_name="jit(train_step)/optimizer/add"}
+}
+""".replace('\\\n', '')
+
+
+def test_operations_have_categories_and_bytes():
+  found = step_profile.find_operations(PROGRAM)
+  assert found['dot.1'] == ('products', 4 * (6 + 12 + 8))
+  assert found['call.7'] == ('depthwise', 4 * (8 + 12 + 8) + 2 * 4)
+  assert found['call.8'].category == 'norms'
+  assert found['add.2'] == ('optimizer', 4 * 16)
+  assert found['x'].category == 'rest'
+
+
+def test_time_of_operations_at_once_is_divided():
+  times = step_profile.divide_time(
+    [(0, 10, 'products'), (2, 8, 'products'), (5, 20, 'norms')]
+  )
+  assert times['products'] == pytest.approx(5 + 2.5)
+  assert times['norms'] == pytest.approx(2.5 + 10)
+  assert times['rest'] == 0
+
+
+def test_product_ends_with_the_event_of_its_end():
+  found = {'dot': [(0, 1), (10, 11)], 'add': [(3, 4)]}
+  events = step_profile._events_to_their_ends(found, {'dot': [15, 6]})
+  assert sorted(events) == [(0, 6, 'dot'), (3, 4, 'add'), (10, 15, 'dot')]
+
+
+def test_table_has_rates():
+  found = {
+    'products': {'seconds': 0.3, 'bytes': 1.0},
+    'norms': {'seconds': 0.1, 'bytes': 2e9},
+  }
+  title, products, norms = step_profile.table(
+    'train', found, {'products': 6e10}
+  )
+  assert title.startswith('train')
+  assert products.split() == ['products', '300.0', '75%', '200']
+  assert norms.split() == ['norms', '100.0', '25%', '20.0']
