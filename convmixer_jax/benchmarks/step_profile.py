@@ -155,9 +155,10 @@ def profile(
   }
 
 
-def _read_events(directory) -> list[tuple[float, float, str]]:
+def _read_events(directory: str) -> list[tuple[float, float, str]]:
   """Returns begin and end in nanoseconds, and name, of each operation."""
-  found, ends = {}, {}
+  found: dict[str, list[tuple[float, float]]] = {}
+  ends: dict[str, list[float]] = {}
   for path in glob.glob(f'{directory}/**/*.xplane.pb', recursive=True):
     for plane in jax.profiler.ProfileData.from_file(path).planes:
       for line in plane.lines:
