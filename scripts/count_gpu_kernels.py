@@ -67,6 +67,8 @@ EPILOGUES = {
   'ReLU sums': Epilogue('relu', sums=True),
   'GELU sums': Epilogue('gelu', sums=True),
   'GELU scale residual': Epilogue('gelu', scale=True, residual=True),
+  'ReLU gradient': Epilogue('relu', gradient=True),
+  'GELU gradient': Epilogue('gelu', gradient=True),
 }
 
 
@@ -131,11 +133,21 @@ def compile_instance(
 
 def _instructions_a_row(sass, defines):
   """Returns the mean between barriers of the loop, one a row of the kernel."""
-  lines = re.findall(r'^\s+/\*[0-9a-f]{4,}\*/\s+(.*);', sass, re.MULTILINE)
-  lines = [line for line in lines if not line.startswith('NOP')]
-  barriers = [i for i, line in enumerate(lines) if line.startswith('BAR.SYNC')]
+  found = re.findall(r'^\s+/\*([0-9a-f]{4,})\*/\s+(.*);', sass, re.MULTILINE)
+  lines = {int(at, 16): text for at, text in found}
+  barriers = [at for at, text in lines.items() if text.startswith('BAR.SYNC')]
   rows = barriers[2 : 2 + defines['KERNEL_SIZE']]  # the first two are before it
-  return (rows[-1] - rows[0]) / (len(rows) - 1)
+
+  def count(first, last):
+    between = [at for at in lines if first <= at < last]
+    total = sum(not lines[at].startswith('NOP') for at in between)
+    for at in between:  # loops within a row have two turns
+      branch = re.search(r'\bBRA.* 0x([0-9a-f]+)', lines[at])
+      if branch and first < (start := int(branch[1], 16)) < at:
+        total += count(start, at)
+    return total
+
+  return count(rows[0], rows[-1]) / (len(rows) - 1)
 
 
 def _run(*command):
@@ -161,7 +173,8 @@ def cases() -> list[tuple[str, str, int, str]]:
 
 def arrays(kind: str, epilogue: Epilogue) -> int:
   """Returns how many arrays are read or written."""
-  return 2 + epilogue.residual
+  # A gradient reads z and writes dy; x is in the L2 cache when it is added.
+  return 2 + epilogue.residual + 2 * epilogue.gradient
 
 
 def count(emulator, kind, layout, size, name) -> tuple[float, float]:
@@ -175,11 +188,12 @@ def count(emulator, kind, layout, size, name) -> tuple[float, float]:
     instance = _instance(kind, layout, size, name, shape)
     buffers = {
       array: np.zeros(shape, np.uint16)
-      for array in ('x', 'y', 'dy', 'residual')
+      for array in ('x', 'y', 'dy', 'residual', 'z')
     }
     buffers |= {
       'kernel': np.zeros((size, size, 16), np.uint16),
       'factor': np.zeros(16, np.float32),
+      'coefficients': np.zeros((3, 16), np.float32),
       'sums': np.zeros((size * size + 1, 16), np.float32),
     }
     counts.append(emulator.run(instance, buffers))

@@ -4,6 +4,7 @@
 """
 
 from convmixer_jax.kernels import backends, dispatch
+from convmixer_jax.kernels.activation_affine import activation_affine
 from convmixer_jax.kernels.batch_norm import affine, batch_norm
 from convmixer_jax.kernels.conv import conv
 from convmixer_jax.kernels.depthwise import depthwise_conv
@@ -13,7 +14,6 @@ from convmixer_jax.kernels.linear import PackedKernel, linear, pack_kernel
 from convmixer_jax.kernels.norm import (
   ACTIVATIONS,
   SAVED_ACTIVATION,
-  activation_affine,
   activation_batch_norm,
   activation_mean,
 )

@@ -106,6 +106,7 @@ dispatch.register(
     functions={
       'depthwise_conv': gpu_depthwise.correlate,
       'depthwise_conv_add': gpu_depthwise.correlate_and_add,
+      'depthwise_conv_gradient': gpu_depthwise.correlate_gradient,
       'depthwise_conv_sums': gpu_depthwise.correlate_and_sum,
       'depthwise_kernel_gradient': gpu_depthwise.kernel_gradient,
       'fused_mixer': gpu_depthwise.fused_mixer,

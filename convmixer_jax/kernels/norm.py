@@ -69,25 +69,6 @@ def activation_batch_norm(
   return y, lax.stop_gradient(mean), lax.stop_gradient(var)
 
 
-def activation_affine(
-  x: jax.Array,
-  bias: jax.Array | None,
-  factor: jax.Array,
-  shift: jax.Array,
-  residual: jax.Array | None = None,
-  *,
-  activation: str,
-  backend: str | None = None,
-) -> jax.Array:
-  """Computes `activation(x + bias) * factor + shift (+ residual)`.
-
-  That is BatchNorm with running statistics. Arguments, result and errors are as
-  in `activation_batch_norm`; factor and shift are `[C]`.
-  """
-  bias = jnp.zeros_like(factor) if bias is None else bias
-  return _affine(x, bias, factor, shift, residual, activation, backend)
-
-
 def activation_mean(
   x: jax.Array,
   bias: jax.Array,
@@ -103,11 +84,18 @@ def activation_mean(
   Returns:
     `[B, C]`, float32.
   """
-  sums = _sums(backend, x, bias, None, activation)
+  sums = image_sums(backend, x, bias, None, activation)
   return sums[:, 0] / (x.shape[1] * x.shape[2])
 
 
-def _sums(backend, x, bias, g, activation):
+def image_sums(
+  backend: str | None,
+  x: jax.Array,
+  bias: jax.Array,
+  g: jax.Array | None,
+  activation: str,
+) -> jax.Array:
+  """Computes 'norm_sums', `[B, 2, C]`."""
   return dispatch.call('norm_sums', backend, x, bias, g, activation=activation)
 
 
@@ -148,7 +136,7 @@ def group_sums(
   Returns:
     `[B // group_size, 2, C]`, float32.
   """
-  return per_group(_sums(backend, x, bias, None, activation), group_size)
+  return per_group(image_sums(backend, x, bias, None, activation), group_size)
 
 
 def forward_from_sums(
@@ -202,8 +190,29 @@ def backward(
 ) -> tuple[jax.Array | None, ...]:
   """Returns the gradients of x, bias, scale, offset and residual.
 
+  Args are as in `gradient_coefficients`.
+  """
+  x, bias, *_, has_residual = saved
+  coefficients, dscale, doffset = gradient_coefficients(
+    activation, group_size, backend, saved, g
+  )
+  dx, dbias = gradient_before(x, bias, g, coefficients, activation, backend)
+  return dx, dbias, dscale, doffset, g if has_residual else None
+
+
+def gradient_coefficients(
+  activation: str,
+  group_size: int,
+  backend: str | None,
+  saved: tuple[Any, ...],
+  g: jax.Array,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array, jax.Array]:
+  """Returns (p, q, r), `[B // group_size, C]`, and those of scale and offset.
+
+  The gradient of a = activation(x + bias) is p g + q a + r.
+
   Args:
-    activation: as in `activation_batch_norm`.
+    activation: as in `activation_batch_norm`, like group_size and backend.
     group_size: as there.
     backend: as there.
     saved: from `forward_from_sums`.
@@ -211,76 +220,37 @@ def backward(
   """
   # With n = (a - mean) inverse, over N values, the gradient of a is
   # scale inverse (g - sum(g) / N - n sum(g n) / N) = p g + q a + r.
-  x, bias, scale, mean, inverse, has_residual = saved
-  batch, height, width, _ = x.shape
+  x, bias, scale, mean, inverse, _ = saved
+  _, height, width, _ = x.shape
   count = group_size * height * width
-  sums = _sums(backend, x, bias, g, activation)
+  sums = image_sums(backend, x, bias, g, activation)
   sum_g, sum_ga = jnp.unstack(per_group(sums, group_size), axis=1)
   sum_gn = (sum_ga - mean * sum_g) * inverse
   p = scale * inverse
   q = -p * inverse * sum_gn / count
   r = -p * sum_g / count - q * mean
+  return (p, q, r), sum_gn.sum(0), sum_g.sum(0)
+
+
+def gradient_before(
+  x: jax.Array,
+  bias: jax.Array,
+  g: jax.Array,
+  coefficients: tuple[jax.Array, jax.Array, jax.Array],
+  activation: str,
+  backend: str | None,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the gradients of x and bias, given `gradient_coefficients`."""
   dx, sum_dx = dispatch.call(
     'norm_gradient',
     backend,
     x,
     bias,
     g,
-    *(per_image(array, batch) for array in (p, q, r)),
+    *(per_image(array, x.shape[0]) for array in coefficients),
     activation=activation,
   )
-  return (
-    dx,
-    sum_dx.sum(0),
-    sum_gn.sum(0),
-    sum_g.sum(0),
-    g if has_residual else None,
-  )
+  return dx, sum_dx.sum(0)
 
 
 _batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def _affine(x, bias, factor, shift, residual, activation, backend):
-  batch = x.shape[0]
-  factor, shift = (
-    jnp.broadcast_to(array, (batch, *array.shape)) for array in (factor, shift)
-  )
-  return dispatch.call(
-    'norm_affine',
-    backend,
-    x,
-    bias,
-    factor,
-    shift,
-    residual,
-    activation=activation,
-  )
-
-
-def _affine_forward(*arguments):
-  x, bias, factor, _, residual = arguments[:5]
-  return _affine(*arguments), (x, bias, factor, residual is not None)
-
-
-def _affine_backward(activation, backend, saved, g):
-  x, bias, factor, has_residual = saved
-  sums = _sums(backend, x, bias, g, activation).sum(0)
-  rows = jnp.broadcast_to(factor, (x.shape[0], *factor.shape))
-  zeros = jnp.zeros_like(rows)
-  dx, sum_dx = dispatch.call(
-    'norm_gradient',
-    backend,
-    x,
-    bias,
-    g,
-    rows,
-    zeros,
-    zeros,
-    activation=activation,
-  )
-  return dx, sum_dx.sum(0), sums[1], sums[0], g if has_residual else None
-
-
-_affine.defvjp(_affine_forward, _affine_backward)

@@ -1,9 +1,10 @@
 """The half of a ConvMixer's block that mixes space, in training.
 
-Kernels for GPUs compute two of its sums while they convolve: those of BatchNorm
-in the forward pass, and in the backward pass that of the convolution's gradient
-and the residual's. Each saves a pass over memory. Wherever there are no such
-kernels, each operation is computed by itself, as it is outside of this module.
+Kernels for GPUs compute more of it while they convolve: BatchNorm's sums in the
+forward pass; in the backward pass first the activation's gradient, and then
+the sum with the residual's gradient. Each saves passes over memory. Wherever
+there are no such kernels, each operation is computed by itself, as it is
+outside of this module.
 
 Saved for the backward pass are the images, the convolution's result before the
 activation, and mean and inverse deviation of each channel; the activation is
@@ -115,12 +116,13 @@ def _backward(
 ):
   x, kernel, bias, saved_by_norm = saved
   g = cotangents[0]
-  dy, _, dscale, doffset, _ = norm.backward(
+  coefficients, dscale, doffset = norm.gradient_coefficients(
     activation, group_size, backend, saved_by_norm, g
   )
   size = kernel.shape[0]
-  dx = _convolve_and_add(
-    dy, kernel[::-1, ::-1].astype(x.dtype), g, size // 2, depthwise
+  dx, dy = _input_gradient(
+    *(g, kernel[::-1, ::-1].astype(x.dtype), *saved_by_norm[:2], coefficients),
+    *(activation, size // 2, depthwise, backend),
   )
   dkernel, dbias = dispatch.call(
     'depthwise_kernel_gradient',
@@ -132,6 +134,27 @@ def _backward(
   )
   dkernel, dbias = dkernel.astype(kernel.dtype), dbias.astype(bias.dtype)
   return dx, dkernel, dbias, dscale, doffset
+
+
+def _input_gradient(
+  g, kernel, z, zeros, coefficients, activation, pad_before, depthwise, backend
+):
+  """Returns the gradients of x, and of the convolution's result z."""
+
+  def separate(g, kernel, z, *coefficients):
+    dy, _ = norm.gradient_before(z, zeros, g, coefficients, activation, backend)
+    return _convolve_and_add(dy, kernel, g, pad_before, depthwise), dy
+
+  if len(coefficients[0]) != 1:  # kernels take those of all images
+    return separate(g, kernel, z, *coefficients)
+  return dispatch.call_fused(
+    'depthwise_conv_gradient',
+    depthwise,
+    separate,
+    *(g, kernel, z, *coefficients),
+    activation=activation,
+    pad_before=pad_before,
+  )
 
 
 def _convolve_and_add(dy, kernel, g, pad_before, depthwise):

@@ -1,8 +1,8 @@
 // A driver without a GPU: records launches, and fails where it is asked to.
 //
 // "Code" is a text with a line for each entry: its name, and how many addresses
-// and numbers it takes. Where that is followed by the path of a library, the
-// library's function of the entry's name is called with the launch.
+// and numbers of it to record. Where that is followed by the path of a library,
+// the library's function `emulate` is called with the launch.
 
 #include <dlfcn.h>
 
@@ -23,8 +23,9 @@ struct Entry {
 struct Module {
   std::map<std::string, Entry> entries;
 };
-using Emulated = void (*)(const unsigned* grid, const unsigned* block,
-                          unsigned shared_bytes, void** parameters);
+using Emulate = void (*)(const char* entry, const unsigned* grid,
+                         const unsigned* block, unsigned shared_bytes,
+                         void** parameters);
 
 std::mutex mutex;
 std::string failing, log;
@@ -123,8 +124,8 @@ int cuLaunchKernel(Entry* entry, unsigned gx, unsigned gy, unsigned gz,
   if (!entry->library.empty()) {
     void* library = dlopen(entry->library.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) return 500;
-    reinterpret_cast<Emulated>(dlsym(library, entry->name.c_str()))(
-        grid, block, shared, parameters);
+    reinterpret_cast<Emulate>(dlsym(library, "emulate"))(
+        entry->name.c_str(), grid, block, shared, parameters);
   }
   return 0;
 }

@@ -4,16 +4,21 @@ import json
 import math
 
 import devices
+import gpu_emulator
 import pytest
 
 from convmixer_jax.kernels import BACKENDS
 from convmixer_jax.kernels.cpu import library
 
-# The others need a GPU.
+# The others need a GPU, or one that is emulated.
 ANYWHERE = [name for name in BACKENDS if name != 'cuda']
 
 SCRIPT = """
-import functools, json, re, sys
+import functools, json, pathlib, re, sys, tempfile
+if 'emulated' in sys.argv[2:]:
+  from gpu_emulator import as_gpu
+  scratch = tempfile.TemporaryDirectory()
+  as_gpu.install(pathlib.Path(scratch.name))
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from convmixer_jax.kernels import depthwise_conv
@@ -80,7 +85,8 @@ def run(backend, mesh, shape, dtype='bfloat16', sharded_channels=None):
     sharded_channels=sharded_channels,
   )
   count = math.prod(mesh.values())
-  return json.loads(devices.run(SCRIPT, count, json.dumps(case)))
+  where = ['emulated'] if backend == 'cuda' else []
+  return json.loads(devices.run(SCRIPT, count, json.dumps(case), *where))
 
 
 @pytest.mark.parametrize('backend', [None, *ANYWHERE])
@@ -112,3 +118,21 @@ def test_sharded_parameters_are_gathered_but_images_are_not():
   assert max(found['errors']) < 1e-5
   assert not any('8,6,6' in gather for gather in found['gathers'])
   assert found['shards'][:2] == [2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not gpu_emulator.COMPILER, reason='there is no g++')
+@pytest.mark.parametrize(
+  ('mesh', 'sharded_channels'),
+  [({'data': 2}, None), ({'data': 2, 'fsdp': 2}, 'fsdp')],
+)
+def test_gpu_kernels_run_on_the_images_of_each_device(mesh, sharded_channels):
+  shape = (4, 5, 7, 32, 4)
+  found = run('cuda', mesh, shape, sharded_channels=sharded_channels)
+  # y, dx, and for the kernel's gradient partial sums and their sum.
+  assert found['foreign'] == 4
+  assert not any('4,5,7' in gather for gather in found['gathers'])
+  assert found['reductions']
+  assert not any('bf16' in reduction for reduction in found['reductions'])
+  assert found['shards'][:2] == [4 // math.prod(mesh.values())] * 2
+  assert max(found['errors']) < 2**-7  # XLA's form for GPUs rounds gradients

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from convmixer_jax.kernels import depthwise_conv
+from convmixer_jax.kernels import depthwise_conv, residual_depthwise
 from convmixer_jax.kernels.gpu import library
 from convmixer_jax.models import ConvMixer
 from convmixer_jax.models.convmixer.folding import make_inference
@@ -43,7 +43,7 @@ def calls(function, *arguments):
       bodies[name],
     ):
       if entry == 'correlate':
-        parts = ('SUMS', 'SCALE', 'RESIDUAL')
+        parts = ('SUMS', 'SCALE', 'RESIDUAL', 'GRADIENT')
         parts = [part for part in parts if f'{part}=1' in module]
         entry = '+'.join([entry, *parts])
       found[entry] += 1
@@ -89,7 +89,7 @@ def train_calls(**fields):
 
 TRAINING = {
   'correlate+SUMS': DEPTH,
-  'correlate+RESIDUAL': DEPTH,
+  'correlate+RESIDUAL+GRADIENT': DEPTH,
   'kernel_gradient': DEPTH,
   'sum_partial_sums': 2 * DEPTH,
 }
@@ -180,3 +180,19 @@ def test_export_with_any_batch_has_the_form_of_xla():
     x, kernel
   )
   assert 'stablehlo.convolution' in exported.mlir_module()
+
+
+def test_mapped_layers_are_left_to_xla():
+  x = jnp.zeros((3, 2, 8, 8, 16), jnp.bfloat16)
+  parameters = jnp.zeros((5, 5, 16)), *[jnp.zeros(16)] * 3
+
+  def loss(x, *parameters):
+    y, _, _ = residual_depthwise(
+      x, *parameters, activation='gelu', group_size=2, epsilon=1e-5
+    )
+    return jnp.sum(y, dtype=jnp.float32)
+
+  gradients = jax.grad(loss, argnums=(0, 1))
+  assert 'correlate+RESIDUAL+GRADIENT' in calls(gradients, x[0], *parameters)
+  mapped = jax.vmap(gradients, in_axes=(0, *[None] * 4))
+  assert calls(mapped, x, *parameters) == {}

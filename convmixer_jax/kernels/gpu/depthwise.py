@@ -1,8 +1,9 @@
 """Depthwise convolution by the CUDA kernels in csrc/.
 
 The functions have the interface that every backend's have
-(`xla/depthwise.py`), and two are fused with what follows the convolution. They
-have to be available (`unavailable`). Under `jax.vmap`, XLA computes instead.
+(`xla/depthwise.py`), and three are fused with what is around the convolution.
+They have to be available (`unavailable`). Under `jax.vmap`, XLA computes
+instead.
 """
 
 from collections.abc import Mapping
@@ -59,6 +60,40 @@ def correlate_and_sum(
     Epilogue(activation=activation, sums=True),
   )
   return found['y'], found['sums'][None]
+
+
+def correlate_gradient(
+  g: jax.Array,
+  kernel: jax.Array,
+  z: jax.Array,
+  p: jax.Array,
+  q: jax.Array,
+  r: jax.Array,
+  activation: str,
+  pad_before: int,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns `correlate(dy, kernel, None) + g`, and dy, both like g.
+
+  dy is `activation'(z) (p g + q activation(z) + r)`: of the convolution's
+  result z, given the gradient g of what BatchNorm makes of it.
+
+  Args:
+    g: `[B, H, W, C]`, bfloat16.
+    kernel: `[k, k, C]`, bfloat16.
+    z: like g.
+    p: `[1, C]`, float32, as q and r.
+    q: of the activation.
+    r: the constant.
+    activation: 'gelu' or 'relu'.
+    pad_before: zeros before the first row and column of dy.
+  """
+  coefficients = jnp.concatenate([p, q, r])
+  found = _forward(
+    {'x': g, 'kernel': kernel, 'z': z, 'coefficients': coefficients},
+    pad_before,
+    Epilogue(activation=activation, gradient=True),
+  )
+  return found['y'], found['dy']
 
 
 def kernel_gradient(
@@ -138,6 +173,8 @@ def unavailable(
       epilogue = Epilogue(residual=True)
     elif operation == 'depthwise_conv_sums':
       epilogue = Epilogue(activation=static['activation'], sums=True)
+    elif operation == 'depthwise_conv_gradient':
+      epilogue = Epilogue(activation=static['activation'], gradient=True)
   if not all(isinstance(length, int) for length in shape):
     return f'the shape {shape} is not known when the program is compiled'
   dtype = operands[0].dtype.name
@@ -150,7 +187,7 @@ def unavailable(
 
 def _forward(arrays, pad_before, epilogue=Epilogue()):  # noqa: B008
   given = {name: array for name, array in arrays.items() if array is not None}
-  results = ('y', 'sums') if epilogue.sums else ('y',)
+  results = ('y',) + ('sums',) * epilogue.sums + ('dy',) * epilogue.gradient
   kernels = _FORWARD[tuple(given), results]
   size = given['kernel'].shape[0]
 
@@ -162,7 +199,9 @@ def _forward(arrays, pad_before, epilogue=Epilogue()):  # noqa: B008
   found = _except_under_vmap(
     lambda *operands: kernels(*operands, size, pad_before, epilogue), by_xla
   )(*given.values())
-  return dict(zip(results, found if epilogue.sums else (found,), strict=True))
+  return dict(
+    zip(results, found if len(results) > 1 else (found,), strict=True)
+  )
 
 
 def _except_under_vmap(function, by_xla):
@@ -182,6 +221,8 @@ def _except_under_vmap(function, by_xla):
 
 
 def _forward_by_xla(arrays, pad_before, epilogue):
+  if epilogue.gradient:
+    return _gradient_by_xla(**arrays, pad_before=pad_before, epilogue=epilogue)
   y = xla_depthwise.correlate(
     arrays['x'], arrays['kernel'], arrays.get('bias'), pad_before
   )
@@ -201,6 +242,15 @@ def _forward_by_xla(arrays, pad_before, epilogue):
   )
 
 
+def _gradient_by_xla(x, kernel, z, coefficients, pad_before, epilogue):
+  p, q, r = (
+    jnp.broadcast_to(row, (x.shape[0], x.shape[-1])) for row in coefficients
+  )
+  zeros = jnp.zeros(x.shape[-1])
+  dy, _ = xla_norm.gradient(z, zeros, x, p, q, r, epilogue.activation)
+  return xla_depthwise.correlate(dy, kernel, None, pad_before) + x, dy
+
+
 _FORWARD = {
   (operands, results): wrap('forward', operands, results)
   for operands, results in (
@@ -208,6 +258,7 @@ _FORWARD = {
     (('x', 'kernel', 'bias'), ('y',)),
     (('x', 'kernel', 'bias'), ('y', 'sums')),
     (('x', 'kernel', 'residual'), ('y',)),
+    (('x', 'kernel', 'z', 'coefficients'), ('y', 'dy')),
     (('x', 'kernel', 'bias', 'factor', 'residual'), ('y',)),
   )
 }

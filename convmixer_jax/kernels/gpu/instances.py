@@ -27,7 +27,8 @@ _SUM_ENTRY = 'sum_partial_sums'
 
 _THREADS = 512
 _BORDER = 4  # columns before and after those of a block: the largest padding
-_STAGES = {'forward': 6, 'forward_residual': 3, 'kernel_gradient': 3}
+_STAGES = {'forward': 6, 'kernel_gradient': 3}
+_STAGES_OF_SEVERAL_ARRAYS = 3
 
 # Offsets within an image, a kernel and its sums are 32-bit.
 _MAX_IMAGE_ELEMENTS = 2**30
@@ -36,7 +37,7 @@ _MAX_GRID_Y = 65535
 
 
 class Epilogue(NamedTuple):
-  """What the forward kernel computes beside the convolution.
+  """What the forward kernel computes after the convolution, or before it.
 
   With y = correlate(x, kernel) + bias, a = activation(y):
 
@@ -45,12 +46,22 @@ class Epilogue(NamedTuple):
   scale: the result is a * factor; else, and without sums, it is a.
   residual: the array 'residual' of the result's shape is added. As between two
     operations, the result is rounded to bfloat16 before and after.
+  gradient: x is the gradient of `BatchNorm(activation(z)) + residual`, and what
+    is convolved is that of z: `activation'(z) (p x + q activation(z) + r)`,
+    with p, q and r in 'coefficients' `[3, C]`, float32. It is rounded to
+    bfloat16, and also a result, 'dy'. x is then added, like a residual.
   """
 
   activation: str | None = None
   sums: bool = False
   scale: bool = False
   residual: bool = False
+  gradient: bool = False
+
+  @property
+  def adds(self) -> bool:
+    """Whether an array is added to the convolution's result."""
+    return self.residual or self.gradient
 
 
 class Launch(NamedTuple):
@@ -155,8 +166,9 @@ def instance(
   `[k, k, C]` and 'bias' `[C]`, which may be a null pointer, and, as the
   epilogue demands, of 'factor' `[C]` (float32) and 'residual' `[N, H, W, C]`,
   which may be the same buffer as 'x', but not as 'y'; and 'sums' `[2, C]`,
-  float32. The gradient of x is the forward kernel of dy, the kernel rotated by
-  180 degrees, no bias, and pad_before = k - 1 - pad_before.
+  float32; or of 'z' `[N, H, W, C]` and 'coefficients', and 'dy' `[N, H, W, C]`.
+  The gradient of x is the forward kernel of dy, the kernel rotated by 180
+  degrees, no bias, and pad_before = k - 1 - pad_before.
 
   'kernel_gradient' computes 'sums' `[k * k + 1, C]`, float32, of 'x' and 'dy':
   the gradient of the kernel, and in the last row that of the bias.
@@ -190,12 +202,15 @@ def instance(
       ('ACTIVATION', ACTIVATION_NUMBERS[epilogue.activation]),
       ('SUMS', int(epilogue.sums)),
       ('SCALE', int(epilogue.scale)),
-      ('RESIDUAL', int(epilogue.residual)),
+      ('RESIDUAL', int(epilogue.adds)),
+      ('GRADIENT', int(epilogue.gradient)),
     ]
     pointers = ['x', 'kernel', 'bias']
     pointers += ['factor'] * epilogue.scale
     pointers += ['residual'] * epilogue.residual
-    pointers += ['y'] + ['workspace'] * epilogue.sums
+    pointers += ['z', 'coefficients'] * epilogue.gradient
+    pointers += ['y'] + ['dy'] * epilogue.gradient
+    pointers += ['workspace'] * epilogue.sums
   else:
     entry = 'kernel_gradient'
     rows = size * size + 1
@@ -220,7 +235,7 @@ def instance(
 
 
 def _stages(kind, epilogue):
-  return _STAGES['forward_residual' if epilogue.residual else kind]
+  return _STAGES_OF_SEVERAL_ARRAYS if epilogue.adds else _STAGES[kind]
 
 
 def _shared_bytes(kind: str, size: int, plan: Plan, epilogue: Epilogue) -> int:
@@ -228,15 +243,19 @@ def _shared_bytes(kind: str, size: int, plan: Plan, epilogue: Epilogue) -> int:
   height = STRIPS // plan.tiles
   columns = plan.tiles * COLUMNS
   neighbours = 2 * _BORDER if plan.column_blocks > 1 else 0
-  chunks = height * columns * 2 + height * neighbours * 2  # of 16 bytes
-  if kind == 'kernel_gradient' or epilogue.residual:
-    chunks += height * columns * 2  # dy, or the residual
+  own = height * columns * 2  # copies of 16 bytes
+  chunks = (1 + epilogue.gradient) * (own + height * neighbours * 2)  # x, and z
+  if kind == 'kernel_gradient' or epilogue.adds:
+    chunks += own  # dy, or the residual
   words = height * (columns + 2 * _BORDER) // 2  # of a channel
   planes = 4 * (CHANNELS * (words + 4) + 8)  # two of each array
   products = 0
   if kind == 'kernel_gradient':  # at the end, kChannelWords of each channel
     products = 4 * CHANNELS * ((size + 1) * 128 + 2)
-  return max(16 * chunks * _stages(kind, epilogue) + 4 * planes, products)
+  coefficients = 4 * 3 * CHANNELS * epilogue.gradient
+  return max(
+    16 * chunks * _stages(kind, epilogue) + 4 * planes + coefficients, products
+  )
 
 
 def _sum_launch(partial_sums, values):
@@ -264,3 +283,7 @@ def _check(kind, shape, size, pad_before, epilogue):
     raise ValueError(f'{kind} has no epilogue; it was given {epilogue}')
   if epilogue.sums and (epilogue.scale or epilogue.residual):
     raise ValueError(f'{kind}: sums exclude scale and residual: {epilogue}')
+  if epilogue.gradient and (
+    epilogue.sums or epilogue.scale or epilogue.residual
+  ):
+    raise ValueError(f'{kind}: gradient excludes all others: {epilogue}')

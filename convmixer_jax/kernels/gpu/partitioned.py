@@ -24,11 +24,13 @@ _AXES = {
   'bias': 'c',
   'factor': 'c',
   'residual': 'b h w c',
+  'z': 'b h w c',
+  'coefficients': 'p c',
   'y': 'b h w c',
   'sums': 's c',
 }
 # Of arrays that are not bfloat16, like images.
-_FLOAT32 = 'factor', 'sums'
+_FLOAT32 = 'factor', 'coefficients'
 
 
 def wrap(
@@ -60,6 +62,7 @@ def wrap(
         )
     shapes = {
       'y': jax.ShapeDtypeStruct(x.shape, x.dtype),
+      'dy': jax.ShapeDtypeStruct(x.shape, x.dtype),
       'sums': jax.ShapeDtypeStruct(
         (2 if kind == 'forward' else size * size + 1, x.shape[-1]), jnp.float32
       ),

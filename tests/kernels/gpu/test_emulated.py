@@ -4,6 +4,13 @@ import gpu_emulator
 import ml_dtypes
 import numpy as np
 import pytest
+from convolution_references import (
+  activate,
+  correlate,
+  kernel_gradient,
+  random_array,
+)
+from gpu_emulator import SHAPES
 
 from convmixer_jax.kernels.gpu import instances
 from convmixer_jax.kernels.gpu.instances import Epilogue
@@ -18,60 +25,11 @@ SIZES = [
   for size in instances.SIZES
   for pad_before in sorted({(size - 1) // 2, size // 2})
 ]
-# Images by the strips that lie side by side in a thread block, and whether
-# other blocks lie beside it: odd batches, sizes that end within a strip, and
-# more rows than a kernel has.
-SHAPES = {
-  'one strip': (17, 12, 13, 16),
-  'two strips': (3, 13, 25, 32),
-  'four strips': (5, 12, 59, 16),
-  'neighbours': (1, 12, 133, 16),
-}
 
 
 @pytest.fixture(scope='module')
 def emulator(tmp_path_factory):
   return gpu_emulator.Emulator(tmp_path_factory.mktemp('emulator'))
-
-
-def random_array(rng, *shape):
-  return rng.standard_normal(shape).astype(ml_dtypes.bfloat16)
-
-
-def windows(x, size, pad_before):
-  """Yields what each element of the kernel is multiplied by, in float64."""
-  pad = (pad_before, size - 1 - pad_before)
-  padded = np.pad(x.astype(np.float64), ((0, 0), pad, pad, (0, 0)))
-  for i in range(size):
-    for j in range(size):
-      yield padded[:, i : i + x.shape[1], j : j + x.shape[2]]
-
-
-def correlate(x, kernel, bias, pad_before):
-  weights = kernel.astype(np.float64).reshape(-1, kernel.shape[-1])
-  parts = windows(x, len(kernel), pad_before)
-  return bias.astype(np.float64) + sum(
-    part * weight for part, weight in zip(parts, weights, strict=True)
-  )
-
-
-def kernel_gradient(x, dy, size, pad_before):
-  dy = dy.astype(np.float64)
-  sums = [(part * dy).sum((0, 1, 2)) for part in windows(x, size, pad_before)]
-  return np.stack([*sums, dy.sum((0, 1, 2))])
-
-
-def activate(y, activation):
-  if activation == 'relu':
-    return np.maximum(y, 0)
-  if activation == 'gelu':
-    return y * normal_distribution(y)
-  return y
-
-
-def normal_distribution(y):
-  special = pytest.importorskip('scipy.special')
-  return special.ndtr(y)
 
 
 def run_forward(emulator, instance, size, pad_before, order=0):
@@ -267,27 +225,3 @@ def test_shared_memory_has_no_bank_conflict(emulator, shape):
   instance = instances.instance('forward', shape, 7, 3, bands=1)
   _, _, counts = run_forward(emulator, instance, 7, 3)
   assert counts.shared_cycles == counts.shared_accesses
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  ('line', 'changed', 'error'),
-  [
-    ('      SyncBlock();', '', 'race'),
-    ('      SyncWarp();', '', 'not waited for'),
-    ('if (RESIDUAL) SyncWarp();', '', 'not waited for'),
-    ('WaitForGroups<kStages - 2>', 'WaitForGroups<kStages>', 'not waited for'),
-    ('? rows_around : 0', '? rows_around : 99', 'copy from outside of all'),
-    ('column + 8 < shape.width ?', 'true ?', 'store outside of all arrays'),
-  ],
-)
-def test_emulator_finds_what_is_missing(tmp_path, line, changed, error):
-  for source in gpu_emulator.CSRC.iterdir():
-    text = source.read_text()
-    (tmp_path / source.name).write_text(text.replace(line, changed))
-  instance = instances.instance(
-    'forward', (2, 9, 20, 16), 3, 1, Epilogue(residual=True), bands=1
-  )
-  wrong = gpu_emulator.Emulator(tmp_path, csrc=tmp_path)
-  with pytest.raises(AssertionError, match=error):
-    run_forward(wrong, instance, 3, 1)

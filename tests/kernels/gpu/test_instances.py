@@ -75,6 +75,18 @@ def test_forward_takes_the_arrays_of_its_epilogue():
   assert pointers(Epilogue('relu', scale=True, residual=True)) == [
     ('x', 'kernel', 'bias', 'factor', 'residual', 'y')
   ]
+  assert pointers(Epilogue('relu', gradient=True)) == [
+    ('x', 'kernel', 'bias', 'z', 'coefficients', 'y', 'dy')
+  ]
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_gradient_fits_gpus_of_data_centres(shape):
+  instance = instances.instance(
+    'forward', shape, 9, 4, Epilogue('gelu', gradient=True)
+  )
+  # Of compute capability 8.0; 9.0 and 10.0 have 227.
+  assert instance.launches[0].shared_bytes <= 163 * 1024
 
 
 def test_equal_modules_have_equal_defines():
@@ -118,8 +130,9 @@ def test_float32_is_left_to_xla():
     ('forward', Epilogue('tanh')),
     ('kernel_gradient', Epilogue('gelu')),
     ('forward', Epilogue(sums=True, residual=True)),
+    ('forward', Epilogue('relu', residual=True, gradient=True)),
   ],
 )
 def test_impossible_request_is_an_error(kind, epilogue):
-  with pytest.raises(ValueError, match=r'unknown|no epilogue|exclude'):
+  with pytest.raises(ValueError, match=r'unknown|no epilogue|excludes? '):
     instances.supported(kind, (8, 32, 32, 32), 7, 3, epilogue)

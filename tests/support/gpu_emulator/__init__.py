@@ -14,6 +14,15 @@ from convmixer_jax.kernels.gpu.instances import Instance
 HERE = pathlib.Path(__file__).parent
 CSRC = pathlib.Path(gpu.__file__).parent / 'csrc'
 NUM_ORDERS = 3
+# Images by the strips that lie side by side in a thread block, and whether
+# other blocks lie beside it: odd batches, sizes that end within a strip, and
+# more rows than a kernel has.
+SHAPES = {
+  'one strip': (17, 12, 13, 16),
+  'two strips': (3, 13, 25, 32),
+  'four strips': (5, 12, 59, 16),
+  'neighbours': (1, 12, 133, 16),
+}
 COMPILER = shutil.which('g++')
 FLAGS = ['-std=c++17', '-O1', '-fPIC', '-U_FORTIFY_SOURCE', '-I', str(HERE)]
 
@@ -91,27 +100,31 @@ class Emulator:
   def _library(self, instance):
     key = instance.source, instance.defines
     if key not in self._libraries:
-      name = '_'.join(
-        [instance.source, *(str(value) for _, value in instance.defines)]
-      )
-      path = self._directory / f'{name}.so'
-      entry = instance.launches[0].entry
-      _compile(
-        [
-          '-shared',
-          '-DCONVMIXER_EMULATOR',
-          *(f'-D{macro}={value}' for macro, value in instance.defines),
-          f'-DKERNEL_SOURCE="{self._csrc / instance.source}"',
-          f'-DKERNEL_NAME="{entry}"',
-          f'-DKERNEL_ENTRY={entry}',
-          str(HERE / 'driver.cc'),
-          *self._objects,
-          '-o',
-          str(path),
-        ]
-      )
-      self._libraries[key] = ctypes.CDLL(str(path))
+      self._libraries[key] = ctypes.CDLL(str(self.compile(*key)))
     return self._libraries[key]
+
+  def compile(
+    self, source: str, defines: tuple[tuple[str, int], ...]
+  ) -> pathlib.Path:
+    """Returns the library of a module; see `Instance`."""
+    name = '_'.join([source, *(str(value) for _, value in defines)])
+    path = self._directory / f'{name}.so'
+    entry = pathlib.Path(source).stem
+    _compile(
+      [
+        '-shared',
+        '-DCONVMIXER_EMULATOR',
+        *(f'-D{macro}={value}' for macro, value in defines),
+        f'-DKERNEL_SOURCE="{self._csrc / source}"',
+        f'-DKERNEL_NAME="{entry}"',
+        f'-DKERNEL_ENTRY={entry}',
+        str(HERE / 'driver.cc'),
+        *self._objects,
+        '-o',
+        str(path),
+      ]
+    )
+    return path
 
 
 def _compile(arguments):

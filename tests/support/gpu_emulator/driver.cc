@@ -1,8 +1,11 @@
 // One module of csrc/ (KERNEL_SOURCE), with its macros, for the emulator.
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include KERNEL_SOURCE
 #include "launch.h"
@@ -45,9 +48,45 @@ void Run(void (*kernel)(Arguments...), const int* launch, int order,
                    Call<Arguments...>::Run, &call);
 }
 
+// The same with the parameters of the driver's cuLaunchKernel.
+template <typename... Arguments>
+void RunLaunch(void (*kernel)(Arguments...), const int* launch,
+               void** parameters) {
+  constexpr int num_pointers = Call<Arguments...>::kNumPointers;
+  std::vector<void*> pointers;
+  std::vector<int> integers;
+  for (size_t i = 0; i < sizeof...(Arguments); ++i) {
+    if (i < num_pointers) {
+      pointers.push_back(*static_cast<void**>(parameters[i]));
+    } else {
+      integers.push_back(*static_cast<int*>(parameters[i]));
+    }
+  }
+  Run(kernel, launch, 0, pointers.data(), integers.data());
+}
+
 }  // namespace
 
 extern "C" {
+
+// Runs a launch of the fake driver, which knows no sizes of arrays.
+void emulate(const char* entry, const unsigned* grid, const unsigned* block,
+             unsigned shared_bytes, void** parameters) {
+  const int launch[] = {static_cast<int>(grid[0]), static_cast<int>(grid[1]),
+                        static_cast<int>(block[0]),
+                        static_cast<int>(shared_bytes)};
+  emulator::AddArray(nullptr, 1ll << 62);
+  if (!std::strcmp(entry, "sum_partial_sums")) {
+    RunLaunch(sum_partial_sums, launch, parameters);
+  } else {
+    RunLaunch(KERNEL_ENTRY, launch, parameters);
+  }
+  const emulator::Report report = emulator::TakeReport();
+  if (*report.error) {
+    std::fprintf(stderr, "%s: %s\n", entry, report.error);
+    std::abort();
+  }
+}
 
 // launch: blocks in x and y, threads, bytes of shared memory.
 int run(const char* entry, const int* launch, int order,

@@ -27,6 +27,7 @@ struct alignas(8) Pair {
 
 #define DEVICE inline
 #define UNROLL
+#define NO_UNROLL
 #define KERNEL(threads) inline void
 #define SHARED_MEMORY(name) u32* name = emulator::SharedMemory()
 

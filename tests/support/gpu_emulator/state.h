@@ -13,7 +13,7 @@
 
 namespace emulator {
 
-constexpr int kSharedBytes = 99 * 1024, kStackBytes = 64 * 1024;
+constexpr int kSharedBytes = 163 * 1024, kStackBytes = 64 * 1024;
 constexpr u32 kPoison = 0xffffffff;  // NaN, as float32 and as two bfloat16
 
 struct Barrier {

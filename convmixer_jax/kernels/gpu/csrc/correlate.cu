@@ -36,11 +36,18 @@
 // the pixel is in a block.
 //
 // Macros, beside those of tiles.cuh: ACTIVATION (0 none, 1 ReLU, 2 GELU),
-// SUMS, SCALE, RESIDUAL. See `Epilogue` in instances.py.
+// SUMS, SCALE, RESIDUAL, GRADIENT. See `Epilogue` in instances.py.
 
 #include "activations.cuh"
 #include "output.cuh"
+#include "prologue.cuh"
 #include "tiles.cuh"
+
+// A stage has a row of x, of z and of the residual, as far as they are used. The
+// residual's is that of the row of y which the step completes.
+constexpr int kResidual = (1 + GRADIENT) * Rows<true>::kWords;
+constexpr int kStageWords = kResidual + RESIDUAL * kCopies * kCopyWords;
+constexpr int kResidualDelay = kSize - 1 - kPadBefore;
 
 DEVICE void SetZero(float (&sum)[2][4]) {
   UNROLL
@@ -108,7 +115,7 @@ struct Channel {
       UNROLL
       for (int e = 0; e < 4; ++e) {
         y[e] = sum[tile][e] + bias;
-        if (!SUMS) y[e] = Activate<ACTIVATION>(y[e]) * factor;
+        if (!SUMS && !GRADIENT) y[e] = Activate<ACTIVATION>(y[e]) * factor;
       }
       StoreShared(strip + tile * 4, Pack(y[0], y[1]));
       StoreShared(strip + tile * 4 + next, Pack(y[2], y[3]));
@@ -117,12 +124,15 @@ struct Channel {
 };
 
 // A thread block of 512, for 16 channels (and a part of the columns) in x and
-// kBands bands of images in y. factor, residual and partial, `[blocks in y *
-// column blocks, 2, channels]`, are only arguments where they are used.
+// kBands bands of images in y. factors, residual, z, coefficients, dy and
+// partial, `[blocks in y * column blocks, 2, channels]`, are only arguments
+// where they are used. With GRADIENT the residual is x, before dy takes its
+// place.
 //
 //   step r   copy row r + kStages - 1 of x from global memory
 //            multiply row r (row r - kPadBefore of the band), in planes
 //            finish row r - kSize + 1 of y
+//            form dy of row r + 1, if GRADIENT
 //            place row r + 1 of x in the other planes
 //            --- all warps meet ---
 //            write the finished row
@@ -132,10 +142,15 @@ KERNEL(512) correlate(const u16* x, const u16* weights, const u16* biases,
 #if SCALE
                       const float* factors,
 #endif
-#if RESIDUAL
+#if GRADIENT
+                      const u16* z, const float* coefficients,
+#elif RESIDUAL
                       const u16* residual,
 #endif
                       u16* y,
+#if GRADIENT
+                      u16* dy,
+#endif
 #if SUMS
                       float* partial,
 #endif
@@ -144,7 +159,9 @@ KERNEL(512) correlate(const u16* x, const u16* weights, const u16* biases,
 #if !SCALE
   const float* factors = nullptr;
 #endif
-#if !RESIDUAL
+#if GRADIENT
+  const u16* residual = x;
+#elif !RESIDUAL
   const u16* residual = nullptr;
 #endif
   SHARED_MEMORY(memory);
@@ -156,13 +173,32 @@ KERNEL(512) correlate(const u16* x, const u16* weights, const u16* biases,
   u32* planes = memory;
   u32* results = planes + 2 * kPlanesWords;
   u32* stages = results + 2 * kPlanesWords;
-  const Rows<true> rows(x, shape, kPadBefore, stages);
-  const Rows<false> residual_rows(residual, shape, kSize - 1,
-                                  stages + kStages * Rows<true>::kStageWords);
+  const Rows<true> rows(shape, kPadBefore);
+#if GRADIENT
+  float* shared = reinterpret_cast<float*>(stages + kStages * kStageWords);
+  const Prologue prologue(rows, coefficients, shape, shared, dy);
+#endif
   auto start_row = [&](int step, int stage) {
-    rows.StartRow(step, stage);
-    if (RESIDUAL) residual_rows.StartRow(step, stage);
+    u32* to = stages + stage * kStageWords;
+    rows.StartRow(step, to, x);
+#if GRADIENT
+    rows.StartRow(step, to + Rows<true>::kWords, z);
+#endif
+    if (RESIDUAL) {
+      rows.StartStrip(step - kResidualDelay, to + kResidual, residual);
+    }
     EndGroup();
+  };
+  // Waits for the row of a step, and takes it to planes.
+  auto place_row = [&](int step, int stage, u32* to) {
+    const bool is_there = step >= steps.first && step < steps.last;
+    u32* from = stages + stage * kStageWords;
+    WaitForGroups<kStages - 2>();
+#if GRADIENT
+    if (is_there) prologue.FormRow(step, from);
+#endif
+    SyncWarp();
+    if (is_there) rows.PlaceRow(from, to, kBorder / 2);
   };
   UNROLL
   for (int step = 0; step < kStages - 1; ++step) start_row(step, step);
@@ -174,9 +210,7 @@ KERNEL(512) correlate(const u16* x, const u16* weights, const u16* biases,
 #endif
   ClearShared(planes, 2 * kPlanesWords);  // what is beyond the image stays zero
   SyncBlock();
-  WaitForGroups<kStages - 2>();
-  SyncWarp();
-  if (steps.first == 0) rows.PlaceRow(0, planes, kBorder / 2);
+  place_row(0, 0, planes);
   SyncBlock();
 
   int stage = 0, odd = 0;  // of this step; step % 2, as an offset in planes
@@ -197,14 +231,11 @@ KERNEL(512) correlate(const u16* x, const u16* weights, const u16* biases,
         activation_sums.AddRow(result, row);
 #endif
       }
-      WaitForGroups<kStages - 2>();
-      SyncWarp();
-      if (step + 1 >= steps.first && step + 1 < steps.last) {
-        rows.PlaceRow(next, planes + (kPlanesWords - odd), kBorder / 2);
-      }
+      place_row(step + 1, next, planes + (kPlanesWords - odd));
       SyncBlock();
       if (row >= 0) {
-        output.StoreRow(results + odd, row, residual_rows.Stage(stage));
+        output.StoreRow(results + odd, row,
+                        stages + stage * kStageWords + kResidual);
       }
       stage = next;
       odd = kPlanesWords - odd;

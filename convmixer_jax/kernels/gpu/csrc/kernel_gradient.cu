@@ -132,19 +132,23 @@ KERNEL(512) kernel_gradient(const u16* x, const u16* dy, float* partial,
   u32* planes = memory;
   u32* dy_planes = planes + 2 * kPlanesWords;
   u32* stages = dy_planes + 2 * kPlanesWords;
-  const Rows<true> rows(x, shape, kPadBefore, stages);
-  const Rows<false> dy_rows(dy, shape, 0,
-                            stages + kStages * Rows<true>::kStageWords);
+  const Rows<true> rows(shape, kPadBefore);
+  const Rows<false> dy_rows(shape, 0);
+  constexpr int stage_words = Rows<true>::kWords + Rows<false>::kWords;
   auto start_row = [&](int step, int stage) {
-    rows.StartRow(step, stage);
-    dy_rows.StartRow(step, stage);
+    u32* to = stages + stage * stage_words;
+    rows.StartRow(step, to, x);
+    dy_rows.StartRow(step, to + Rows<true>::kWords, dy);
     EndGroup();
   };
   auto place_row = [&](int step, int stage, int odd) {
+    const u32* from = stages + stage * stage_words;
     if (step >= steps.first && step < steps.last) {
-      rows.PlaceRow(stage, planes + odd, kBorder / 2);
+      rows.PlaceRow(from, planes + odd, kBorder / 2);
     }
-    if (step < shape.rows()) dy_rows.PlaceRow(stage, dy_planes + odd, 0);
+    if (step < shape.rows()) {
+      dy_rows.PlaceRow(from + Rows<true>::kWords, dy_planes + odd, 0);
+    }
   };
   UNROLL
   for (int step = 0; step < kStages - 1; ++step) start_row(step, step);

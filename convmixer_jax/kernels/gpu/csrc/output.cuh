@@ -29,7 +29,7 @@ class Output {
     plane_ = PlaneOffset(row / 2 * 4 + matrix % 2 * 2 + row % 2) +
              warp / TILES * kRowWords + warp % TILES * 8 + matrix / 2 * 4;
     // Of the residual, in the order in which `Rows` stages it.
-    staged_ = (warp * 32 + t / 2 * 16 + Rows<false>::Turn(g, t / 2)) *
+    staged_ = (warp * 32 + t / 2 * 16 + Rows<true>::Turn(g, t / 2)) *
                   kCopyWords +
               t % 2 * 2;
   }

@@ -42,6 +42,10 @@ constexpr int kCopies = kThreads;
 constexpr int kBorderCopies = HAS_NEIGHBOURS ? kBands * 2 * kBorder * 2 : 0;
 constexpr int kCopyWords = 4;
 
+struct alignas(16) Copy {
+  u32 words[kCopyWords];
+};
+
 // The row of a band, and all rows of a channel, in words of two columns. 4 more
 // words turn the banks of the next channel by 16 bytes, and 8 more those of the
 // upper 8 channels, so no access below has a bank conflict, but those of
@@ -95,36 +99,39 @@ struct Band {
 // 8 channels of a column, row by row, as a thread copies them. At `step`, a row
 // is copied that is `lead` rows above row `step` of the band.
 struct Column {
-  const u16* start;  // at step 0; only read where there is a row
+  i64 offset;  // in an array, at step 0
   int first, rows;   // steps in which there is one
   int rows_around;   // `rows`, were the column of the image
+  int band_rows;     // `rows` of the band, without those around it
 
   // around: also the rows of the image above and below the band.
-  DEVICE Column(const u16* array, const Shape& shape, int band_index,
-                int column, int half, int lead, bool around) {
+  DEVICE Column(const Shape& shape, int band_index, int column, int half,
+                int lead, bool around) {
     const Band band(shape, band_index);
     const int x = shape.first_column() + column;
-    start = array + band.offset - i64(lead) * shape.stride() +
-            i64(x) * shape.channels + shape.first_channel() + half * 8;
+    offset = band.offset - i64(lead) * shape.stride() +
+             i64(x) * shape.channels + shape.first_channel() + half * 8;
     first = around ? lead - band.first_row : lead;
     rows_around = around && band.rows > 0 ? shape.height : band.rows;
     rows = x < shape.width ? rows_around : 0;
+    band_rows = x < shape.width ? band.rows : 0;
   }
 };
 
-// Copies rows of an array into stages, and from there to planes.
+// Copies rows of arrays into a stage, and from there to planes. A thread makes
+// one copy of its own strip, and 16 lanes one of a border.
 template <bool around>
 class Rows {
  public:
   static constexpr bool kHasBorder = around && HAS_NEIGHBOURS;
-  static constexpr int kStageWords =
+  static constexpr int kWords =  // of a stage
       (kCopies + (kHasBorder ? kBorderCopies : 0)) * kCopyWords;
 
-  DEVICE Rows(const u16* array, const Shape& shape, int lead, u32* stages)
-      : own_(array, shape, ThreadIndex() / 32 / TILES,
+  DEVICE Rows(const Shape& shape, int lead)
+      : own_(shape, ThreadIndex() / 32 / TILES,
              ThreadIndex() / 32 % TILES * 16 + ThreadIndex() % 32 / 2,
              ThreadIndex() % 2, lead, around),
-        stages_(stages),
+        lead_(lead),
         stride_(shape.stride()) {
     const int warp = ThreadIndex() / 32, lane = ThreadIndex() % 32;
     const int column = warp % TILES * 16 + lane / 2, half = lane % 2;
@@ -140,22 +147,46 @@ class Rows {
     }
   }
 
-  DEVICE void StartRow(int step, int stage) const {
-    u32* to = stages_ + stage * kStageWords;
-    const u16* from = own_.start + i64(step) * stride_;
-    StartCopy(to + own_copy_, from, u32(step - own_.first) >= u32(own_.rows));
-    if (HasBorder() && ThreadIndex() % 32 < 16) {
-      StartCopy(to + border_copy_, from + to_border_,
-                u32(step - own_.first) >= u32(border_rows_));
+  // Copies the row of a step.
+  DEVICE void StartRow(int step, u32* stage, const u16* array) const {
+    StartStrip(step, stage, array);
+    if (CopiesBorder()) {
+      StartCopy(stage + border_copy_, array + Offset(step) + to_border_,
+                !BorderIsInside(step));
     }
   }
+  // The same without the columns of the neighbours.
+  DEVICE void StartStrip(int step, u32* stage, const u16* array) const {
+    StartCopy(stage + own_copy_, array + Offset(step), !IsInside(step));
+  }
+
+  // Of this thread's copy of the strip: where it comes from, whether that is
+  // inside of the image, whether it is of the band, and where it is in a stage.
+  DEVICE i64 Offset(int step) const {
+    return own_.offset + i64(step) * stride_;
+  }
+  DEVICE bool IsInside(int step) const {
+    return u32(step - own_.first) < u32(own_.rows);
+  }
+  DEVICE bool IsOfBand(int step) const {
+    return u32(step - lead_) < u32(own_.band_rows);
+  }
+  DEVICE int own_copy() const { return own_copy_; }
+
+  // Of that of the border: whether there is one, and the same.
+  DEVICE bool CopiesBorder() const {
+    return HasBorder() && ThreadIndex() % 32 < 16;
+  }
+  DEVICE bool BorderIsInside(int step) const {
+    return u32(step - own_.first) < u32(border_rows_);
+  }
+  DEVICE int border_copy() const { return border_copy_; }
 
   // Transposes a row that this warp has copied. `first_word` is that of the
   // block's first column in a row of planes.
-  DEVICE void PlaceRow(int stage, u32* planes, int first_word) const {
+  DEVICE void PlaceRow(const u32* from, u32* planes, int first_word) const {
     const int warp = ThreadIndex() / 32, lane = ThreadIndex() % 32;
     const int g = lane / 4, t = lane % 4;
-    const u32* from = stages_ + stage * kStageWords;
     u32* to = planes + PlaneOffset(g) + warp / TILES * kRowWords + t;
     constexpr int upper = 8 * kPlaneWords + 8;  // to the upper half
     u32 r[4];
@@ -177,10 +208,6 @@ class Rows {
     }
   }
 
-  DEVICE const u32* Stage(int stage) const {
-    return stages_ + stage * kStageWords;
-  }
-
   // The place of a column's copy among those of its half. ldmatrix reads 8
   // columns of a half at once, and lanes 0 to 7 copy both halves of 4: in
   // either case they are in different banks.
@@ -193,8 +220,7 @@ class Rows {
 
   Column own_;
   int own_copy_, border_copy_, to_border_, border_rows_;
-  u32* stages_;
-  int stride_;
+  int lead_, stride_;
 };
 
 // The steps in which there is a row of x. If bands are whole images, the rows
