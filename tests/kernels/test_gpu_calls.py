@@ -188,7 +188,11 @@ def test_mapped_layers_are_left_to_xla():
 
   def loss(x, *parameters):
     y, _, _ = residual_depthwise(
-      x, *parameters, activation='gelu', group_size=2, epsilon=1e-5
+      *(x, *parameters),
+      activation='gelu',
+      group_size=2,
+      epsilon=1e-5,
+      depthwise='cuda',
     )
     return jnp.sum(y, dtype=jnp.float32)
 
