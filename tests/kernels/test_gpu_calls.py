@@ -193,6 +193,7 @@ def test_mapped_layers_are_left_to_xla():
       group_size=2,
       epsilon=1e-5,
       depthwise='cuda',
+      backend='xla',
     )
     return jnp.sum(y, dtype=jnp.float32)
 

@@ -46,7 +46,7 @@ def test_block_on_gpu_makes_few_passes_over_memory(variant, passes):
 @pytest.mark.parametrize('variant', ['768_32', '1536_20'])
 def test_kernels_for_gpus_save_passes(variant):
   found = count_passes('h100:1x1', variant)
-  assert found['passes'] <= 32
+  assert found['passes'] <= 29
   assert found['saved'] < 4.1
 
 
