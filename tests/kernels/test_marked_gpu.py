@@ -21,10 +21,6 @@ CHOSEN = (
   'test_gpu.py::test_default_in_bfloat16_is_the_kernels',
   'test_gpu.py::test_backends_equal_references'
   '[depthwise [5,19,19,48] k4-float32]',
-  'test_gpu.py::test_backends_equal_references'
-  '[relu layer in training [16,16,16,32] k9-bfloat16]',
-  'gpu/test_on_gpu.py::test_result_and_gradients_are_those_of_xla_in_float32'
-  '[(3, 13, 25, 32, 8)]',
   'gpu/test_on_gpu.py::test_bits_are_the_same_each_time[(3, 13, 25, 32, 8)]',
 )
 
