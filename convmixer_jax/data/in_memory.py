@@ -13,6 +13,7 @@ from convmixer_jax.data.examples import Example, InMemorySource, Source
 
 _SAMPLE = 64  # headers that say whether it is worth to decode at all
 _MARGIN = 1.5  # by which an estimate from them must be too large
+_PART = 64  # images of a task: of small ones, a task costs as much as one
 _OVERHEAD = 512  # bytes of Python's objects for each example
 
 
@@ -59,12 +60,15 @@ def load_if_small(source: StoredSource, limit: int) -> Source:
       return None
     return source.decode(index, data, label)
 
-  examples = []
+  def load_part(first):
+    return [load(i) for i in range(first, min(first + _PART, len(source)))]
+
+  examples: list[Example] = []
   with ThreadPoolExecutor(limits.num_cores()) as pool:
-    for example in pool.map(load, range(len(source))):
-      if example is None:
+    for part in pool.map(load_part, range(0, len(source), _PART)):
+      if budget.is_exceeded:
         break
-      examples.append(example)
+      examples += part
   if budget.is_exceeded:
     logging.warning(
       '%s %s takes more than %g MiB once decoded (config.dataset.cache_mib, '

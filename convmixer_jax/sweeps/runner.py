@@ -164,7 +164,8 @@ class Runner:
 
   def _fail(self, entry, error):
     entry.state, entry.error = 'failed', error
-    entry.run.error.write_text(error + '\n')
+    with contextlib.suppress(OSError):  # a full disk stops no other run
+      entry.run.error.write_text(error + '\n')
     self._report(self, f'{entry.run.name} failed: {error}')
 
   def _last_line(self, entry, status):
