@@ -5,7 +5,8 @@ and partitions them, XLA calls the handler of `kernels/gpu/host/`, and a fake
 driver runs what that launches in the emulator. What the emulator finds ends the
 process. As a plugin of pytest it lets tests marked `gpu` run:
 
-  python -m pytest -p gpu_emulator.as_gpu -m gpu tests/kernels
+  PYTHONPATH=tests/support python -m pytest -p gpu_emulator.as_gpu -m gpu \\
+    tests/kernels
 """
 
 import atexit
