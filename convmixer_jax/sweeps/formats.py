@@ -126,7 +126,8 @@ def to_markdown(comparison: Comparison) -> str:
   """Returns the table in Markdown, and the notes."""
   rows = [_head(comparison), ['---', *['---:'] * (len(HEAD) - 1)]]
   rows += [
-    [cell.replace('|', r'\|') for cell in cells(row)] for row in comparison.rows
+    [cell.replace('|', r'\|').replace('<', '&lt;') for cell in cells(row)]
+    for row in comparison.rows
   ]
   lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
   return '\n'.join([*lines, '', '\n\n'.join(notes(comparison)), ''])

@@ -295,6 +295,9 @@ def test_markdown_is_a_table(runs):
   lines = formats.to_markdown(compare(find_runs([runs]))).splitlines()
   assert {line.count('|') for line in lines[:4]} == {8}
   assert '| 0.8000 ± 0.2484 | +0.2000 ± 0.2484 |' in lines[3]
+  write_run(runs / '<b>|-seed0', [0.1, 0.3], **{'model.depth': 2})
+  text = formats.to_markdown(compare(find_runs([runs])))
+  assert r'| &lt;b>\| |' in text
 
 
 def test_page_is_whole_and_asks_for_nothing(runs):
