@@ -121,6 +121,11 @@ RUN_KEYS = (
     'input.prefetch', 4, 'batches ready ahead of the step', AT_LEAST_ONE
   ),
   free_key(
+    'input.on_device',
+    False,
+    'keep all images on each device, and crop, flip and augment them there',
+  ),
+  free_key(
     'log_every_steps',
     0,
     'updates between logged metrics; 0: a tenth of an epoch, 10 to 50',

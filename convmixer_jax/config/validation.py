@@ -246,6 +246,21 @@ def _check_colours_are_rgb(config):
     )
 
 
+def _check_on_device_has_the_operations(config):
+  ops = config.augment.rand_augment
+  needed = {'policy': 'torchvision', 'magnitude_std': 0}
+  if not config.input.on_device or not ops.num_ops:
+    return
+  for name, value in needed.items():
+    if ops[name] != value:
+      raise UserError(
+        'config.input.on_device = True is for RandAugment with policy = '
+        "'torchvision' and magnitude_std = 0, and "
+        f'config.augment.rand_augment.{name} = {ops[name]!r}; set it to '
+        f'{value!r}, or give --config.input.on_device=False'
+      )
+
+
 _RULES: tuple[Callable[[ml_collections.ConfigDict], None], ...] = (
   _check_new_head_has_weights,
   _check_schedule_reads_its_options,
@@ -256,4 +271,5 @@ _RULES: tuple[Callable[[ml_collections.ConfigDict], None], ...] = (
   _check_eval_size_is_for_squares,
   _check_statistics_have_one_length,
   _check_colours_are_rgb,
+  _check_on_device_has_the_operations,
 )

@@ -9,7 +9,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import grain
 import ml_collections
@@ -65,15 +67,7 @@ def train_batches(
     Dicts of `image` `[B / P, H, W, C]`, of `batch_dtype`, and `label` in int32,
     `[B / P]` or, with several labels an image, `[B / P, K]`.
   """
-  epoch_size = steps_per_epoch(len(source), config) * config.batch_size
-  # Grain shuffles each epoch differently, and gives each (seed, position) its
-  # own random generator.
-  dataset = grain.MapDataset.source(source).seed(config.seed).shuffle()
-  if config.repeated_augmentation > 1:
-    dataset = RepeatedImages(dataset, config)
-  else:
-    dataset = dataset[:epoch_size]
-  dataset = dataset.repeat()
+  dataset = train_rows(source, config)
   if transform is None:
     augment = partial(
       _augment, config=config.augment, size=config.dataset.image_size
@@ -87,6 +81,26 @@ def train_batches(
   # Evaluations have batches of the same size, at the same time.
   num_bytes = 2 * _batch_bytes(source, config, process_count)
   return Batches(_prefetch(dataset, source, config.input, num_bytes, transform))
+
+
+def train_rows(
+  source: Sequence[Any] | Source, config: ml_collections.ConfigDict
+) -> grain.MapDataset:
+  """Returns the examples of all batches, row by row, indefinitely.
+
+  Args:
+    source: the training split, or anything of its length.
+    config: the complete config.
+  """
+  epoch_size = steps_per_epoch(len(source), config) * config.batch_size
+  # Grain shuffles each epoch differently, and gives each (seed, position) its
+  # own random generator.
+  dataset = grain.MapDataset.source(source).seed(config.seed).shuffle()
+  if config.repeated_augmentation > 1:
+    dataset = RepeatedImages(dataset, config)
+  else:
+    dataset = dataset[:epoch_size]
+  return dataset.repeat()
 
 
 def first_batch(

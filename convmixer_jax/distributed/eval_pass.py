@@ -50,6 +50,25 @@ def run_batches(
     yield pending[0], jax.device_get(pending[1])
 
 
+def fetch_outputs(
+  function: Callable[[dict[str, jax.Array]], Any],
+  batches: Iterable[dict[str, jax.Array]],
+) -> Iterator[Any]:
+  """Applies a function to global batches; see `run_batches`.
+
+  Yields:
+    What the function returned for each batch, on the host.
+  """
+  pending = None
+  for batch in batches:
+    outputs = function(batch)
+    if pending is not None:
+      yield jax.device_get(pending)
+    pending = outputs
+  if pending is not None:
+    yield jax.device_get(pending)
+
+
 def pad(batch: HostBatch, rows: int) -> HostBatch:
   """Returns a batch filled up with zeros, and with a `mask` of its own rows.
 

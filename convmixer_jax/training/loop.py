@@ -16,17 +16,18 @@ from convmixer_jax import models
 from convmixer_jax.checkpoints.checkpointer import Checkpointer, Progress
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.data import pipeline, sources
-from convmixer_jax.data.batches import Batches
 from convmixer_jax.data.own_transform import TrainTransform
 from convmixer_jax.distributed import preemption, sharding
-from convmixer_jax.distributed.eval_pass import run_batches
+from convmixer_jax.distributed.eval_pass import fetch_outputs, run_batches
 from convmixer_jax.distributed.watchdog import PATIENCE, Watchdog
 from convmixer_jax.errors import UserError
 from convmixer_jax.jax_settings import default_settings
 from convmixer_jax.own_names import Named
 from convmixer_jax.training import summary
+from convmixer_jax.training.batches import open_train_batches
 from convmixer_jax.training.callbacks import Callback, CallbackList, RunInfo
 from convmixer_jax.training.lag import describe_ema_lag, describe_lag
+from convmixer_jax.training.on_device.batches import DeviceImages
 from convmixer_jax.training.own_parts import OwnParts
 from convmixer_jax.training.profile import Profile
 from convmixer_jax.training.report import Reporter
@@ -142,7 +143,7 @@ class _Loop:
     stack.callback(self._reporter.close)
     if config.profile:
       self._profile = stack.enter_context(Profile(setup.directory, first_step))
-    self._batches = self._open_batches(first_step)
+    self._batches = open_train_batches(setup, first_step)
     stack.callback(self._batches.close)
     callbacks.on_start(
       RunInfo(
@@ -184,8 +185,7 @@ class _Loop:
 
   def _train(self, state: TrainState, step: int) -> TrainState:
     """Dispatches a step; its metrics are fetched after the next."""
-    batch = sharding.to_global(next(self._batches), self._mesh)
-    state, metrics = self._setup.trainer.train_step(state, batch)
+    state, metrics = self._setup.trainer.train_step(state, next(self._batches))
     self._reporter.add(step, metrics)
     if self._profile:
       self._profile(step)
@@ -228,6 +228,7 @@ class _Loop:
       self._setup.eval_source,
       self._config,
       self._mesh,
+      self._setup.device_images,
     )
 
   def _check_finite(self) -> None:
@@ -248,16 +249,6 @@ class _Loop:
       'config.max_nonfinite'
     )
 
-  def _open_batches(self, first_step: int) -> Batches:
-    return pipeline.train_batches(
-      self._setup.train_source,
-      self._config,
-      first_step=first_step,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-      transform=self._setup.train_transform,
-    )
-
 
 def evaluate(
   eval_step: Callable[..., Any],
@@ -265,6 +256,7 @@ def evaluate(
   source: sources.Source,
   config: ml_collections.ConfigDict,
   mesh: Mesh,
+  device_images: DeviceImages | None = None,
 ) -> dict[str, float]:
   """Evaluates every image of `source` once, on all devices.
 
@@ -274,10 +266,15 @@ def evaluate(
     source: the held-out split.
     config: the whole config.
     mesh: the devices.
+    device_images: those of the split, if they are on the devices.
 
   Returns:
     The metrics by name; see `tasks.Task.eval_names`.
   """
+  function = partial(eval_step, state)
+  if device_images is not None:
+    outputs = fetch_outputs(function, device_images.eval_batches())
+    return task_of(config).summarize(outputs)
   batches = pipeline.eval_batches(
     source,
     config,
@@ -285,7 +282,5 @@ def evaluate(
     process_count=jax.process_count(),
   )
   with contextlib.closing(batches):
-    outputs = run_batches(
-      partial(eval_step, state), batches, mesh, config.batch_size
-    )
+    outputs = run_batches(function, batches, mesh, config.batch_size)
     return task_of(config).summarize(output for _, output in outputs)

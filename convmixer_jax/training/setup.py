@@ -25,6 +25,7 @@ from convmixer_jax.notes import note
 from convmixer_jax.own_names import unwrap
 from convmixer_jax.training import changes, from_data, initialize
 from convmixer_jax.training.batch_size import check_batch_size
+from convmixer_jax.training.on_device.batches import DeviceImages
 from convmixer_jax.training.own_parts import OwnParts
 from convmixer_jax.training.trainer import Trainer, create_trainer
 from convmixer_jax.training.validate import validate
@@ -51,6 +52,7 @@ class Setup:
       compare.
     train_transform: augments an image in place of the config; None if it does.
     pretrained: variables that a new run starts with, on the host.
+    device_images: the images on the devices; None if they stay on the host.
   """
 
   config: ml_collections.ConfigDict
@@ -67,6 +69,7 @@ class Setup:
   part_names: dict[str, str]
   train_transform: TrainTransform | None
   pretrained: dict[str, Any] = dataclasses.field(repr=False)
+  device_images: DeviceImages | None
 
 
 def set_up(
@@ -141,6 +144,14 @@ def set_up(
       {'train_split': train_source, 'eval_split': eval_source},
     ) | identity.fingerprint(data)
     fingerprint |= part_names
+    device_images = None
+    if config.input.on_device:
+      if own.train_transform is not None:
+        raise UserError(
+          'config.input.on_device = True is for what config.augment does, and '
+          'train_transform is a function that the host calls; set it to False'
+        )
+      device_images = DeviceImages(train_source, eval_source, config, mesh)
   return Setup(
     config=config,
     directory=directory,
@@ -156,6 +167,7 @@ def set_up(
     part_names=part_names,
     train_transform=unwrap(own.train_transform),
     pretrained=pretrained,
+    device_images=device_images,
   )
 
 

@@ -47,6 +47,7 @@ def describe_start(setup: Setup, first_step: int) -> str:
       f'each device{accum}',
     ),
     ('Data', f'{data}: {_describe_splits(setup)}'),
+    *_describe_device_images(setup),
     ('Network', describe_network(setup.trainer.model, config, num_parameters)),
     (
       'Length',
@@ -97,6 +98,14 @@ def _describe_splits(setup):
   if setup.config.dataset.multi_label:
     classes += ', any number of them for an image'
   return f'{train} for training, {held_out} held out; {classes}'
+
+
+def _describe_device_images(setup):
+  """Returns a row on images that stay on the devices, if they do."""
+  if setup.device_images is None:
+    return []
+  size = setup.device_images.num_bytes / 2**20
+  return [('', f'on each device, {size:,.0f} MiB')]
 
 
 def _describe_repeats(setup):

@@ -9,9 +9,8 @@ import jax
 import ml_collections
 
 from convmixer_jax.checkpoints.train_state import TrainState
-from convmixer_jax.data import pipeline
-from convmixer_jax.distributed import sharding
 from convmixer_jax.training import initialize
+from convmixer_jax.training.batches import open_train_batches
 from convmixer_jax.training.setup import Setup, set_up
 
 
@@ -46,12 +45,5 @@ def open_batches(
     setup: of the run.
     first_step: number of the first batch.
   """
-  batches = pipeline.train_batches(
-    setup.train_source,
-    setup.config,
-    first_step=first_step,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-  )
-  with contextlib.closing(batches):
-    yield (sharding.to_global(batch, setup.mesh) for batch in batches)
+  with contextlib.closing(open_train_batches(setup, first_step)) as batches:
+    yield batches

@@ -23,11 +23,24 @@ def auto_contrast(image: np.ndarray) -> np.ndarray:
   columns = image.reshape(image.shape[0], -1)
   low = columns.min(axis=0).reshape(-1, 3).min(axis=0).astype(np.float64)
   high = columns.max(axis=0).reshape(-1, 3).max(axis=0).astype(np.float64)
+  return _apply_tables(image, stretching_tables(low, high))
+
+
+def stretching_tables(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+  """Returns what `auto_contrast` replaces each value by.
+
+  Args:
+    low: float64 `[N]`, the smallest value of each of N channels.
+    high: float64 `[N]`, their largest.
+
+  Returns:
+    uint8 `[256, N]`.
+  """
   stretched = high > low
   scale = 255.0 / np.where(stretched, high - low, 255.0)
   offset = np.where(stretched, -low * scale, 0.0)
   table = _IDENTITY[:, None] * scale + offset
-  return _apply_tables(image, np.clip(table, 0, 255).astype(np.uint8))
+  return np.clip(table, 0, 255).astype(np.uint8)
 
 
 def equalize(image: np.ndarray) -> np.ndarray:
@@ -74,19 +87,19 @@ def solarize_add(image: np.ndarray, addend: int) -> np.ndarray:
 
 def color(image: np.ndarray, factor: float) -> np.ndarray:
   """Blends with the grey image: 0 gives grey, 1 the image, 2 more colour."""
-  return _blend(cv2.cvtColor(_grey(image), cv2.COLOR_GRAY2RGB), image, factor)
+  return blend(cv2.cvtColor(_grey(image), cv2.COLOR_GRAY2RGB), image, factor)
 
 
 def contrast(image: np.ndarray, factor: float) -> np.ndarray:
   """Blends with the mean grey: 0 gives a flat image, 1 the image."""
   grey = _grey(image)
   mean = np.uint8(int(cv2.sumElems(grey)[0] / grey.size + 0.5))
-  return cv2.LUT(image, _blend(np.full(256, mean), _IDENTITY, factor))
+  return cv2.LUT(image, blend(np.full(256, mean), _IDENTITY, factor))
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
   """Blends with black: 0 gives black, 1 the image, 2 a brighter one."""
-  return cv2.LUT(image, _blend(np.zeros_like(_IDENTITY), _IDENTITY, factor))
+  return cv2.LUT(image, blend(np.zeros_like(_IDENTITY), _IDENTITY, factor))
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
@@ -97,7 +110,7 @@ def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
   smooth = image.copy()
   # The kernel's sums are multiples of 1/13, never half-way: no ties to round.
   smooth[1:-1, 1:-1] = cv2.filter2D(image, -1, _SMOOTH)[1:-1, 1:-1]
-  return _blend(smooth, image, factor)
+  return blend(smooth, image, factor)
 
 
 def _apply_tables(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
@@ -113,7 +126,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
   return grey.astype(np.uint8).reshape(image.shape[:2])
 
 
-def _blend(start: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
+def blend(start: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
   """Returns start + factor (image - start), clipped, as `Image.blend`."""
   origin = start.astype(np.float32)  # Pillow computes in single precision
   values = image.astype(np.float32)

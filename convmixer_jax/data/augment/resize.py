@@ -18,8 +18,8 @@ import numpy as np
 cv2.setNumThreads(0)
 
 # Of Pillow's Resample.c: PRECISION_BITS, and half the width of its filters.
-_FRACTION_BITS = 22
-_ONE = 1 << _FRACTION_BITS
+FRACTION_BITS = 22
+_ONE = 1 << FRACTION_BITS
 _SUPPORT = {'bilinear': 1.0, 'bicubic': 2.0}
 # Up to this many multiply-adds OpenBLAS does not start threads.
 _MAX_BLOCK = 2**18
@@ -105,7 +105,7 @@ def _resize_first_axis(image, full_size, resample, start, stop):
   axis = image.shape[0], full_size, resample, start, stop
   rows = np.ascontiguousarray(image).reshape(image.shape[0], -1)
   num_values = rows.shape[1]
-  first, fixed, exact = _fixed_weights(*axis)
+  first, fixed, exact = fixed_weights(*axis)
   block_size = _block_size(len(rows), full_size, fixed.shape[1], num_values)
   sources, matrices = _blocks(*axis, block_size, True)
   values = rows[sources].astype(np.float32)
@@ -124,7 +124,7 @@ def _resize_first_axis(image, full_size, resample, start, stop):
     terms = np.arange(fixed.shape[1]) + first[row, None]
     terms = rows[np.minimum(terms, len(rows) - 1), column[:, None]]
     total = (terms * fixed[row]).sum(axis=1) + _ONE // 2
-    result.flat[uncertain] = (total >> _FRACTION_BITS).clip(0, 255)
+    result.flat[uncertain] = (total >> FRACTION_BITS).clip(0, 255)
   return result.reshape(size, *image.shape[1:])
 
 
@@ -168,7 +168,7 @@ _float_weights = functools.lru_cache(maxsize=2048)(_weights)  # of float images
 
 
 @functools.lru_cache(maxsize=2048)
-def _fixed_weights(
+def fixed_weights(
   size_in: int, full_size: int, resample: str, start: int, stop: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns the weights of one axis as Pillow's fixed-point numbers.
@@ -228,7 +228,7 @@ def _blocks(
   """
   axis = size_in, full_size, resample, start, stop
   if is_fixed:
-    first, fixed, _ = _fixed_weights(*axis)
+    first, fixed, _ = fixed_weights(*axis)
     weights = fixed / _ONE  # 22 bits and a sign: exact in float32
   else:
     first, weights = _float_weights(*axis)

@@ -18,7 +18,7 @@ from convmixer_jax.data.augment.resize import resize, resize_and_crop
 from convmixer_jax.errors import UserError
 
 Box = tuple[int, int, int, int]
-_CROP_ATTEMPTS = 10
+CROP_ATTEMPTS = 10
 
 # glibc returns freed arrays of an image's size to the system immediately, and
 # the page faults of new ones take a tenth of the time of an example. After a
@@ -167,7 +167,7 @@ def draw_box(
     (top, left, height, width) in pixels.
   """
   low, high = math.log(ratio[0]), math.log(ratio[1])
-  for _ in range(_CROP_ATTEMPTS):
+  for _ in range(CROP_ATTEMPTS):
     u, v = rng.random(2).tolist()
     area = (scale[0] + (scale[1] - scale[0]) * u) * height * width
     aspect = math.exp(low + (high - low) * v)
@@ -178,6 +178,14 @@ def draw_box(
       top = int(u * (height - box_height + 1))
       left = int(v * (width - box_width + 1))
       return top, left, box_height, box_width
+  return central_box(height, width, ratio)
+
+
+def central_box(height: int, width: int, ratio: tuple[float, float]) -> Box:
+  """Returns the largest central box whose aspect ratio is within `ratio`.
+
+  See `draw_box` for arguments and result.
+  """
   box_height, box_width = height, width
   if width / height < ratio[0]:
     box_height = round(width / ratio[0])

@@ -1,0 +1,1 @@
+"""Training images that stay on the devices (`config.input.on_device`)."""
