@@ -89,9 +89,12 @@ class RepeatedImages(grain.MapDataset):
     """Returns the example of a row, counted through all batches."""
     if isinstance(index, slice):
       return self.slice(index)
+    return self._parent[self.shuffled_number(index)]
+
+  def shuffled_number(self, index: int) -> int:
+    """Returns the number of a row's example among the shuffled ones."""
     epoch, row = divmod(index, len(self))
-    number = epoch * len(self._parent) + self.position(row) // self._repeats
-    return self._parent[number]
+    return epoch * len(self._parent) + self.position(row) // self._repeats
 
   def position(self, row: int) -> int:
     """Returns the position of a row of an epoch among the repeated images."""

@@ -151,8 +151,11 @@ def assert_batches_of_the_host(config, mesh, train, evaluated, first_step=3):
   [
     {},
     {'augment.crop': 'none', 'dataset.image_size': (16, 20)},
-    {'augment.crop': 'none', 'augment.interpolation': 'bicubic'},
-    {'augment.crop': 'none', 'augment.flip': 0.0},
+    {
+      'augment.crop': 'none',
+      'augment.interpolation': 'bicubic',
+      'augment.flip': 0.0,
+    },
     {'augment.rand_augment.num_ops': 0, 'augment.interpolation': 'bilinear'},
     {'repeated_augmentation': 3, 'augment.rand_augment.probability': 0.5},
     {'augment.eval_image_size': 10, 'augment.eval_crop_fraction': 0.9},
@@ -239,18 +242,15 @@ def train_until(step, config, workdir, monkeypatch):
 def test_run_and_its_resumption_have_the_bits_of_the_host(
   config, tmp_path, monkeypatch
 ):
-  host, whole, pieces = (str(tmp_path / n) for n in ('host', 'whole', 'pieces'))
+  host, pieces = str(tmp_path / 'host'), str(tmp_path / 'pieces')
   config.batch_size, config.dataset.image_size = 64, 8
   config.num_steps, config.checkpoint_every_steps = 24, 7  # an epoch is 22
-  results = loop.train_and_evaluate(config, whole)
   train_until(9, config, pieces, monkeypatch)
-  train_until(8, config, pieces, monkeypatch)
+  results = loop.train_and_evaluate(config, pieces)
   config.input.on_device = False
   assert loop.train_and_evaluate(config, host) == results
-  assert loop.train_and_evaluate(config, pieces) == results
-  for directory in (host, pieces):
-    assert_identical(read_state(directory, 24), read_state(whole, 24))
-    assert read_rows(directory) == read_rows(whole)
+  assert_identical(read_state(pieces, 24), read_state(host, 24))
+  assert read_rows(pieces) == read_rows(host)
 
 
 @pytest.mark.slow
@@ -270,7 +270,7 @@ def test_processes_of_several_devices_have_the_bits_of_the_host(tmp_path):
       tmp_path / str(on_device),
       [*flags, f'--config.input.on_device={on_device}'],
       num_processes=2,
-      num_devices=4,
+      num_devices=2,
     )
     job.finish()
     assert ('on each device, 0 MiB' in job.output()) == on_device

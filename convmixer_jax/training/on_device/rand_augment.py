@@ -11,6 +11,7 @@ and each image takes all of them, two without an effect:
    values.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -106,7 +107,7 @@ def make_tables(
     np.stack(blends),
     blend_row,
     np.array(kinds, np.int32),
-    _stretching(values),
+    _stretching(),
     np.array(config.fill, np.uint8),
   )
 
@@ -210,11 +211,12 @@ def _blended(values, factor):
   return image_ops.blend(start, np.tile(values, 256), factor).reshape(256, 256)
 
 
-def _stretching(values):
-  high = values.astype(np.float64)
+@functools.cache
+def _stretching():
+  high = np.arange(256.0)
   return np.stack(
     [
-      image_ops.stretching_tables(np.full(256, float(low)), high).T
-      for low in values
+      image_ops.stretching_tables(np.full(256, low), high).T
+      for low in np.arange(256.0)
     ]
   )
