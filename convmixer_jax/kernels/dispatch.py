@@ -16,6 +16,7 @@ from absl import logging
 from jax import lax
 
 from convmixer_jax.errors import UserError
+from convmixer_jax.kernels import named_layers
 
 Operands = tuple[Any, ...]  # arrays, or their shapes and dtypes
 Static = Mapping[str, Any]
@@ -203,7 +204,7 @@ def default_backends(
      of their registration.
 
   If a backend of the first kind is unavailable, and the process has this
-  platform, a warning says why, once for each reason.
+  platform, a warning says why, once for each reason; see `named_layers`.
 
   Args:
     operation: a key of `Backend.functions`.
@@ -234,7 +235,7 @@ def _default_on(platform, operation, operands, static):
     reason = backend.unavailable(operation, operands, static)
     if reason is None:
       return backend.name
-    if is_here:
+    if is_here and not named_layers.note(backend.name, reason):
       _warn(backend.name, reason)
   for backend in candidates:
     if backend.platform is None and backend.preferred(

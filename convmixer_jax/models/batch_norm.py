@@ -11,6 +11,7 @@ from jax import lax
 from convmixer_jax import kernels
 from convmixer_jax.config import ImageSize
 from convmixer_jax.errors import UserError
+from convmixer_jax.kernels.named_layers import in_layer
 from convmixer_jax.models.shapes import variable_shapes
 
 MOMENTUM = 0.9  # running = 0.9 running + 0.1 batch: PyTorch's momentum 0.1
@@ -24,17 +25,20 @@ class DepthwiseConvolution(NamedTuple):
     kernel: `[k, k, C]`.
     bias: `[C]`.
     backend: see `kernels.depthwise_conv`.
+    layer: name of the module that has the kernel, for messages.
   """
 
   kernel: jax.Array
   bias: jax.Array
   backend: str | None = None
+  layer: str = ''
 
   def convolve(self, x: jax.Array) -> jax.Array:
     """Maps `[B, H, W, C]` to the same shape."""
-    return kernels.depthwise_conv(
-      x, self.kernel, self.bias, backend=self.backend
-    )
+    with in_layer(self.layer):
+      return kernels.depthwise_conv(
+        x, self.kernel, self.bias, backend=self.backend
+      )
 
 
 class ActivationBatchNorm(nn.Module):
@@ -114,11 +118,12 @@ class ActivationBatchNorm(nn.Module):
         x, bias, scale, offset, residual, **how
       )
     else:
-      y, mean, var = kernels.residual_depthwise(
-        *(x, convolution.kernel, convolution.bias, scale, offset),
-        depthwise=convolution.backend,
-        **how,
-      )
+      with in_layer(convolution.layer):
+        y, mean, var = kernels.residual_depthwise(
+          *(x, convolution.kernel, convolution.bias, scale, offset),
+          depthwise=convolution.backend,
+          **how,
+        )
     if not self.is_initializing():
       _update(running_mean, running_var, mean, var, count)
     return y

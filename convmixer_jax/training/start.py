@@ -15,6 +15,7 @@ from convmixer_jax.distributed import agreement
 from convmixer_jax.locks.directory_lock import DirectoryLock
 from convmixer_jax.pretrained.check_values import check_state
 from convmixer_jax.training import changes, initialize, summary
+from convmixer_jax.training.kernel_layers import warn_of_layers_without_kernels
 from convmixer_jax.training.setup import Setup
 from convmixer_jax.training.tasks import task_of
 
@@ -117,6 +118,7 @@ def _describe(setup, claim, first_step):
     setup.data,
   )
   print(summary.describe_start(setup, first_step), flush=True)
+  warn_of_layers_without_kernels(setup.trainer, setup.config)
   if warning := identity.overlap_warning(setup.train_source, setup.eval_source):
     print(warning)
   for line in setup.label_notes:

@@ -94,6 +94,7 @@ def _convolution(module, channels):
     module.param('kernel', init, (k, k, channels)),
     module.param('bias', init, (channels,)),
     module.backend,
+    '/'.join(module.path),
   )
 
 
