@@ -220,3 +220,30 @@ def test_tests_without_pytest_are_missing(session, monkeypatch):
   )
   device_stages.run_tests(session)
   assert session.rows.all[0]['missing'] == 'pytest is not installed'
+
+
+@pytest.mark.parametrize(('on_device', 'of_host'), [(90.0, 50.0), (5.0, 50.0)])
+def test_training_has_the_faster_input(
+  session, monkeypatch, on_device, of_host
+):
+  changes = []
+
+  def stream(command, request, seconds, receive, environment):
+    is_on_device = request['config'].get('input.on_device', False)
+    # The devices must not make batches in the place of the host.
+    assert is_on_device or environment['JAX_PLATFORMS'] == 'cpu'
+    rate = on_device if is_on_device else of_host
+    made_by = 'devices' if is_on_device else 'host'
+    receive({'made_by': made_by, 'images': 8, 'images_per_sec': rate})
+
+  monkeypatch.setattr(session, 'stream', stream)
+  monkeypatch.setattr(
+    cifar10_stage, '_prepare', lambda session: {'config': {}, 'about': 'few'}
+  )
+  monkeypatch.setattr(
+    cifar10_stage,
+    '_train',
+    lambda session, changed, about: changes.append(changed),
+  )
+  cifar10_stage.train_cifar10(session)
+  assert changes[0].get('input.on_device', False) is (on_device > of_host)

@@ -28,8 +28,10 @@ def test_cpu_is_reported_but_not_measured_unless_asked_for(request_):
   assert about['devices'] == 1
 
 
-def test_input_is_timed_without_a_device():
+@pytest.mark.parametrize('on_device', [False, True])
+def test_input_is_timed_on_the_host_and_on_devices(on_device):
   changes = {
+    'input.on_device': on_device,
     'dataset.name': 'digits',
     'dataset.image_size': 8,
     'batch_size': 8,
@@ -37,6 +39,7 @@ def test_input_is_timed_without_a_device():
   }
   (row,) = input_pass._work({'config': changes, 'seconds': 0.0})
   assert row['images'] == 1442
+  assert row['made_by'] == ('devices' if on_device else 'host')
   assert row['images_per_sec'] > 0
 
 

@@ -222,7 +222,8 @@ def _cifar10(rows):
     if part == 'data':
       lines.append(('data', f'{row["about"]} {row.get("contents", "")}'))
     if part == 'input alone' and 'images_per_sec' in row:
-      lines.append(('input alone, images/s', f'{row["images_per_sec"]:,.0f}'))
+      title = f'input alone, made by the {row.get("made_by", "host")}, images/s'
+      lines.append((title, f'{row["images_per_sec"]:,.0f}'))
     if part == 'training' and 'epochs' in row:
       lines += _training_lines(row)
   return f'## CIFAR-10\n\n{table(("", ""), lines)}' if lines else ''
