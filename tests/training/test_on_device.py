@@ -110,6 +110,9 @@ def test_crops_of_all_sizes_are_resized_as_on_the_host(size):
     crop.make_matrices(range(1, length + 1), length, side)
     for length, side in zip((height, width), size, strict=True)
   ]
+  lengths = [range(1, height + 1), range(1, width + 1)]
+  num_bytes = crop.matrix_bytes(lengths, (height, width), size)
+  assert num_bytes == sum(table.weights.nbytes for table in tables)
   resized = jax.jit(crop.crop_and_resize)
   for cubic, resample in enumerate(('bilinear', 'bicubic')):
     found = resized(

@@ -16,7 +16,6 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from convmixer_jax.config import height_width
 from convmixer_jax.data.augment.draws import Draws, draw
 from convmixer_jax.data.sources import Source
 from convmixer_jax.data.train_rows import TrainRows
@@ -150,16 +149,10 @@ class TrainBatches(Iterator[Batch]):
 
 
 def _make_tables(config, stored_size):
-  size = height_width(config.dataset.image_size)
   rows = columns = operations = None
-  crops = config.augment.crop != 'none'
-  if crops or tuple(stored_size) != tuple(size):
-    rows, columns = (
-      crop.make_matrices(
-        range(1, length + 1) if crops else [length], length, side
-      )
-      for length, side in zip(stored_size, size, strict=True)
-    )
+  lengths, stored, size = store.lengths_and_sizes(config, stored_size)
+  if lengths[0]:
+    rows, columns = map(crop.make_matrices, lengths, stored, size)
   ops = config.augment.rand_augment
   if ops.num_ops:
     operations = rand_augment.make_tables(ops, *size)

@@ -51,6 +51,16 @@ def make_matrices(lengths: Sequence[int], length: int, size: int) -> Matrices:
   return Matrices(weights, np.int32(lengths[0]))
 
 
+def matrix_bytes(
+  lengths: Sequence[Sequence[int]],
+  stored: Sequence[int],
+  sizes: Sequence[int],
+) -> int:
+  """Returns the bytes of the matrices of all axes, of `make_matrices` each."""
+  axes = zip(lengths, stored, sizes, strict=True)
+  return sum(2 * 4 * len(of_axis) * side * size for of_axis, side, size in axes)
+
+
 def crop_and_resize(
   images: jax.Array,
   box: jax.Array,

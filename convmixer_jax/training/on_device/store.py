@@ -1,7 +1,7 @@
 """Puts the images of both splits on the devices, if they fit there."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from convmixer_jax.data.augment.resize import resize
 from convmixer_jax.data.sources import Source
 from convmixer_jax.distributed import sharding
 from convmixer_jax.errors import UserError
+from convmixer_jax.training.on_device import crop
 
 _OFF = 'give --config.input.on_device=False'
 
@@ -73,6 +74,7 @@ def load(
       'training': (len(train), *shape),
       'held-out': (len(evaluated), *eval_shape),
     },
+    crop.matrix_bytes(*lengths_and_sizes(config, shape)),
     mesh,
   )
   prepare_eval = partial(
@@ -88,6 +90,29 @@ def keeps_whole(config: ml_collections.ConfigDict) -> bool:
   """Returns whether training images are kept as they are, to be resized."""
   augment = config.augment
   return augment.crop != 'none' or augment.interpolation == 'random'
+
+
+def lengths_and_sizes(
+  config: ml_collections.ConfigDict, stored: Sequence[int]
+) -> tuple[list[Sequence[int]], Sequence[int], Sequence[int]]:
+  """Returns what training images are cropped to, are stored as, and become.
+
+  Args:
+    config: the whole config.
+    stored: height and width of the stored images, and anything after these.
+
+  Returns:
+    For each axis the lengths in pixels that a crop may have, none if it is not
+    resized; the stored lengths; the lengths that the network sees.
+  """
+  stored, size = stored[:2], height_width(config.dataset.image_size)
+  if config.augment.crop != 'none':
+    lengths: list[Sequence[int]] = [range(1, side + 1) for side in stored]
+  elif tuple(stored) != tuple(size):
+    lengths = [[side] for side in stored]
+  else:
+    lengths = [[], []]
+  return lengths, stored, size
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
@@ -114,8 +139,8 @@ def memory_limit(mesh: Mesh) -> float:
   return limits.memory_bytes() / 4 / len(mesh.local_devices)
 
 
-def _require_room(shapes, mesh):
-  needed = sum(math.prod(shape) for shape in shapes.values())
+def _require_room(shapes, other_bytes, mesh):
+  needed = sum(math.prod(shape) for shape in shapes.values()) + other_bytes
   allowed = memory_limit(mesh)
   if needed <= allowed:
     return
@@ -147,9 +172,9 @@ def _load(
     if image.shape != shape:
       sizes = [' x '.join(map(str, s[:2])) for s in (shape, image.shape)]
       raise UserError(
-        'config.input.on_device = True with a random crop is for images of one '
-        f'size, and images 0 and {index} of {_name(source)} are {sizes[0]} and '
-        f'{sizes[1]} pixels; {_OFF}'
+        'config.input.on_device = True crops and resizes at random only images '
+        f'of one size, and images 0 and {index} of {_name(source)} are '
+        f'{sizes[0]} and {sizes[1]} pixels; {_OFF}'
       )
     images[index] = image
     labels[index] = np.int32(example['label'])
