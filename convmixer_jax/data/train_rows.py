@@ -67,7 +67,9 @@ class TrainRows:
     return np.array(found, np.int32)
 
 
-def _find_numbers(num_images, config) -> Callable[[int], int]:
+def _find_numbers(
+  num_images: int, config: ml_collections.ConfigDict
+) -> Callable[[int], int]:
   """Returns a function from rows to numbers among the shuffled images."""
   if config.repeated_augmentation > 1:
     images = grain.MapDataset.range(num_images)

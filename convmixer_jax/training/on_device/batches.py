@@ -163,7 +163,7 @@ def _make_train_batch(
   stored: store.Images,
   tables: Any,
   index: jax.Array,
-  draws: Draws,
+  draws: Any,
   *,
   flips: bool,
 ) -> Batch:

@@ -48,7 +48,7 @@ def make_matrices(lengths: Sequence[int], length: int, size: int) -> Matrices:
       column = np.minimum(column, length - 1)
       matrix = weights[kind, number]
       np.add.at(matrix, (np.broadcast_to(row, fixed.shape), column), fixed)
-  return Matrices(weights, np.int32(lengths[0]))
+  return Matrices(weights, np.array(lengths[0], np.int32))
 
 
 def matrix_bytes(

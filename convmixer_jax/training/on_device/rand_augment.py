@@ -77,7 +77,7 @@ def make_tables(
   rows, kinds = [], []
   for name, operation in policy.operations.items():
     for negate in (False, True):
-      draw = Draw(name, config.magnitude, negate, policy.resample)
+      draw = Draw(name, config.magnitude, negate, policy.resample or '')
       row, kind = [0, 0, 0], _OTHER
       if operation.moves_pixels:
         row[0] = len(moves)

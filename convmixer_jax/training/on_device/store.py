@@ -63,7 +63,9 @@ def load(
         f'{_name(source)} are {image.dtype}; {_OFF}'
       )
   size = height_width(config.dataset.image_size)
-  prepare = partial(_resized, size=size, resample=config.augment.interpolation)
+  prepare: Callable[[np.ndarray], np.ndarray] = partial(
+    _resized, size=size, resample=config.augment.interpolation
+  )
   shape = (*size, train[0]['image'].shape[-1])
   if keeps_whole(config):
     prepare, shape = _unchanged, train[0]['image'].shape
