@@ -17,7 +17,7 @@ from timm_fixture import read_arrays, weights_of
 
 from configs import finetune
 from convmixer_jax.errors import UserError
-from convmixer_jax.models import VIT, ViT, layers
+from convmixer_jax.models import VARIANTS, VIT, ViT, layers
 from convmixer_jax.pretrained import weight_files
 from convmixer_jax.pretrained.load import load
 from convmixer_jax.pretrained.source import FileSource
@@ -245,7 +245,12 @@ def test_finetune_configs_name_released_weights():
 
 
 @pytest.mark.parametrize('is_older', [False, True])
-def test_weights_with_torchvisions_names_are_read(is_older, tmp_path):
+def test_weights_with_torchvisions_names_are_read(
+  is_older, tmp_path, monkeypatch
+):
+  fields = {'width': 16, 'depth': 2, 'patch_size': 8, 'heads': 2}
+  published = VARIANTS['vit_b16'] | fields  # as small as the fixture's
+  monkeypatch.setitem(VARIANTS, 'vit_b16', published)
   with np.load(FIXTURE.with_name('torchvision_vit.npz')) as file:
     arrays = dict(file)
   images, expected = arrays.pop('images'), arrays.pop('logits')
