@@ -5,12 +5,14 @@
 
 from convmixer_jax.kernels import backends, dispatch
 from convmixer_jax.kernels.activation_affine import activation_affine
+from convmixer_jax.kernels.attention import attention
 from convmixer_jax.kernels.batch_norm import affine, batch_norm
 from convmixer_jax.kernels.conv import conv
 from convmixer_jax.kernels.depthwise import depthwise_conv
 from convmixer_jax.kernels.fused_mixer import fused_mixer
 from convmixer_jax.kernels.gelu import gelu
 from convmixer_jax.kernels.linear import PackedKernel, linear, pack_kernel
+from convmixer_jax.kernels.max_pool import max_pool
 from convmixer_jax.kernels.norm import (
   ACTIVATIONS,
   SAVED_ACTIVATION,
@@ -33,6 +35,7 @@ __all__ = [
   'activation_batch_norm',
   'activation_mean',
   'affine',
+  'attention',
   'backends',
   'batch_norm',
   'conv',
@@ -40,6 +43,7 @@ __all__ = [
   'fused_mixer',
   'gelu',
   'linear',
+  'max_pool',
   'pack_kernel',
   'residual_depthwise',
 ]

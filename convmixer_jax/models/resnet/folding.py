@@ -20,7 +20,6 @@ from convmixer_jax.models.resnet.module import (
   convolve,
   equal_blocks,
   first_block,
-  pool,
 )
 
 _NORMS = {
@@ -102,7 +101,7 @@ def apply_folded(
     return run(x, block), None
 
   x = conv(images.astype(model.dtype), folded['conv1'], 2)
-  x = pool(add_bias(x, folded['conv1']))
+  x = kernels.max_pool(add_bias(x, folded['conv1']))
   for stage, stride in zip(STAGES, STRIDES, strict=True):
     x = run(x, folded[first_block(stage)], stride)
     blocks = folded.get(equal_blocks(stage), [])

@@ -75,11 +75,6 @@ def convolve(
   return kernels.linear(x[:, ::stride, ::stride], kernel[0, 0], backend=backend)
 
 
-def pool(x: jax.Array) -> jax.Array:
-  """Returns the maxima of 3 x 3 positions, stride 2, of `[B, H, W, C]`."""
-  return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-
-
 class Conv(nn.Module):
   """A convolution without bias; see `convolve`."""
 
@@ -206,7 +201,7 @@ class ResNet(nn.Module):
     x = images.astype(self.dtype)
     x = Conv(STEM_WIDTH, 7, 2, name='conv1')(x)
     x = BatchNorm(True, self.bn_group_size, name='bn1')(x, train=train)
-    x = expose(self, 'stem', pool(x))
+    x = expose(self, 'stem', kernels.max_pool(x))
     rates = self._drop_path_rates()
     for stage in STAGES:
       x = self._run_stage(x, stage, next(rates), train=train)
