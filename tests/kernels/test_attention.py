@@ -64,7 +64,8 @@ def test_gradients_equal_automatic_ones(operands):
     jax.vjp(function, *inputs)[1](g) for function in (kernels.attention, by_jax)
   )
   for gradient, expected in zip(ours, theirs, strict=True):
-    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
+    # Sums of terms that cancel: some are near 0, the largest about 20.
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=5e-5)
 
 
 def test_bfloat16_is_near_float32(operands):
