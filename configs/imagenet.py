@@ -23,11 +23,12 @@ isotropic network has ConvMixer's too, whichever network its fields make it.
 | vit_b16, mixer_b16 | 300 | 1024 | with ImageNet-21k only |
 
 ResMLP's trainings took two days on 8 V100, for most. Of the others, hours were
-not found; on 16 TPU v5e, `plan` bounds deit_b and vit_b16 from below by 158
-chip-hours, mixer_b16 by 110, resnet152 by 33, its _a1, _a2 and _a3 by 214, 107
-and 15, resmlp_s24 by 90 and resmlp_b24_8, which needs --config.model.remat=True
-there, by 434: see results/plan. docs/imagenet.md names sources, and has the
-flags for other numbers of devices.
+not found; on 16 TPU v5e, `plan` bounds from below, in chip-hours: deit_b,
+vit_b16 and deit_b_distilled by 120, mixer_b16 by 80, resmlp_s24 by 56, _b24_16
+by 167 and _b24_8, which needs --config.model.remat=True there, by 434;
+resnet152 by 33, its _a1, _a2, _a3 and _tv by 214, 107, 15 and 18: see
+results/plan. docs/imagenet.md names sources, and has the flags for other
+numbers of devices.
 """
 
 from collections.abc import Callable
