@@ -1,5 +1,5 @@
 # make demo   trains on digits and prints the held-out accuracy
-# make test   tests every module, in four minutes; make test-all, all there is
+# make test   tests every module, in ten minutes; make test-all, all there is
 # make lint   what CI checks first
 # make docs   builds the pages of docs/ into docs/_build
 # make notebook   runs notebooks/*.ipynb and stores what they show

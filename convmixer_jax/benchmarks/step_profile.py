@@ -21,7 +21,6 @@ CATEGORIES = ('products', 'depthwise', 'norms', 'optimizer', 'rest')
 _OF_KERNELS = {
   'multiply': 'products',
   'pack': 'products',
-  'linear_gradient': 'products',
   'correlate': 'depthwise',
   'kernel_gradient': 'depthwise',
   'fused_mixer': 'depthwise',

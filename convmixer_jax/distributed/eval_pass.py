@@ -33,21 +33,19 @@ def run_batches(
     mesh: the devices.
     batch_size: rows of a batch on all processes.
 
-  Yields:
-    Each batch as it was given, besides the rows of zeros and the `mask` that
-    `pad` adds, and what the function returned for it, on the host.
+  Returns:
+    For each batch: the batch as it was given, besides the rows of zeros and the
+    `mask` that `pad` adds, and what the function returned for it, on the host.
   """
   rows = batch_size // jax.process_count()
-  pending = None
-  for batch in batches:
-    padded = pad(batch, rows)
-    arrays = {key: padded[key] for key in _ON_DEVICES if key in padded}
-    outputs = function(sharding.to_global(arrays, mesh))
-    if pending is not None:
-      yield pending[0], jax.device_get(pending[1])
-    pending = padded, outputs
-  if pending is not None:
-    yield pending[0], jax.device_get(pending[1])
+
+  def results():
+    for batch in batches:
+      padded = pad(batch, rows)
+      arrays = {key: padded[key] for key in _ON_DEVICES if key in padded}
+      yield padded, function(sharding.to_global(arrays, mesh))
+
+  return _fetch(results())
 
 
 def fetch_outputs(
@@ -56,17 +54,22 @@ def fetch_outputs(
 ) -> Iterator[Any]:
   """Applies a function to global batches; see `run_batches`.
 
-  Yields:
+  Returns:
     What the function returned for each batch, on the host.
   """
+  results = ((None, function(batch)) for batch in batches)
+  return (outputs for _, outputs in _fetch(results))
+
+
+def _fetch(results):
+  """Yields pairs with the second fetched, once the next is under way."""
   pending = None
-  for batch in batches:
-    outputs = function(batch)
+  for result in results:
     if pending is not None:
-      yield jax.device_get(pending)
-    pending = outputs
+      yield pending[0], jax.device_get(pending[1])
+    pending = result
   if pending is not None:
-    yield jax.device_get(pending)
+    yield pending[0], jax.device_get(pending[1])
 
 
 def pad(batch: HostBatch, rows: int) -> HostBatch:

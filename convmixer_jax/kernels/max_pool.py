@@ -9,6 +9,7 @@ from jax import lax
 SIZE, STRIDE = 3, 2
 
 
+@jax.custom_vjp
 def max_pool(x: jax.Array) -> jax.Array:
   """Returns the maxima of 3 x 3 positions around every second one.
 
@@ -20,7 +21,7 @@ def max_pool(x: jax.Array) -> jax.Array:
   Returns:
     `[B, ceil(H / 2), ceil(W / 2), C]`, dtype of x.
   """
-  return _max_pool(x)
+  return _maxima(x)
 
 
 def _maxima(x):
@@ -32,9 +33,6 @@ def _maxima(x):
     (1, STRIDE, STRIDE, 1),
     ((0, 0), (1, 1), (1, 1), (0, 0)),
   )
-
-
-_max_pool = jax.custom_vjp(_maxima)
 
 
 def _forward(x):
@@ -50,7 +48,7 @@ def _backward(saved, g):
   )
 
 
-_max_pool.defvjp(_forward, _backward)
+max_pool.defvjp(_forward, _backward)
 
 
 def _gradient_by_xla(x, y, g):

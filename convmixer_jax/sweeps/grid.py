@@ -116,8 +116,7 @@ class _Option:
 
   def is_one_of(self, wanted: Any) -> bool:
     """Whether it is the wanted option, by name or value, or in that list."""
-    candidates = wanted if isinstance(wanted, (list, tuple, set)) else [wanted]
-    return any(each in (self.name, self.value) for each in candidates)
+    return any(each in (self.name, self.value) for each in _listed(wanted))
 
 
 def expand(grids: Sequence[Grid]) -> list[Row]:
@@ -247,6 +246,11 @@ def _options(axis: str, options: Any) -> list[_Option]:
   return found
 
 
+def _listed(wanted):
+  """Returns the options that an exception of the sweep names for an axis."""
+  return wanted if isinstance(wanted, (list, tuple, set)) else [wanted]
+
+
 def _check_where(where, axes):
   """Raises UserError if an exception names what the grid does not have."""
   for axis, wanted in where.items():
@@ -255,7 +259,7 @@ def _check_where(where, axes):
         f'an exception of the sweep names the axis {axis!r}; there are '
         f'{", ".join(axes) or "none"}'
       )
-    for each in wanted if isinstance(wanted, (list, tuple, set)) else [wanted]:
+    for each in _listed(wanted):
       if not any(option.is_one_of([each]) for option in axes[axis]):
         names = ', '.join(option.name for option in axes[axis])
         raise UserError(

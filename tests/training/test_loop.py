@@ -3,18 +3,14 @@
 import json
 
 import pytest
+from cut_off import train_until
 from PIL import Image
 from run_files import assert_identical, read_rows, read_state
 
 from convmixer_jax.checkpoints import workdir as workdir_lib
-from convmixer_jax.data import pipeline
 from convmixer_jax.errors import UserError
 from convmixer_jax.locks.directory_lock import DirectoryLock
 from convmixer_jax.training import loop, start
-
-
-class Stopped(Exception):
-  """What the machine is taken away with."""
 
 
 @pytest.fixture
@@ -22,21 +18,6 @@ def config(config):
   config.num_steps = 30  # an epoch is 22
   config.checkpoint_every_steps = 7
   return config
-
-
-def train_until(step, monkeypatch, config, workdir):
-  """Trains as usual, but is cut off after so many steps of this start."""
-  train_batches = pipeline.train_batches
-
-  def cut_off(*args, **kwargs):
-    for number, batch in enumerate(train_batches(*args, **kwargs)):
-      if number == step:
-        raise Stopped
-      yield batch
-
-  with monkeypatch.context() as patch, pytest.raises(Stopped):
-    patch.setattr(pipeline, 'train_batches', cut_off)
-    loop.train_and_evaluate(config, workdir)
 
 
 @pytest.mark.slow

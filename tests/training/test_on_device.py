@@ -7,6 +7,7 @@ import jobs
 import ml_collections
 import numpy as np
 import pytest
+from cut_off import train_until
 from run_files import assert_identical, read_rows, read_state
 
 from convmixer_jax.config import default_config, validate
@@ -20,7 +21,7 @@ from convmixer_jax.errors import UserError
 from convmixer_jax.own_names import named
 from convmixer_jax.training import loop
 from convmixer_jax.training.on_device import crop, rand_augment, store
-from convmixer_jax.training.on_device.batches import DeviceImages, TrainBatches
+from convmixer_jax.training.on_device.batches import DeviceImages
 
 NAMES = tuple(POLICIES['torchvision'].operations)
 TORCHVISION = {
@@ -222,25 +223,6 @@ def test_train_transform_of_the_user_is_refused(config, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
-class Stopped(Exception):
-  """What the machine is taken away with."""
-
-
-def train_until(step, config, workdir, monkeypatch):
-  """Trains as usual, but is cut off after so many steps of this start."""
-  numbers = itertools.count()
-  make_batch = TrainBatches.__next__
-
-  def cut_off(batches):
-    if next(numbers) == step:
-      raise Stopped
-    return make_batch(batches)
-
-  with monkeypatch.context() as patch, pytest.raises(Stopped):
-    patch.setattr(TrainBatches, '__next__', cut_off)
-    loop.train_and_evaluate(config, workdir)
-
-
 @pytest.mark.slow
 def test_run_and_its_resumption_have_the_bits_of_the_host(
   config, tmp_path, monkeypatch
@@ -248,7 +230,7 @@ def test_run_and_its_resumption_have_the_bits_of_the_host(
   host, pieces = str(tmp_path / 'host'), str(tmp_path / 'pieces')
   config.batch_size, config.dataset.image_size = 64, 8
   config.num_steps, config.checkpoint_every_steps = 24, 7  # an epoch is 22
-  train_until(9, config, pieces, monkeypatch)
+  train_until(9, monkeypatch, config, pieces)
   results = loop.train_and_evaluate(config, pieces)
   config.input.on_device = False
   assert loop.train_and_evaluate(config, host) == results
