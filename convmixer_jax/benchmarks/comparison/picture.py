@@ -38,6 +38,7 @@ def plot(rows: Rows) -> Figure | None:
   figure = Figure(figsize=(8, 5.4), layout='constrained')
   axes = figure.subplots()
   kinds = list(dict.fromkeys(rows.by_name[n]['architecture'] for n in names))
+  labels = []
   with literal_text([*rows.by_name, *kinds]) as literal:
     for name in names:
       row, (accuracy, source) = rows.by_name[name], accuracies[name]
@@ -54,7 +55,7 @@ def plot(rows: Rows) -> Figure | None:
         linestyle=_EDGES[source],
       )
       above = (0.0, math.sqrt(area / math.pi) + 2)  # the circle
-      axes.annotate(
+      label = axes.annotate(
         literal(name),
         (x, accuracy),
         above,
@@ -62,6 +63,7 @@ def plot(rows: Rows) -> Figure | None:
         fontsize=8,
         ha='center',
       )
+      labels.append(label)
     _add_legends(axes, kinds, {accuracies[n][1] for n in names}, literal)
     left_out = [
       textwrap.fill(line, _LINE_LENGTH, break_on_hyphens=False)
@@ -77,7 +79,21 @@ def plot(rows: Rows) -> Figure | None:
   axes.margins(0.15)
   axes.grid(alpha=0.3)
   axes.set_ylabel('top-1 accuracy on ImageNet, %')
+  _separate(labels, figure)
   return figure
+
+
+def _separate(labels, figure):
+  """Moves names that would cover another one below their circles."""
+  figure.draw_without_rendering()  # places everything
+  boxes = []
+  for label in labels:
+    box = label.get_window_extent()
+    if any(box.overlaps(other) for other in boxes):
+      x, y = label.get_position()
+      label.set(position=(x, -y), va='top')
+      box = label.get_window_extent()
+    boxes.append(box)
 
 
 def describe_left_out(rows: Rows) -> list[str]:
@@ -161,4 +177,6 @@ def _add_legends(axes, kinds, sources, literal):
       color='lightgrey',
       label=f'{millions} M parameters',
     )
-  axes.legend(fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
+  axes.legend(
+    fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5), labelspacing=1.2
+  )
