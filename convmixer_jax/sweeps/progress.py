@@ -20,7 +20,8 @@ class Progress:
     share: of its steps that are reported, from 0 to 1.
     epoch: last one that is reported.
     saved_step: of the newest checkpoint; 0 without one.
-    is_complete: whether the last step is evaluated and saved.
+    is_complete: whether the last step is evaluated and saved, or there is no
+      directory of checkpoints any more: who deletes it keeps the results.
     metrics: of the last evaluation, and speeds that were measured.
     rows: of metrics.csv.
   """
@@ -59,7 +60,9 @@ def read_progress(
     share = last['step'] / config.num_steps
   else:
     share = last['epoch'] / config.num_epochs
-  is_complete = share >= 1 and metric in last and last['step'] in saved
+  # A run makes the directory of its checkpoints before its first step.
+  is_saved = last['step'] in saved or not (directory / DIRECTORY).exists()
+  is_complete = share >= 1 and metric in last and is_saved
   speeds = sorted(
     row['images_per_sec'] for row in rows if 'images_per_sec' in row
   )

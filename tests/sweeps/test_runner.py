@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,24 @@ def test_all_runs_are_completed_and_not_started_again(tmp_path):
   again, lines = start(tmp_path, WIDTHS, {'': 'fail'})
   again.run()
   assert set(states(again).values()) == {'complete'} and not lines
+
+
+def test_run_without_its_checkpoints_is_complete_if_it_reached_the_end(
+  tmp_path,
+):
+  runner, _ = start(tmp_path, WIDTHS)
+  runner.run()
+  for directory in (tmp_path / 'sweep').glob('width*'):
+    shutil.rmtree(directory / 'checkpoints')
+  cut = tmp_path / 'sweep' / 'width16-seed1' / 'metrics.csv'
+  head, *rows = cut.read_text().splitlines()
+  cut.write_text('\n'.join([head, *rows[:-1], '']))
+  again, _ = start(tmp_path, WIDTHS)
+  assert [
+    name
+    for name, entry in again.entries.items()
+    if not entry.progress.is_complete
+  ] == ['width16-seed1']
 
 
 def test_failed_run_is_reported_by_its_last_line_and_stops_no_other(tmp_path):
