@@ -9,11 +9,16 @@ from absl import logging
 
 from convmixer_jax import limits
 from convmixer_jax.data.decode import count_pixels
-from convmixer_jax.data.examples import Example, InMemorySource, Source
+from convmixer_jax.data.examples import (
+  Example,
+  InMemorySource,
+  Source,
+  read_stored,
+)
 
 _SAMPLE = 64  # headers that say whether it is worth to decode at all
 _MARGIN = 1.5  # by which an estimate from them must be too large
-_PART = 64  # images of a task: of small ones, a task costs as much as one
+_PART = 64  # images of a task, which are read together
 _OVERHEAD = 512  # bytes of Python's objects for each example
 
 
@@ -47,21 +52,23 @@ def load_if_small(source: StoredSource, limit: int) -> Source:
   def decoded_size(data):
     return count_values(data) + _OVERHEAD
 
-  sizes = [decoded_size(source.stored_example(int(i))[0]) for i in sample]
+  stored = read_stored(source, sample.tolist())
+  sizes = [decoded_size(data) for data, _ in stored]
   if np.mean(sizes) * len(source) > _MARGIN * limit:
     return source
   budget = _Budget(limit)
 
-  def load(index):
-    if budget.is_exceeded:
-      return None
-    data, label = source.stored_example(index)
-    if not budget.take(decoded_size(data)):
+  def load(index, data, label):
+    if budget.is_exceeded or not budget.take(decoded_size(data)):
       return None
     return source.decode(index, data, label)
 
   def load_part(first):
-    return [load(i) for i in range(first, min(first + _PART, len(source)))]
+    if budget.is_exceeded:
+      return []
+    part = range(first, min(first + _PART, len(source)))
+    stored = zip(part, read_stored(source, part), strict=True)
+    return [load(index, *example) for index, example in stored]
 
   examples: list[Example] = []
   with ThreadPoolExecutor(limits.num_cores()) as pool:

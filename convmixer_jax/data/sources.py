@@ -1,5 +1,6 @@
 """Sources of images: digits, class folders, or a prepared TFDS data set."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,20 @@ class TfdsSource:
         f'cannot read record {self._where(index)} ({one_line(error)}); prepare '
         'the data set again'
       ) from error
+    return self._stored(index, record)
+
+  def stored_examples(self, indices: Sequence[int]) -> list[tuple[bytes, Any]]:
+    """Returns several `stored_example`, in a third of the time for small ones.
+
+    They are read together.
+    """
+    try:
+      records = self._records.__getitems__(list(indices))
+    except Exception:  # TFDS does not say which record is damaged
+      return [self.stored_example(index) for index in indices]
+    return list(map(self._stored, indices, records))
+
+  def _stored(self, index, record):
     label = record[self._label]
     if self._is_multi_label:
       label = labels.indices(

@@ -70,6 +70,20 @@ def test_examples_in_memory_keep_their_order():
   assert loaded.origin == source.origin
 
 
+def test_images_are_read_together_by_a_source_that_can():
+  class Together(Source):
+    def stored_example(self, index):
+      raise AssertionError
+
+    def stored_examples(self, indices):
+      return [Source.stored_example(self, index) for index in indices]
+
+  loaded = in_memory.load_if_small(Together(list(range(2, 150))), 2**24)
+  assert [loaded[i]['image'].shape[0] for i in range(148)] == list(
+    range(2, 150)
+  )
+
+
 def test_no_memory_reads_nothing():
   class Unread(Source):
     def stored_example(self, index):

@@ -119,6 +119,16 @@ def test_large_tfds_set_is_decoded_when_read(dataset, prepared):
   assert source[1]['image'].max() == 10
 
 
+def test_records_read_together_are_those_read_alone(dataset, prepared):
+  dataset.name, dataset.data_dir, dataset.cache_mib = 'tiny', prepared, 0
+  source = sources.create_source(dataset, 'train')
+  indices = [3, 0, len(source) - 1]
+  together = source.stored_examples(indices)
+  assert together == [source.stored_example(index) for index in indices]
+  with pytest.raises(UserError, match='cannot read record 10000 of tiny train'):
+    source.stored_examples([0, 10_000])
+
+
 def test_a_damaged_image_is_named(dataset, prepared):
   dataset.name, dataset.data_dir, dataset.cache_mib = 'tiny', prepared, 0
   source = sources.create_source(dataset, 'train')
