@@ -34,6 +34,7 @@ from convmixer_jax.models import (
 )
 from convmixer_jax.training import steps
 from convmixer_jax.training.optimizer import create_optimizer
+from convmixer_jax.training.random_kernels import draw_by_kernels
 from convmixer_jax.training.schedules import create_schedule
 
 
@@ -91,7 +92,9 @@ def create(
   config = _config(image_size)
   schedule = create_schedule(config, steps_per_epoch=1, num_steps=1)
   optimizer = create_optimizer(config, schedule)
-  state = jax.jit(lambda: steps.create_state(model, optimizer, config))()
+  state = draw_by_kernels(
+    jax.jit(lambda: steps.create_state(model, optimizer, config))
+  )()
   train_step = jax.jit(
     steps.make_train_step(model, optimizer, schedule, config),
     donate_argnums=0,

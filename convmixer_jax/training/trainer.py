@@ -20,6 +20,7 @@ from convmixer_jax.models import architecture_of, check_network, create_model
 from convmixer_jax.training import optimizer as optimizer_lib
 from convmixer_jax.training import own_optimizer, steps
 from convmixer_jax.training.batch_size import smallest_group
+from convmixer_jax.training.random_kernels import draw_by_kernels
 from convmixer_jax.training.schedules import create_schedule
 
 
@@ -109,7 +110,9 @@ def create_trainer(
   return Trainer(
     model=model,
     state=sharding.with_sharding(shapes, state_sharding),
-    create_state=jax.jit(create_state, out_shardings=state_sharding),
+    create_state=draw_by_kernels(
+      jax.jit(create_state, out_shardings=state_sharding)
+    ),
     train_step=jax.jit(
       steps.make_train_step(
         gathering_model,
