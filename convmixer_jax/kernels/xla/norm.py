@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from convmixer_jax.kernels.gelu import gelu
+from convmixer_jax.kernels.gelu import gelu, gelu_for_bfloat16
 
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'gelu': gelu,
@@ -34,7 +34,7 @@ def sums(
   Returns:
     `[B, 2, C]`, float32.
   """
-  a = _activated(x, bias, activation)
+  a = _activated(x, bias, activation, *([] if g is None else [g]))
   first = a if g is None else g.astype(jnp.float32)
   return sum_over_space(first, first * a)
 
@@ -86,7 +86,7 @@ def affine(
   Returns:
     Shape and dtype of x, rounded once.
   """
-  a = _activated(x, bias, activation)
+  a = _activated(x, bias, activation, factor)
   y = a * factor[:, None, None] + shift[:, None, None]
   if residual is not None:
     y += residual.astype(jnp.float32)
@@ -127,5 +127,18 @@ def gradient(
   return dx.astype(x.dtype), dx.sum((1, 2))
 
 
-def _activated(x, bias, activation):
-  return _ACTIVATIONS[activation](x.astype(jnp.float32) + bias)
+def _activated(x, bias, activation, *others):
+  """Returns activation(x + bias) in float32.
+
+  XLA:GPU must not know that it was computed before, for the sums or for
+  another pass: it may then write it to memory in float32, which takes longer
+  than to read x again. `others` are only in time with x.
+  """
+  if x.dtype != jnp.bfloat16 or activation != 'gelu':
+    return _ACTIVATIONS[activation](x.astype(jnp.float32) + bias)
+  x = lax.platform_dependent(
+    *(x, *others),
+    cuda=lambda *arrays: lax.optimization_barrier(arrays)[0],
+    default=lambda x, *_: x,
+  )
+  return gelu_for_bfloat16(x.astype(jnp.float32) + bias)
