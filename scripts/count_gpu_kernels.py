@@ -21,7 +21,7 @@ import tempfile
 from typing import NamedTuple
 
 from convmixer_jax.kernels import gpu
-from convmixer_jax.kernels.gpu import instances
+from convmixer_jax.kernels.gpu import instances, shared_memory
 from convmixer_jax.kernels.gpu.instances import Epilogue, Instance
 
 CSRC = pathlib.Path(gpu.__file__).parent / 'csrc'
@@ -38,6 +38,7 @@ class Gpu(NamedTuple):
   """
 
   name: str
+  capability: str
   multiprocessors: int
   gigahertz: float
   terabytes_per_second: float
@@ -50,9 +51,9 @@ class Gpu(NamedTuple):
 
 
 GPUS = {
-  'sm_80': Gpu('A100', 108, 1.41, 2.04, 2.0),
-  'sm_90a': Gpu('H100', 132, 1.755, 3.35, 1.6),
-  'sm_100': Gpu('B200', 148, 1.85, 8.0, 1.6),
+  'sm_80': Gpu('A100', '8.0', 108, 1.41, 2.04, 2.0),
+  'sm_90a': Gpu('H100', '9.0', 132, 1.755, 3.35, 1.6),
+  'sm_100': Gpu('B200', '10.0', 148, 1.85, 8.0, 1.6),
 }
 # An image for each layout of strips.
 SHAPES = {
@@ -205,7 +206,7 @@ def count(emulator, kind, layout, size, name) -> tuple[float, float]:
   )
 
 
-def _instance(kind, layout, size, name, shape=None):
+def _instance(kind, layout, size, name, shape=None, capability='8.0'):
   return instances.instance(
     kind,
     shape or SHAPES[layout],
@@ -213,6 +214,7 @@ def _instance(kind, layout, size, name, shape=None):
     (size - 1) // 2,
     EPILOGUES[name],
     bands=1,
+    shared_bytes=shared_memory.limit(capability),
   )
 
 
@@ -226,9 +228,11 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as directory:
     emulator = gpu_emulator.Emulator(pathlib.Path(directory))
     for kind, layout, size, name in cases():
-      instance = _instance(kind, layout, size, name)
       shared, products = count(emulator, kind, layout, size, name)
       for arch, chip in GPUS.items():
+        instance = _instance(
+          kind, layout, size, name, capability=chip.capability
+        )
         compiled = compile_instance(instance, arch, cuobjdump)
         cycles = {
           'memory': chip.memory_cycles(BYTES * arrays(kind, EPILOGUES[name])),

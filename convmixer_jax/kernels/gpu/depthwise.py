@@ -181,7 +181,14 @@ def unavailable(
   return instances.supported(
     kind, shape, size, pad_before, epilogue, dtype
   ) or library.unavailable(
-    instances.instance(kind, shape, size, pad_before, epilogue)
+    instances.instance(
+      kind,
+      shape,
+      size,
+      pad_before,
+      epilogue,
+      shared_bytes=library.shared_bytes(),
+    )
   )
 
 

@@ -6,13 +6,8 @@ launches it. It only computes: it imports neither JAX nor a CUDA library.
 
 from typing import NamedTuple
 
-from convmixer_jax.kernels.gpu.plan import (
-  CHANNELS,
-  COLUMNS,
-  STRIPS,
-  Plan,
-  make_plan,
-)
+from convmixer_jax.kernels.gpu import shared_memory
+from convmixer_jax.kernels.gpu.plan import CHANNELS, make_plan
 
 KINDS = ('forward', 'kernel_gradient')
 SIZES = range(3, 10)
@@ -26,9 +21,6 @@ SOURCES = {
 _SUM_ENTRY = 'sum_partial_sums'
 
 _THREADS = 512
-_BORDER = 4  # columns before and after those of a block: the largest padding
-_STAGES = {'forward': 6, 'kernel_gradient': 3}
-_STAGES_OF_SEVERAL_ARRAYS = 3
 
 # Offsets within an image, a kernel and its sums are 32-bit.
 _MAX_IMAGE_ELEMENTS = 2**30
@@ -157,6 +149,7 @@ def instance(
   pad_before: int,
   epilogue: Epilogue = Epilogue(),  # noqa: B008
   bands: int | None = None,
+  shared_bytes: int = shared_memory.LEAST,
 ) -> Instance:
   """Returns the kernel for an operation, and how to launch it.
 
@@ -181,6 +174,8 @@ def instance(
     epilogue: of the forward kernel.
     bands: parts into which the rows of an image are divided; None: those that
       keep a GPU busy. For measurements and tests.
+    shared_bytes: that a thread block may have. The more, the more rows are
+      under way; the result's bits do not depend on it.
 
   Raises:
     ValueError: it is not `supported`.
@@ -188,14 +183,23 @@ def instance(
   if reason := supported(kind, shape, size, pad_before, epilogue):
     raise ValueError(f'{kind}: no GPU kernel: {reason}')
   plan = make_plan(shape, size, bands)
+  is_forward = kind == 'forward'
+  shared = shared_memory.lay_out(
+    size,
+    plan,
+    extra_rows=int(epilogue.adds or not is_forward),  # the residual, or dy
+    gradient=epilogue.gradient,
+    sums_kernel=not is_forward,
+    available=shared_bytes,
+  )
   defines = [
     ('KERNEL_SIZE', size),
     ('PAD_BEFORE', pad_before),
     ('TILES', plan.tiles),
     ('HAS_NEIGHBOURS', int(plan.column_blocks > 1)),
-    ('STAGES', _stages(kind, epilogue)),
+    ('STAGES', shared.stages),
   ]
-  if kind == 'forward':
+  if is_forward:
     entry = 'correlate'
     rows = 2 if epilogue.sums else 0
     defines += [
@@ -219,7 +223,7 @@ def instance(
     entry=entry,
     grid=(shape[3] // CHANNELS * plan.column_blocks, plan.groups, 1),
     block=(_THREADS, 1, 1),
-    shared_bytes=_shared_bytes(kind, size, plan, epilogue),
+    shared_bytes=shared.num_bytes,
     pointers=tuple(pointers),
     integers=(*shape, plan.bands),
   )
@@ -231,30 +235,6 @@ def instance(
     defines=tuple(defines),
     launches=launches,
     workspace_bytes=4 * partial_sums * values,
-  )
-
-
-def _stages(kind, epilogue):
-  return _STAGES_OF_SEVERAL_ARRAYS if epilogue.adds else _STAGES[kind]
-
-
-def _shared_bytes(kind: str, size: int, plan: Plan, epilogue: Epilogue) -> int:
-  """Returns what csrc/tiles.cuh calls kStageBytes and kPlanesBytes, summed."""
-  height = STRIPS // plan.tiles
-  columns = plan.tiles * COLUMNS
-  neighbours = 2 * _BORDER if plan.column_blocks > 1 else 0
-  own = height * columns * 2  # copies of 16 bytes
-  chunks = (1 + epilogue.gradient) * (own + height * neighbours * 2)  # x, and z
-  if kind == 'kernel_gradient' or epilogue.adds:
-    chunks += own  # dy, or the residual
-  words = height * (columns + 2 * _BORDER) // 2  # of a channel
-  planes = 4 * (CHANNELS * (words + 4) + 8)  # two of each array
-  products = 0
-  if kind == 'kernel_gradient':  # at the end, kChannelWords of each channel
-    products = 4 * CHANNELS * ((size + 1) * 128 + 2)
-  coefficients = 4 * 3 * CHANNELS * epilogue.gradient
-  return max(
-    16 * chunks * _stages(kind, epilogue) + 4 * planes + coefficients, products
   )
 
 

@@ -12,16 +12,12 @@ import pathlib
 import jax
 
 from convmixer_jax.kernels.cpu.build import build
-from convmixer_jax.kernels.gpu import compiler
+from convmixer_jax.kernels.gpu import compiler, shared_memory
 from convmixer_jax.kernels.gpu.instances import Instance
 
 HANDLER = 'convmixer_gpu_launch'
 _HOST_DIR = pathlib.Path(__file__).parent / 'host'
 _CAPABILITIES = (8, 0), (10, 3)  # from, to
-# Shared memory that a thread block may have, by compute capability: CUDA C++
-# Programming Guide, "Technical Specifications per Compute Capability".
-_SHARED_KIB = {'8.0': 163, '8.6': 99, '8.7': 163, '8.9': 99}
-_OTHER_SHARED_KIB = 227
 _REASON_BYTES = 1024
 
 
@@ -54,6 +50,21 @@ def unavailable(instance: Instance) -> str | None:
   return 'this process has no NVIDIA GPU'
 
 
+def shared_bytes() -> int:
+  """Returns the bytes of shared memory that a thread block may have.
+
+  On all GPUs of this process; without one, on all GPUs of data centres.
+  """
+  return min(
+    (shared_memory.limit(gpu.compute_capability) for gpu in _gpus()),
+    default=shared_memory.OF_DATA_CENTRES,
+  )
+
+
+def _gpus():
+  return [gpu for gpu in jax.local_devices() if gpu.platform == 'gpu']
+
+
 _is_for_absent_gpus = False
 
 
@@ -83,7 +94,7 @@ def _handler_or_reason() -> tuple[ctypes.CDLL | None, str | None]:
 
 @functools.cache
 def _unavailable_here(source, defines, needs):
-  gpus = [gpu for gpu in jax.local_devices() if gpu.platform == 'gpu']
+  gpus = _gpus()
   capabilities = {gpu.compute_capability for gpu in gpus}
   if len(capabilities) != 1:
     return f'GPUs of several kinds: {", ".join(sorted(capabilities))}'
@@ -123,10 +134,10 @@ def _unsuitable(capability: str, shared_bytes: int) -> str | None:
       f'the GPU has compute capability {capability}, and they are for '
       f'{".".join(map(str, first))} to {".".join(map(str, last))}'
     )
-  limit = _SHARED_KIB.get(capability, _OTHER_SHARED_KIB)
-  if shared_bytes > limit * 1024:
+  limit = shared_memory.limit(capability)
+  if shared_bytes > limit:
     return (
       f'one needs {-(-shared_bytes // 1024)} KiB of shared memory, and a GPU '
-      f'of compute capability {capability} has {limit}'
+      f'of compute capability {capability} has {limit // 1024}'
     )
   return None

@@ -14,7 +14,7 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from convmixer_jax.kernels.gpu import calls, instances
+from convmixer_jax.kernels.gpu import calls, instances, library
 
 # Axes of each array: batch, height, width, channels; of the kernel; of sums.
 _AXES = {
@@ -69,7 +69,14 @@ def wrap(
     }
     given: dict[str, Any] = {'bias': None} if kind == 'forward' else {}
     found = calls.run(
-      instances.instance(kind, x.shape, size, pad_before, epilogue),
+      instances.instance(
+        kind,
+        x.shape,
+        size,
+        pad_before,
+        epilogue,
+        shared_bytes=library.shared_bytes(),
+      ),
       given | dict(zip(operands, arrays, strict=True)),
       {name: shapes[name] for name in results},
     )

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from convmixer_jax.kernels.gpu import instances
+from convmixer_jax.kernels.gpu import instances, shared_memory
 from scripts import count_gpu_kernels
 from scripts.count_gpu_kernels import EPILOGUES, SHAPES
 
@@ -19,7 +19,12 @@ REGISTERS = 128
 
 def compile_instance(kind, layout, size, arch, epilogue=''):
   instance = instances.instance(
-    kind, SHAPES[layout], size, (size - 1) // 2, EPILOGUES[epilogue]
+    kind,
+    SHAPES[layout],
+    size,
+    (size - 1) // 2,
+    EPILOGUES[epilogue],
+    shared_bytes=shared_memory.limit(count_gpu_kernels.GPUS[arch].capability),
   )
   return count_gpu_kernels.compile_instance(instance, arch)
 
@@ -56,7 +61,8 @@ def test_largest_kernel_with_an_epilogue_spills_little(epilogue):
 
 
 @pytest.mark.parametrize('epilogue', SPILLED)
-def test_kernel_of_7_with_an_epilogue_spills_no_register_in_a_row(epilogue):
+def test_kernel_of_7_with_an_epilogue_spills_hardly_any_register(epilogue):
   compiled = compile_instance('forward', '2', 7, 'sm_90a', epilogue)
   assert compiled.registers <= REGISTERS
-  assert compiled.spilled_bytes <= 16
+  # The most: two loads a row, of 460 instructions.
+  assert compiled.spilled_bytes <= (96 if 'gradient' in epilogue else 16)

@@ -12,7 +12,7 @@ from convolution_references import (
 )
 from gpu_emulator import SHAPES
 
-from convmixer_jax.kernels.gpu import instances
+from convmixer_jax.kernels.gpu import instances, shared_memory
 from convmixer_jax.kernels.gpu.instances import Epilogue
 
 pytestmark = pytest.mark.skipif(
@@ -201,6 +201,43 @@ def test_thread_order_changes_no_bit(emulator):
   for order in range(gpu_emulator.NUM_ORDERS):
     buffers, _, _ = run_forward(emulator, instance, 7, 3, order)
     results.add(buffers['y'].tobytes() + buffers['sums'].tobytes())
+  assert len(results) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('shape', SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(
+  ('kind', 'epilogue'),
+  [
+    ('kernel_gradient', Epilogue()),
+    ('forward', Epilogue(residual=True)),
+    ('forward', Epilogue('gelu', gradient=True)),
+  ],
+  ids=str,
+)
+def test_rows_under_way_change_no_bit(emulator, shape, kind, epilogue):
+  rng = np.random.default_rng(0)
+  channels = shape[-1]
+  given = {
+    name: random_array(rng, *shape) for name in ('x', 'dy', 'residual', 'z')
+  } | {
+    'kernel': random_array(rng, 4, 4, channels),
+    'coefficients': rng.standard_normal((3, channels)).astype(np.float32),
+  }
+  results, stages = set(), set()
+  for available in shared_memory.LEAST, shared_memory.OF_DATA_CENTRES:
+    instance = instances.instance(
+      kind, shape, 4, 1, epilogue, bands=2, shared_bytes=available
+    )
+    stages.add(dict(instance.defines)['STAGES'])
+    buffers = given | {
+      'y': np.full(shape, np.nan, ml_dtypes.bfloat16),
+      'sums': np.full((17, channels), np.nan, np.float32),
+    }
+    buffers = {name: array.copy() for name, array in buffers.items()}
+    emulator.run(instance, buffers, order=1)
+    results.add(buffers['y' if kind == 'forward' else 'sums'].tobytes())
+  assert len(stages) == 2
   assert len(results) == 1
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from convmixer_jax.kernels.gpu import instances
+from convmixer_jax.kernels.gpu import instances, shared_memory
 from convmixer_jax.kernels.gpu.instances import Epilogue
 
 SHAPES = [
@@ -15,8 +15,6 @@ SHAPES = [
   (2, 1, 300, 32),
   (1, 200, 1, 16),
 ]
-# Compute capability 8.6 and 8.9 have the least of all from 8.0 to 10.0.
-SHARED_BYTES = 99 * 1024
 
 
 @pytest.mark.parametrize('shape', SHAPES)
@@ -26,7 +24,7 @@ def test_launch_fits_every_gpu(kind, shape, size):
   for pad_before in {(size - 1) // 2, size // 2}:
     instance = instances.instance(kind, shape, size, pad_before)
     launch = instance.launches[0]
-    assert launch.shared_bytes <= SHARED_BYTES
+    assert launch.shared_bytes <= shared_memory.LEAST
     assert launch.shared_bytes % 16 == 0
     assert launch.block == (512, 1, 1)
     assert launch.integers[:4] == shape
@@ -87,6 +85,38 @@ def test_gradient_fits_gpus_of_data_centres(shape):
   )
   # Of compute capability 8.0; 9.0 and 10.0 have 227.
   assert instance.launches[0].shared_bytes <= 163 * 1024
+
+
+GPUS = ('8.0', 5), ('8.6', 3), ('8.9', 3), ('9.0', 5), ('10.0', 5)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize(('capability', 'most'), GPUS)
+def test_more_rows_are_under_way_where_there_is_shared_memory(
+  shape, capability, most
+):
+  available = shared_memory.limit(capability)
+  for kind, epilogue in (
+    ('forward', Epilogue()),
+    ('forward', Epilogue(residual=True)),
+    ('kernel_gradient', Epilogue()),
+    ('forward', Epilogue('gelu', gradient=True)),
+  ):
+    instance = instances.instance(
+      kind, shape, 9, 4, epilogue, shared_bytes=available
+    )
+    stages = dict(instance.defines)['STAGES']
+    if epilogue.gradient:
+      # On A100 four, if few strips lie side by side, or blocks.
+      assert most - 1 <= stages <= most
+    elif available == shared_memory.LEAST:
+      assert stages == (
+        6 if epilogue == Epilogue() and kind == 'forward' else 3
+      )
+    else:
+      assert stages == 6
+    if available > shared_memory.LEAST:
+      assert instance.launches[0].shared_bytes <= available
 
 
 def test_equal_modules_have_equal_defines():
