@@ -44,7 +44,7 @@ def create_state(
   """
   rng = jax.random.fold_in(jax.random.key(config.seed), _INIT)
   images = jnp.zeros((1, *image_shape(config.dataset)))
-  variables = model.init(rng, images, train=False)
+  variables = _as_loop(model).init(rng, images, train=False)
   if start:
     variables = {
       name: variables[name] | start.get(name, {}) for name in variables
@@ -59,6 +59,14 @@ def create_state(
     if config.ema_decay
     else {},
   )
+
+
+def _as_loop(model):
+  """Returns a network with the same parameters that runs its blocks as a loop.
+
+  The draws of one block compile in a fraction of the time of all of them.
+  """
+  return model.clone(scan=True) if hasattr(model, 'scan') else model
 
 
 def make_train_step(

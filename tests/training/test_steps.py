@@ -1,5 +1,6 @@
 """The training and the evaluation step."""
 
+import architectures
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -156,3 +157,32 @@ def test_nan_network_is_never_best(config, batch):
     state.replace(params=params), batch | {'mask': np.ones(16, np.float32)}
   ).compute()
   assert values['eval_accuracy'] < 0.5
+
+
+def initialise(model, config):
+  return jax.jit(
+    lambda: steps.create_state(model, optax.identity(), config)
+  ).lower()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', architectures.NAMES)
+def test_initial_parameters_are_those_of_blocks_that_are_no_loop(name):
+  config = architectures.config_of(name)
+  config.dataset.image_size = 8
+  model = create_model(config.model, 10, image_size=(8, 8))
+  assert not model.scan
+  state = initialise(model, config).compile()()
+  rng = jax.random.fold_in(jax.random.key(config.seed), steps._INIT)
+  images = np.zeros((1, 8, 8, 3), np.float32)
+  expected = jax.jit(lambda: model.init(rng, images, train=False))()
+  architectures.assert_identical(state.params, expected['params'])
+
+
+def test_program_that_initialises_does_not_grow_with_the_depth(config):
+  def lines(depth):
+    config.model.depth = depth
+    model = create_model(config.model, 10, config.dtype)
+    return len(initialise(model, config).as_text().splitlines())
+
+  assert lines(12) == lines(3)
