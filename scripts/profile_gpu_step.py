@@ -27,7 +27,7 @@ CASES = {
   for cases in (settings.networks, settings.inference)
   for name, case in cases.items()
 }
-FRAMEWORKS = 'project', 'project_scan', 'plain_flax'
+FRAMEWORKS = 'project', 'project_scan', 'plain_flax', 'plain_flax_scan'
 
 
 def main(arguments=None):

@@ -34,6 +34,7 @@ class BenchmarkProcess:
     seconds: float | None = None,
     environment: Mapping[str, str] | None = None,
     log: IO[bytes] | None = None,
+    wait: bool = True,
   ):
     """Starts the process.
 
@@ -44,6 +45,9 @@ class BenchmarkProcess:
       seconds: time after which the process is killed; None: never.
       environment: variables to add to those of this process.
       log: file for its standard error; None: that of this process.
+      wait: whether to wait until it is ready; else `wait_until_ready` does,
+        before anything else is asked. Several processes can then start at the
+        same time.
     """
     self.missing: str | None = None
     self.killed = False
@@ -51,22 +55,36 @@ class BenchmarkProcess:
     self.costs: dict[str, dict[str, float]] = {}
     self._process = None
     self._deadline = None if seconds is None else time.monotonic() + seconds
+    self._seconds, self._case, self._kinds = seconds, case, kinds
+    self._program = command[0]
     try:
       self._process = WorkerProcess(command, environment=environment, log=log)
-      request = dataclasses.asdict(case) | {'timm': find_in_timm(case)}
-      self.about = self._ask(json.dumps(request))['about']
-      for kind in kinds:
-        self.prepare(kind)
-    except TimeoutError:
-      self.missing = f'killed after {seconds:.0f} s, while starting'
-      self.killed = True
-    except (OSError, ValueError) as error:
+    except OSError as error:
       self.missing = f'{command[0]} cannot run it ({error})'
-    except BaseException:
-      if self._process:  # the `with` will not be entered
+      return
+    if wait:
+      try:
+        self.wait_until_ready()
+      except BaseException:  # the `with` will not be entered
         self._process.kill()
         self._process.close()
-      raise
+        raise
+
+  def wait_until_ready(self) -> None:
+    """Waits until the process has its network, and compiles the `kinds`."""
+    if self.missing:
+      return
+    case = self._case
+    try:
+      request = dataclasses.asdict(case) | {'timm': find_in_timm(case)}
+      self.about = self._ask(json.dumps(request))['about']
+      for kind in self._kinds:
+        self.prepare(kind)
+    except TimeoutError:
+      self.missing = f'killed after {self._seconds:.0f} s, while starting'
+      self.killed = True
+    except (OSError, ValueError) as error:
+      self.missing = f'{self._program} cannot run it ({error})'
 
   def __enter__(self):
     return self
@@ -87,8 +105,14 @@ class BenchmarkProcess:
       return float('inf')
     return max(self._deadline - time.monotonic(), 0.0)
 
-  def prepare(self, kind: str) -> dict[str, float]:
+  def prepare(
+    self, kind: str, seconds: float | None = None
+  ) -> dict[str, float]:
     """Compiles a kind of step.
+
+    Args:
+      kind: of step.
+      seconds: time for it; None: until the process is killed.
 
     Returns:
       Its `costs`.
@@ -98,7 +122,7 @@ class BenchmarkProcess:
       TimeoutError: it took too long, and the process was killed.
       ValueError: the process died.
     """
-    self.costs[kind] = self._ask(f'first {kind}')
+    self.costs[kind] = self._ask(f'first {kind}', seconds)
     return self.costs[kind]
 
   def measure(self, kind: str, count: int) -> dict[str, float]:
@@ -117,8 +141,10 @@ class BenchmarkProcess:
     per_step = {clock: values[clock] / count for clock in ('wall', 'cpu')}
     return values | per_step
 
-  def _ask(self, line):
-    seconds = None if self._deadline is None else self.seconds_left
+  def _ask(self, line, seconds=None):
+    if self._deadline is not None:
+      left = self.seconds_left
+      seconds = left if seconds is None else min(seconds, left)
     try:
       return self._process.ask(f'{line}\n'.encode(), seconds)
     except TimeoutError:

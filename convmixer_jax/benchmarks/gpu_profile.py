@@ -54,14 +54,16 @@ def add_up(events: Iterable[tuple[str, float]], count: int) -> list[KernelTime]:
     events: name and nanoseconds of each launch.
     count: number of steps that they are of.
   """
-  nanoseconds: collections.Counter[str] = collections.Counter()
+  nanoseconds: dict[str, float] = collections.defaultdict(float)
   launches: collections.Counter[str] = collections.Counter()
   for name, duration in events:
     nanoseconds[name] += duration
     launches[name] += 1
   return [
     KernelTime(name, launches[name] / count, total / count / 1e3)
-    for name, total in nanoseconds.most_common()
+    for name, total in sorted(
+      nanoseconds.items(), key=lambda item: item[1], reverse=True
+    )
   ]
 
 

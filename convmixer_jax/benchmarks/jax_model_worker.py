@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from convmixer_jax.benchmarks import gpu_profile
 from convmixer_jax.benchmarks.model_worker import MATMUL_SIZE, Steps, serve
 from convmixer_jax.benchmarks.plain_flax import PlainConvMixer
 from convmixer_jax.benchmarks.step_profile import profile
@@ -41,9 +42,12 @@ from convmixer_jax.training.schedules import create_schedule
 def _create_network(name: str, case: Mapping[str, Any]) -> nn.Module:
   """Returns the network of a case; see `create`."""
   num_classes, dtype = case['num_classes'], case['dtype']
-  if name == 'plain_flax':
+  if name.startswith('plain_flax'):
     return PlainConvMixer(
-      **case['fields'], num_classes=num_classes, dtype=DTYPES[dtype]
+      **case['fields'],
+      num_classes=num_classes,
+      dtype=DTYPES[dtype],
+      scan=name.endswith('_scan'),
     )
   fields = dict(case['fields'])
   known = find_architecture(case['network']).fields
@@ -75,12 +79,13 @@ def create(
 ) -> tuple[dict[str, Steps], dict[str, Any]]:
   """Returns `forward`, `train` and `matmul` steps, and the versions.
 
-  On CPUs, `profile_forward` and `profile_train` run their steps a second time
-  under the profiler, and report a `profile` (`step_profile.profile`).
+  `profile_forward` and `profile_train` run their steps a second time under the
+  profiler, and report a `profile`: on CPUs that of `step_profile.profile`, on
+  GPUs that of `gpu_profile.profile`.
 
   Args:
-    name: 'project', 'project_scan' (a loop over the blocks, where the network
-      has one) or 'plain_flax'.
+    name: 'project' or 'plain_flax'; with '_scan' a loop over the blocks, where
+      the network has one.
     case: fields of a `benchmark_cases.BenchmarkCase`.
   """
   image_size, batch_size = case['image_size'], case['batch_size']
@@ -103,7 +108,7 @@ def create(
   variables = {'params': state.params, 'batch_stats': state.batch_stats}
   variables = jax.tree.map(jnp.copy, variables)  # train_step donates its own
   infer: Callable[[jax.Array], jax.Array]
-  if name == 'plain_flax':
+  if name.startswith('plain_flax'):
     infer = jax.tree_util.Partial(_evaluate(model), variables)
   else:
     # The images of this step are normalised already.
@@ -163,6 +168,11 @@ def create(
     'train': train,
   }
   about = {'versions': versions, 'device': jax.devices()[0].device_kind}
+  if jax.default_backend() == 'gpu':
+    kinds |= {
+      f'profile_{kind}': _profile_on_gpu(kinds[kind])
+      for kind in ('forward', 'train')
+    }
   if jax.default_backend() == 'cpu':
     # Both have been compiled; this finds the same programs.
     kinds['profile_forward'] = profile_of(
@@ -178,6 +188,14 @@ def create(
 
 def _evaluate(model):
   return lambda variables, images: model.apply(variables, images, train=False)
+
+
+def _profile_on_gpu(run):
+  def run_and_profile(count):
+    found = gpu_profile.profile(run, count)
+    return lambda: {'profile': found}
+
+  return run_and_profile
 
 
 def _memory(step, *arguments):

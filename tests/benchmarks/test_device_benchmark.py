@@ -12,10 +12,12 @@ from convmixer_jax.benchmarks.device import (
   cifar10_stage,
   device_stages,
   model_stage,
+  model_timing,
   report,
   run,
 )
 from convmixer_jax.benchmarks.device.budget import Budget
+from convmixer_jax.benchmarks.device.model_groups import Measurement
 from convmixer_jax.benchmarks.device.session import Output
 from convmixer_jax.benchmarks.worker_process import WorkerProcess
 
@@ -58,11 +60,13 @@ def test_processes_that_hang_or_fail_are_reported(session, monkeypatch):
   }
   monkeypatch.setattr(
     model_stage,
-    'list_measurements',
+    'list_groups',
     lambda _: [
-      model_stage.Measurement(
-        name, 'tiny', device_session.TINY, device_session.python(script)
-      )
+      [
+        Measurement(
+          name, 'tiny', device_session.TINY, device_session.python(script)
+        )
+      ]
       for name, script in scripts.items()
     ],
   )
@@ -113,15 +117,15 @@ def test_starting_process_is_killed_on_an_interruption(monkeypatch):
   ],
 )
 def test_planned_steps_fit_the_remaining_time(step, seconds, plan):
-  assert model_stage.plan_steps(step, seconds, 10) == plan
+  assert model_timing.plan_steps(step, seconds, 10) == plan
   warm_up, timings, count = plan
   assert (warm_up + timings * count) * step <= seconds
 
 
 def test_epochs_are_reduced_to_the_remaining_time():
-  # A tenth is kept in reserve, and 45 s are needed besides the steps.
+  # A tenth is kept in reserve, and 35 s are needed besides the steps.
   assert cifar10_stage.fitting_epochs(25, 50_000, 50_000.0, 80.0) == 25
-  assert cifar10_stage.fitting_epochs(25, 50_000, 10_000.0, 80.0) == 5
+  assert cifar10_stage.fitting_epochs(25, 50_000, 10_000.0, 80.0) == 7
   assert cifar10_stage.fitting_epochs(25, 50_000, 10.0, 1.0) == 1
 
 
@@ -201,6 +205,9 @@ def test_output_of_nvidia_smi_is_read(session, tmp_path, monkeypatch):
     (4, ['ERROR: usage'], None),
     (None, ['test_gpu.py::test_a PASSED', 'test_gpu.py::test_b '], None),
     (None, ['test_gpu.py::test_a FAILED', 'test_gpu.py::test_b '], False),
+    # Of several processes.
+    (None, ['[gw0] [ 2%] FAILED test_gpu.py::test_a '], False),
+    (None, ['[gw1] [ 2%] PASSED test_gpu.py::test_PASSED'], None),
   ],
 )
 def test_unfinished_tests_are_missing_not_wrong(status, lines, passed):
@@ -209,7 +216,7 @@ def test_unfinished_tests_are_missing_not_wrong(status, lines, passed):
   assert row.get('passed') is passed
   text = row['missing' if passed is None else 'note']
   assert lines[-1].strip() in text
-  if lines[0].endswith('PASSED'):
+  if ' PASSED' in lines[0]:
     assert text.endswith('; 1 passed')
 
 

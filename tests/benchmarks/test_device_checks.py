@@ -14,7 +14,9 @@ from convmixer_jax.benchmarks.device import (
   correctness,
   depthwise_cases,
   depthwise_jax,
+  device_references,
   operations,
+  references,
   report,
   roofline,
 )
@@ -60,12 +62,24 @@ def test_kernels_for_gpus_are_checked_with_what_they_support():
   assert found.pop('[3,7,7,24] k3') is False  # 24 channels
   assert len(found) == 7
   assert all(found.values())
-  cases = correctness.create_cases(checks)
-  assert {
-    case.names['dtype']
-    for case in cases
-    if case.names['implementation'] == 'cuda'
-  } == {'bfloat16'}
+  first, others = correctness.create_cases(checks)
+  by_kernels = [c for c in first if c.names['implementation'] == 'cuda']
+  assert {case.names['dtype'] for case in by_kernels} == {'bfloat16'}
+  assert len(by_kernels) == 7
+  # They are the default, too, which is compared on one shape only.
+  defaults = [
+    case.names['shape']
+    for case in first
+    if (case.names['check'], case.names['dtype'], case.names['implementation'])
+    == ('depthwise', 'bfloat16', 'default')
+  ]
+  assert defaults == ['[16,32,32,64] k7', '[3,7,7,24] k3']
+  # Last what needs cuDNN, which is slow to choose.
+  names = [tuple(case.names.values()) for case in first]
+  slow = names.index(('depthwise', '[3,7,7,24] k3', 'bfloat16', 'default'))
+  assert all(dtype == 'float32' for *_, dtype, _ in names[slow + 1 :])
+  assert all(name != 'cuda' for *_, name in names[slow:])
+  assert {c.names['implementation'] for c in others} == {'xla', 'shift'}
 
 
 def linear_check(run_linear):
@@ -104,7 +118,8 @@ def test_wrong_and_unwritten_values_do_not_pass(change, passes):
 def test_process_stops_after_a_check_that_raises():
   shapes = [dataclasses.asdict(shape) for shape in QUICK.checks[:1]]
   checks = operations.create_checks('cpu', QUICK.checks[:1], ())
-  cases = correctness.create_cases(checks)
+  first, others = correctness.create_cases(checks)
+  cases = first + others
   names = [tuple(case.names.values()) for case in cases]
   assert len(set(names)) == len(names)
   assert cases[-1].names['implementation'] == 'shift'
@@ -178,3 +193,15 @@ def test_products_can_be_lowered_for_cuda(variant, size, product):
 def test_depthwise_moves_the_bytes_of_two_arrays():
   shape = DepthwiseShape(64, 32, 768, 7)
   assert shape.min_bytes == 2 * 64 * 32 * 32 * 768 * 2
+
+
+@pytest.mark.parametrize('size', [4, 5])
+def test_reference_on_the_device_is_that_on_the_host(size):
+  rng = np.random.default_rng(0)
+  shapes = (2, 6, 7, 3), (size, size, 3), (3,), (2, 6, 7, 3)
+  arrays = [rng.standard_normal(shape, np.float32) for shape in shapes]
+  found = jax.jit(device_references.depthwise)(*arrays)
+  expected = references.depthwise(*map(np.float64, arrays))
+  assert set(found) == set(expected)
+  for name, value in expected.items():
+    assert correctness.relative_error(found[name], value) < 1e-6

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import threading
 import time
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import pytest
 from convmixer_jax.benchmarks.device import budget as budget_lib
 from convmixer_jax.benchmarks.device import inputs, model_stage, report, run
 from convmixer_jax.benchmarks.device.budget import Budget
+from convmixer_jax.benchmarks.device.model_groups import Measurement
 from convmixer_jax.benchmarks.device.settings import FULL, QUICK
 from convmixer_jax.errors import UserError
 
@@ -74,6 +76,22 @@ def test_error_in_a_stage_does_not_stop_the_others(tmp_path, monkeypatch):
   assert 'RuntimeError: out of luck' in printed
   assert 'the tests marked gpu need one' in printed
   assert wrong == ['machine: this project failed: RuntimeError: out of luck']
+
+
+def test_tests_run_beside_the_checks_of_operations(tmp_path, monkeypatch):
+  both = threading.Barrier(2, timeout=600)
+
+  def meet(session):
+    both.wait()
+    session.rows.add('tests', passed=True)
+
+  monkeypatch.setitem(run._FUNCTIONS, 'machine', find_cpu)
+  for stage in ('correctness', 'tests'):
+    monkeypatch.setitem(run._FUNCTIONS, stage, meet)
+  stages = ['machine', 'correctness', 'tests']
+  assert not run.run(QUICK, tmp_path, stages=stages, budget_seconds=6000.0)
+  rows = (tmp_path / 'rows.jsonl').read_text().splitlines()
+  assert len([row for row in rows if 'passed' in row]) == 2
 
 
 def test_stages_without_time_are_reported_as_missing(tmp_path, monkeypatch):
@@ -137,10 +155,12 @@ def test_python_without_pytorch_is_reported(tmp_path, python, monkeypatch):
     networks = {'tiny': device_session.TINY}
     monkeypatch.setattr(
       model_stage,
-      'list_measurements',
+      'list_groups',
       lambda _: [
-        model_stage.Measurement('PyTorch, eager', name, case, [])
-        for name, case in networks.items()
+        [
+          Measurement('PyTorch, eager', name, case, [])
+          for name, case in networks.items()
+        ]
       ],
     )
     model_stage.measure_models(session)
@@ -213,8 +233,8 @@ def test_collecting_the_gpu_tests_does_not_initialize_the_device():
 
 def test_chosen_stages_are_in_order_and_known():
   chosen = run.choose_stages(['tests', 'models', 'machine'], ['machine'])
-  assert chosen == ['models', 'tests']
-  assert run.choose_stages([], ['cifar10'])[-1] == 'tests'
+  assert chosen == ['tests', 'models']
+  assert run.choose_stages([], ['networks'])[-1] == 'alternatives'
   with pytest.raises(UserError, match="no stage 'model'; the stages are m"):
     run.choose_stages(['model'], [])
   with pytest.raises(UserError, match='no stage remains'):

@@ -155,6 +155,38 @@ def test_plain_flax_network_has_the_same_logits(activation):
   np.testing.assert_allclose(plain, ours, rtol=1e-4, atol=1e-5)
 
 
+def test_loop_of_plain_flax_has_the_logits_of_its_blocks():
+  images = np.random.default_rng(0).normal(size=(2, 12, 12, 3))
+  fields = {**TINY.fields, 'depth': 3}
+  loop = PlainConvMixer(**fields, num_classes=5, scan=True)
+  blocks = PlainConvMixer(**fields, num_classes=5)
+
+  @jax.jit
+  def both(images):
+    stacked = loop.init(jax.random.key(0), images, train=False)
+    flat = traverse_util.flatten_dict(stacked, sep='/')
+    separate = {}
+    for name, value in flat.items():
+      if '/Scan_Block_0/' not in name:
+        separate[name] = value
+        continue
+      before, after = name.split('/Scan_Block_0/')
+      layer, _, number = after.partition('/')[0].rpartition('_')
+      for block in range(3):
+        # The first layer of its kind is that of the patches.
+        own = f'{layer}_{1 + 2 * block + int(number)}'
+        leaf = after.rpartition('/')[2]
+        separate[f'{before}/{own}/{leaf}'] = value[block]
+    variables = traverse_util.unflatten_dict(separate, sep='/')
+    return [
+      network.apply(values, images, train=True, mutable=['batch_stats'])[0]
+      for network, values in ((loop, stacked), (blocks, variables))
+    ]
+
+  stacked, separate = both(jnp.asarray(images, jnp.float32))
+  np.testing.assert_allclose(stacked, separate, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_without_pytorch_the_jax_workers_are_measured():
   case = with_fields(TINY, depth=1)

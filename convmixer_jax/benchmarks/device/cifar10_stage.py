@@ -25,7 +25,7 @@ _NETWORK = '256/8'
 _ON_DEVICE = 'input.on_device'
 _MAX_WORKERS, _OTHER_CORES = 12, 4
 # Estimate for start, compilation, evaluations and end.
-_OTHER_SECONDS = 45.0
+_OTHER_SECONDS = 35.0
 _INPUT_SECONDS, _INPUT_TIME_LIMIT = 3.0, 40.0
 _TRAIN_IMAGES = NUM_EXAMPLES['cifar10']['train']
 _RESERVE = 0.1  # share of the time, in case training is slower than measured

@@ -166,24 +166,52 @@ def _compute_references(check, arrays):
   )(*arrays)
 
 
-def create_cases(checks: Sequence[operations.Check]) -> list[cases.Case]:
+def create_cases(
+  checks: Sequence[operations.Check],
+) -> tuple[list[cases.Case], list[cases.Case]]:
   """Returns the cases of checks, in the order of their comparison.
 
-  First the operations of training, on the large shapes too, since these are
-  timed; last those that take seconds to compile.
+  Returns:
+    What users get: this project's kernels for GPUs, and the default where there
+    are none; in the end what needs XLA's convolution, of which cuDNN chooses
+    the algorithm for seconds. And the other implementations, last those that
+    take seconds to compile. Where kernels compute, they are the default, too:
+    that is checked once.
   """
-  return [
-    cases.Case(
-      _names(check, dtype, name),
-      {'number': number, 'dtype': dtype, 'implementation': name},
-    )
-    for slow, dtype, (number, check) in itertools.product(
-      (False, True), ('bfloat16', 'float32'), enumerate(checks)
-    )
-    if dtype == 'bfloat16' or check.on_host
-    for name in operations.implementations_of(check, dtype)
-    if (name == 'shift') == slow
-  ]
+  first, others = [], []
+  default_is_checked = False
+  for dtype, (number, check) in itertools.product(
+    ('bfloat16', 'float32'), enumerate(checks)
+  ):
+    if dtype == 'float32' and not check.on_host:
+      continue
+    names = operations.implementations_of(check, dtype)
+    own = [name for name in names if name in operations.custom_kernels('gpu')]
+    chosen = own or names[:1]
+    if own and not default_is_checked:
+      chosen, default_is_checked = [*own, None], True
+    for name in names:
+      case = cases.Case(
+        _names(check, dtype, name),
+        {'number': number, 'dtype': dtype, 'implementation': name},
+      )
+      if name in chosen:
+        first.append((_needs_xla(check, dtype, own), case))
+      elif name is not None or not own:
+        others.append((name == 'shift', case))
+  return _in_order(first), _in_order(others)
+
+
+def _in_order(pairs):
+  """Returns the second of each pair, those whose first is False first."""
+  return [case for _, case in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def _needs_xla(check, dtype, own):
+  """Returns whether XLA computes the convolution of a check on a GPU."""
+  if not operations.has_convolution(check):
+    return False
+  return dtype == 'float32' or (check.operation == 'depthwise' and not own)
 
 
 def _work(request: dict[str, Any]) -> Iterator[dict[str, Any]]:

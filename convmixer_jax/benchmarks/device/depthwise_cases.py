@@ -14,7 +14,8 @@ PRODUCTS = ('forward', 'kernel gradient', 'input gradient')
 # Number of inputs, used in turn. The smallest measured on GPUs has 33 MB, and
 # so has its output: together several times a cache of 50 MB.
 BUFFERS = 4
-TURNS = 3
+_TURNS = 3
+_SLOW_SECONDS = 5e-3
 _MAX_CALLS = 100
 _CUDA_ERROR = re.compile('CUDA_ERROR|CUDA error')
 
@@ -22,6 +23,11 @@ _CUDA_ERROR = re.compile('CUDA_ERROR|CUDA error')
 def count_calls(seconds: float, turn_seconds: float) -> int:
   """Returns the number of calls in a turn, if each takes `seconds`."""
   return min(max(round(turn_seconds / max(seconds, 1e-9)), 1), _MAX_CALLS)
+
+
+def count_turns(seconds: float) -> int:
+  """Returns the number of turns: one, if a call takes `seconds`, and many."""
+  return 1 if seconds > _SLOW_SECONDS else _TURNS
 
 
 def time_all(

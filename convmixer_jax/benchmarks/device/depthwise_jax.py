@@ -87,7 +87,7 @@ def _time(case, turn_seconds, buffers):
   seconds = time.perf_counter() - second
   calls = depthwise_cases.count_calls(seconds, turn_seconds)
   turns = []
-  for _ in range(depthwise_cases.TURNS):
+  for _ in range(depthwise_cases.count_turns(seconds / len(xs))):
     start_of_turn = time.perf_counter()
     run_turns(calls)
     turns.append((time.perf_counter() - start_of_turn) / calls / len(xs))

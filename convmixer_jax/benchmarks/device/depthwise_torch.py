@@ -37,7 +37,7 @@ def _time(case, turn_seconds, buffers):
   seconds = time.perf_counter() - first
   count = depthwise_cases.count_calls(seconds, turn_seconds)
   turns = []
-  for _ in range(depthwise_cases.TURNS):
+  for _ in range(depthwise_cases.count_turns(seconds / len(images))):
     if images[0].is_cuda:
       begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
       begin.record()

@@ -1,21 +1,22 @@
-"""The stages that measure the device and single operations, and run tests."""
+"""The stages that measure the device, check operations and run tests."""
 
 import dataclasses
 import importlib.util
-import os
 import re
 import shutil
 from typing import Any
 
-from convmixer_jax.benchmarks.device import correctness, depthwise_cases
-from convmixer_jax.benchmarks.device.cases import Case, run_cases
+from convmixer_jax.benchmarks.device import correctness
+from convmixer_jax.benchmarks.device.cases import run_cases
 from convmixer_jax.benchmarks.device.operations import (
   create_checks,
   custom_kernels,
-  implementations,
 )
 from convmixer_jax.benchmarks.device.session import ROOT, Output, Session
-from convmixer_jax.benchmarks.machine import describe_machine
+from convmixer_jax.benchmarks.machine import (
+  count_usable_cores,
+  describe_machine,
+)
 
 _NVIDIA_SMI = {
   'name': 'name',
@@ -26,9 +27,8 @@ _NVIDIA_SMI = {
   'power.limit': 'power_limit_watts',
   'temperature.gpu': 'celsius',
 }
-_FORCE_NCHW = '--xla_gpu_force_conv_nchw=true'
 _SANITIZER_SECONDS, _RACE_STATUS = 60.0, 9
-_TESTS_SECONDS = 90.0
+_TESTS_SECONDS, _MAX_TEST_PROCESSES = 90.0, 6
 
 
 def find_platform(session: Session) -> None:
@@ -89,18 +89,40 @@ def read_nvidia_smi(session: Session) -> list[dict[str, str]]:
 
 
 def check_correctness(session: Session) -> None:
-  """Compares each implementation with its reference."""
-  settings, seconds = session.settings, session.budget.left('correctness')
+  """Compares with references what users get, and searches for races.
+
+  Nothing is timed, so all of it runs at once.
+  """
+  sanitizer = None
+  if custom_kernels(session.platform):
+    sanitizer = session.start(lambda: _run_sanitizer(session))
+  compare_implementations(session, session.budget.left('correctness'))
+  if sanitizer:
+    sanitizer.join()
+
+
+def compare_implementations(
+  session: Session, seconds: float, *, others: bool = False
+) -> None:
+  """Compares operations with their references.
+
+  Args:
+    session: the run.
+    seconds: time for all comparisons.
+    others: whether to compare implementations that are not the default.
+  """
+  settings = session.settings
   request = {
     'checks': [dataclasses.asdict(shape) for shape in settings.checks],
     'depthwise': [dataclasses.asdict(shape) for shape in settings.depthwise],
   }
   checks = create_checks(session.platform, settings.checks, settings.depthwise)
-  cases = correctness.create_cases(checks)
+  cases = correctness.create_cases(checks)[others]
   command = session.jax_command('correctness')
-  run_cases(session, 'correctness', command, request, cases, seconds)
-  if custom_kernels(session.platform):
-    _run_sanitizer(session)
+  environment = session.environment(XLA_PYTHON_CLIENT_PREALLOCATE='false')
+  run_cases(
+    *(session, 'correctness', command, request, cases, seconds, environment)
+  )
 
 
 def _run_sanitizer(session):
@@ -116,8 +138,9 @@ def _run_sanitizer(session):
     f'--error-exitcode={_RACE_STATUS}',
     *session.jax_command('sanitized'),
   ]
-  seconds = min(_SANITIZER_SECONDS, session.budget.left('depthwise') / 2)
-  output = session.run(command, seconds)
+  seconds = min(_SANITIZER_SECONDS, session.budget.left('correctness'))
+  environment = session.environment(XLA_PYTHON_CLIENT_PREALLOCATE='false')
+  output = session.run(command, seconds, environment)
   note = f'{output.outcome}: {output.last_line}'
   if output.status in (0, _RACE_STATUS):
     row |= {'passed': output.status == 0, 'note': note}
@@ -126,75 +149,10 @@ def _run_sanitizer(session):
   session.rows.add('correctness', **row)
 
 
-def time_depthwise(session: Session) -> None:
-  """Times the depthwise convolutions, this project's first.
-
-  On a GPU its kernels are named: as the default, others may replace them.
-  """
-  custom = custom_kernels(session.platform)
-  first = [*(custom or ['default']), 'lax']
-  others = ['shift'] if custom else implementations(session.platform)[1:]
-  command = session.jax_command('depthwise_jax')
-  torch = session.torch_command('depthwise_torch')
-  _time_variants(session, command, [first, others], 0.5)
-  layouts = ['PyTorch NHWC', 'PyTorch NCHW']
-  if session.torch_missing:
-    for name in layouts:
-      session.rows.add('depthwise', variant=name, missing=session.torch_missing)
-  else:
-    _time_variants(session, torch, [layouts], 0.6)
-  if session.platform == 'gpu':
-    flags = f'{os.environ.get("XLA_FLAGS", "")} {_FORCE_NCHW}'.strip()
-    renamed = 'lax, NCHW forced'
-    _time_variants(
-      *(session, command, [['lax']], 1.0),
-      renamed=renamed,
-      XLA_FLAGS=flags,
-    )
-
-
-def _time_variants(
-  session, command, groups, share, renamed=None, **environment
-):
-  """Times groups of variants on all shapes, within a share of the time left."""
-  shapes = session.settings.depthwise
-  pairs = [
-    (shape, variant)
-    for group in groups
-    for shape in shapes
-    for variant in group
-  ]
-  name = renamed or ', '.join(dict.fromkeys(variant for _, variant in pairs))
-  seconds = share * session.budget.left('depthwise')
-  if seconds < session.settings.min_seconds:
-    session.rows.add('depthwise', variant=name, missing='no time was left')
-    return
-  cases = [
-    Case(
-      {
-        'depthwise': str(shape),
-        'variant': renamed or variant,
-        'product': product,
-      },
-      {
-        'shape': dataclasses.asdict(shape),
-        'min_bytes': shape.min_bytes,
-        'variant': variant,
-        'product': product,
-      },
-    )
-    for shape, variant in pairs
-    for product in depthwise_cases.PRODUCTS
-  ]
-  request = {'turn_seconds': session.settings.turn_seconds}
-  variables = session.environment(**environment)
-  run_cases(session, 'depthwise', command, request, cases, seconds, variables)
-
-
 def run_tests(session: Session) -> None:
   """Runs the tests that are marked `gpu`."""
   directory = ROOT / 'tests' / 'kernels'
-  tests = [directory / 'test_gpu.py', directory / 'gpu' / 'test_on_gpu.py']
+  tests = [directory / 'gpu' / 'test_on_gpu.py', directory / 'test_gpu.py']
   reason = None
   if session.platform != 'gpu':
     reason = 'the tests marked gpu need one'
@@ -209,10 +167,16 @@ def run_tests(session: Session) -> None:
     *session.python('-m', 'pytest', '-m', 'gpu', '-v', '-W', 'default'),
     *('-p', 'no:cacheprovider', *map(str, tests)),
   ]
+  processes = min(_MAX_TEST_PROCESSES, count_usable_cores() // 2)
+  if processes > 1 and importlib.util.find_spec('xdist') is not None:
+    command += ['-n', str(processes)]
   seconds = min(session.budget.left('tests'), _TESTS_SECONDS)
-  # They compile the same networks several times.
   environment = session.environment(
-    JAX_ENABLE_COMPILATION_CACHE='true', PYTHONUNBUFFERED='1'
+    # They compile the same networks several times.
+    JAX_ENABLE_COMPILATION_CACHE='true',
+    PYTHONUNBUFFERED='1',
+    # Other processes need memory, too.
+    XLA_PYTHON_CLIENT_PREALLOCATE='false',
   )
   output = session.run(command, seconds, environment)
   session.rows.add('tests', **judge_tests(output))
@@ -222,12 +186,14 @@ def judge_tests(output: Output) -> dict[str, Any]:
   """Returns whether the tests `passed`, or why that is not known.
 
   Args:
-    output: output of pytest with `-v`.
+    output: output of pytest with `-v`, where a test's result follows its name,
+      or is before it if several processes run them.
   """
   note = f'pytest {output.outcome}: {output.last_line}'
   # A test that failed before pytest was killed counts as failed.
   failed = any(
-    re.search(r'::.* (FAILED|ERROR)\b', text) for _, text in output.lines
+    re.search(r'::.* (FAILED|ERROR)\b|\b(FAILED|ERROR) \S+::', text)
+    for _, text in output.lines
   )
   crashed = output.status is not None and output.status < 0
   # Status 2: a module cannot be imported.

@@ -49,8 +49,12 @@ def check_inputs(
 
 
 def find_torch(session: Session) -> None:
-  """Sets `session.torch_missing` where PyTorch and timm cannot be imported."""
-  command = [session.torch_python, '-c', 'import timm, torch']
+  """Sets `session.torch_missing` where PyTorch and timm cannot be imported.
+
+  Else their versions are added to the rows.
+  """
+  script = 'import timm, torch; print(torch.__version__, timm.__version__)'
+  command = [session.torch_python, '-c', script]
   try:
     output = session.run(command, _SECONDS_TO_IMPORT)
   except OSError as error:
@@ -61,3 +65,6 @@ def find_torch(session: Session) -> None:
       f'{session.torch_python} cannot import torch and timm: '
       f'{output.outcome}: {output.last_line}'
     )
+    return
+  torch, _, timm = output.last_line.partition(' ')
+  session.rows.add('machine', torch={'torch': torch, 'timm': timm})

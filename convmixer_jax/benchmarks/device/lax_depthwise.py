@@ -4,9 +4,7 @@ import jax
 from jax import lax
 
 
-def convolve(
-  x: jax.Array, kernel: jax.Array, precision: lax.Precision | None = None
-) -> jax.Array:
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Convolves x `[B, H, W, C]` with kernel `[k, k, C]` and "same" padding.
 
   The kernel is cast to the dtype of x, which is also that of the result.
@@ -19,5 +17,4 @@ def convolve(
     padding=[((size - 1) // 2, size // 2)] * 2,
     feature_group_count=channels,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    precision=precision,
   )

@@ -12,10 +12,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from convmixer_jax import kernels
-from convmixer_jax.benchmarks.device import lax_depthwise, references
+from convmixer_jax.benchmarks.device import device_references, references
 from convmixer_jax.benchmarks.device.settings import DepthwiseShape
 from convmixer_jax.kernels.gpu import instances
 
@@ -86,6 +85,11 @@ def implementations_of(check: Check, dtype: str) -> list[str | None]:
   return [name for name in check.implementations if name not in others]
 
 
+def has_convolution(check: Check) -> bool:
+  """Returns whether an operation has a depthwise kernel `[k, k, C]`."""
+  return any(len(size) == 3 for size in check.sizes)
+
+
 def create_checks(
   platform: str,
   on_host: Sequence[DepthwiseShape],
@@ -98,7 +102,7 @@ def create_checks(
     on_host: shapes of the depthwise convolution with a reference in float64 on
       the host; the other operations are checked with the first shape.
     on_device: shapes of the depthwise convolution with a reference on the
-      device, XLA's convolution in float32; checked in bfloat16 only.
+      device in float32; checked in bfloat16 only.
   """
   # Only CPUs have two implementations of the other operations.
   others = [None, 'xla'] if platform == 'cpu' else [None]
@@ -150,20 +154,8 @@ def _depthwise(shape, names, on_host):
     (images, _kernel(shape), vector, images),
     (0, 1, 2, 3),
     run,
-    references.depthwise if on_host else _depthwise_by_xla,
+    references.depthwise if on_host else device_references.depthwise,
     on_host,
-  )
-
-
-def _depthwise_by_xla(x, kernel, bias, dy):
-  """Computes the reference on the device, from float32 arrays."""
-
-  def convolve(x, kernel, bias):
-    y = lax_depthwise.convolve(x, kernel, lax.Precision.HIGHEST)
-    return y + bias
-
-  return _with_gradients(
-    convolve, (x, kernel, bias), dy, ('input', 'kernel', 'bias')
   )
 
 

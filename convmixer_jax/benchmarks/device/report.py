@@ -1,11 +1,13 @@
 """Formats the rows of a run as Markdown tables."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from convmixer_jax.benchmarks.device.report_profiles import format_profiles
 from convmixer_jax.benchmarks.device.rows import Row
 from convmixer_jax.benchmarks.device.settings import STAGES
+from convmixer_jax.benchmarks.device.tables import table
 
 _KINDS = {'train': 'Training step', 'forward': 'Inference'}
 _MODEL_STAGES = {'models': 'ConvMixer', 'networks': 'Other networks'}
@@ -23,6 +25,7 @@ def format_results(rows: Sequence[Row]) -> str:
       for stage, title in _MODEL_STAGES.items()
       for kind in _KINDS
     ),
+    format_profiles(rows),
     _cifar10(_of(rows, 'cifar10')),
     _tests(_of(rows, 'tests')),
     _reasons(rows, 'failed', 'Failed'),
@@ -38,14 +41,6 @@ def _of(rows, stage):
 def _copy_rate(rows):
   rates = [row['gb_per_sec'] for row in rows if 'gb_per_sec' in row]
   return rates[-1] if rates else None
-
-
-def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-  """Returns a table in Markdown."""
-  rows = [header, ['---'] * len(header), *lines]
-  # Messages of libraries may contain a bar.
-  cells = [[str(cell).replace('|', '\\|') for cell in row] for row in rows]
-  return '\n'.join(f'| {" | ".join(row)} |' for row in cells)
 
 
 def _machine(rows):
@@ -68,7 +63,8 @@ def _machine(rows):
     )
     if key in values
   ]
-  for name, version in values.get('versions', {}).items():
+  versions = values.get('versions', {}) | values.get('torch', {})
+  for name, version in versions.items():
     lines.append((name, version))
   if 'gb_per_sec' in values:
     lines.append(

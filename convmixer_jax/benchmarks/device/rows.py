@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -28,17 +29,19 @@ class Rows:
     """
     self.all: list[Row] = []
     self._clock = clock
+    self._lock = threading.Lock()  # stages may run at the same time
     self._file = path.open('x')
 
   def add(self, stage: str, **values: Any) -> None:
     """Adds and prints a row; numbers that are not finite become None."""
-    at = round(self._clock(), 1)
-    row = _without_nan({'stage': stage, 'at': at, **values})
-    self.all.append(row)
-    text = json.dumps(row, allow_nan=False)
-    self._file.write(text + '\n')
-    self._file.flush()
-    os.fsync(self._file.fileno())
+    with self._lock:
+      at = round(self._clock(), 1)
+      row = _without_nan({'stage': stage, 'at': at, **values})
+      self.all.append(row)
+      text = json.dumps(row, allow_nan=False)
+      self._file.write(text + '\n')
+      self._file.flush()
+      os.fsync(self._file.fileno())
     with contextlib.suppress(OSError):  # the reader may have closed the pipe
       print(text, flush=True)
 

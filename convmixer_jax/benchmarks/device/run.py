@@ -1,16 +1,20 @@
 """Runs the stages, and writes the results after each."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from convmixer_jax.analysis import plots
 from convmixer_jax.benchmarks.device import (
+  alternatives_stage,
   cifar10_stage,
+  depthwise_stage,
   device_stages,
   inputs,
   model_stage,
@@ -27,12 +31,16 @@ from convmixer_jax.errors import UserError
 _FUNCTIONS: dict[str, Callable[[Session], None]] = {
   'machine': device_stages.measure_machine,
   'correctness': device_stages.check_correctness,
-  'depthwise': device_stages.time_depthwise,
-  'models': model_stage.measure_models,
-  'networks': model_stage.measure_others,
-  'cifar10': cifar10_stage.train_cifar10,
   'tests': device_stages.run_tests,
+  'depthwise': depthwise_stage.time_depthwise,
+  'models': model_stage.measure_models,
+  'cifar10': cifar10_stage.train_cifar10,
+  'alternatives': alternatives_stage.measure_alternatives,
+  'networks': model_stage.measure_others,
 }
+_WITH_TORCH = {'depthwise', 'models', 'alternatives', 'networks'}
+# These time nothing, and run at the same time.
+_BESIDE = {'correctness': 'tests'}
 
 
 def choose_stages(only: Sequence[str], skip: Sequence[str]) -> list[str]:
@@ -135,10 +143,19 @@ def run(
       data_dir=data_dir,
     )
     try:
-      if not {'depthwise', 'models', 'networks'}.isdisjoint(shares):
-        inputs.find_torch(session)
+      if not _WITH_TORCH.isdisjoint(shares):
+        session.search_torch(inputs.find_torch)
+      started: dict[str, threading.Thread] = {}
       for stage in shares:
-        _run_stage(session, stage)
+        beside = _BESIDE.get(stage)
+        if beside in shares and session.platform:
+          started[beside] = session.start(
+            functools.partial(_run_stage, session, beside)
+          )
+        if stage in started:
+          started[stage].join()
+        else:
+          _run_stage(session, stage)
         reason = None
         if not session.platform:  # each stage would wait for a device again
           reason = _NO_DEVICE
@@ -154,6 +171,8 @@ def run(
       rows.add('run', missing=f'the remaining stages: {reason}')
       write_results(session)
       raise
+    finally:
+      session.close()
     rows.add('run', seconds=budget.used())
     return find_faults(rows)
 

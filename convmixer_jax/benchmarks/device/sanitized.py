@@ -21,8 +21,8 @@ def main() -> None:
   platform = jax.default_backend()
   custom = operations.custom_kernels(platform)
   for check in operations.create_checks(platform, _SHAPES, ()):
-    if not any(len(size) == 3 for size in check.sizes):
-      continue  # it has no depthwise kernel
+    if not operations.has_convolution(check):
+      continue
     # What is fused with a convolution has no name of its own: the default.
     names: list[str | None] = [
       name for name in check.implementations if name in custom

@@ -34,7 +34,8 @@ class Session:
     cifar10: a tar of CIFAR-10's images, or None.
     data_dir: a directory of TFDS with a prepared CIFAR-10, or None.
     platform: platform of the device, 'gpu', 'tpu' or 'cpu'; '' until known.
-    torch_missing: why PyTorch is not measured, or None.
+    torch_missing: why PyTorch is not measured, or None; to be asked by
+      `why_no_torch`.
   """
 
   settings: Settings
@@ -48,6 +49,33 @@ class Session:
   data_dir: str | None
   platform: str = ''
   torch_missing: str | None = None
+  _torch_search: threading.Thread | None = None
+  _threads: list[threading.Thread] = dataclasses.field(default_factory=list)
+  _running: set[subprocess.Popen] = dataclasses.field(default_factory=set)
+
+  def start(self, function: Callable[[], None]) -> threading.Thread:
+    """Runs a function in a thread, until `close` at the latest."""
+    thread = threading.Thread(target=function, daemon=True)
+    self._threads.append(thread)
+    thread.start()
+    return thread
+
+  def search_torch(self, find: Callable[['Session'], None]) -> None:
+    """Finds PyTorch in a thread, which reads gigabytes from a slow disk."""
+    self._torch_search = self.start(lambda: find(self))
+
+  def why_no_torch(self) -> str | None:
+    """Returns why PyTorch is not measured, or None, when that is known."""
+    if self._torch_search is not None:
+      self._torch_search.join()
+    return self.torch_missing
+
+  def close(self) -> None:
+    """Kills the programs that threads wait for, and ends the threads."""
+    for process in list(self._running):
+      kill_tree(process)
+    for thread in self._threads:
+      thread.join()
 
   def environment(self, **variables: str) -> dict[str, str]:
     """Returns environment variables with which programs import this project."""
@@ -143,6 +171,7 @@ class Session:
         self.log.flush()
 
     reader = threading.Thread(target=read, daemon=True)
+    self._running.add(process)
     try:
       reader.start()
       output.status = process.wait(seconds)
@@ -150,6 +179,8 @@ class Session:
       kill_tree(process)
       if not isinstance(error, subprocess.TimeoutExpired):
         raise
+    finally:
+      self._running.discard(process)
     reader.join(1.0)
     if process.stdout and not reader.is_alive():  # else a descendant has it
       process.stdout.close()

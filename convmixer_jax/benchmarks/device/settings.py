@@ -14,15 +14,17 @@ from convmixer_jax.benchmarks.benchmark_cases import (
 from convmixer_jax.benchmarks.comparison.paper import PAPER
 
 # Stages in their order, and their shares of the budget; the next stage may use
-# the time that a stage leaves.
+# the time that a stage leaves. What is wanted most comes first; the last two
+# have what the others leave.
 STAGES = {
-  'machine': 0.08,
-  'correctness': 0.09,
-  'depthwise': 0.13,
-  'models': 0.35,
-  'networks': 0.1,
-  'cifar10': 0.14,
-  'tests': 0.11,
+  'machine': 0.03,
+  'correctness': 0.1,
+  'tests': 0.03,
+  'depthwise': 0.06,
+  'models': 0.54,
+  'cifar10': 0.2,
+  'alternatives': 0.02,
+  'networks': 0.02,
 }
 
 
@@ -66,14 +68,21 @@ class Settings:
     checks: depthwise shapes that are compared with float64 on the host.
     depthwise: depthwise shapes that are timed, and compared with float32 on
       the device.
+    compared: how many of these are timed in PyTorch, too, before the networks
+      are measured; the others are after them.
     turn_seconds: approximate duration of one timing of a depthwise convolution.
+    shape_seconds: seconds after which the program that times one convolution
+      by another implementation is killed.
     networks: ConvMixers and their batches by name.
     others: returns other networks and their batches by name; a function,
       because their fields are found by importing JAX.
     inference: networks and batches by name, of which only inference is timed.
     compiled: names of the networks that `torch.compile` is measured on.
+    profiled: names of the networks of which a training step of this project is
+      divided among its kernels, on a GPU.
     steps: number of steps in each of the three timings of a network.
-    limits: seconds after which a process is killed, by name of the framework.
+    timing_seconds: about the time for all steps of one kind.
+    limits: seconds after which the processes of a framework are killed.
     min_seconds: remaining time without which no stage or program is started.
     min_process_seconds: the same for the process of a framework.
     cifar10: changes of configs/cifar10.py, by dotted key.
@@ -88,12 +97,16 @@ class Settings:
   product_size: int
   checks: Sequence[DepthwiseShape]
   depthwise: Sequence[DepthwiseShape]
+  compared: int
   turn_seconds: float
+  shape_seconds: float
   networks: Mapping[str, BenchmarkCase]
   others: Callable[[], Mapping[str, BenchmarkCase]]
   inference: Mapping[str, BenchmarkCase]
   compiled: Sequence[str]
+  profiled: Sequence[str]
   steps: int
+  timing_seconds: float
   limits: Mapping[str, float]
   min_seconds: float
   min_process_seconds: float
@@ -130,15 +143,15 @@ _tiny = functools.partial(
 )
 
 
-# Total time of a process. XLA takes half a minute to compile a training step of
-# 32 blocks, torch.compile about as long, and cuDNN takes long to choose between
-# its algorithms where all are slow.
+# Total time of the processes of a framework. The first step of 256/8 took 27 s
+# on an H100; networks are compiled at the same time. cuDNN takes long to choose
+# between its algorithms where all are slow.
 _LIMITS = {
-  'this project': 90.0,
-  'this project, scan': 90.0,
-  'plain Flax': 60.0,
-  'PyTorch, eager': 40.0,
-  'PyTorch, eager, NCHW': 40.0,
+  'this project': 140.0,
+  'this project, scan': 75.0,
+  'plain Flax': 110.0,
+  'plain Flax, scan': 60.0,
+  'PyTorch, eager': 75.0,
   'PyTorch, compile': 75.0,
 }
 
@@ -158,7 +171,9 @@ FULL = Settings(
     DepthwiseShape(64, 16, 1024, 9),
     DepthwiseShape(512, 16, 256, 5),
   ),
+  compared=2,
   turn_seconds=0.1,
+  shape_seconds=25.0,
   networks={
     '768/32': _in_bfloat16('768/32', 64),
     '1536/20': _in_bfloat16('1536/20', 64),
@@ -171,7 +186,9 @@ FULL = Settings(
     '1536/20, batch 1': _in_bfloat16('1536/20', 1),
   },
   compiled=('768/32', '256/8'),
+  profiled=('768/32', '1536/20'),
   steps=10,
+  timing_seconds=4.0,
   limits=_LIMITS,
   min_seconds=12.0,
   min_process_seconds=20.0,
@@ -187,7 +204,9 @@ QUICK = Settings(
   product_size=256,
   checks=(DepthwiseShape(2, 6, 24, 5), DepthwiseShape(2, 5, 8, 4)),
   depthwise=(DepthwiseShape(2, 8, 64, 5),),
+  compared=1,
   turn_seconds=0.01,
+  shape_seconds=600.0,  # for slow machines
   networks={
     '16/1, kernel 9': _tiny(16, 1, 7, 9, 'relu', image_size=28, batch_size=4),
     '16/1, kernel 5': _tiny(16, 1, 2, 5, image_size=16, batch_size=8),
@@ -195,8 +214,10 @@ QUICK = Settings(
   others=_tiny_others,
   inference={},
   compiled=('16/1, kernel 5',),
+  profiled=(),
   steps=2,
-  limits=dict.fromkeys(_LIMITS, 600.0),  # for slow machines
+  timing_seconds=60.0,
+  limits=dict.fromkeys(_LIMITS, 600.0),
   min_seconds=3.0,
   min_process_seconds=3.0,
   cifar10={
