@@ -47,7 +47,7 @@ def _create_network(name: str, case: Mapping[str, Any]) -> nn.Module:
       **case['fields'],
       num_classes=num_classes,
       dtype=DTYPES[dtype],
-      scan=name.endswith('_scan'),
+      loop=name.endswith('_scan'),
     )
   fields = dict(case['fields'])
   known = find_architecture(case['network']).fields

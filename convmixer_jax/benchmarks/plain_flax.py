@@ -18,7 +18,8 @@ class PlainConvMixer(nn.Module):
     activation: 'gelu' (exact) or 'relu'.
     num_classes: outputs of the head.
     dtype: compute dtype; the head computes in float32.
-    scan: compute the blocks in a loop, of which one is compiled.
+    loop: compute the blocks in a loop, of which one is compiled; the parameters
+      of all are stacked then.
   """
 
   width: int
@@ -28,7 +29,7 @@ class PlainConvMixer(nn.Module):
   activation: str
   num_classes: int
   dtype: jnp.dtype = jnp.float32
-  scan: bool = False
+  loop: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -40,7 +41,7 @@ class PlainConvMixer(nn.Module):
     patch = (self.patch_size, self.patch_size)
     x = conv(patch, patch, padding='VALID')(x.astype(self.dtype))
     x = _activate(x, self.activation, self.dtype, train)
-    if self.scan:
+    if self.loop:
       blocks = nn.scan(
         _Block,
         variable_axes={'params': 0, 'batch_stats': 0},

@@ -158,7 +158,7 @@ def test_plain_flax_network_has_the_same_logits(activation):
 def test_loop_of_plain_flax_has_the_logits_of_its_blocks():
   images = np.random.default_rng(0).normal(size=(2, 12, 12, 3))
   fields = {**TINY.fields, 'depth': 3}
-  loop = PlainConvMixer(**fields, num_classes=5, scan=True)
+  loop = PlainConvMixer(**fields, num_classes=5, loop=True)
   blocks = PlainConvMixer(**fields, num_classes=5)
 
   @jax.jit
