@@ -1,8 +1,8 @@
 """Draws the first parameters on a GPU without compiling for a minute.
 
 XLA computes random bits there by a hundred operations for each draw, and every
-layer draws several times: compiling the first state of 768/32 takes five times
-as long as its training step. By JAX's option each draw is a call of a kernel
+layer draws several times: of 32 blocks, that took five times as long to compile
+as their training step. By JAX's option each draw is a call of a kernel
 instead, for the same bits. It is left alone elsewhere, since XLA fuses the
 operations with what follows, which is faster in a step that is repeated.
 """
