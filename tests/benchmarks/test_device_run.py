@@ -167,6 +167,19 @@ def test_python_without_pytorch_is_reported(tmp_path, python, monkeypatch):
     assert session.rows.all[0]['missing'] == session.torch_missing
 
 
+def test_versions_of_pytorch_are_in_the_results(tmp_path, monkeypatch):
+  monkeypatch.undo()
+  for name, version in (('torch', '2.9+cu130'), ('timm', '1.0.31')):
+    (tmp_path / f'{name}.py').write_text(f'__version__ = {version!r}\n')
+  monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+  with device_session.create_session(tmp_path) as session:
+    session.search_torch(inputs.find_torch)
+    assert session.why_no_torch() is None
+    (row,) = session.rows.all
+    assert row['torch'] == {'torch': '2.9+cu130', 'timm': '1.0.31'}
+    assert '| timm | 1.0.31 |' in report.format_results(session.rows.all)
+
+
 def test_relative_paths_become_absolute(tmp_path, monkeypatch):
   sessions = []
 

@@ -2,12 +2,18 @@
 
 import os
 import pathlib
+import re
 
 from convmixer_jax.benchmarks.device.session import Session
 from convmixer_jax.data.prepare.image_tar import check_image_tar
 from convmixer_jax.errors import UserError
 
 _SECONDS_TO_IMPORT = 60.0
+_PRINT_VERSIONS = """
+import timm, torch
+for module in torch, timm:
+  print(f'{module.__name__}=={module.__version__}', flush=True)
+"""
 
 
 def check_inputs(
@@ -53,8 +59,7 @@ def find_torch(session: Session) -> None:
 
   Else their versions are added to the rows.
   """
-  script = 'import timm, torch; print(torch.__version__, timm.__version__)'
-  command = [session.torch_python, '-c', script]
+  command = [session.torch_python, '-c', _PRINT_VERSIONS]
   try:
     output = session.run(command, _SECONDS_TO_IMPORT)
   except OSError as error:
@@ -66,5 +71,7 @@ def find_torch(session: Session) -> None:
       f'{output.outcome}: {output.last_line}'
     )
     return
-  torch, _, timm = output.last_line.partition(' ')
-  session.rows.add('machine', torch={'torch': torch, 'timm': timm})
+  # Others may print, too.
+  lines = (text for _, text in output.lines)
+  found = dict(re.findall(r'^(torch|timm)==(\S+)$', '\n'.join(lines), re.M))
+  session.rows.add('machine', torch=found)
