@@ -16,8 +16,8 @@ such as `configs/sweeps/patches.py:width`, is one grid of:
   pixels      single pixels as tokens, 1,024 an image; not in the seven hours
 
 A row has three seeds, and a learning rate of its own: the best of three after
-an epoch of 90 % of the training images, on the other 10 %. The test images
-are looked at once, after the last epoch.
+an epoch of 90 % of the training images, on the other 10 %. Nothing is chosen by
+the test images.
 """
 
 from convmixer_jax.errors import UserError
@@ -102,20 +102,20 @@ def _grids():
   common = {
     'config': 'patches',
     'overrides': {
-      # Three epochs of so small networks do not overfit: flips suffice.
+      # Two epochs of so small networks do not overfit: crops and flips
+      # suffice. The same images, made faster.
       'augment.rand_augment.num_ops': 0,
-      'num_epochs': 3,
-      'eval_every_epochs': 3,
+      'input.on_device': True,
+      'num_epochs': 2,
     },
     'seeds': (0, 1, 2),
     'choose': Choice(
       key='learning_rate',
-      values=[0.003, 0.01, 0.03],
+      values=[0.003, 0.012, 0.05],
       overrides={
         'dataset.train_split': 'train[:90%]',
         'dataset.eval_split': 'train[90%:]',
         'num_epochs': 1,
-        'eval_every_epochs': 1,
       },
     ),
   }
