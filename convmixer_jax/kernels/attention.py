@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from convmixer_jax.kernels.xla.rounded_dot import rounded_dot
+
 
 @jax.custom_vjp
 def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
@@ -25,7 +27,7 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
   Returns:
     Shape and dtype of q.
   """
-  return _product(_probabilities(q, k), v, 3, 2).astype(q.dtype)
+  return _rounded_product(_probabilities(q, k), v, 3, 2)
 
 
 def _probabilities(q, k):
@@ -37,14 +39,22 @@ def _probabilities(q, k):
 def _product(a, b, axis, other_axis):
   """Multiplies matrices, summing over an axis of each; float32."""
   return lax.dot_general(
-    *(a, b, (((axis,), (other_axis,)), ((0, 1), (0, 1)))),
-    preferred_element_type=jnp.float32,
+    *(a, b, _dimensions(axis, other_axis)), preferred_element_type=jnp.float32
   )
+
+
+def _rounded_product(a, b, axis, other_axis):
+  """The same, rounded to the dtype of the operands."""
+  return rounded_dot(a, b, _dimensions(axis, other_axis))
+
+
+def _dimensions(axis, other_axis):
+  return ((axis,), (other_axis,)), ((0, 1), (0, 1))
 
 
 def _forward(q, k, v):
   p = _probabilities(q, k)
-  y = _product(p, v, 3, 2).astype(q.dtype)
+  y = _rounded_product(p, v, 3, 2)
   return y, (q, k, v, p, y)
 
 
@@ -52,15 +62,16 @@ def _backward(saved, g):
   # With P of softmax, the gradient of the scores is P (dP - rowsum(P dP)), and
   # the sum is that of g y: shorter rows.
   q, k, v, p, y = saved
-  dv = _product(p, g, 2, 2)
+  dv = _rounded_product(p, g, 2, 2)
   row_sums = jnp.sum(
     g.astype(jnp.float32) * y.astype(jnp.float32), axis=-1, keepdims=True
   )
   slopes = _product(g, v, 3, 3) - row_sums
   slopes *= p.astype(jnp.float32) * q.shape[-1] ** -0.5
   slopes = slopes.astype(q.dtype)
-  dq, dk = _product(slopes, k, 3, 2), _product(slopes, q, 2, 2)
-  return tuple(d.astype(q.dtype) for d in (dq, dk, dv))
+  dq = _rounded_product(slopes, k, 3, 2)
+  dk = _rounded_product(slopes, q, 2, 2)
+  return dq, dk, dv
 
 
 attention.defvjp(_forward, _backward)

@@ -8,13 +8,15 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
+from convmixer_jax.kernels.xla.rounded_dot import rounded_dot
+
 
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Computes `x @ kernel` of x `[..., I]` and kernel `[I, O]` of one dtype.
 
   Sums run in float32; the result has x's dtype.
   """
-  return jnp.dot(x, kernel, preferred_element_type=jnp.float32).astype(x.dtype)
+  return rounded_dot(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
 
 
 def transposed_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
