@@ -87,6 +87,9 @@ def main(argv: Sequence[str]) -> None:
     return
   workdir = _WORKDIR.value or ''  # which is given, see `_check_flags`
   results = loop.train_and_evaluate(CONFIG.value, workdir)
+  # All is saved; a signal must not make a complete run one that was stopped.
+  if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
   if jax.process_index() == 0:
     print(ending.describe_end(CONFIG.value, workdir, program.command_line()))
     main_metric = tasks.task_of(CONFIG.value).main_metric

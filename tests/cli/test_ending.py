@@ -77,3 +77,28 @@ def test_status_of_an_error_is_that_of_python(monkeypatch, error, status):
   with pytest.raises(type(error)), ending.ends_soon_after_errors():
     raise error
   assert ends == [(ending._PATIENCE, status)]
+
+
+COMPLETE = """
+import atexit, os, runpy, signal, sys
+from convmixer_jax.training import ending, loop
+
+loop.train_and_evaluate = lambda *_: {'eval_accuracy': 0.5}
+ending.describe_end = lambda *_: 'Best'
+atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+sys.argv = ['', 'train', '--config=digits', '--workdir=run']
+runpy.run_module('convmixer_jax', run_name='__main__')
+"""
+
+
+def test_signal_after_the_end_does_not_turn_a_complete_run_into_a_stopped_one():
+  done = subprocess.run(
+    [sys.executable, '-c', COMPLETE],
+    cwd=ROOT,
+    env=os.environ | {'GLIBC_TUNABLES': '', 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert (done.returncode, done.stderr) == (0, '')
+  assert done.stdout.endswith('Best\neval_accuracy = 0.5000\n')
