@@ -10,6 +10,7 @@ cores, of shared memory. What waits for what is not counted, so a kernel is
 slower than its bound.
 """
 
+import collections
 import csv
 import itertools
 import pathlib
@@ -133,22 +134,35 @@ def compile_instance(
 
 
 def _instructions_a_row(sass, defines):
-  """Returns the mean between barriers of the loop, one a row of the kernel."""
+  """Returns those of a turn of the loop over rows; loops within have two turns.
+
+  Of the code that there is for each phase, the mean of all phases: it lies
+  between the first product and where its parts jump to.
+  """
   found = re.findall(r'^\s+/\*([0-9a-f]{4,})\*/\s+(.*);', sass, re.MULTILINE)
-  lines = {int(at, 16): text for at, text in found}
-  barriers = [at for at, text in lines.items() if text.startswith('BAR.SYNC')]
-  rows = barriers[2 : 2 + defines['KERNEL_SIZE']]  # the first two are before it
-
-  def count(first, last):
-    between = [at for at in lines if first <= at < last]
-    total = sum(not lines[at].startswith('NOP') for at in between)
-    for at in between:  # loops within a row have two turns
-      branch = re.search(r'\bBRA.* 0x([0-9a-f]+)', lines[at])
-      if branch and first < (start := int(branch[1], 16)) < at:
-        total += count(start, at)
-    return total
-
-  return count(rows[0], rows[-1]) / (len(rows) - 1)
+  lines = {int(at, 16): text for at, text in found if 'NOP' not in text}
+  branches = [
+    (at, int(branch[1], 16))
+    for at, text in lines.items()
+    if (branch := re.search(r'\bBRA.* 0x([0-9a-f]+)', text))
+  ]
+  products = [at for at, text in lines.items() if text.startswith('HMMA')]
+  last, first = next(
+    (at, to) for at, to in branches if to < products[0] < products[-1] < at
+  )
+  phases_end = collections.Counter(
+    to for at, to in branches if products[0] < at < products[-1] < to < last
+  ).most_common(1)[0][0]
+  loop = [at for at in lines if first <= at <= last]
+  of_phases = sum(products[0] <= at < phases_end for at in loop)
+  second_turns = sum(  # of loops within a row
+    to <= at <= end
+    for end, to in branches
+    if first < to < end < last
+    for at in loop
+  )
+  phases = defines['KERNEL_SIZE']
+  return len(loop) - of_phases * (1 - 1 / phases) + second_turns
 
 
 def _run(*command):

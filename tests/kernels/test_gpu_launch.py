@@ -197,7 +197,9 @@ def test_convolution_launches_what_its_instance_says(driver, monkeypatch):
   monkeypatch.setattr(library, '_is_for_absent_gpus', True)
   shape, size = (3, 20, 40, 32), 4
   kinds = {
-    kind: instances.instance(kind, shape, size, pad_before)
+    kind: instances.instance(
+      kind, shape, size, pad_before, shared_bytes=library.shared_bytes()
+    )
     for kind, pad_before in (('forward', 1), ('kernel_gradient', 1))
   }
   kinds['dx'] = instances.instance('forward', shape, size, 2)

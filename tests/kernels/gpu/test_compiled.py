@@ -45,11 +45,11 @@ def test_even_size_and_neighbours_spill_no_register(kind):
   assert compiled.spilled_bytes == 0
 
 
-# Of the code of 9 rows, which has 1,000 instructions or more.
+# Bytes stored and loaded, by the code of a row and before it.
 SPILLED = {name: 32 for name in EPILOGUES if name} | {
-  # 15 loads a row, of 450 instructions and more, from the L1 cache.
-  'ReLU gradient': 640,
-  'GELU gradient': 640,
+  # Of 460 instructions a row.
+  'ReLU gradient': 256,
+  'GELU gradient': 256,
 }
 
 
@@ -64,5 +64,4 @@ def test_largest_kernel_with_an_epilogue_spills_little(epilogue):
 def test_kernel_of_7_with_an_epilogue_spills_hardly_any_register(epilogue):
   compiled = compile_instance('forward', '2', 7, 'sm_90a', epilogue)
   assert compiled.registers <= REGISTERS
-  # The most: two loads a row, of 460 instructions.
-  assert compiled.spilled_bytes <= (96 if 'gradient' in epilogue else 16)
+  assert compiled.spilled_bytes <= 16

@@ -157,8 +157,11 @@ def test_epilogue_is_what_follows_the_convolution(emulator, shape, epilogue):
     assert_rounded(buffers['y'], y, scale=size)
     a = activate(buffers['y'].astype(np.float64), epilogue.activation)
     sums = np.stack([a.sum((0, 1, 2)), np.square(a).sum((0, 1, 2))])
-    # GELU is a polynomial, within 9e-5.
-    np.testing.assert_allclose(buffers['sums'], sums, rtol=1e-4, atol=0.05)
+    # GELU is a polynomial, within 1.3e-4, and much nearer in the mean.
+    count = y[..., 0].size
+    np.testing.assert_allclose(
+      buffers['sums'], sums, rtol=1e-4, atol=4e-5 * count
+    )
     return
   if epilogue.activation or epilogue.scale:
     factor = buffers['factor'].astype(np.float64) if epilogue.scale else 1
@@ -189,7 +192,7 @@ def test_activation_of_any_value(emulator, activation):
   epilogue = Epilogue(activation, sums=True)
   emulator.run(instances.instance('forward', shape, 3, 1, epilogue), buffers)
   expected = activate(values.astype(np.float64), activation)
-  np.testing.assert_allclose(buffers['sums'][0], expected, rtol=1e-5, atol=9e-5)
+  np.testing.assert_allclose(buffers['sums'][0], expected, rtol=1e-5, atol=1.3e-4)
 
 
 @pytest.mark.slow

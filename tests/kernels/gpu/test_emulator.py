@@ -20,7 +20,7 @@ GRADIENT = Epilogue('relu', gradient=True)
 @pytest.mark.parametrize(
   ('epilogue', 'line', 'changed', 'error'),
   [
-    (RESIDUAL, '      SyncBlock();', '', 'race'),
+    (RESIDUAL, '    SyncBlock();\n    if (row', '    if (row', 'race'),
     (RESIDUAL, '    SyncWarp();\n    if (is', '    if (is', 'not waited for'),
     (RESIDUAL, 'if (RESIDUAL) SyncWarp();', '', 'not waited for'),
     (

@@ -122,6 +122,7 @@ inline float HighFloat(u32 pair) {
 }
 inline float Min(float a, float b) { return a < b || a != a ? a : b; }
 inline float Max(float a, float b) { return a > b || a != a ? a : b; }
+inline float Abs(float a) { return a < 0 ? -a : a; }
 inline float ShuffleXor(float value, int mask) {
   return emulator::ShuffleXor(value, mask);
 }

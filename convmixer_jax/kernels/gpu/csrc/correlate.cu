@@ -103,22 +103,31 @@ struct Channel {
     }
   }
 
-  // Writes the complete row of y, rounded, to this channel's plane.
-  DEVICE void FinishRow(u32* plane, int phase) const {
-    const int g = ThreadIndex() % 32 / 4, t = ThreadIndex() % 4;
+  // Takes the complete row of y.
+  DEVICE void TakeRow(float (&y)[2][4], int phase) const {
     const float(&sum)[2][4] = sums[(phase + 1) % kSize];
+    UNROLL
+    for (int e = 0; e < 4; ++e) {
+      y[0][e] = sum[0][e] + bias;
+      y[1][e] = sum[1][e] + bias;
+    }
+  }
+
+  // Writes it, rounded, to this channel's plane.
+  DEVICE void FinishRow(u32* plane, float (&y)[2][4]) const {
+    const int g = ThreadIndex() % 32 / 4, t = ThreadIndex() % 4;
     u32* strip = plane + StripOffset(g) + t;
     constexpr int next = TILES == 1 ? 8 * kRowWords : 8;  // to strip g + 8
     UNROLL
     for (int tile = 0; tile < 2; ++tile) {
-      float y[4];
-      UNROLL
-      for (int e = 0; e < 4; ++e) {
-        y[e] = sum[tile][e] + bias;
-        if (!SUMS && !GRADIENT) y[e] = Activate<ACTIVATION>(y[e]) * factor;
+      if (!SUMS && !GRADIENT) {
+        UNROLL
+        for (int e = 0; e < 4; ++e) {
+          y[tile][e] = Activate<ACTIVATION>(y[tile][e]) * factor;
+        }
       }
-      StoreShared(strip + tile * 4, Pack(y[0], y[1]));
-      StoreShared(strip + tile * 4 + next, Pack(y[2], y[3]));
+      StoreShared(strip + tile * 4, Pack(y[tile][0], y[tile][1]));
+      StoreShared(strip + tile * 4 + next, Pack(y[tile][2], y[tile][3]));
     }
   }
 };
@@ -214,32 +223,39 @@ KERNEL(512) correlate(const u16* x, const u16* weights, const u16* biases,
   SyncBlock();
 
   int stage = 0, odd = 0;  // of this step; step % 2, as an offset in planes
-  for (int start = 0; start < steps.all; start += kSize) {
+  int phase = 0;           // step % kSize
+  NO_UNROLL
+  for (int step = 0; step < steps.all; ++step) {
+    const int row = step - (kSize - 1), next = NextStage(stage);
+    start_row(step + kStages - 1, stage == 0 ? kStages - 1 : stage - 1);
+    u32* result = results + odd + PlaneOffset(warp);
+    const u32* plane = planes + odd + PlaneOffset(warp);
+    const bool is_there = step >= steps.first && step < steps.last;
+    // Registers have no index, so there is code for each phase; and only for
+    // what depends on it, since a GPU holds few instructions close to it.
+    float y[2][4];
     UNROLL
-    for (int phase = 0; phase < kSize; ++phase) {
-      const int step = start + phase, row = step - (kSize - 1);
-      if (step >= steps.all) break;
-      const int next = NextStage(stage);
-      start_row(step + kStages - 1, stage == 0 ? kStages - 1 : stage - 1);
-      u32* result = results + odd + PlaneOffset(warp);
-      if (step >= steps.first && step < steps.last) {
-        channel.AddRow(planes + odd + PlaneOffset(warp), phase);
+    for (int i = 0; i < kSize; ++i) {
+      if (i == phase) {
+        if (is_there) channel.AddRow(plane, i);
+        channel.TakeRow(y, i);
       }
-      if (row >= 0) {
-        channel.FinishRow(result, phase);
-#if SUMS
-        activation_sums.AddRow(result, row);
-#endif
-      }
-      place_row(step + 1, next, planes + (kPlanesWords - odd));
-      SyncBlock();
-      if (row >= 0) {
-        output.StoreRow(results + odd, row,
-                        stages + stage * kStageWords + kResidual);
-      }
-      stage = next;
-      odd = kPlanesWords - odd;
     }
+    if (row >= 0) {
+      channel.FinishRow(result, y);
+#if SUMS
+      activation_sums.AddRow(result, row);
+#endif
+    }
+    place_row(step + 1, next, planes + (kPlanesWords - odd));
+    SyncBlock();
+    if (row >= 0) {
+      output.StoreRow(results + odd, row,
+                      stages + stage * kStageWords + kResidual);
+    }
+    stage = next;
+    odd = kPlanesWords - odd;
+    phase = phase + 1 == kSize ? 0 : phase + 1;
   }
 #if SUMS
   const int block = BlockY() * shape.column_blocks() +

@@ -129,6 +129,11 @@ DEVICE float Max(float a, float b) {
   asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
   return r;
 }
+DEVICE float Abs(float a) {
+  float r;
+  asm("abs.f32 %0, %1;" : "=f"(r) : "f"(a));
+  return r;
+}
 
 // The value of lane `lane ^ mask`.
 DEVICE float ShuffleXor(float value, int mask) {

@@ -162,28 +162,30 @@ KERNEL(512) kernel_gradient(const u16* x, const u16* dy, float* partial,
   SyncBlock();
 
   int stage = 0, odd = 0;  // of this step; step % 2, as an offset in planes
-  for (int start = 0; start < steps.last; start += kSize) {
+  int phase = 0;           // step % kSize
+  NO_UNROLL
+  for (int step = 0; step < steps.last; ++step) {
+    const int next = NextStage(stage);
+    start_row(step + kStages - 1, stage == 0 ? kStages - 1 : stage - 1);
+    const bool is_there = step >= steps.first, has_dy = step < shape.rows();
     UNROLL
-    for (int phase = 0; phase < kSize; ++phase) {
-      const int step = start + phase;
-      if (step >= steps.last) break;
-      const int next = NextStage(stage);
-      start_row(step + kStages - 1, stage == 0 ? kStages - 1 : stage - 1);
-      if (step < shape.rows()) {
-        channel.LoadRow(dy_planes + odd + PlaneOffset(warp), phase);
-      } else {
-        channel.ClearRow(phase);
+    for (int i = 0; i < kSize; ++i) {  // as in correlate.cu
+      if (i == phase) {
+        if (has_dy) {
+          channel.LoadRow(dy_planes + odd + PlaneOffset(warp), i);
+        } else {
+          channel.ClearRow(i);
+        }
+        if (is_there) channel.AddRow(planes + odd + PlaneOffset(warp), i);
       }
-      if (step >= steps.first) {
-        channel.AddRow(planes + odd + PlaneOffset(warp), phase);
-      }
-      WaitForGroups<kStages - 2>();
-      SyncWarp();
-      place_row(step + 1, next, kPlanesWords - odd);
-      SyncBlock();
-      stage = next;
-      odd = kPlanesWords - odd;
     }
+    WaitForGroups<kStages - 2>();
+    SyncWarp();
+    place_row(step + 1, next, kPlanesWords - odd);
+    SyncBlock();
+    stage = next;
+    odd = kPlanesWords - odd;
+    phase = phase + 1 == kSize ? 0 : phase + 1;
   }
 
   // The products of all channels take the place of the stages.

@@ -84,11 +84,13 @@ class ActivationSums {
     UNROLL
     for (int i = 0; i < 2; ++i) {
       const u32* strip = plane + StripOffset(g + 8 * i) + t;
+      const int columns = row < rows_[i] ? columns_[i] : 0;
       UNROLL
       for (int tile = 0; tile < 2; ++tile) {
         const u32 pair = LoadShared(strip + tile * 4);
-        if (row < rows_[i] && tile * 8 < columns_[i]) Add(LowFloat(pair));
-        if (row < rows_[i] && tile * 8 + 1 < columns_[i]) Add(HighFloat(pair));
+        // Each activation of 0 is 0. Branches would let one wait for another.
+        Add(tile * 8 < columns ? LowFloat(pair) : 0);
+        Add(tile * 8 + 1 < columns ? HighFloat(pair) : 0);
       }
     }
   }

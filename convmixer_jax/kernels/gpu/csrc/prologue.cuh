@@ -44,8 +44,8 @@ class Prologue {
 
  private:
   // Forms 8 channels of a pixel, in place. g: in a stage, which z follows. In
-  // two turns of a loop: registers are few, and the code is repeated for each
-  // row of the kernel.
+  // two turns of a loop, since registers are few; what a turn computes of 4
+  // channels is interleaved.
   DEVICE void Form(u32* g, bool is_inside) const {
     const u32* z = g + Rows<true>::kWords;
     const float* coefficients = shared_ + ThreadIndex() % 2 * 8;  // of this half
