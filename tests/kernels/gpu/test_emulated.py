@@ -192,7 +192,9 @@ def test_activation_of_any_value(emulator, activation):
   epilogue = Epilogue(activation, sums=True)
   emulator.run(instances.instance('forward', shape, 3, 1, epilogue), buffers)
   expected = activate(values.astype(np.float64), activation)
-  np.testing.assert_allclose(buffers['sums'][0], expected, rtol=1e-5, atol=1.3e-4)
+  np.testing.assert_allclose(
+    buffers['sums'][0], expected, rtol=1e-5, atol=1.3e-4
+  )
 
 
 @pytest.mark.slow
