@@ -54,7 +54,8 @@ def create(
       optax.add_decayed_weights(decay, mask),
       optax.sgd(schedule, config.momentum or None, nesterov=config.nesterov),
     )
-  trust_ratio = _scale_by_trust_ratio(stacked)
+  # Without weight decay none is scaled; the state keeps its places.
+  trust_ratio = _scale_by_trust_ratio(stacked) if decay else optax.identity()
   if mask is not None:
     trust_ratio = optax.masked(trust_ratio, mask)
   return optax.chain(

@@ -74,6 +74,19 @@ def test_optimizer_equals_that_of_pytorch_or_timm(config, case):
   )
 
 
+@pytest.mark.parametrize('decay_all', [False, True])
+def test_lamb_without_weight_decay_scales_nothing_as_timms(config, decay_all):
+  set_optimizer(config, 'lamb')
+  config.weight_decay, config.decay_all = 0.0, decay_all
+  ours = train(config)
+  config.optimizer = 'adamw'
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7),
+    ours,
+    train(config),
+  )
+
+
 @pytest.mark.parametrize('case', ['adamw', 'sgd', 'lamb', 'lion'])
 def test_layer_decay_and_backbone_scale_multiply_the_update(config, case):
   """After one step from the same state, updates differ by the factors alone."""

@@ -110,6 +110,12 @@ def test_strikes_back_recipes_differ_as_published():
     (5e-3, 0.02, 0.0),
     (8e-3, 0.02, 0.0),
   ]
+  names = 'optimizer', 'loss', 'bce_threshold', 'batch_size', 'ema_decay'
+  same = ('lamb', 'binary_cross_entropy', 0.2, 2048, 0.0)
+  assert values(*names) == [same] * 3
+  for config in (a1, a2, a3):
+    assert (config.mixup.cutmix_alpha, config.erasing.probability) == (1.0, 0.0)
+    assert config.augment.eval_crop_fraction == 0.95
   assert values('repeated_augmentation') == [(3,), (3,), (1,)]
   assert [c.model.drop_path for c in (a1, a2, a3)] == [0.05, 0.05, 0.0]
   assert [c.mixup.mixup_alpha for c in (a1, a2, a3)] == [0.2, 0.1, 0.1]
