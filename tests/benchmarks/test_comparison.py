@@ -247,6 +247,16 @@ def test_an_interrupted_comparison_continues(tmp_path, monkeypatch):
   assert machine.measured == [(16, 'train')]
 
 
+def test_own_network_that_was_changed_is_measured_again(tmp_path, monkeypatch):
+  Machine(monkeypatch)
+  run.run(NETWORKS, WITH_SPEED, epath.Path(tmp_path), silent)
+  machine = Machine(monkeypatch)
+  changed = [Network('small', 'convmixer', {**TINY, 'width': 24}), NETWORKS[1]]
+  run.run(changed, WITH_SPEED, epath.Path(tmp_path), silent)
+  assert machine.measured == [(24, 'forward'), (24, 'train'), (16, 'train')]
+  assert read_csv(tmp_path)[0]['parameters'] == '27160'
+
+
 def test_measurements_of_other_settings_are_not_mixed(tmp_path, monkeypatch):
   directory = epath.Path(tmp_path)
   run.run(NETWORKS, COUNTS_ONLY, directory, silent)
@@ -262,9 +272,10 @@ def test_measurements_of_other_settings_are_not_mixed(tmp_path, monkeypatch):
   Machine(monkeypatch, device='another card')
   with pytest.raises(UserError, match='device card, not another card'):
     run.run(NETWORKS, WITH_SPEED, directory, silent)
-  (tmp_path / 'compare.json').write_text('[]')
-  with pytest.raises(UserError, match='is not a file of this command'):
-    run.run(NETWORKS, WITH_SPEED, directory, silent)
+  for content in ('[]', '{"settings": {}, "rows": {"small": 1}}'):
+    (tmp_path / 'compare.json').write_text(content)
+    with pytest.raises(UserError, match='is not a file of this command'):
+      run.run(NETWORKS, WITH_SPEED, directory, silent)
 
 
 def test_an_image_size_that_a_network_refuses_is_reported_in_one_line():

@@ -78,8 +78,9 @@ class Rows:
 def _read(path, settings):
   try:
     content = json.loads(path.read_text())
-    before, rows = dict(content['settings']), dict(content['rows'])
-  except (OSError, ValueError, KeyError, TypeError) as error:
+    before = dict(content['settings'])
+    rows = {name: dict(row) for name, row in content['rows'].items()}
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(
       f'{path} is not a file of this command; give another --output'
     ) from error

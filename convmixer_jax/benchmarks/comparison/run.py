@@ -21,7 +21,11 @@ from convmixer_jax.benchmarks.comparison import (
   picture,
   report,
 )
-from convmixer_jax.benchmarks.comparison.networks import NUM_CLASSES, Network
+from convmixer_jax.benchmarks.comparison.networks import (
+  NETWORKS,
+  NUM_CLASSES,
+  Network,
+)
 from convmixer_jax.benchmarks.comparison.paper import PAPER
 from convmixer_jax.benchmarks.comparison.rows import NAME, Rows
 from convmixer_jax.benchmarks.machine import (
@@ -71,7 +75,7 @@ def run(
     networks: in the order of the rows.
     options: what to measure.
     directory: for the files; None for none. Rows of an earlier comparison there
-      are kept.
+      are kept, but of a network of the user's whose counts differ now.
     say: called with a line after each measurement.
 
   Raises:
@@ -87,8 +91,13 @@ def run(
   rows = Rows(settings, directory)
   for network in networks:
     size = options.image_size or network.image_size
-    if rows.value(network.name, 'activations') is None:
-      rows.add(network.name, count(network, size) | find_published(network))
+    is_own = network.name not in NETWORKS
+    if is_own or rows.value(network.name, 'activations') is None:
+      counted = count(network, size)
+      before = rows.by_name.get(network.name, {})
+      if any(before.get(key) != counted[key] for key in counted):  # changed
+        rows.drop(network.name, list(before))
+      rows.add(network.name, counted | find_published(network))
   rows.move_first(PAPER)  # also where earlier rows were of others
   write(rows, directory)
   steps = _list_steps(networks, options, platform, rows)
