@@ -17,10 +17,9 @@ such as `configs/sweeps/patches.py:width`, is one grid of:
   authors     every token mixer in a network of the size and with the recipe
               of configs/cifar10.py, 25 epochs in bfloat16; for a GPU
 
-A row has three seeds, and a learning rate of its own: the best of three after
-an epoch (of `authors`, five) of 90 % of the training images, on the other 10 %.
-Nothing is chosen by
-the test images.
+A row has three seeds, and a learning rate of its own: the best of three, with
+attention of three smaller ones, after an epoch (of `authors`, five) of 90 % of
+the training images, on the other 10 %. Nothing is chosen by the test images.
 """
 
 import dataclasses
@@ -102,20 +101,24 @@ AUTHORS = {
   'input.on_device': True,
 }
 ATTENTION_256 = MIXERS['attention'] | {'model.heads': 4}
+RATES = (0.003, 0.012, 0.05)
+RATES_OF_ATTENTION = (0.00075, 0.003, 0.012)
 _LARGE = ('pixels', 'authors')
 
 
 def get_sweep(variant: str = '') -> list[Grid]:
-  """Returns the grids for a CPU, or the one that is named."""
-  grids = {grid.name: grid for grid in _grids()}
+  """Returns the grids for a CPU, or those that are named."""
+  grids = list(_grids())
   if not variant:
-    return [grid for name, grid in grids.items() if name not in _LARGE]
-  if variant not in grids:
+    return [grid for grid in grids if grid.name not in _LARGE]
+  found = [grid for grid in grids if grid.name == variant]
+  if not found:
+    names = dict.fromkeys(grid.name for grid in grids)
     raise UserError(
       f'configs/sweeps/patches.py has no variant {variant!r}; there are '
-      f'{", ".join(grids)}'
+      f'{", ".join(names)}'
     )
-  return [grids[variant]]
+  return found
 
 
 def _grids():
@@ -131,7 +134,7 @@ def _grids():
     'seeds': (0, 1, 2),
     'choose': Choice(
       key='learning_rate',
-      values=[0.003, 0.012, 0.05],
+      values=RATES,
       overrides={
         'dataset.train_split': 'train[:90%]',
         'dataset.eval_split': 'train[90%:]',
@@ -143,44 +146,60 @@ def _grids():
   two = {name: MIXERS[name] for name in ('convolution', 'attention')}
   patch4 = {**common, 'overrides': common['overrides'] | STEMS['patch4']}
   pixels = {'model.stem': 'pixels', 'model.patch_size': 1}
-  return [
-    Grid(**common, name='width', axes=main),
-    Grid(
-      **common,
-      name='parameters',
-      axes=main,
-      # A convolution's are in the grid of equal width.
-      skip=[
-        {'mixer': 'convolution'},
-        {'stem': 'patch2'},
-      ],
-      special=[
-        (
-          {'stem': stem, 'mixer': mixer},
-          {'model.width': width},
-        )
-        for (stem, mixer), width in WIDTHS.items()
-      ],
-    ),
-    Grid(
-      **patch4,
-      name='prenorm',
-      axes={'block': DIFFERENCES, 'mixer': two},
-    ),
-    Grid(**common, name='paper', axes={'ablation': ABLATIONS}),
-    Grid(
-      **common | {'overrides': common['overrides'] | pixels},
-      name='pixels',
-      axes={
-        'mixer': {name: MIXERS[name] for name in ('convolution', 'none')},
+  yield from _by_mixer(**common, name='width', axes=main)
+  yield from _by_mixer(
+    **common,
+    name='parameters',
+    axes=main,
+    # A convolution's are in the grid of equal width.
+    skip=[{'mixer': 'convolution'}, {'stem': 'patch2'}],
+    special=[
+      ({'stem': stem, 'mixer': mixer}, {'model.width': width})
+      for (stem, mixer), width in WIDTHS.items()
+    ],
+  )
+  yield from _by_mixer(
+    **patch4, name='prenorm', axes={'block': DIFFERENCES, 'mixer': two}
+  )
+  yield Grid(**common, name='paper', axes={'ablation': ABLATIONS})
+  yield Grid(
+    **common | {'overrides': common['overrides'] | pixels},
+    name='pixels',
+    axes={'mixer': {name: MIXERS[name] for name in ('convolution', 'none')}},
+  )
+  yield from _by_mixer(
+    **common | {'overrides': AUTHORS, 'choose': _longer(common['choose'])},
+    name='authors',
+    axes={'mixer': MIXERS | {'attention': ATTENTION_256}},
+  )
+
+
+def _by_mixer(axes, choose, **fields):
+  """Yields a grid for attention, which learns at smaller rates, and the rest.
+
+  So that no row's best rate is beyond all that are tried.
+  """
+  mixers = axes['mixer']
+  for values, names in (
+    (RATES, [name for name in mixers if name != 'attention']),
+    (RATES_OF_ATTENTION, ['attention']),
+  ):
+    yield Grid(
+      **fields
+      | {
+        key: [entry for entry in fields[key] if _is_of(entry, names)]
+        for key in ('skip', 'special')
+        if key in fields
       },
-    ),
-    Grid(
-      **common | {'overrides': AUTHORS, 'choose': _longer(common['choose'])},
-      name='authors',
-      axes={'mixer': MIXERS | {'attention': ATTENTION_256}},
-    ),
-  ]
+      axes=axes | {'mixer': {name: mixers[name] for name in names}},
+      choose=dataclasses.replace(choose, values=values),
+    )
+
+
+def _is_of(entry, mixers):
+  """Returns whether what is skipped or special concerns some of the mixers."""
+  options = entry if isinstance(entry, dict) else entry[0]
+  return options.get('mixer', mixers[0]) in mixers
 
 
 def _longer(choose):
