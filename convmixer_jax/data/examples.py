@@ -1,10 +1,13 @@
 """Examples, the interface of their sources, and a source in memory."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypedDict
 
 import numpy as np
+
+_PART = 64  # examples that `iterate_stored` reads together
 
 
 class Example(TypedDict):
@@ -125,3 +128,16 @@ def read_stored(
   if read_together is not None:
     return read_together(indices)
   return [source.stored_example(index) for index in indices]
+
+
+def iterate_stored(
+  source: Source, indices: Iterable[int]
+) -> Iterator[tuple[int, bytes, Any]]:
+  """Yields index, bytes and label of stored examples, which it reads in parts.
+
+  So few of them are in memory at once.
+  """
+  remaining = iter(indices)
+  while part := list(itertools.islice(remaining, _PART)):
+    for index, stored in zip(part, read_stored(source, part), strict=True):
+      yield index, *stored

@@ -7,14 +7,13 @@ uint8. Where the files are and how they are read is no part of it.
 """
 
 import hashlib
-import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from convmixer_jax.data.examples import Source, read_stored
+from convmixer_jax.data.examples import Source, iterate_stored
 from convmixer_jax.data.folders.duplicates import find_duplicates
 from convmixer_jax.data.folders.file_source import FileSource
 from convmixer_jax.data.image_files import display_name
@@ -23,7 +22,6 @@ from convmixer_jax.data.image_files import display_name
 # allow.
 _SAMPLE_BYTES = 2**25
 _MIN_SAMPLE, _MAX_SAMPLE = 64, 2**13
-_PART = 64  # of them are read together
 _KINDS = {'name': str, 'config': str, 'version': str, 'class_names': list}
 _OF_SPLIT = {'num_examples': int, 'content': str}
 
@@ -180,7 +178,8 @@ def _hash_content(source: Source) -> str:
   """Returns a hash of all stored examples, or of many where they are large."""
   content = hashlib.sha256()
   size = 0
-  for count, (index, data, label) in enumerate(_stored_in_spread(source)):
+  stored = iterate_stored(source, _spread(len(source)))
+  for count, (index, data, label) in enumerate(stored):
     is_large = size > _SAMPLE_BYTES and count >= _MIN_SAMPLE
     if is_large or count == _MAX_SAMPLE:
       content.update(f'{source.origin.num_bytes} bytes in all'.encode())
@@ -189,14 +188,6 @@ def _hash_content(source: Source) -> str:
     content.update(data)
     size += len(data)
   return content.hexdigest()
-
-
-def _stored_in_spread(source):
-  """Yields index, bytes and label of all stored examples, as `_spread` does."""
-  indices = _spread(len(source))
-  while part := list(itertools.islice(indices, _PART)):
-    for index, stored in zip(part, read_stored(source, part), strict=True):
-      yield index, *stored
 
 
 def _spread(length: int) -> Iterator[int]:

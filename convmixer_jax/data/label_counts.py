@@ -5,7 +5,11 @@ import dataclasses
 import numpy as np
 
 from convmixer_jax import limits
-from convmixer_jax.data.examples import InMemorySource, Source
+from convmixer_jax.data.examples import (
+  InMemorySource,
+  Source,
+  iterate_stored,
+)
 from convmixer_jax.errors import UserError
 
 _MAX_COUNTED = 2**13  # images, of a set that is not in memory
@@ -39,20 +43,21 @@ def count(source: Source) -> Counts:
   )
   size = len(source) if is_complete else _MAX_COUNTED
   images, without = np.zeros(source.num_classes, np.int64), 0
-  for index in np.linspace(0, len(source) - 1, size).astype(int):
-    label = _labels(source, int(index))
+  indices = np.linspace(0, len(source) - 1, size).astype(int).tolist()
+  for label in _labels(source, indices):
     images[np.asarray(label, np.int64)] += 1
     without += not len(label)
   return Counts(images, without, size, is_complete)
 
 
-def _labels(source, index):
-  """Returns the labels of an image, which is read only if it must be."""
+def _labels(source, indices):
+  """Yields the labels of images, which are read only if they must be."""
   if isinstance(source, InMemorySource):
-    return np.flatnonzero(source[index]['label'])
-  if hasattr(source, 'label'):
-    return source.label(index)
-  return source.stored_example(index)[1]
+    yield from (np.flatnonzero(source[i]['label']) for i in indices)
+  elif hasattr(source, 'label'):
+    yield from map(source.label, indices)
+  else:
+    yield from (label for *_, label in iterate_stored(source, indices))
 
 
 def require_memory(source: Source) -> None:

@@ -127,9 +127,9 @@ class TfdsSource:
     return self._stored(index, record)
 
   def stored_examples(self, indices: Sequence[int]) -> list[tuple[bytes, Any]]:
-    """Returns several `stored_example`, in a third of the time for small ones.
+    """Returns what `stored_example` does of several indices, read together.
 
-    They are read together.
+    Small records take a third of the time.
     """
     try:
       records = self._records.__getitems__(list(indices))
