@@ -1,10 +1,12 @@
 """Draws the first parameters on a GPU without compiling for a minute.
 
 XLA computes random bits there by a hundred operations for each draw, and every
-layer draws several times: of 32 blocks, that took five times as long to compile
-as their training step. By JAX's option each draw is a call of a kernel
-instead, for the same bits. It is left alone elsewhere, since XLA fuses the
-operations with what follows, which is faster in a step that is repeated.
+layer draws several times: of 32 blocks, that takes five times as long to
+compile as their training step. Networks that can be a loop are one while they
+are drawn (`steps.create_state`); others, such as those of users, need this. By
+JAX's option each draw is a call of a kernel instead, for the same bits. It is
+left alone elsewhere, since XLA fuses the operations with what follows, which is
+faster in a step that is repeated.
 """
 
 import contextlib
