@@ -80,7 +80,11 @@ def draw(accuracies: Accuracies) -> Figure:
     axes.set_title(title)
     axes.grid(axis='y', alpha=0.3)
   panels[0].set_ylabel('test accuracy, %')
-  panels[-1].legend(title='token mixer')
+  figure.legend(
+    *panels[-1].get_legend_handles_labels(),
+    title='token mixer',
+    loc='outside right upper',  # where no point is
+  )
   return figure
 
 
