@@ -53,17 +53,22 @@ RESNET_RECIPES: dict[str, Recipe] = {
   'a3': recipes.resnet_a3,
   'tv': recipes.torchvision,
 }
+# A variant is a network and its usual recipe, or a ResNet and another one.
+CHOICES: dict[str, tuple[str, Recipe]] = {
+  name: (name, RECIPES.get(fields.get('name', ''), recipes.convmixer))
+  for name, fields in VARIANTS.items()
+} | {
+  f'{name}_{suffix}': (name, recipe)
+  for name, fields in VARIANTS.items()
+  if fields.get('name') == 'resnet'
+  for suffix, recipe in RESNET_RECIPES.items()
+}
 
 
 def get_config(variant: str = '1536_20') -> ml_collections.ConfigDict:
-  """Returns the config of one of `VARIANTS`, perhaps with a recipe's suffix."""
-  network, _, suffix = variant.rpartition('_')
-  is_resnet = VARIANTS.get(network, {}).get('name') == 'resnet'
-  if not is_resnet or suffix not in RESNET_RECIPES:
-    network, suffix = variant, ''
-  config = default_config(
-    model_config(**choose_variant(VARIANTS, network, 'configs/imagenet.py'))
-  )
+  """Returns the config of one of `CHOICES`."""
+  network, recipe = choose_variant(CHOICES, variant, 'configs/imagenet.py')
+  config = default_config(model_config(**VARIANTS[network]))
   config.dtype = 'bfloat16'
 
   config.dataset.name = 'imagenet2012'
@@ -74,10 +79,7 @@ def get_config(variant: str = '1536_20') -> ml_collections.ConfigDict:
   config.dataset.std = images['std']
   config.checkpoint_every_steps = 2000
 
-  if suffix:
-    RESNET_RECIPES[suffix](config)
-  else:
-    RECIPES.get(config.model.name, recipes.convmixer)(config)
+  recipe(config)
   if variant == '768_32':
     config.num_epochs = 300
   return config

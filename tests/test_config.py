@@ -147,6 +147,8 @@ def test_unknown_variant_is_refused_with_the_list():
     UserError, match=r"no variant '768-32'; there are 1536_20"
   ):
     imagenet.get_config('768-32')
+  with pytest.raises(UserError, match=r'resnet152, .*resnet152_a1'):
+    imagenet.get_config('resnet152_a9')
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The config of a run: its keys (`schema`), and what they may be."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 import ml_collections
 
@@ -35,10 +35,12 @@ from convmixer_jax.config.validation import (
 )
 from convmixer_jax.errors import UserError
 
+Variant = TypeVar('Variant')
+
 
 def choose_variant(
-  variants: Mapping[str, dict[str, Any]], name: str, where: str
-) -> dict[str, Any]:
+  variants: Mapping[str, Variant], name: str, where: str
+) -> Variant:
   """Returns `variants[name]`; raises UserError with the list if it is not."""
   if name not in variants:
     raise UserError(
