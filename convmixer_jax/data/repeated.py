@@ -30,9 +30,16 @@ def steps_per_epoch(num_images: int, config: ml_collections.ConfigDict) -> int:
     config: the whole config.
 
   Raises:
-    UserError: there are fewer images than a batch takes.
+    UserError: there are fewer images than a batch takes, or than the times
+      that each is repeated.
   """
   batch_size, steps = config.batch_size, num_images // config.batch_size
+  if config.repeated_augmentation > num_images:
+    raise UserError(
+      f'config.repeated_augmentation = {config.repeated_augmentation} is more '
+      f'than the {num_images} training images, so an epoch would be of one of '
+      'them; 3 is usual'
+    )
   if steps and config.repeated_augmentation > 1:
     ranks = num_ranks(config)
     if num_images >= _MULTIPLE:

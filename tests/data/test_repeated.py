@@ -126,3 +126,9 @@ def test_an_epoch_without_a_batch_is_refused(config):
     steps_per_epoch(400, config)
   config.repeated_augmentation = 1
   assert steps_per_epoch(400, config) == 1
+
+
+def test_more_repeats_than_images_are_refused(config):
+  config.repeated_augmentation = 401
+  with pytest.raises(UserError, match='401 is more than the 400 training'):
+    steps_per_epoch(400, config)
