@@ -175,10 +175,17 @@ def _compare(networks, options, directory):
     print(line, file=sys.stderr, flush=True)
 
   if directory is None:
-    print(report.to_markdown(run.run(networks, options, say=say)))
-    return
-  with output_files.one_line_errors(directory):
-    rows = run.run(networks, options, directory, say)
-  print(report.to_markdown(rows))
-  written = [name for name in run.FILES if (directory / name).exists()]
-  print(output_files.describe_written(directory, written))
+    rows = run.run(networks, options, say=say)
+    print(report.to_markdown(rows))
+  else:
+    with output_files.one_line_errors(directory):
+      rows = run.run(networks, options, directory, say)
+    print(report.to_markdown(rows))
+    written = [name for name in run.FILES if (directory / name).exists()]
+    print(output_files.describe_written(directory, written))
+  failed = run.list_failed(networks, options, rows)
+  if failed:
+    raise UserError(
+      f'not measured: {", ".join(failed)}; the table says why, and the same '
+      'command tries again'
+    )

@@ -237,6 +237,8 @@ def test_an_interrupted_comparison_continues(tmp_path, monkeypatch):
   rows = run.run(NETWORKS, WITH_SPEED, directory, silent)
   assert machine.measured == [(16, 'forward'), (16, 'train')]
   assert rows.value('wide', 'failed') == {'train': 'out of memory'}
+  assert run.list_failed(NETWORKS, WITH_SPEED, rows) == ['wide train']
+  assert run.list_failed(NETWORKS, COUNTS_ONLY, rows) == []
   text = (tmp_path / 'compare.md').read_text()
   assert '- wide, train: out of memory' in text
   assert '64 images in float32' in text

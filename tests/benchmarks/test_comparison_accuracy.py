@@ -3,6 +3,7 @@
 import dataclasses
 
 import architectures
+import commands
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -90,6 +91,21 @@ def test_accuracy_is_measured_again_of_other_weights_or_images(
   row, _ = measure_again('lost', 'train')
   assert row['failed'] == {'top-1': 'no such file'}
   assert 'measured_top1' not in row
+
+
+def test_weights_that_cannot_be_evaluated_end_the_command_with_an_error(
+  tmp_path,
+):
+  damaged = tmp_path / 'damaged.safetensors'
+  damaged.write_bytes(b'{')
+  done = commands.run(
+    ['convmixer_jax', 'compare', '--models=resmlp_s12', '--nospeed']
+    + [f'--weights=resmlp_s12={damaged}', '--dataset=digits']
+  )
+  assert done.returncode == 1
+  assert '## Counts' in done.stdout  # they are shown all the same
+  assert 'is damaged or not a safetensors file' in done.stdout
+  assert 'error: not measured: resmlp_s12 top-1; the table' in done.stderr
 
 
 @pytest.mark.slow

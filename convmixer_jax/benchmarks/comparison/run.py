@@ -121,6 +121,26 @@ def run(
   return rows
 
 
+def list_failed(
+  networks: Sequence[Network], options: Options, rows: Rows
+) -> list[str]:
+  """Returns what was asked for and could not be measured: 'deit_b train'."""
+  asked = [*_kinds(options), *(['top-1'] if options.test else [])]
+  return [
+    f'{network.name} {kind}'
+    for network in networks
+    for kind in rows.value(network.name, 'failed') or {}
+    if kind in asked
+  ]
+
+
+def _kinds(options):
+  """Returns the kinds of steps whose speed is measured."""
+  if not options.speed:
+    return []
+  return ['forward', 'train'] if options.training else ['forward']
+
+
 def _describe_machine(options):
   """Returns the platform, and the settings that decide speeds."""
   try:
@@ -147,11 +167,10 @@ def _list_steps(
   networks: Sequence[Network], options: Options, platform: str, rows: Rows
 ) -> Iterator[tuple[Network, str, dict[str, Any]]]:
   """Measures what is missing; yields network, kind of step and its values."""
-  kinds = ['forward', *(['train'] if options.training else [])]
-  for network in networks if options.speed else ():
+  for network in networks:
     missing = [
       kind
-      for kind in kinds
+      for kind in _kinds(options)
       if rows.value(network.name, f'{kind}_images_per_sec') is None
     ]
     if not missing:
