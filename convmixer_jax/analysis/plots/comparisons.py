@@ -73,7 +73,8 @@ def comparison(rows: Sequence[ComparedRow], metric: str) -> Figure:
     for axes in (left, right):
       axes.grid(alpha=0.3)
     if len(rows) <= _MOST_IN_LEGEND:
-      right.legend(fontsize='small')
+      # Beside the curves, which end anywhere.
+      right.legend(fontsize='small', loc='upper left', bbox_to_anchor=(1, 1))
     figure.draw_without_rendering()  # while the fonts are those of the names
   return figure
 
