@@ -1,11 +1,12 @@
-"""Draws the accuracies of configs/sweeps/patches.py, by stem and token mixer.
+"""Draws and prints the accuracies of configs/sweeps/patches.py.
 
   python scripts/draw_stems_and_mixers.py RUNS PICTURE.png
 
 RUNS is the directory of the sweep, or of a copy by scripts/keep_runs.py. A
 point is the mean over the seeds, with its 95 % interval; rows without complete
 runs are left out. Left: equal width and depth. Right: as many parameters as
-the convolution with the same stem has.
+the convolution with the same stem has. The same as tables in Markdown, with the
+means of their rows and columns, goes to stdout.
 """
 
 import argparse
@@ -54,14 +55,21 @@ def _row(grid, stem, mixer):
   return f'{grid}-{stem}-{mixer}'
 
 
+def _stems(grid, accuracies):
+  """Returns the stems with an accuracy, in the order of the config."""
+  return [
+    stem
+    for stem in STEMS
+    if any((grid, stem, mixer) in accuracies for mixer in MIXERS)
+  ]
+
+
 def draw(accuracies: Accuracies) -> Figure:
   """Draws a panel for each grid."""
   figure = Figure(figsize=(10, 4.2), layout='constrained')
   panels = figure.subplots(1, len(GRIDS), sharey=True)
   for axes, (grid, title) in zip(panels, GRIDS.items(), strict=True):
-    stems = [
-      s for s in STEMS if any((grid, s, m) in accuracies for m in MIXERS)
-    ]
+    stems = _stems(grid, accuracies)
     for number, mixer in enumerate(MIXERS):
       places = [
         i for i, s in enumerate(stems) if (grid, s, mixer) in accuracies
@@ -88,13 +96,51 @@ def draw(accuracies: Accuracies) -> Figure:
   return figure
 
 
+def to_markdown(accuracies: Accuracies) -> str:
+  """Returns a table for each grid: a row a stem, a column a token mixer.
+
+  The means are of the numbers in a row or column, where none is missing.
+  """
+  tables = []
+  for grid, title in GRIDS.items():
+    stems = _stems(grid, accuracies)
+    cells = {
+      (stem, mixer): accuracies.get((grid, stem, mixer))
+      for stem in stems
+      for mixer in MIXERS
+    }
+    lines = [[title, *MIXERS, 'mean'], ['---'] * (len(MIXERS) + 2)]
+    for stem in stems:
+      row = [cells[stem, mixer] for mixer in MIXERS]
+      lines.append([stem, *map(_text, row), _mean(row)])
+    columns = [[cells[stem, mixer] for stem in stems] for mixer in MIXERS]
+    lines.append(['mean', *map(_mean, columns), ''])
+    tables.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
+  return '\n\n'.join(tables)
+
+
+def _text(interval):
+  if interval is None:
+    return ''
+  width = interval.half_width
+  return f'{interval.mean:.1f}' + ('' if width is None else f' ± {width:.1f}')
+
+
+def _mean(intervals):
+  if not intervals or None in intervals:
+    return ''
+  return f'{sum(one.mean for one in intervals) / len(intervals):.1f}'
+
+
 def main() -> None:
-  """Draws the runs that the command line names."""
+  """Draws and prints the runs that the command line names."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('runs', type=pathlib.Path)
   parser.add_argument('picture', type=pathlib.Path)
   arguments = parser.parse_args()
-  draw(read_accuracies(arguments.runs)).savefig(arguments.picture, dpi=120)
+  accuracies = read_accuracies(arguments.runs)
+  draw(accuracies).savefig(arguments.picture, dpi=120)
+  print(to_markdown(accuracies))
 
 
 if __name__ == '__main__':

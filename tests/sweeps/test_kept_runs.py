@@ -10,6 +10,7 @@ from convmixer_jax import config_files
 from convmixer_jax.sweeps import Choice, Grid, plan
 from convmixer_jax.sweeps.plan import write_config
 from convmixer_jax.sweeps.results import find_runs
+from convmixer_jax.sweeps.statistics import Interval
 from scripts import draw_stems_and_mixers, keep_runs
 
 GRID = Grid(
@@ -75,3 +76,21 @@ def test_points_are_means_over_complete_runs(workdir):
   assert len(found) == 3
   panels = draw_stems_and_mixers.draw(found).axes
   assert [len(axes.containers) for axes in panels] == [5, 5]
+
+
+def test_table_has_means_of_complete_rows_and_columns():
+  stems = dict.fromkeys(('patch2', 'patch4'))
+  mixers = draw_stems_and_mixers.MIXERS
+  accuracies = {
+    ('width', stem, mixer): Interval(10.0 * i + j, 0.25, 3)
+    for i, stem in enumerate(stems)
+    for j, mixer in enumerate(mixers)
+  }
+  del accuracies['width', 'patch4', 'none']
+  text = draw_stems_and_mixers.to_markdown(accuracies)
+  names, _, first, second, means = text.split('\n\n')[0].splitlines()
+  cells = [line.strip('| ').split(' | ') for line in (names, first, second)]
+  assert cells[0] == ['equal width and depth', *mixers, 'mean']
+  assert cells[1][1] == '0.0 ± 0.2' and cells[1][-1] == '2.0'
+  assert cells[2][0] == 'patch4' and '| 12.0 ± 0.2 |  | 14.0' in second
+  assert means == '| mean | 5.0 | 6.0 | 7.0 |  | 9.0 |  |'
