@@ -83,7 +83,7 @@ def draw(accuracies: Accuracies) -> Figure:
         capsize=3,
         label=mixer,
       )
-    axes.set_xticks(range(len(stems)), stems)
+    axes.set_xticks(range(len(stems)), stems, fontsize='small')
     axes.set_xlim(-0.5, len(stems) - 0.5)
     axes.set_title(title)
     axes.grid(axis='y', alpha=0.3)
