@@ -56,6 +56,11 @@ def cells(row: Row) -> list[str]:
   ]
 
 
+def title(comparison: Comparison) -> str:
+  """Returns what the table is of."""
+  return f'Comparison of {len(comparison.rows)} rows by {comparison.metric}'
+
+
 def notes(comparison: Comparison) -> list[str]:
   """Returns sentences on what the numbers are, and what is left out."""
   lines = [
@@ -123,14 +128,15 @@ def to_text(comparison: Comparison) -> str:
 
 
 def to_markdown(comparison: Comparison) -> str:
-  """Returns the table in Markdown, and the notes."""
+  """Returns the table in Markdown, with its title and the notes."""
   rows = [_head(comparison), ['---', *['---:'] * (len(HEAD) - 1)]]
   rows += [
     [cell.replace('|', r'\|').replace('<', '&lt;') for cell in cells(row)]
     for row in comparison.rows
   ]
   lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
-  return '\n'.join([*lines, '', '\n\n'.join(notes(comparison)), ''])
+  head = ['# ' + title(comparison), '']
+  return '\n'.join([*head, *lines, '', '\n\n'.join(notes(comparison)), ''])
 
 
 def to_csv(comparison: Comparison) -> str:

@@ -72,7 +72,7 @@ document.querySelectorAll('[data-row]').forEach(each => {
 
 def to_html(comparison: Comparison) -> str:
   """Returns the page: a table to sort, pictures, and all runs."""
-  title = f'Comparison of {len(comparison.rows)} rows by {comparison.metric}'
+  title = formats.title(comparison)
   notes = ''.join(
     f'<p class="notes">{html.escape(note)}</p>'
     for note in formats.notes(comparison)

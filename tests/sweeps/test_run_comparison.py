@@ -292,7 +292,9 @@ def test_csv_has_all_digits(runs):
 
 
 def test_markdown_is_a_table(runs):
-  lines = formats.to_markdown(compare(find_runs([runs]))).splitlines()
+  text = formats.to_markdown(compare(find_runs([runs])))
+  title, empty, *lines = text.splitlines()
+  assert (title, empty) == ('# Comparison of 2 rows by eval_accuracy', '')
   assert {line.count('|') for line in lines[:4]} == {8}
   assert '| 0.8000 ± 0.2484 | +0.2000 ± 0.2484 |' in lines[3]
   write_run(runs / '<b>|-seed0', [0.1, 0.3], **{'model.depth': 2})
