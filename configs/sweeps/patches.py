@@ -176,7 +176,7 @@ def _grids():
 def _by_mixer(axes, choose, **fields):
   """Yields a grid for attention, which learns at smaller rates, and the rest.
 
-  So that it is not all of attention's rates that are too large.
+  Of `RATES`, the smallest is the best for attention.
   """
   mixers = axes['mixer']
   for values, names in (
