@@ -21,6 +21,8 @@ CATEGORIES = ('products', 'depthwise', 'norms', 'optimizer', 'rest')
 _OF_KERNELS = {
   'multiply': 'products',
   'pack': 'products',
+  'product': 'products',
+  'linear_gradient': 'products',
   'correlate': 'depthwise',
   'kernel_gradient': 'depthwise',
   'fused_mixer': 'depthwise',

@@ -1,9 +1,9 @@
 """The backends of this package: kernels for CPUs and GPUs, two forms for XLA.
 
 A backend for another platform is registered here too. Some callers name
-backends: `linear.py` gives all products that are not of float32 images to
-'xla', so do the layers of `models/layers.py`, and ConvMixer gives its norms and
-products to 'xla' where the backend of its convolutions does not have them.
+backends: `linear.py` gives all products that are not of float32 images or
+tokens to 'xla', and ConvMixer gives its norms and products to 'xla' where the
+backend of its convolutions does not have them.
 """
 
 import functools
@@ -66,6 +66,7 @@ _CPU_SOURCES = {
   'fused_mixer': 'depthwise',
   'linear': 'linear',
   'linear_transposed': 'linear',
+  'linear_kernel_gradient': 'linear',
   'linear_pack': 'linear',
   'linear_packed': 'linear',
   'norm_sums': 'norm',
@@ -91,6 +92,7 @@ dispatch.register(
       'fused_mixer': cpu_depthwise.fused_mixer,
       'linear': cpu_linear.product,
       'linear_transposed': cpu_linear.transposed_product,
+      'linear_kernel_gradient': cpu_linear.kernel_gradient,
       'linear_pack': cpu_linear.pack,
       'linear_packed': cpu_linear.multiply,
       'norm_sums': cpu_norm.sums,
@@ -138,6 +140,7 @@ dispatch.register(
       ),
       'linear': xla_linear.product,
       'linear_transposed': xla_linear.transposed_product,
+      'linear_kernel_gradient': xla_linear.kernel_gradient,
       'norm_sums': xla_norm.sums,
       'norm_affine': xla_norm.affine,
       'norm_gradient': xla_norm.gradient,

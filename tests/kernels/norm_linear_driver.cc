@@ -1,7 +1,7 @@
-// Runs the kernels of norm.h and linear.h on odd shapes; exits with 1 if they
+// Runs the kernels of norm.h, linear.h and linear_gradient.h on odd shapes; exits with 1 if they
 // are wrong.
 
-#include "linear.h"
+#include "linear_gradient.h"
 #include "cpu_driver.h"
 #include "norm.h"
 #include "tasks.h"
@@ -99,6 +99,27 @@ void CheckLinear(const Matrices& m) {
   }
 }
 
+// Computes the gradient of the kernel.
+void CheckLinearGradient(const Matrices& m) {
+  const std::vector<int64_t> sizes{m.rows, m.inner, m.columns};
+  const auto x = Make<float>(m.inner * m.rows, 1);
+  const auto dy = Make<float>(m.inner * m.columns, 2);
+  std::vector<float> dkernel(m.rows * m.columns, 7);
+  {
+    Threads threads;
+    RunAll<LinearGradientWorker>(threads, {m, threads.num_threads(), x.data(),
+                                           dy.data(), dkernel.data()});
+  }
+  for (int64_t at = 0; at < static_cast<int64_t>(dkernel.size()); ++at) {
+    const int64_t i = at / m.columns, c = at % m.columns;
+    float expected = 0;
+    for (int64_t row = 0; row < m.inner; ++row) {
+      expected += x[row * m.rows + i] * dy[row * m.columns + c];
+    }
+    Compare("linear's gradient", sizes, dkernel[at], expected, 0);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -112,8 +133,10 @@ int main() {
   for (const Matrices& m : {Matrices{1, 1, 1}, Matrices{7, 5, 17},
                             Matrices{64, 12, 48}, Matrices{301, 33, 100},
                             Matrices{9, 0, 3}, Matrices{0, 4, 4},
-                            Matrices{20, 100000, 2}}) {
+                            Matrices{20, 100000, 2}, Matrices{5, 1600, 49},
+                            Matrices{130, 20, 500}, Matrices{31, 700, 97}}) {
     CheckLinear(m);
+    CheckLinearGradient(m);
   }
   return wrong != 0;
 }

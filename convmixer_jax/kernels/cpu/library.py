@@ -9,7 +9,7 @@ from convmixer_jax.kernels.cpu.build import build
 
 _FUNCTIONS = {
   'depthwise': ('correlate', 'kernel_gradient', 'fused_mixer'),
-  'linear': ('pack', 'multiply'),
+  'linear': ('pack', 'multiply', 'product', 'linear_gradient'),
   'norm': ('moments', 'products', 'affine', 'affine_residual', 'gradient'),
 }
 

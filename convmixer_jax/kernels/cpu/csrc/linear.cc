@@ -1,8 +1,9 @@
-// The kernels of linear.h, as handlers that XLA calls.
+// The kernels of linear.h and linear_gradient.h, as handlers that XLA calls.
 
 #include "linear.h"
 
 #include "buffers.h"
+#include "linear_gradient.h"
 #include "tasks.h"
 
 namespace {
@@ -14,35 +15,76 @@ bool HasRoom(const ffi::AnyBuffer& packed, const Matrices& shape) {
              shape.inner * shape.vectors() * kLanes;
 }
 
-// kernel [inner, columns], or if transposed [columns, inner].
-ffi::Error Pack(ffi::ThreadPool pool, ffi::AnyBuffer kernel,
-                ffi::Result<ffi::AnyBuffer> packed, bool transposed) {
-  const auto d = kernel.dimensions();
-  if (d.size() != 2) return Invalid("pack: the kernel is not a matrix");
-  const Matrices shape{0, d[transposed ? 1 : 0], d[transposed ? 0 : 1]};
-  if (kernel.element_type() != ffi::F32 || !HasRoom(*packed, shape)) {
-    return Invalid("pack: the operands do not fit");
-  }
-  RunAll<PackWorker>(pool, {shape, transposed, Data<float>(kernel),
-                            static_cast<float*>(packed->untyped_data())});
-  return ffi::Error::Success();
-}
-
-// x [B, H, W, inner], y [B, H, W, columns].
-ffi::Error Multiply(ffi::ThreadPool pool, ffi::AnyBuffer x,
-                    ffi::AnyBuffer packed, ffi::Result<ffi::AnyBuffer> y) {
-  const auto d = x.dimensions(), e = y->dimensions();
+// Returns the shape of a product: x is [B, H, W, inner], y [B, H, W, columns].
+ffi::ErrorOr<Matrices> ShapeOf(const ffi::AnyBuffer& x,
+                               const ffi::AnyBuffer& packed,
+                               const ffi::AnyBuffer& y) {
+  const auto d = x.dimensions(), e = y.dimensions();
   if (d.size() != 4 || e.size() != 4) {
-    return Invalid("multiply: x or y is not [B, H, W, C]");
+    return ffi::Unexpected(Invalid("multiply: x or y is not [B, H, W, C]"));
   }
   const Matrices shape{d[0] * d[1] * d[2], d[3], e[3]};
   if (!Is(x, ffi::F32, {d[0], d[1], d[2], d[3]}) ||
-      !Is(*y, ffi::F32, {d[0], d[1], d[2], e[3]}) || !HasRoom(packed, shape)) {
-    return Invalid("multiply: the operands do not fit x");
+      !Is(y, ffi::F32, {d[0], d[1], d[2], e[3]}) || !HasRoom(packed, shape)) {
+    return ffi::Unexpected(Invalid("multiply: the operands do not fit x"));
   }
+  return shape;
+}
+
+// kernel [inner, columns], or if transposed [columns, inner].
+ffi::Error PackKernel(ffi::ThreadPool& pool, const ffi::AnyBuffer& kernel,
+                      const ffi::AnyBuffer& packed, bool transposed) {
+  const auto d = kernel.dimensions();
+  if (d.size() != 2) return Invalid("pack: the kernel is not a matrix");
+  const Matrices shape{0, d[transposed ? 1 : 0], d[transposed ? 0 : 1]};
+  if (kernel.element_type() != ffi::F32 || !HasRoom(packed, shape)) {
+    return Invalid("pack: the operands do not fit");
+  }
+  RunAll<PackWorker>(pool, {shape, transposed, Data<float>(kernel),
+                            static_cast<float*>(packed.untyped_data())});
+  return ffi::Error::Success();
+}
+
+ffi::Error Pack(ffi::ThreadPool pool, ffi::AnyBuffer kernel,
+                ffi::Result<ffi::AnyBuffer> packed, bool transposed) {
+  return PackKernel(pool, kernel, *packed, transposed);
+}
+
+ffi::Error Multiply(ffi::ThreadPool pool, ffi::AnyBuffer x,
+                    ffi::AnyBuffer packed, ffi::Result<ffi::AnyBuffer> y) {
+  const auto shape = ShapeOf(x, packed, *y);
+  if (shape.has_error()) return shape.error();
   RunAll<MultiplyWorker>(
-      pool, {shape, pool.num_threads(), Data<float>(x), Data<float>(packed),
+      pool, {*shape, pool.num_threads(), Data<float>(x), Data<float>(packed),
              static_cast<float*>(y->untyped_data())});
+  return ffi::Error::Success();
+}
+
+// Both, so that a kernel is packed just before its use.
+ffi::Error Product(ffi::ThreadPool pool, ffi::AnyBuffer x,
+                   ffi::AnyBuffer kernel, ffi::Result<ffi::AnyBuffer> y,
+                   ffi::Result<ffi::AnyBuffer> packed, bool transposed) {
+  const ffi::Error error = PackKernel(pool, kernel, *packed, transposed);
+  return error.failure() ? error : Multiply(pool, x, *packed, y);
+}
+
+// x [B, H, W, inner], dy [B, H, W, columns], dkernel [inner, columns].
+ffi::Error LinearGradient(ffi::ThreadPool pool, ffi::AnyBuffer x,
+                          ffi::AnyBuffer dy,
+                          ffi::Result<ffi::AnyBuffer> dkernel) {
+  const auto d = x.dimensions(), e = dy.dimensions();
+  if (d.size() != 4 || e.size() != 4) {
+    return Invalid("linear_gradient: x or dy is not [B, H, W, C]");
+  }
+  if (!Is(x, ffi::F32, {d[0], d[1], d[2], d[3]}) ||
+      !Is(dy, ffi::F32, {d[0], d[1], d[2], e[3]}) ||
+      !Is(*dkernel, ffi::F32, {d[3], e[3]})) {
+    return Invalid("linear_gradient: the operands do not fit x");
+  }
+  const Matrices shape{d[3], d[0] * d[1] * d[2], e[3]};
+  RunAll<LinearGradientWorker>(
+      pool, {shape, pool.num_threads(), Data<float>(x), Data<float>(dy),
+             static_cast<float*>(dkernel->untyped_data())});
   return ffi::Error::Success();
 }
 
@@ -56,6 +98,22 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_pack, Pack,
                                   .Attr<bool>("transposed"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_multiply, Multiply,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_product, Product,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<bool>("transposed"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_linear_gradient, LinearGradient,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()

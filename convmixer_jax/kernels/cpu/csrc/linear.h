@@ -4,8 +4,9 @@
 //
 // The kernel is packed first, into panels of a few Vecs of columns, in the
 // order in which they are read. Then the sums of kTileRows rows of a panel stay
-// in registers while i runs over all of x, which is not packed. So the order of
-// each sum does not depend on the number of threads or devices.
+// in registers while i runs over a part of x's row, at most kMostInner long;
+// between two parts, y holds them. So the order of each sum does not depend on
+// the number of threads or devices.
 
 #ifndef CONVMIXER_JAX_KERNELS_CPU_LINEAR_H_
 #define CONVMIXER_JAX_KERNELS_CPU_LINEAR_H_
@@ -20,9 +21,14 @@ namespace {
 constexpr int kPanelVectors = 3;
 constexpr int kPanel = kPanelVectors * kLanes;
 constexpr int kTileRows = kRegisters / 4;
-// A thread's rows of x stay in its level 2 cache, together with a panel.
-constexpr int64_t kBlockBytes = 352 << 10;
-constexpr int64_t kTasksPerThread = 8;  // at least, for balance
+// A part of a panel stays in the level 2 cache while all rows of a task are
+// multiplied with it, and so do these rows.
+constexpr int64_t kMostInner = 768;
+constexpr int64_t kRowsBytes = 640 << 10;
+// What a task costs besides its products, as rows and columns of products: a
+// panel is loaded from afar for each block of rows, and rows for each group.
+constexpr int64_t kRowsToLoad = 24, kColumnsToLoad = 64;
+constexpr int64_t kMostTasksPerThread = 8;
 
 struct Matrices {
   int64_t rows, inner, columns;
@@ -41,6 +47,59 @@ struct Matrices {
   }
   // The offset of a panel in the packed kernel.
   int64_t Packed(int64_t panel) const { return panel * kPanel * inner; }
+  // The length of equal parts of a sum, at most `most`, but not 0.
+  int64_t InnerPart(int64_t most) const {
+    const int64_t parts = std::max<int64_t>(CeilDiv(inner, most), 1);
+    return std::max<int64_t>(CeilDiv(inner, parts), 1);
+  }
+};
+
+// How y is divided into tasks: blocks of rows times groups of panels.
+struct Grid {
+  int64_t block_rows = 1, group_panels = 1, blocks = 0, groups = 0;
+
+  // Finds the grid that should take the least time, for parts of a sum of this
+  // length.
+  Grid(const Matrices& shape, int64_t part, int64_t threads) {
+    if (shape.rows == 0 || shape.columns == 0) return;
+    const int64_t tiles = CeilDiv(shape.rows, kTileRows);
+    const int64_t panels = shape.panels();
+    const int64_t fit =
+        std::max<int64_t>(kRowsBytes / 4 / part / kTileRows, 1);
+    const int64_t fewest = CeilDiv(tiles, fit);
+    const int64_t more = kMostTasksPerThread * threads;
+    int64_t least = INT64_MAX;
+    for (int64_t b = fewest; b <= std::min(tiles, fewest + more);) {
+      const int64_t block = CeilDiv(tiles, b);
+      for (int64_t g = 1; g <= std::min(panels, more);) {
+        const int64_t group = CeilDiv(panels, g);
+        const int64_t work = Work(b, g, threads) *
+                             (block * kTileRows + kRowsToLoad) *
+                             (group * kPanel + kColumnsToLoad);
+        if (work < least) {
+          least = work;
+          block_rows = block * kTileRows, group_panels = group;
+          blocks = b, groups = g;
+        }
+        g = NextDivision(panels, group);
+      }
+      b = NextDivision(tiles, block);
+    }
+  }
+
+  int64_t tasks() const { return blocks * groups; }
+
+ private:
+  // The tasks of the thread that has the most, in halves: one half more, for
+  // threads that are busy when the others begin.
+  static int64_t Work(int64_t blocks, int64_t groups, int64_t threads) {
+    return 2 * CeilDiv(blocks * groups, threads) + 1;
+  }
+
+  // The least number of pieces that are shorter than `length`.
+  static int64_t NextDivision(int64_t total, int64_t length) {
+    return length == 1 ? total + 1 : CeilDiv(total, length - 1);
+  }
 };
 
 // Packs the kernel, [inner, columns] or, transposed, [columns, inner].
@@ -59,97 +118,184 @@ class PackWorker {
 
   void Run(int64_t panel) {
     const Matrices& shape = a_.shape;
-    const int vectors = shape.VectorsOf(panel), width = vectors * kLanes;
     float* to = a_.packed + shape.Packed(panel);
-    if (!a_.transposed) {
-      const float* from = a_.kernel + panel * kPanel;
-      for (int64_t i = 0; i < shape.inner; ++i) {
-        for (int v = 0; v < vectors; ++v) {
-          Narrow(Load(from + i * shape.columns + v * kLanes,
-                      shape.Lanes(panel, v)),
-                 to + i * width + v * kLanes);
-        }
-      }
-      return;
-    }
-    for (int64_t c = 0; c < width; ++c) {
-      const int64_t column = panel * kPanel + c;
-      const float* from = a_.kernel + column * shape.inner;
-      for (int64_t i = 0; i < shape.inner; ++i) {
-        to[i * width + c] = column < shape.columns ? from[i] : 0.0f;
+    if (a_.transposed) return PackTransposed(panel, to);
+    PackRows(shape, panel, a_.kernel, shape.inner, to);
+  }
+
+  // Packs some rows of a panel of a kernel that is not transposed.
+  static void PackRows(const Matrices& shape, int64_t panel,
+                       const float* kernel, int64_t rows, float* to) {
+    const int vectors = shape.VectorsOf(panel);
+    const int last = shape.Lanes(panel, vectors - 1);
+    const float* from = kernel + panel * kPanel;
+    for (int64_t i = 0; i < rows; ++i, from += shape.columns) {
+      for (int v = 0; v < vectors; ++v, to += kLanes) {
+        const int lanes = v == vectors - 1 ? last : kLanes;
+        Narrow(Load(from + v * kLanes, lanes), to);
       }
     }
   }
 
  private:
+  // A few columns of the result at once, so that whole lines are written.
+  void PackTransposed(int64_t panel, float* to) {
+    const Matrices& shape = a_.shape;
+    const int64_t width = shape.VectorsOf(panel) * kLanes;
+    for (int64_t begin = 0; begin < shape.inner; begin += kLanes) {
+      const int64_t end = std::min(begin + kLanes, shape.inner);
+      for (int64_t c = 0; c < width; ++c) {
+        const int64_t column = panel * kPanel + c;
+        const float* from = a_.kernel + column * shape.inner;
+        for (int64_t i = begin; i < end; ++i) {
+          to[i * width + c] = column < shape.columns ? from[i] : 0.0f;
+        }
+      }
+    }
+  }
+
   const Arguments a_;
 };
 
-// Multiplies blocks of rows of x with all panels.
+// The values x[row, i] of a tile: at x[row * row_stride + i * inner_stride].
+template <int row_stride_or_none, int inner_stride>
+struct Rows {
+  const float* x;
+  int64_t row_stride;
+
+  float operator()(int64_t row, int64_t i) const INLINE {
+    const int64_t stride =
+        row_stride_or_none ? row_stride_or_none : row_stride;
+    return x[row * stride + i * inner_stride];
+  }
+};
+
+// Adds a part of the sums of a tile of y, or begins with it. Rows before
+// `first` are computed, but neither read nor written.
+template <int rows, int vectors, typename X>
+inline void MultiplyTile(const X& x, const float* packed, int64_t inner,
+                         bool begins, int first, int last_lanes,
+                         int64_t columns, float* y) {
+  const bool is_whole = first == 0 && last_lanes == kLanes;
+  const auto lanes = [&](int v) INLINE {
+    return v == vectors - 1 ? last_lanes : kLanes;
+  };
+  Vec sums[rows][vectors] = {};
+  if (!begins && is_whole) {
+    Unroll<rows>([&](auto r) INLINE {
+      Unroll<vectors>([&](auto v) INLINE {
+        sums[r][v] = Widen(y + r * columns + v * kLanes);
+      });
+    });
+  } else if (!begins) {
+    Unroll<rows>([&](auto r) INLINE {
+      if (r < first) return;
+      Unroll<vectors>([&](auto v) INLINE {
+        sums[r][v] = Load(y + r * columns + v * kLanes, lanes(v));
+      });
+    });
+  }
+  for (int64_t i = 0; i < inner; ++i) {
+    Vec kernel[vectors];
+    Unroll<vectors>([&](auto v) INLINE {
+      kernel[v] = Widen(packed + (i * vectors + v) * kLanes);
+    });
+    Unroll<rows>([&](auto r) INLINE {
+      const float value = x(r, i);
+      Unroll<vectors>([&](auto v) INLINE { sums[r][v] += value * kernel[v]; });
+    });
+  }
+  if (is_whole) {
+    Unroll<rows>([&](auto r) INLINE {
+      Unroll<vectors>([&](auto v) INLINE {
+        Narrow(sums[r][v], y + r * columns + v * kLanes);
+      });
+    });
+  } else {
+    Unroll<rows>([&](auto r) INLINE {
+      if (r < first) return;
+      Unroll<vectors>([&](auto v) INLINE {
+        Store(sums[r][v], y + r * columns + v * kLanes, lanes(v));
+      });
+    });
+  }
+}
+
+// Multiplies blocks of rows of x with groups of panels.
 class MultiplyWorker {
  public:
   struct Arguments {
     Matrices shape;
-    int64_t threads;
+    int64_t part;  // of a sum
+    Grid grid;
     const float* x;
     const float* packed;
     float* y;
 
-    int64_t block() const {
-      const int64_t fit = kBlockBytes / 4 / std::max<int64_t>(shape.inner, 1);
-      const int64_t rows =
-          std::min(fit, CeilDiv(shape.rows, kTasksPerThread * threads));
-      return std::max<int64_t>(rows / kTileRows, 1) * kTileRows;
-    }
-    int64_t tasks() const { return CeilDiv(shape.rows, block()); }
+    Arguments(const Matrices& shape, int64_t threads, const float* x,
+              const float* packed, float* y)
+        : shape(shape), part(shape.InnerPart(kMostInner)),
+          grid(shape, part, threads), x(x), packed(packed), y(y) {}
+
+    int64_t tasks() const { return grid.tasks(); }
   };
 
   explicit MultiplyWorker(const Arguments& arguments) : a_(arguments) {}
 
   void Run(int64_t task) {
-    const int64_t begin = task * a_.block();
-    const int64_t end = std::min(begin + a_.block(), a_.shape.rows);
-    for (int64_t panel = 0; panel < a_.shape.panels(); ++panel) {
-      const int vectors = a_.shape.VectorsOf(panel);
-      Unroll<kPanelVectors>([&](auto v) {
-        if (vectors == v + 1) MultiplyPanel<v + 1>(begin, end, panel);
-      });
-    }
+    const Grid& grid = a_.grid;
+    const int64_t begin = task / grid.groups * grid.block_rows;
+    const int64_t end = std::min(begin + grid.block_rows, a_.shape.rows);
+    const int64_t first = task % grid.groups * grid.group_panels;
+    const int64_t last =
+        std::min(first + grid.group_panels, a_.shape.panels());
+    int64_t i = 0;
+    do {
+      for (int64_t panel = first; panel < last; ++panel) {
+        const int vectors = a_.shape.VectorsOf(panel);
+        Unroll<kPanelVectors>([&](auto v) {
+          if (vectors == v + 1) MultiplyPanel<v + 1>(begin, end, panel, i);
+        });
+      }
+    } while ((i += a_.part) < a_.shape.inner);
   }
 
  private:
   template <int vectors>
-  void MultiplyPanel(int64_t begin, int64_t end, int64_t panel) {
-    int64_t row = begin;
-    for (; row + kTileRows <= end; row += kTileRows) {
-      MultiplyTile<kTileRows, vectors>(row, panel);
+  void MultiplyPanel(int64_t begin, int64_t end, int64_t panel, int64_t i) {
+    const Matrices& shape = a_.shape;
+    const int64_t part = std::min(a_.part, shape.inner - i);
+    const float* packed = a_.packed + shape.Packed(panel) + i * vectors * kLanes;
+    const int last_lanes = shape.Lanes(panel, vectors - 1);
+    // The next panel is fetched meanwhile, a piece with each tile.
+    const float* next = packed + shape.Packed(panel + 1) - shape.Packed(panel);
+    const int64_t piece =
+        CeilDiv(part * kPanel, CeilDiv(end - begin, kTileRows));
+    const auto multiply = [&](auto rows, int64_t row, int first) INLINE {
+      MultiplyTile<rows, vectors>(
+          Rows<0, 1>{a_.x + row * shape.inner + i, shape.inner}, packed, part,
+          i == 0, first, last_lanes, shape.columns,
+          a_.y + row * shape.columns + panel * kPanel);
+    };
+    for (int64_t row = begin; row < end; row += kTileRows) {
+      if (panel + 1 < shape.panels()) {
+        Fetch(next + (row - begin) / kTileRows * piece, piece);
+      }
+      constexpr std::integral_constant<int, kTileRows> tile{};
+      constexpr std::integral_constant<int, 1> one{};
+      if (row + kTileRows <= end) {
+        multiply(tile, row, 0);
+      } else if (end >= kTileRows) {
+        multiply(tile, end - kTileRows, kTileRows - (end - row));
+      } else {
+        for (int64_t r = row; r < end; ++r) multiply(one, r, 0);
+      }
     }
-    for (; row < end; ++row) MultiplyTile<1, vectors>(row, panel);
   }
 
-  template <int rows, int vectors>
-  void MultiplyTile(int64_t row, int64_t panel) {
-    const int64_t inner = a_.shape.inner, columns = a_.shape.columns;
-    const float* x = a_.x + row * inner;
-    const float* packed = a_.packed + a_.shape.Packed(panel);
-    Vec sums[rows][vectors] = {};
-    for (int64_t i = 0; i < inner; ++i) {
-      Vec kernel[vectors];
-      Unroll<vectors>([&](auto v) INLINE {
-        kernel[v] = Widen(packed + (i * vectors + v) * kLanes);
-      });
-      Unroll<rows>([&](auto r) INLINE {
-        const float value = x[r * inner + i];
-        Unroll<vectors>(
-            [&](auto v) INLINE { sums[r][v] += value * kernel[v]; });
-      });
-    }
-    float* y = a_.y + row * columns + panel * kPanel;
-    for (int v = 0; v < vectors; ++v) {
-      const int lanes = a_.shape.Lanes(panel, v);
-      for (int r = 0; r < rows; ++r) {
-        Store(sums[r][v], y + r * columns + v * kLanes, lanes);
-      }
+  static void Fetch(const float* from, int64_t count) {
+    for (int64_t i = 0; i < count; i += 64 / sizeof(float)) {
+      __builtin_prefetch(from + i, 0, 2);  // to the level 2 cache
     }
   }
 

@@ -1,0 +1,108 @@
+// The gradient of the kernel of a product (linear.h), in float32:
+//
+//   dkernel[i, column] = sum_row x[row, i] dy[row, column]
+//
+// This is a product too, whose sums run over the rows. Each thread packs a part
+// of them: of x the values that a tile reads together, of dy panels.
+
+#ifndef CONVMIXER_JAX_KERNELS_CPU_LINEAR_GRADIENT_H_
+#define CONVMIXER_JAX_KERNELS_CPU_LINEAR_GRADIENT_H_
+
+#include <algorithm>
+#include <vector>
+
+#include "linear.h"
+
+namespace {
+
+// Shorter parts than those of linear.h, since a task's own copies of x and of a
+// panel of dy have to stay in the level 2 cache.
+constexpr int64_t kMostRowsOfSum = 192;
+
+class LinearGradientWorker {
+ public:
+  struct Arguments {
+    Matrices shape;  // its rows are i, and its inner axis the rows of x
+    int64_t part;
+    Grid grid;
+    const float* x;
+    const float* dy;
+    float* dkernel;
+
+    Arguments(const Matrices& shape, int64_t threads, const float* x,
+              const float* dy, float* dkernel)
+        : shape(shape), part(shape.InnerPart(kMostRowsOfSum)),
+          grid(shape, part, threads), x(x), dy(dy), dkernel(dkernel) {}
+
+    int64_t tasks() const { return grid.tasks(); }
+  };
+
+  explicit LinearGradientWorker(const Arguments& arguments)
+      : a_(arguments),
+        x_(a_.grid.block_rows * a_.part),
+        panel_(kPanel * a_.part) {}
+
+  void Run(int64_t task) {
+    const Grid& grid = a_.grid;
+    const int64_t begin = task / grid.groups * grid.block_rows;
+    const int64_t end = std::min(begin + grid.block_rows, a_.shape.rows);
+    const int64_t first = task % grid.groups * grid.group_panels;
+    const int64_t last =
+        std::min(first + grid.group_panels, a_.shape.panels());
+    int64_t row = 0;
+    do {
+      const int64_t part = std::min(a_.part, a_.shape.inner - row);
+      PackX(begin, end, row, part);
+      for (int64_t panel = first; panel < last; ++panel) {
+        PackWorker::PackRows(a_.shape, panel,
+                             a_.dy + row * a_.shape.columns, part,
+                             panel_.data());
+        const int vectors = a_.shape.VectorsOf(panel);
+        Unroll<kPanelVectors>([&](auto v) {
+          if (vectors == v + 1) {
+            MultiplyPanel<v + 1>(begin, end, panel, part, row == 0);
+          }
+        });
+      }
+    } while ((row += a_.part) < a_.shape.inner);
+  }
+
+ private:
+  // Packs x[row..., begin:end] in tiles; the last has its values at its end.
+  void PackX(int64_t begin, int64_t end, int64_t row, int64_t part) {
+    const int64_t size = kTileRows * part;
+    for (int64_t r = 0; r < part; ++r) {
+      const float* from = a_.x + (row + r) * a_.shape.rows;
+      float* to = x_.data() + r * kTileRows;
+      int64_t i = begin;
+      for (; i + kTileRows <= end; i += kTileRows, to += size) {
+        std::copy_n(from + i, kTileRows, to);
+      }
+      if (i < end) {
+        std::copy(from + i, from + end, to + kTileRows - (end - i));
+      }
+    }
+  }
+
+  template <int vectors>
+  void MultiplyPanel(int64_t begin, int64_t end, int64_t panel, int64_t part,
+                     bool begins) {
+    const int64_t columns = a_.shape.columns;
+    const int last_lanes = a_.shape.Lanes(panel, vectors - 1);
+    const float* x = x_.data();
+    for (int64_t i = begin; i < end; i += kTileRows, x += kTileRows * part) {
+      const int first = std::max<int64_t>(kTileRows - (end - i), 0);
+      MultiplyTile<kTileRows, vectors>(
+          Rows<1, kTileRows>{x, 1}, panel_.data(), part, begins, first,
+          last_lanes, columns,
+          a_.dkernel + (i - first) * columns + panel * kPanel);
+    }
+  }
+
+  const Arguments a_;
+  std::vector<float> x_, panel_;
+};
+
+}  // namespace
+
+#endif  // CONVMIXER_JAX_KERNELS_CPU_LINEAR_GRADIENT_H_
