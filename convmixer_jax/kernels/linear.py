@@ -12,6 +12,10 @@ import jax.numpy as jnp
 
 from convmixer_jax.kernels import dispatch
 
+# Packing a kernel takes as long as multiplying 25 to 50 tokens with it, and the
+# kernels for CPUs save a tenth.
+_FEWEST_TOKENS = 256
+
 
 @functools.partial(
   jax.tree_util.register_dataclass,
@@ -57,7 +61,8 @@ def linear(
     kernel: `[I, O]`, the parameter in its own dtype; or of `pack_kernel`, for
       which no gradient is defined.
     backend: 'cpu' (C++ kernels for CPUs), 'xla' (plain JAX), or None: 'cpu' on
-      CPUs if it can be compiled, else 'xla'.
+      CPUs if it can be compiled, and unless there are only a few tokens; else
+      'xla'.
 
   Returns:
     `[..., O]`, dtype of `x`.
@@ -129,6 +134,8 @@ def _call(operation, backend, x, other, **static):
     return dispatch.call(operation, 'xla', x, other, **static)
   if x.ndim == 4:
     return dispatch.call(operation, backend, x, other, **static)
+  if backend is None and x.shape[0] * x.shape[1] < _FEWEST_TOKENS:
+    backend = 'xla'
   # Tokens are images of one column.
   operands = [
     array[:, :, None] if array.ndim == 3 else array for array in (x, other)

@@ -86,7 +86,11 @@ class FixedTokens(TokenNetwork):
     if self.has_variable('params', 'blocks'):
       _require_tokens(self.get_variable('params', 'blocks'), grid)
     x = Dense(
-      self.width, *layers.patch_inits, self.dtype, name='patch_embedding'
+      self.width,
+      *layers.patch_inits,
+      self.dtype,
+      self.backend,
+      name='patch_embedding',
     )(to_patches(images, self.patch_size))
     x = expose(self, 'stem', x)
     x = x.reshape(x.shape[0], -1, self.width)

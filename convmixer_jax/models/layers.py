@@ -1,5 +1,6 @@
 """What several networks share: initialisers, patches, dense layers, norms."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -46,12 +47,14 @@ class Dense(nn.Module):
     kernel_init: of the kernel `[C, features]`.
     bias_init: of the bias `[features]`.
     dtype: of the product; its sums run in float32.
+    backend: of the product; see `kernels.linear`.
   """
 
   features: int
   kernel_init: nn.initializers.Initializer
   bias_init: nn.initializers.Initializer = nn.initializers.zeros
   dtype: jnp.dtype = jnp.float32
+  backend: str | None = 'xla'
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -59,7 +62,8 @@ class Dense(nn.Module):
     shape = (x.shape[-1], self.features)
     kernel = self.param('kernel', self.kernel_init, shape)
     bias = self.param('bias', self.bias_init, (self.features,))
-    product = kernels.linear(x.astype(self.dtype), kernel, backend='xla')
+    x = x.astype(self.dtype)
+    product = kernels.linear(x, kernel, backend=self.backend)
     # In float32, so that the bias's gradient is not rounded before it is
     # summed over devices.
     return (product.astype(jnp.float32) + bias).astype(self.dtype)
@@ -74,13 +78,17 @@ class PatchTokens(nn.Module):
   width: int
   patch_size: int
   dtype: jnp.dtype = jnp.float32
+  backend: str | None = 'xla'
 
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
     """Maps `[B, H, W, C]` to `[B, H // patch_size, W // patch_size, width]`."""
     init = uniform_init(self.patch_size**2 * images.shape[-1])
     patches = to_patches(images, self.patch_size)
-    return Dense(self.width, init, init, self.dtype, name='projection')(patches)
+    projection = Dense(
+      *(self.width, init, init, self.dtype, self.backend), name='projection'
+    )
+    return projection(patches)
 
 
 class Attention(nn.Module):
@@ -89,18 +97,24 @@ class Attention(nn.Module):
   heads: int
   kernel_init: nn.initializers.Initializer
   dtype: jnp.dtype = jnp.float32
+  backend: str | None = 'xla'  # of the dense layers
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps tokens `[B, N, C]` to the same shape."""
     batch, count, width = x.shape
-    init = self.kernel_init
-    qkv = Dense(3 * width, init, dtype=self.dtype, name='qkv')(x)
+    dense = functools.partial(
+      Dense,
+      kernel_init=self.kernel_init,
+      dtype=self.dtype,
+      backend=self.backend,
+    )
+    qkv = dense(3 * width, name='qkv')(x)
     shape = (batch, count, 3, self.heads, width // self.heads)
     # One transposition for all three: [3, B, heads, N, C / heads].
     q, k, v = qkv.reshape(shape).transpose(2, 0, 3, 1, 4)
     y = kernels.attention(q, k, v).swapaxes(1, 2).reshape(x.shape)
-    return Dense(width, init, dtype=self.dtype, name='projection')(y)
+    return dense(width, name='projection')(y)
 
 
 class Mlp(nn.Module):
@@ -109,15 +123,19 @@ class Mlp(nn.Module):
   hidden: int
   kernel_init: nn.initializers.Initializer
   dtype: jnp.dtype = jnp.float32
+  backend: str | None = 'xla'  # of the dense layers
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[..., C]` to the same shape."""
-    width = x.shape[-1]
-    init = self.kernel_init
-    x = Dense(self.hidden, init, dtype=self.dtype, name='expand')(x)
-    x = kernels.gelu(x)
-    return Dense(width, init, dtype=self.dtype, name='contract')(x)
+    dense = functools.partial(
+      Dense,
+      kernel_init=self.kernel_init,
+      dtype=self.dtype,
+      backend=self.backend,
+    )
+    y = kernels.gelu(dense(self.hidden, name='expand')(x))
+    return dense(x.shape[-1], name='contract')(y)
 
 
 def expose(module: nn.Module, name: str, x: jax.Array) -> jax.Array:

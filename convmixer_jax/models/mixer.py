@@ -35,7 +35,7 @@ from convmixer_jax.models.state_dict import (
   norm,
   size,
 )
-from convmixer_jax.models.tokens import add_branch, token_fields
+from convmixer_jax.models.tokens import PORTABLE, add_branch, token_fields
 
 _INIT = nn.initializers.lecun_normal()
 
@@ -53,17 +53,19 @@ class Block(nn.Module):
   grid: tuple[int, int]  # rows and columns of patches
   drops: bool
   dtype: jnp.dtype
+  backend: str | None
 
   @nn.compact
   def __call__(self, x: jax.Array, rate: jax.Array) -> tuple[jax.Array, None]:
     """Maps `[B, N, C]` to the same shape; `rate` is that of drop path."""
     norm = layer_norm(self.dtype)
     y = norm(name='token_norm')(x)
-    mixer = Mlp(self.token_hidden, _INIT, self.dtype, name='token_mixer')
+    how = {'dtype': self.dtype, 'backend': self.backend}
+    mixer = Mlp(self.token_hidden, _INIT, **how, name='token_mixer')
     x = add_branch(x, over_tokens(mixer, y), rate, self)
     y = norm(name='mlp_norm')(x)
     hidden = self.mlp_ratio * x.shape[-1]
-    y = Mlp(hidden, _INIT, self.dtype, name='mlp')(y)
+    y = Mlp(hidden, _INIT, **how, name='mlp')(y)
     x = add_branch(x, y, rate, self)
     return expose_tokens(self, 'output', x, self.grid), None
 
@@ -154,6 +156,7 @@ MIXER = Architecture(
   ),
   resize=fixed_tokens.require_same_tokens,
   to_onnx=to_onnx,
+  portable=PORTABLE,
   released=by_tag(
     [
       Released(

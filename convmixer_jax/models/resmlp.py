@@ -36,7 +36,7 @@ from convmixer_jax.models.state_dict import (
   dense,
   size,
 )
-from convmixer_jax.models.tokens import add_branch, token_fields
+from convmixer_jax.models.tokens import PORTABLE, add_branch, token_fields
 
 _INIT = nn.initializers.normal(0.02)  # of all kernels but the patches'
 
@@ -73,6 +73,7 @@ class Block(nn.Module):
   grid: tuple[int, int]  # rows and columns of patches
   drops: bool
   dtype: jnp.dtype
+  backend: str | None
 
   @nn.compact
   def __call__(self, x: jax.Array, rate: jax.Array) -> tuple[jax.Array, None]:
@@ -85,10 +86,11 @@ class Block(nn.Module):
       return (branch.astype(jnp.float32) * scale).astype(self.dtype)
 
     y = Affine(self.dtype, name='token_affine')(x)
-    mixer = Dense(x.shape[1], _INIT, dtype=self.dtype, name='token_mixer')
+    how = {'dtype': self.dtype, 'backend': self.backend}
+    mixer = Dense(x.shape[1], _INIT, **how, name='token_mixer')
     x = add_branch(x, scaled(over_tokens(mixer, y), 'token_scale'), rate, self)
     y = Affine(self.dtype, name='mlp_affine')(x)
-    y = Mlp(self.mlp_ratio * width, _INIT, self.dtype, name='mlp')(y)
+    y = Mlp(self.mlp_ratio * width, _INIT, **how, name='mlp')(y)
     x = add_branch(x, scaled(y, 'mlp_scale'), rate, self)
     return expose_tokens(self, 'output', x, self.grid), None
 
@@ -268,6 +270,7 @@ RESMLP = Architecture(
   ),
   resize=fixed_tokens.require_same_tokens,
   to_onnx=to_onnx,
+  portable=PORTABLE,
   released=by_tag(
     Released(tag, variant, top1, top5, files=(file,))
     for tag, variant, top1, top5, file in _RELEASED

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convmixer_jax.errors import UserError
+from convmixer_jax.kernels import NORM_AND_LINEAR_BACKENDS
 from convmixer_jax.models.fields import Field
 from convmixer_jax.models.layers import GatherFn, create_block, drop_path
 
@@ -28,11 +29,22 @@ def token_fields(drop_path_text: str, **own: Field) -> dict[str, Field]:
     'drop_path': Field(
       0.0, drop_path_text, minimum=0, below=1, role='training'
     ),
+    'backend': Field(
+      None,
+      "backend of the dense layers; None: the platform's default",
+      choices=NORM_AND_LINEAR_BACKENDS,
+      role='compute',
+      cpu_only=('cpu',),
+    ),
     'scan': Field(False, 'compile one block and loop over it', role='compute'),
     'remat': Field(
       False, 'recompute activations to save memory', role='compute'
     ),
   }
+
+
+# The fields of programs that have to run without this package.
+PORTABLE = {'cpu': {'backend': 'xla'}, 'default': {'backend': 'xla'}}
 
 
 def patch_grid(images: jax.Array, patch_size: int) -> tuple[int, int]:
@@ -75,6 +87,7 @@ class TokenNetwork(nn.Module):
     dtype: compute dtype; parameters are float32.
     drop_path: probability, in training, of dropping a branch; a subclass says
       of which blocks. Draws from `dropout`.
+    backend: of the dense layers but the head; see `kernels.linear`.
     scan: compile one block and loop over it, instead of `depth` copies.
     remat: recompute the blocks' insides in the backward pass, for memory.
     gather: what the parameters of each block go through before use, or None.
@@ -87,6 +100,7 @@ class TokenNetwork(nn.Module):
   num_classes: int = 1000
   dtype: jnp.dtype = jnp.float32
   drop_path: float = 0.0
+  backend: str | None = None
   scan: bool = False
   remat: bool = False
   gather: GatherFn | None = None
@@ -107,7 +121,7 @@ class TokenNetwork(nn.Module):
       x: tokens `[B, N, C]`.
       rates: float32 `[depth]`, of drop path in each block.
       train: whether branches are dropped.
-      **fields: of the block, besides `drops` and `dtype`.
+      **fields: of the block, besides `drops`, `dtype` and `backend`.
 
     Returns:
       Tokens, like `x`.
@@ -121,7 +135,6 @@ class TokenNetwork(nn.Module):
       unroll=1 if self.scan else self.depth,
     )
     drops = train and self.drop_path > 0
-    x, _ = blocks(drops=drops, dtype=self.dtype, name='blocks', **fields)(
-      x, jnp.asarray(rates)
-    )
+    fields |= {'drops': drops, 'dtype': self.dtype, 'backend': self.backend}
+    x, _ = blocks(name='blocks', **fields)(x, jnp.asarray(rates))
     return x

@@ -29,6 +29,7 @@ from convmixer_jax.models.layers import (
 from convmixer_jax.models.shapes import variable_shapes
 from convmixer_jax.models.state_dict import Table, clean, count_blocks, size
 from convmixer_jax.models.tokens import (
+  PORTABLE,
   TokenNetwork,
   add_branch,
   patch_grid,
@@ -56,6 +57,7 @@ class Block(nn.Module):
   grid: tuple[int, int]  # rows and columns of patches
   drops: bool
   dtype: jnp.dtype
+  backend: str | None
 
   @nn.compact
   def __call__(self, x: jax.Array, rate: jax.Array) -> tuple[jax.Array, None]:
@@ -63,10 +65,11 @@ class Block(nn.Module):
     norm = layer_norm(self.dtype)
     hidden = self.mlp_ratio * x.shape[-1]
     y = norm(name='attention_norm')(x)
-    attention = Attention(self.heads, INIT, self.dtype, name='attention')
+    how = {'dtype': self.dtype, 'backend': self.backend}
+    attention = Attention(self.heads, INIT, **how, name='attention')
     x = add_branch(x, attention(y), rate, self)
     y = norm(name='mlp_norm')(x)
-    mlp = Mlp(hidden, INIT, self.dtype, name='mlp')
+    mlp = Mlp(hidden, INIT, **how, name='mlp')
     x = add_branch(x, mlp(y), rate, self)
     return _expose(self, 'output', x, self.grid), None
 
@@ -140,7 +143,10 @@ class ViT(TokenNetwork):
     """
     p = self.patch_size
     grid = patch_grid(images, p)
-    x = PatchTokens(self.width, p, self.dtype, name='patch_embedding')(images)
+    embedding = PatchTokens(
+      self.width, p, self.dtype, self.backend, name='patch_embedding'
+    )
+    x = embedding(images)
     x = x.reshape(x.shape[0], -1, self.width)
     tokens = [
       jnp.broadcast_to(
@@ -272,6 +278,7 @@ VIT = Architecture(
   resize=resize,
   stem=('patch_embedding', 'projection', 'kernel'),
   to_onnx=to_onnx,
+  portable=PORTABLE,
   default_input={'eval_crop_fraction': 0.9},
   released=RELEASED,
 )

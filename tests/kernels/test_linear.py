@@ -32,7 +32,7 @@ text = compiled.as_text()
 collective = r' = (\\S+) (all-\\w+|collective-\\w+)(?:-start)?\\('
 print(json.dumps({
   'collectives': re.findall(collective, text),
-  'foreign': len(re.findall('_target="convmixer_(?:product|linear_gradient)"', text)),
+  'foreign': len(re.findall('convmixer_(?:product|linear_gradient)"', text)),
   'sums': [float(array.sum()) for array in compiled(x, kernel, g)],
 }))
 """
@@ -58,7 +58,8 @@ def draw(seed, *shape):
     ((1, 1, 1, 1), 1),
     ((4, 8, 8, 64), 48),
     ((0, 2, 2, 4), 3),
-    ((3, 50, 33), 100),  # tokens
+    ((3, 90, 33), 100),  # tokens
+    ((3, 50, 33), 100),  # a few
     ((2, 0, 4), 3),
     ((1, 3, 1700), 5),  # sums in several parts
     ((5, 100, 6), 7),  # so in the gradient
@@ -78,10 +79,10 @@ def test_forward_and_gradients_equal_reference(shape, columns, backend):
   np.testing.assert_allclose(dx, weights @ kernel.T, 1e-5, 1e-5)
   rows = x.reshape(-1, shape[-1]), weights.reshape(-1, columns)
   expected = rows[0].T @ rows[1]
-  np.testing.assert_allclose(dkernel, expected, 1e-5, 1e-5)
+  np.testing.assert_allclose(dkernel, expected, 1e-5, 1e-4)
 
 
-@pytest.mark.parametrize('shape', [(2, 7, 9, 33), (2, 63, 33)])
+@pytest.mark.parametrize('shape', [(2, 7, 9, 33), (2, 130, 33)])
 def test_packed_kernels_give_the_same_bits(shape, backend):
   x, kernel = draw(0, *shape), draw(1, 33, 100)
   linear = partial(kernels.linear, backend=backend)
@@ -92,6 +93,14 @@ def test_packed_kernels_give_the_same_bits(shape, backend):
     y = jax.jit(linear)(x.astype(dtype), packed)
     assert y.dtype == dtype
     np.testing.assert_array_equal(y, jax.jit(linear)(x.astype(dtype), kernel))
+
+
+@pytest.mark.parametrize('count, expected', [(256, 1), (255, 0)])
+def test_kernels_multiply_tokens_unless_there_are_few(count, expected):
+  x, kernel = draw(0, 1, count, 8), draw(1, 8, 4)
+  text = jax.jit(kernels.linear).lower(x, kernel).as_text()
+  is_here = library.unavailable('linear') is None
+  assert text.count('@convmixer_product') == expected * is_here
 
 
 def test_nan_stays_in_its_row(backend):
