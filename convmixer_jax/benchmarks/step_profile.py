@@ -32,7 +32,11 @@ _OF_KERNELS = {
   'affine_residual': 'norms',
   'gradient': 'norms',
 }
-_END = 'end: '  # begins the names of the events at the end of an operation
+# The names of the profiler's events: of the end of an operation (a prefix), of
+# a thread's begin of a task, and of what follows from the end of an operation.
+_END = 'end: '
+_TASK = 'ThreadpoolListener::StartRegion'
+_FOLLOWERS = 'ThunkExecutor::Execute'
 _INSTRUCTION = re.compile(
   r'^\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][\w-]*)\((.*)$'
 )
@@ -159,28 +163,56 @@ def profile(
 def _read_events(directory: str) -> list[tuple[float, float, str]]:
   """Returns begin and end in nanoseconds, and name, of each operation."""
   found: dict[str, list[tuple[float, float]]] = {}
-  ends: dict[str, list[float]] = {}
+  ends: dict[str, list[_End]] = {}
   for path in glob.glob(f'{directory}/**/*.xplane.pb', recursive=True):
     for plane in jax.profiler.ProfileData.from_file(path).planes:
       for line in plane.lines:
-        for event in line.events:
-          name, start = dict(event.stats).get('hlo_op'), event.start_ns
-          if name is not None:
-            times = start, start + event.duration_ns
-            found.setdefault(str(name), []).append(times)
-          elif event.name.startswith(_END):
-            ends.setdefault(event.name.removeprefix(_END), []).append(start)
+        _read_thread(line.events, found, ends)
   return list(_events_to_their_ends(found, ends))
 
 
+class _End(NamedTuple):
+  """When a thread has left an operation.
+
+  Attributes:
+    time: in nanoseconds.
+    followers: when this thread began with other operations, in the same task.
+  """
+
+  time: float
+  followers: tuple[float, ...]
+
+
+def _read_thread(events, found, ends):
+  """Adds the operations that a thread began, and those that it ended."""
+  followers = []
+  for event in sorted(events, key=lambda event: event.start_ns):
+    name, start = dict(event.stats).get('hlo_op'), event.start_ns
+    if name is not None:
+      times = start, start + event.duration_ns
+      found.setdefault(str(name), []).append(times)
+    elif event.name == _TASK:
+      followers = []
+    elif event.name == _FOLLOWERS:
+      followers.append(start)
+    elif event.name.startswith(_END):
+      end = _End(start, tuple(followers))
+      ends.setdefault(event.name.removeprefix(_END), []).append(end)
+
+
 def _events_to_their_ends(found, ends):
-  """Yields all events; XLA's products only start in theirs, and end later."""
+  """Yields all events with the time at which the last thread was done.
+
+  An operation may only start in its own event. The thread that ends it goes on
+  with what follows before it says so.
+  """
   for name, times in found.items():
     later = ends.get(name, [])
     if len(later) != len(times):
-      later = [end for _, end in times]
+      later = [_End(end, ()) for _, end in times]
     for (start, end), last in zip(sorted(times), sorted(later), strict=True):
-      yield start, max(end, last), name
+      followed = (time for time in last.followers if time >= start)
+      yield start, max(end, min(followed, default=last.time)), name
 
 
 def table(

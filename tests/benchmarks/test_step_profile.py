@@ -1,5 +1,7 @@
 """What the time of a step is divided among."""
 
+import types
+
 import pytest
 
 from convmixer_jax.benchmarks import step_profile
@@ -37,10 +39,49 @@ def test_time_of_operations_at_once_is_divided():
   assert times['rest'] == 0
 
 
+def thread(*events):
+  """Returns a thread's events of begin, length, name and operation."""
+  return [
+    types.SimpleNamespace(
+      start_ns=start,
+      duration_ns=length,
+      name=name,
+      stats=[('hlo_op', operation)] if operation else [],
+    )
+    for start, length, name, operation in events
+  ]
+
+
+def read(*threads):
+  found, ends = {}, {}
+  for events in threads:
+    step_profile._read_thread(events, found, ends)
+  return sorted(step_profile._events_to_their_ends(found, ends))
+
+
 def test_product_ends_with_the_event_of_its_end():
-  found = {'dot': [(0, 1), (10, 11)], 'add': [(3, 4)]}
-  events = step_profile._events_to_their_ends(found, {'dot': [15, 6]})
-  assert sorted(events) == [(0, 6, 'dot'), (3, 4, 'add'), (10, 15, 'dot')]
+  events = read(
+    thread((0, 1, 'dot', 'dot'), (3, 1, 'add', 'add'), (10, 1, 'dot', 'dot')),
+    thread((15, 0, 'end: dot', None), (6, 0, 'end: dot', None)),
+  )
+  assert events == [(0, 6, 'dot'), (3, 4, 'add'), (10, 15, 'dot')]
+
+
+def test_what_follows_within_the_last_thread_is_not_part_of_an_operation():
+  start, follow = 'ThreadpoolListener::StartRegion', 'ThunkExecutor::Execute'
+  events = read(
+    thread((0, 5, 'add', 'add')),
+    thread(
+      (1, 0, start, None),
+      (2, 1, follow, None),  # before the addition, so it is not what follows
+      (3, 0, start, None),
+      (7, 20, follow, None),
+      (8, 18, 'dot', 'dot'),
+      (26, 0, 'end: dot', None),
+      (27, 0, 'end: add', None),
+    ),
+  )
+  assert events == [(0, 7, 'add'), (8, 26, 'dot')]
 
 
 def test_table_has_rates():
