@@ -23,6 +23,7 @@ _OF_KERNELS = {
   'pack': 'products',
   'product': 'products',
   'linear_gradient': 'products',
+  'conv_gradient': 'products',
   'correlate': 'depthwise',
   'kernel_gradient': 'depthwise',
   'fused_mixer': 'depthwise',

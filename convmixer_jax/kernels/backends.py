@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from convmixer_jax.kernels import dispatch
+from convmixer_jax.kernels.cpu import conv as cpu_conv
 from convmixer_jax.kernels.cpu import depthwise as cpu_depthwise
 from convmixer_jax.kernels.cpu import library
 from convmixer_jax.kernels.cpu import linear as cpu_linear
 from convmixer_jax.kernels.cpu import norm as cpu_norm
 from convmixer_jax.kernels.gpu import depthwise as gpu_depthwise
+from convmixer_jax.kernels.xla import conv as xla_conv
 from convmixer_jax.kernels.xla import depthwise as xla_depthwise
 from convmixer_jax.kernels.xla import linear as xla_linear
 from convmixer_jax.kernels.xla import norm as xla_norm
@@ -67,6 +69,7 @@ _CPU_SOURCES = {
   'linear': 'linear',
   'linear_transposed': 'linear',
   'linear_kernel_gradient': 'linear',
+  'conv_kernel_gradient': 'linear',
   'linear_pack': 'linear',
   'linear_packed': 'linear',
   'norm_sums': 'norm',
@@ -93,6 +96,7 @@ dispatch.register(
       'linear': cpu_linear.product,
       'linear_transposed': cpu_linear.transposed_product,
       'linear_kernel_gradient': cpu_linear.kernel_gradient,
+      'conv_kernel_gradient': cpu_conv.kernel_gradient,
       'linear_pack': cpu_linear.pack,
       'linear_packed': cpu_linear.multiply,
       'norm_sums': cpu_norm.sums,
@@ -141,6 +145,7 @@ dispatch.register(
       'linear': xla_linear.product,
       'linear_transposed': xla_linear.transposed_product,
       'linear_kernel_gradient': xla_linear.kernel_gradient,
+      'conv_kernel_gradient': xla_conv.kernel_gradient,
       'norm_sums': xla_norm.sums,
       'norm_affine': xla_norm.affine,
       'norm_gradient': xla_norm.gradient,

@@ -107,8 +107,9 @@ void CheckLinearGradient(const Matrices& m) {
   std::vector<float> dkernel(m.rows * m.columns, 7);
   {
     Threads threads;
-    RunAll<LinearGradientWorker>(threads, {m, threads.num_threads(), x.data(),
-                                           dy.data(), dkernel.data()});
+    RunAll<LinearGradientWorker<MatrixRows>>(
+        threads, {m, threads.num_threads(), MatrixRows{x.data(), m.rows},
+                  dy.data(), dkernel.data()});
   }
   for (int64_t at = 0; at < static_cast<int64_t>(dkernel.size()); ++at) {
     const int64_t i = at / m.columns, c = at % m.columns;
@@ -117,6 +118,46 @@ void CheckLinearGradient(const Matrices& m) {
       expected += x[row * m.rows + i] * dy[row * m.columns + c];
     }
     Compare("linear's gradient", sizes, dkernel[at], expected, 0);
+  }
+}
+
+// Computes the gradient of the kernel of a convolution.
+void CheckConvGradient(const Windows& s, int64_t batch, int64_t columns) {
+  const auto x = Make<float>(batch * s.height * s.width * s.channels, 1);
+  const int64_t positions = batch * s.out_height * s.out_width;
+  const auto dy = Make<float>(positions * columns, 2);
+  const Matrices m{s.size * s.size * s.channels, positions, columns};
+  std::vector<float> dkernel(m.rows * columns, 7), expected(dkernel.size());
+  Windows windows = s;
+  windows.x = x.data();
+  {
+    Threads threads;
+    RunAll<LinearGradientWorker<Windows>>(
+        threads,
+        {m, threads.num_threads(), windows, dy.data(), dkernel.data()});
+  }
+  for (int64_t at = 0; at < positions; ++at) {
+    const int64_t b = at / (s.out_height * s.out_width);
+    for (int64_t i = 0; i < m.rows; ++i) {
+      const int64_t tap = i / s.channels;
+      const int64_t row = at / s.out_width % s.out_height * s.stride -
+                          s.padding + tap / s.size;
+      const int64_t column =
+          at % s.out_width * s.stride - s.padding + tap % s.size;
+      if (row < 0 || row >= s.height || column < 0 || column >= s.width) {
+        continue;
+      }
+      const float value =
+          x[((b * s.height + row) * s.width + column) * s.channels +
+            i % s.channels];
+      for (int64_t c = 0; c < columns; ++c) {
+        expected[i * columns + c] += value * dy[at * columns + c];
+      }
+    }
+  }
+  for (size_t at = 0; at < dkernel.size(); ++at) {
+    Compare("the convolution's gradient", {m.rows, positions, columns},
+            dkernel[at], expected[at], 0);
   }
 }
 
@@ -137,6 +178,15 @@ int main() {
                             Matrices{130, 20, 500}, Matrices{31, 700, 97}}) {
     CheckLinear(m);
     CheckLinearGradient(m);
+  }
+  // height, width, channels, those of the result, size, stride, padding
+  for (const Windows& s : {Windows{nullptr, 9, 7, 5, 9, 7, 3, 1, 1},
+                           Windows{nullptr, 15, 14, 3, 8, 7, 7, 2, 3},
+                           Windows{nullptr, 4, 6, 16, 2, 3, 3, 2, 1},
+                           Windows{nullptr, 2, 2, 8, 6, 6, 1, 1, 2},
+                           Windows{nullptr, 5, 5, 1, 1, 1, 5, 1, 0}}) {
+    CheckConvGradient(s, 3, 19);
+    CheckConvGradient(s, 0, 4);
   }
   return wrong != 0;
 }

@@ -1,7 +1,9 @@
 """The convolution against sums of products, its gradients against autodiff."""
 
 import functools
+import json
 
+import devices
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,31 @@ import pytest
 from jax import lax
 
 from convmixer_jax import kernels
+from convmixer_jax.kernels.cpu import library
+
+PRINT_COLLECTIVES = """
+import json, re
+import jax, jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from convmixer_jax import kernels
+
+mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
+images = NamedSharding(mesh, P('data'))
+x = jax.device_put(jnp.ones((8, 6, 4, 5)), images)
+g = jax.device_put(jnp.ones((8, 6, 4, 7)), images)
+kernel = jax.device_put(jnp.ones((1, 1, 5, 7)), NamedSharding(mesh, P()))
+
+def run(x, kernel, g):
+  return jax.vjp(lambda kernel: kernels.conv(x, kernel), kernel)[1](g)[0]
+
+compiled = jax.jit(run).lower(x, kernel, g).compile()
+text = compiled.as_text()
+print(json.dumps({
+  'collectives': re.findall(r' (all-\\w+|collective-\\w+)(?:-start)?\\(', text),
+  'foreign': text.count('_target="convmixer_conv_gradient"'),
+  'sum': float(compiled(x, kernel, g).sum()),
+}))
+"""
 
 SLOW = pytest.mark.slow
 CASES = [
@@ -53,8 +80,15 @@ def test_convolution_equals_sums_of_products(case):
   np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.fixture(params=['cpu', 'xla', None])
+def backend(request):
+  if request.param == 'cpu' and library.unavailable('linear'):
+    pytest.skip('the CPU kernels need a C++ compiler')
+  return request.param
+
+
 @pytest.mark.parametrize('case', CASES)
-def test_gradients_equal_those_of_xla(case):
+def test_gradients_equal_those_of_autodiff(case, backend):
   size, kernel_size, stride, padding = case
   x, kernel = draw(size, kernel_size, np.float32)
 
@@ -67,7 +101,9 @@ def test_gradients_equal_those_of_xla(case):
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
 
-  ours = functools.partial(kernels.conv, stride=stride, padding=padding)
+  ours = functools.partial(
+    kernels.conv, stride=stride, padding=padding, backend=backend
+  )
   shape = jax.eval_shape(ours, x, kernel).shape
   g = np.random.default_rng(1).normal(size=shape).astype(np.float32)
   found, expected = jax.jit(
@@ -93,3 +129,17 @@ def test_gradient_of_the_kernel_is_summed_in_float32():
   )
   (expected,) = pull_exact(g.astype(jnp.float32))
   np.testing.assert_allclose(dkernel, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_sharded_images_are_not_moved():
+  found = json.loads(devices.run(PRINT_COLLECTIVES, 4))
+  assert found == {
+    'collectives': ['all-reduce'],
+    'foreign': int(library.unavailable('linear') is None),
+    'sum': 8 * 6 * 4 * 5 * 7,
+  }
+
+
+def test_unknown_backend_is_refused():
+  with pytest.raises(ValueError, match="backend 'cuda' is unknown; use one of"):
+    kernels.conv(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2)), backend='cuda')

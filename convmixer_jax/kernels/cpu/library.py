@@ -9,7 +9,10 @@ from convmixer_jax.kernels.cpu.build import build
 
 _FUNCTIONS = {
   'depthwise': ('correlate', 'kernel_gradient', 'fused_mixer'),
-  'linear': ('pack', 'multiply', 'product', 'linear_gradient'),
+  'linear': (
+    *('pack', 'multiply', 'product'),
+    *('linear_gradient', 'conv_gradient'),
+  ),
   'norm': ('moments', 'products', 'affine', 'affine_residual', 'gradient'),
 }
 

@@ -64,14 +64,16 @@ def convolve(
     x: `[B, H, W, I]`.
     kernel: `[k, k, I, O]`, k odd.
     stride: of both axes.
-    backend: of the product, if k is 1.
+    backend: of the product, if k is 1; else of the gradient of the kernel.
 
   Returns:
     `[B, ceil(H / stride), ceil(W / stride), O]`.
   """
   size = kernel.shape[0]
   if size > 1:
-    return kernels.conv(x, kernel, stride=stride, padding=size // 2)
+    return kernels.conv(
+      x, kernel, stride=stride, padding=size // 2, backend=backend
+    )
   return kernels.linear(x[:, ::stride, ::stride], kernel[0, 0], backend=backend)
 
 

@@ -82,8 +82,32 @@ ffi::Error LinearGradient(ffi::ThreadPool pool, ffi::AnyBuffer x,
     return Invalid("linear_gradient: the operands do not fit x");
   }
   const Matrices shape{d[3], d[0] * d[1] * d[2], e[3]};
-  RunAll<LinearGradientWorker>(
-      pool, {shape, pool.num_threads(), Data<float>(x), Data<float>(dy),
+  const MatrixRows rows{Data<float>(x), d[3]};
+  RunAll<LinearGradientWorker<MatrixRows>>(
+      pool, {shape, pool.num_threads(), rows, Data<float>(dy),
+             static_cast<float*>(dkernel->untyped_data())});
+  return ffi::Error::Success();
+}
+
+// x [B, H, W, I], dy [B, h, w, O], dkernel [size, size, I, O].
+ffi::Error ConvGradient(ffi::ThreadPool pool, ffi::AnyBuffer x,
+                        ffi::AnyBuffer dy, ffi::Result<ffi::AnyBuffer> dkernel,
+                        int64_t stride, int64_t padding) {
+  const auto d = x.dimensions(), e = dy.dimensions(),
+             k = dkernel->dimensions();
+  if (d.size() != 4 || e.size() != 4 || k.size() != 4) {
+    return Invalid("conv_gradient: an operand has not 4 axes");
+  }
+  if (!Is(x, ffi::F32, {d[0], d[1], d[2], d[3]}) ||
+      !Is(dy, ffi::F32, {d[0], e[1], e[2], e[3]}) ||
+      !Is(*dkernel, ffi::F32, {k[0], k[0], d[3], e[3]}) || stride < 1) {
+    return Invalid("conv_gradient: the operands do not fit x");
+  }
+  const Matrices shape{k[0] * k[0] * d[3], d[0] * e[1] * e[2], e[3]};
+  const Windows windows{Data<float>(x), d[1],   d[2],  d[3], e[1],
+                        e[2],           k[0],   stride, padding};
+  RunAll<LinearGradientWorker<Windows>>(
+      pool, {shape, pool.num_threads(), windows, Data<float>(dy),
              static_cast<float*>(dkernel->untyped_data())});
   return ffi::Error::Success();
 }
@@ -119,3 +143,12 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_linear_gradient, LinearGradient,
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_conv_gradient, ConvGradient,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<int64_t>("stride")
+                                  .Attr<int64_t>("padding"));

@@ -3,7 +3,9 @@
 //   dkernel[i, column] = sum_row x[row, i] dy[row, column]
 //
 // This is a product too, whose sums run over the rows. Each thread packs a part
-// of them: of x the values that a tile reads together, of dy panels.
+// of them: of x the values that a tile reads together, of dy panels. That of a
+// convolution's kernel is the same, where a row of x is what a position of dy
+// was computed from.
 
 #ifndef CONVMIXER_JAX_KERNELS_CPU_LINEAR_GRADIENT_H_
 #define CONVMIXER_JAX_KERNELS_CPU_LINEAR_GRADIENT_H_
@@ -19,17 +21,65 @@ namespace {
 // panel of dy have to stay in the level 2 cache.
 constexpr int64_t kMostRowsOfSum = 192;
 
+// The rows of a matrix.
+struct MatrixRows {
+  const float* x;
+  int64_t length;
+
+  // Returns the values begin to end of a row; `room` is for as many.
+  const float* Get(int64_t row, int64_t begin, int64_t end, float* room) const {
+    (void)end, (void)room;
+    return x + row * length + begin;
+  }
+};
+
+// The windows of a convolution: x is [B, height, width, channels], and a window
+// [size, size, channels], one for each of [B, out_height, out_width] positions.
+// Beyond its sides x is 0.
+struct Windows {
+  const float* x;
+  int64_t height, width, channels, out_height, out_width;
+  int64_t size, stride, padding;
+
+  const float* Get(int64_t row, int64_t begin, int64_t end, float* room) const {
+    const int64_t image = row / (out_height * out_width);
+    const int64_t top = row / out_width % out_height * stride - padding;
+    const int64_t left = row % out_width * stride - padding;
+    // A line of a window lies in memory as it lies in x.
+    const int64_t length = size * channels, line_length = width * channels;
+    for (int64_t y = begin / length; y * length < end; ++y) {
+      const int64_t first = std::max(y * length, begin);
+      const int64_t last = std::min((y + 1) * length, end);
+      // The value i is that at i + shift of the line of x.
+      const int64_t shift = left * channels - y * length;
+      const bool is_inside = top + y >= 0 && top + y < height;
+      const int64_t a =
+          std::clamp(is_inside ? -shift : last, first, last);
+      const int64_t b = std::clamp(line_length - shift, a, last);
+      float* to = room - begin;
+      std::fill(to + first, to + a, 0.0f);
+      if (a < b) {
+        const float* line = x + (image * height + top + y) * line_length;
+        std::copy(line + shift + a, line + shift + b, to + a);
+      }
+      std::fill(to + b, to + last, 0.0f);
+    }
+    return room;
+  }
+};
+
+template <typename X>
 class LinearGradientWorker {
  public:
   struct Arguments {
     Matrices shape;  // its rows are i, and its inner axis the rows of x
     int64_t part;
     Grid grid;
-    const float* x;
+    X x;
     const float* dy;
     float* dkernel;
 
-    Arguments(const Matrices& shape, int64_t threads, const float* x,
+    Arguments(const Matrices& shape, int64_t threads, const X& x,
               const float* dy, float* dkernel)
         : shape(shape), part(shape.InnerPart(kMostRowsOfSum)),
           grid(shape, part, threads), x(x), dy(dy), dkernel(dkernel) {}
@@ -40,7 +90,8 @@ class LinearGradientWorker {
   explicit LinearGradientWorker(const Arguments& arguments)
       : a_(arguments),
         x_(a_.grid.block_rows * a_.part),
-        panel_(kPanel * a_.part) {}
+        panel_(kPanel * a_.part),
+        room_(a_.grid.block_rows) {}
 
   void Run(int64_t task) {
     const Grid& grid = a_.grid;
@@ -72,15 +123,14 @@ class LinearGradientWorker {
   void PackX(int64_t begin, int64_t end, int64_t row, int64_t part) {
     const int64_t size = kTileRows * part;
     for (int64_t r = 0; r < part; ++r) {
-      const float* from = a_.x + (row + r) * a_.shape.rows;
+      const float* from = a_.x.Get(row + r, begin, end, room_.data());
       float* to = x_.data() + r * kTileRows;
-      int64_t i = begin;
-      for (; i + kTileRows <= end; i += kTileRows, to += size) {
-        std::copy_n(from + i, kTileRows, to);
+      int64_t left = end - begin;
+      for (; left >= kTileRows; left -= kTileRows, to += size) {
+        std::copy_n(from, kTileRows, to);
+        from += kTileRows;
       }
-      if (i < end) {
-        std::copy(from + i, from + end, to + kTileRows - (end - i));
-      }
+      if (left > 0) std::copy_n(from, left, to + kTileRows - left);
     }
   }
 
@@ -100,7 +150,7 @@ class LinearGradientWorker {
   }
 
   const Arguments a_;
-  std::vector<float> x_, panel_;
+  std::vector<float> x_, panel_, room_;
 };
 
 }  // namespace
