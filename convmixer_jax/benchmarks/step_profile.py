@@ -19,6 +19,9 @@ CATEGORIES = ('products', 'depthwise', 'norms', 'optimizer', 'rest')
 # The functions of our own kernels (`kernels.cpu.library`), without the sizes
 # that end their names.
 _OF_KERNELS = {
+  'attention': 'products',
+  'attention_forward': 'products',
+  'attention_gradient': 'products',
   'multiply': 'products',
   'pack': 'products',
   'product': 'products',

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from convmixer_jax.kernels import dispatch
+from convmixer_jax.kernels.cpu import attention as cpu_attention
 from convmixer_jax.kernels.cpu import conv as cpu_conv
 from convmixer_jax.kernels.cpu import depthwise as cpu_depthwise
 from convmixer_jax.kernels.cpu import library
 from convmixer_jax.kernels.cpu import linear as cpu_linear
 from convmixer_jax.kernels.cpu import norm as cpu_norm
 from convmixer_jax.kernels.gpu import depthwise as gpu_depthwise
+from convmixer_jax.kernels.xla import attention as xla_attention
 from convmixer_jax.kernels.xla import conv as xla_conv
 from convmixer_jax.kernels.xla import depthwise as xla_depthwise
 from convmixer_jax.kernels.xla import linear as xla_linear
@@ -63,6 +65,9 @@ def _shift_is_preferred(platform, operation, operands, static):
 
 
 _CPU_SOURCES = {
+  'attention': 'attention',
+  'attention_forward': 'attention',
+  'attention_gradient': 'attention',
   'depthwise_conv': 'depthwise',
   'depthwise_kernel_gradient': 'depthwise',
   'fused_mixer': 'depthwise',
@@ -90,6 +95,9 @@ dispatch.register(
     platform='cpu',
     unavailable=_cpu_unavailable,
     functions={
+      'attention': cpu_attention.attention,
+      'attention_forward': cpu_attention.forward,
+      'attention_gradient': cpu_attention.gradient,
       'depthwise_conv': cpu_depthwise.correlate,
       'depthwise_kernel_gradient': cpu_depthwise.kernel_gradient,
       'fused_mixer': cpu_depthwise.fused_mixer,
@@ -137,6 +145,9 @@ dispatch.register(
   dispatch.Backend(
     name='xla',
     functions={
+      'attention': xla_attention.attention,
+      'attention_forward': xla_attention.forward,
+      'attention_gradient': xla_attention.gradient,
       'depthwise_conv': xla_depthwise.correlate,
       'depthwise_kernel_gradient': xla_depthwise.kernel_gradient,
       'fused_mixer': functools.partial(

@@ -97,7 +97,7 @@ class Attention(nn.Module):
   heads: int
   kernel_init: nn.initializers.Initializer
   dtype: jnp.dtype = jnp.float32
-  backend: str | None = 'xla'  # of the dense layers
+  backend: str | None = 'xla'  # of the attention and the dense layers
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -111,10 +111,8 @@ class Attention(nn.Module):
     )
     qkv = dense(3 * width, name='qkv')(x)
     shape = (batch, count, 3, self.heads, width // self.heads)
-    # One transposition for all three: [3, B, heads, N, C / heads].
-    q, k, v = qkv.reshape(shape).transpose(2, 0, 3, 1, 4)
-    y = kernels.attention(q, k, v).swapaxes(1, 2).reshape(x.shape)
-    return dense(width, name='projection')(y)
+    y = kernels.attention(qkv.reshape(shape), backend=self.backend)
+    return dense(width, name='projection')(y.reshape(x.shape))
 
 
 class Mlp(nn.Module):

@@ -27,16 +27,16 @@ class Threads {
   std::vector<std::thread> threads_;
 };
 
-float Value(float x) { return x; }
-float Value(BFloat16 x) {
+inline float Value(float x) { return x; }
+inline float Value(BFloat16 x) {
   const uint32_t bits = uint32_t{x.bits} << 16;
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
 
-void Set(float value, float* x) { *x = value; }
-void Set(float value, BFloat16* x) {
+inline void Set(float value, float* x) { *x = value; }
+inline void Set(float value, BFloat16* x) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   x->bits = bits >> 16;

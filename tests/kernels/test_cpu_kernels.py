@@ -205,6 +205,8 @@ def test_bfloat16_keeps_nan_and_infinity():
     ('depthwise', ['-DKERNEL_SIZE=4'], 'thread'),
     ('norm_linear', [], 'address,undefined'),
     ('norm_linear', [], 'thread'),
+    ('attention', [], 'address,undefined'),
+    ('attention', [], 'thread'),
   ],
 )
 def test_kernels_are_clean_under_sanitizers(

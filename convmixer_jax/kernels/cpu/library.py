@@ -8,6 +8,7 @@ import jax
 from convmixer_jax.kernels.cpu.build import build
 
 _FUNCTIONS = {
+  'attention': ('attention', 'attention_forward', 'attention_gradient'),
   'depthwise': ('correlate', 'kernel_gradient', 'fused_mixer'),
   'linear': (
     *('pack', 'multiply', 'product'),
@@ -30,7 +31,7 @@ def load(source: str, kernel_size: int | None = None) -> None:
   """Registers the functions of a source with XLA, after compiling it if needed.
 
   Args:
-    source: 'depthwise', 'linear' or 'norm'.
+    source: a key of `_FUNCTIONS`.
     kernel_size: for 'depthwise', which is compiled for each; else None.
 
   Raises:
