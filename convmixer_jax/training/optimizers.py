@@ -11,6 +11,9 @@ import optax
 # Of the parameters: for each, whether weight decay is meant for it.
 Mask = Callable[[Any], Any] | None
 
+# Those with Adam's moments, which follow from the gradients alone.
+WITH_ADAM_MOMENTS = ('adamw', 'lamb')
+
 
 def create(
   config: ml_collections.ConfigDict,

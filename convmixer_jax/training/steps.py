@@ -1,7 +1,6 @@
 """The training and evaluation steps."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -17,9 +16,9 @@ from convmixer_jax.config import image_shape
 from convmixer_jax.models import architecture_of
 from convmixer_jax.models.inference import make_inference
 from convmixer_jax.training import ema
-from convmixer_jax.training.own_optimizer import find_learning_rate
 from convmixer_jax.training.preprocess import preprocess_train
 from convmixer_jax.training.tasks import task_of
+from convmixer_jax.training.update import update_state
 
 # Purposes of random numbers; each has its own stream.
 _INIT, _PREPROCESS, _LAYERS = range(3)
@@ -140,53 +139,20 @@ def make_train_step(
       config.accum_steps,
       task.scores,
     )
-    opt_state = state.opt_state
-    if schedule is not None:
-      opt_state = _set_schedule_count(opt_state, state.step)
-    with jax.named_scope('optimizer'):  # profiles show it
-      updates, opt_state = optimizer.update(gradient, opt_state, state.params)
-    if schedule is not None:
-      learning_rate = schedule(state.step)
-    else:
-      learning_rate = find_learning_rate(opt_state)
-    gradient_norm = optax.tree.norm(gradient)
-    update_norm = optax.tree.norm(updates)
-    skipped = ~jnp.isfinite(
-      loss + gradient_norm + update_norm + optax.tree.norm(batch_stats)
-    )
-    with jax.named_scope('optimizer'):
-      params = optax.apply_updates(state.params, updates)
-    variables = {'params': params, 'batch_stats': batch_stats}
-    averages = ema.update(state.ema, variables, state.step, config)
-    with jax.named_scope('optimizer'):
-      params, batch_stats, opt_state, averages = jax.tree.map(
-        partial(jnp.where, skipped),
-        (state.params, state.batch_stats, state.opt_state, state.ema),
-        (params, batch_stats, opt_state, averages),
-      )
-    new_state = TrainState(
-      state.step + 1, params, batch_stats, opt_state, averages
+    new_state, report = update_state(
+      state,
+      gradient,
+      loss,
+      batch_stats,
+      optimizer=optimizer,
+      schedule=schedule,
+      config=config,
     )
     return new_state, task.train_metrics.single_from_model_output(
-      loss=loss,
-      **scores,
-      learning_rate=learning_rate,
-      gradient_norm=gradient_norm,
-      parameter_norm=optax.tree.norm(params),
-      update_norm=update_norm,
-      skipped=skipped,
+      loss=loss, **scores, **report
     )
 
   return train_step
-
-
-def _set_schedule_count(opt_state, step):
-  """Sets the count of the schedule to `step`; it leaves out skipped steps."""
-  return optax.tree.set(
-    opt_state,
-    lambda path, _: path[-1].tuple_name == 'ScaleByScheduleState',
-    count=step,
-  )
 
 
 def _accumulate_gradients(
