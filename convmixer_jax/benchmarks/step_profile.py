@@ -26,6 +26,7 @@ _OF_KERNELS = {
   'pack': 'products',
   'product': 'products',
   'linear_gradient': 'products',
+  'conv': 'products',
   'conv_gradient': 'products',
   'correlate': 'depthwise',
   'kernel_gradient': 'depthwise',

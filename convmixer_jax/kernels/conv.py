@@ -4,11 +4,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from convmixer_jax.kernels import dispatch
-
-_DIMENSIONS = 'NHWC', 'HWIO', 'NHWC'
 
 
 def conv(
@@ -31,10 +28,9 @@ def conv(
     kernel: `[k, k, I, O]`, the parameter in its own dtype.
     stride: of both axes.
     padding: zeros on each of the four sides.
-    backend: of the gradient of the kernel, in float32: 'cpu' (C++ kernels for
-      CPUs, which take from a third to nine tenths of XLA's time), 'xla' (plain
-      JAX), or None: 'cpu' on CPUs if it can be compiled, else 'xla'. XLA
-      computes all else.
+    backend: of float32: 'cpu' (C++ kernels for CPUs), 'xla' (plain JAX), or
+      None: 'cpu' on CPUs if it can be compiled, else 'xla'. XLA computes what
+      is in bfloat16.
 
   Returns:
     `[B, h, w, O]`, dtype of `x`, where h = (H + 2 padding - k) // stride + 1.
@@ -43,41 +39,38 @@ def conv(
     ValueError: for an unknown backend.
     RuntimeError: backend is 'cpu', and it cannot be compiled.
   """
-  dispatch.check_backend('conv_kernel_gradient', backend)
+  dispatch.check_backend('conv', backend)
   return _conv(x, kernel, stride, padding, backend)
-
-
-def _correlate(x, kernel, stride, padding):
-  return lax.conv_general_dilated(
-    x,
-    kernel.astype(x.dtype),
-    window_strides=(stride, stride),
-    padding=[(padding, padding)] * 2,
-    dimension_numbers=_DIMENSIONS,
-  )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _conv(x, kernel, stride, padding, backend):
-  return _correlate(x, kernel, stride, padding)
+  return dispatch.call(
+    'conv',
+    _backend_for(x, backend),
+    *(x, kernel.astype(x.dtype)),
+    stride=stride,
+    padding=padding,
+  )
+
+
+def _backend_for(x, backend):
+  return backend if x.dtype == jnp.float32 else 'xla'
 
 
 def _forward(x, kernel, stride, padding, backend):
-  return _correlate(x, kernel, stride, padding), (x, kernel)
+  return _conv(x, kernel, stride, padding, backend), (x, kernel)
 
 
 def _backward(stride, padding, backend, saved, g):
   x, kernel = saved
-  (dx,) = jax.linear_transpose(
-    lambda x: _correlate(x, kernel, stride, padding), x
-  )(g)
+  backend = _backend_for(x, backend)
+  how = {'stride': stride, 'padding': padding}
+  dx = dispatch.call(
+    'conv_transposed', backend, g, kernel.astype(g.dtype), shape=x.shape, **how
+  )
   dkernel = dispatch.call(
-    'conv_kernel_gradient',
-    backend if x.dtype == jnp.float32 else 'xla',
-    *(x, g),
-    size=kernel.shape[0],
-    stride=stride,
-    padding=padding,
+    'conv_kernel_gradient', backend, x, g, size=kernel.shape[0], **how
   )
   return dx, dkernel.astype(kernel.dtype)
 

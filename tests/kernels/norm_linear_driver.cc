@@ -85,8 +85,9 @@ void CheckLinear(const Matrices& m) {
     }
     {
       Threads threads;
-      RunAll<MultiplyWorker>(threads, {m, threads.num_threads(), x.data(),
-                                       packed.data(), y.data()});
+      RunAll<MultiplyWorker<MatrixRows>>(
+          threads, {m, threads.num_threads(), MatrixRows{x.data(), m.inner},
+                    packed.data(), y.data()});
     }
     for (int64_t at = 0; at < static_cast<int64_t>(y.size()); ++at) {
       const int64_t row = at / m.columns, c = at % m.columns;
@@ -121,15 +122,29 @@ void CheckLinearGradient(const Matrices& m) {
   }
 }
 
-// Computes the gradient of the kernel of a convolution.
-void CheckConvGradient(const Windows& s, int64_t batch, int64_t columns) {
+// Computes a convolution, and the gradient of its kernel.
+void CheckConv(const Windows& s, int64_t batch, int64_t columns) {
   const auto x = Make<float>(batch * s.height * s.width * s.channels, 1);
   const int64_t positions = batch * s.out_height * s.out_width;
   const auto dy = Make<float>(positions * columns, 2);
   const Matrices m{s.size * s.size * s.channels, positions, columns};
   std::vector<float> dkernel(m.rows * columns, 7), expected(dkernel.size());
+  const auto kernel = Make<float>(m.rows * columns, 3);
+  const Matrices p{positions, m.rows, columns};
+  std::vector<float> packed(p.inner * p.vectors() * kLanes);
+  std::vector<float> y(positions * columns, 7), expected_y(y.size());
   Windows windows = s;
   windows.x = x.data();
+  {
+    Threads threads;
+    RunAll<PackWorker>(threads, {p, false, kernel.data(), packed.data()});
+  }
+  {
+    Threads threads;
+    RunAll<MultiplyWorker<Windows>>(
+        threads,
+        {p, threads.num_threads(), windows, packed.data(), y.data()});
+  }
   {
     Threads threads;
     RunAll<LinearGradientWorker<Windows>>(
@@ -152,12 +167,17 @@ void CheckConvGradient(const Windows& s, int64_t batch, int64_t columns) {
             i % s.channels];
       for (int64_t c = 0; c < columns; ++c) {
         expected[i * columns + c] += value * dy[at * columns + c];
+        expected_y[at * columns + c] += value * kernel[i * columns + c];
       }
     }
   }
   for (size_t at = 0; at < dkernel.size(); ++at) {
     Compare("the convolution's gradient", {m.rows, positions, columns},
             dkernel[at], expected[at], 0);
+  }
+  for (size_t at = 0; at < y.size(); ++at) {
+    Compare("convolution", {m.rows, positions, columns}, y[at], expected_y[at],
+            0);
   }
 }
 
@@ -185,8 +205,8 @@ int main() {
                            Windows{nullptr, 4, 6, 16, 2, 3, 3, 2, 1},
                            Windows{nullptr, 2, 2, 8, 6, 6, 1, 1, 2},
                            Windows{nullptr, 5, 5, 1, 1, 1, 5, 1, 0}}) {
-    CheckConvGradient(s, 3, 19);
-    CheckConvGradient(s, 0, 4);
+    CheckConv(s, 3, 19);
+    CheckConv(s, 0, 4);
   }
   return wrong != 0;
 }

@@ -12,7 +12,7 @@ _FUNCTIONS = {
   'depthwise': ('correlate', 'kernel_gradient', 'fused_mixer'),
   'linear': (
     *('pack', 'multiply', 'product'),
-    *('linear_gradient', 'conv_gradient'),
+    *('linear_gradient', 'conv', 'conv_gradient'),
   ),
   'norm': ('moments', 'products', 'affine', 'affine_residual', 'gradient'),
 }

@@ -52,13 +52,8 @@ def multiply(x: jax.Array, packed: jax.Array, columns: int) -> jax.Array:
   return _multiply(x, packed, columns)
 
 
-def _packed_shape(inner, columns):
-  room = inner * -(-columns // _LANES) * _LANES
-  return jax.ShapeDtypeStruct((room,), jnp.float32)
-
-
 def _pack_here(kernel):
-  return jax.ffi.ffi_call(library.target('pack'), _packed_shape(*kernel.shape))(
+  return jax.ffi.ffi_call(library.target('pack'), packed_shape(*kernel.shape))(
     kernel, transposed=False
   )
 
@@ -69,7 +64,7 @@ def _product_here(x, kernel, transposed):
     library.target('product'),
     (
       jax.ShapeDtypeStruct((*x.shape[:-1], columns), jnp.float32),
-      _packed_shape(inner, columns),  # only while it runs
+      packed_shape(inner, columns),  # only while it runs
     ),
   )(x, kernel, transposed=transposed)
   return y
@@ -80,6 +75,12 @@ def _multiply_here(x, packed, columns):
     library.target('multiply'),
     jax.ShapeDtypeStruct((*x.shape[:-1], columns), jnp.float32),
   )(x, packed)
+
+
+def packed_shape(inner: int, columns: int) -> jax.ShapeDtypeStruct:
+  """Returns the shape of a packed kernel `[inner, columns]`."""
+  room = inner * -(-columns // _LANES) * _LANES
+  return jax.ShapeDtypeStruct((room,), jnp.float32)
 
 
 def _kernel_gradient_here(x, dy):

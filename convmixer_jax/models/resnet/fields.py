@@ -28,8 +28,7 @@ FIELDS = {
   ),
   'backend': Field(
     None,
-    'backend of the 1 x 1 convolutions and of the gradients of the other '
-    "kernels; None: the platform's default",
+    "backend of the convolutions; None: the platform's default",
     choices=NORM_AND_LINEAR_BACKENDS,
     role='compute',
     cpu_only=('cpu',),

@@ -64,7 +64,7 @@ def convolve(
     x: `[B, H, W, I]`.
     kernel: `[k, k, I, O]`, k odd.
     stride: of both axes.
-    backend: of the product, if k is 1; else of the gradient of the kernel.
+    backend: see `kernels.linear` and `kernels.conv`.
 
   Returns:
     `[B, ceil(H / stride), ceil(W / stride), O]`.

@@ -1,4 +1,5 @@
-// The kernels of linear.h and linear_gradient.h, as handlers that XLA calls.
+// The kernels of linear.h and linear_gradient.h, as handlers that XLA calls: of
+// products, and of convolutions, which are products of windows.
 
 #include "linear.h"
 
@@ -54,8 +55,9 @@ ffi::Error Multiply(ffi::ThreadPool pool, ffi::AnyBuffer x,
                     ffi::AnyBuffer packed, ffi::Result<ffi::AnyBuffer> y) {
   const auto shape = ShapeOf(x, packed, *y);
   if (shape.has_error()) return shape.error();
-  RunAll<MultiplyWorker>(
-      pool, {*shape, pool.num_threads(), Data<float>(x), Data<float>(packed),
+  const MatrixRows rows{Data<float>(x), shape->inner};
+  RunAll<MultiplyWorker<MatrixRows>>(
+      pool, {*shape, pool.num_threads(), rows, Data<float>(packed),
              static_cast<float*>(y->untyped_data())});
   return ffi::Error::Success();
 }
@@ -89,25 +91,53 @@ ffi::Error LinearGradient(ffi::ThreadPool pool, ffi::AnyBuffer x,
   return ffi::Error::Success();
 }
 
+// Returns the windows of x [B, H, W, I] for a result like y [B, h, w, O] and a
+// kernel [size, size, I, O].
+ffi::ErrorOr<Windows> WindowsOf(const ffi::AnyBuffer& x,
+                                const ffi::AnyBuffer& kernel,
+                                const ffi::AnyBuffer& y, int64_t stride,
+                                int64_t padding) {
+  const auto d = x.dimensions(), e = y.dimensions(), k = kernel.dimensions();
+  if (d.size() != 4 || e.size() != 4 || k.size() != 4) {
+    return ffi::Unexpected(Invalid("conv: an operand has not 4 axes"));
+  }
+  if (!Is(x, ffi::F32, {d[0], d[1], d[2], d[3]}) ||
+      !Is(y, ffi::F32, {d[0], e[1], e[2], e[3]}) ||
+      !Is(kernel, ffi::F32, {k[0], k[0], d[3], e[3]}) || stride < 1) {
+    return ffi::Unexpected(Invalid("conv: the operands do not fit x"));
+  }
+  return Windows{Data<float>(x), d[1], d[2],   d[3],   e[1],
+                 e[2],           k[0], stride, padding};
+}
+
+// x [B, H, W, I], kernel [size, size, I, O], y [B, h, w, O].
+ffi::Error Conv(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer kernel,
+                ffi::Result<ffi::AnyBuffer> y,
+                ffi::Result<ffi::AnyBuffer> packed, int64_t stride,
+                int64_t padding) {
+  const auto windows = WindowsOf(x, kernel, *y, stride, padding);
+  if (windows.has_error()) return windows.error();
+  const auto d = y->dimensions(), k = kernel.dimensions();
+  const Matrices shape{d[0] * d[1] * d[2], k[0] * k[1] * k[2], d[3]};
+  if (!HasRoom(*packed, shape)) return Invalid("conv: no room for the kernel");
+  float* to = static_cast<float*>(packed->untyped_data());
+  RunAll<PackWorker>(pool, {shape, false, Data<float>(kernel), to});
+  RunAll<MultiplyWorker<Windows>>(
+      pool, {shape, pool.num_threads(), *windows, to,
+             static_cast<float*>(y->untyped_data())});
+  return ffi::Error::Success();
+}
+
 // x [B, H, W, I], dy [B, h, w, O], dkernel [size, size, I, O].
 ffi::Error ConvGradient(ffi::ThreadPool pool, ffi::AnyBuffer x,
                         ffi::AnyBuffer dy, ffi::Result<ffi::AnyBuffer> dkernel,
                         int64_t stride, int64_t padding) {
-  const auto d = x.dimensions(), e = dy.dimensions(),
-             k = dkernel->dimensions();
-  if (d.size() != 4 || e.size() != 4 || k.size() != 4) {
-    return Invalid("conv_gradient: an operand has not 4 axes");
-  }
-  if (!Is(x, ffi::F32, {d[0], d[1], d[2], d[3]}) ||
-      !Is(dy, ffi::F32, {d[0], e[1], e[2], e[3]}) ||
-      !Is(*dkernel, ffi::F32, {k[0], k[0], d[3], e[3]}) || stride < 1) {
-    return Invalid("conv_gradient: the operands do not fit x");
-  }
-  const Matrices shape{k[0] * k[0] * d[3], d[0] * e[1] * e[2], e[3]};
-  const Windows windows{Data<float>(x), d[1],   d[2],  d[3], e[1],
-                        e[2],           k[0],   stride, padding};
+  const auto windows = WindowsOf(x, *dkernel, dy, stride, padding);
+  if (windows.has_error()) return windows.error();
+  const auto d = dy.dimensions(), k = dkernel->dimensions();
+  const Matrices shape{k[0] * k[1] * k[2], d[0] * d[1] * d[2], d[3]};
   RunAll<LinearGradientWorker<Windows>>(
-      pool, {shape, pool.num_threads(), windows, Data<float>(dy),
+      pool, {shape, pool.num_threads(), *windows, Data<float>(dy),
              static_cast<float*>(dkernel->untyped_data())});
   return ffi::Error::Success();
 }
@@ -149,6 +179,16 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_conv_gradient, ConvGradient,
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<int64_t>("stride")
+                                  .Attr<int64_t>("padding"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_conv, Conv,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
                                   .Attr<int64_t>("stride")
                                   .Attr<int64_t>("padding"));

@@ -12,95 +12,17 @@
 #define CONVMIXER_JAX_KERNELS_CPU_LINEAR_H_
 
 #include <algorithm>
+#include <vector>
 
+#include "matrices.h"
 #include "vectors.h"
+#include "windows.h"
 
 namespace {
 
-// The sums, the Vecs of a panel and a value of x fill the registers.
-constexpr int kPanelVectors = 3;
-constexpr int kPanel = kPanelVectors * kLanes;
-constexpr int kTileRows = kRegisters / 4;
 // A part of a panel stays in the level 2 cache while all rows of a task are
 // multiplied with it, and so do these rows.
 constexpr int64_t kMostInner = 768;
-constexpr int64_t kRowsBytes = 640 << 10;
-// What a task costs besides its products, as rows and columns of products: a
-// panel is loaded from afar for each block of rows, and rows for each group.
-constexpr int64_t kRowsToLoad = 24, kColumnsToLoad = 64;
-constexpr int64_t kMostTasksPerThread = 8;
-
-struct Matrices {
-  int64_t rows, inner, columns;
-
-  int64_t panels() const { return CeilDiv(columns, kPanel); }
-  int64_t vectors() const { return CeilDiv(columns, kLanes); }
-
-  // The number of Vecs of a panel: fewer in the last.
-  int VectorsOf(int64_t panel) const {
-    return std::min<int64_t>(kPanelVectors,
-                             vectors() - panel * kPanelVectors);
-  }
-  // The number of channels of Vec v of a panel: fewer in the last.
-  int Lanes(int64_t panel, int v) const {
-    return std::min<int64_t>(kLanes, columns - panel * kPanel - v * kLanes);
-  }
-  // The offset of a panel in the packed kernel.
-  int64_t Packed(int64_t panel) const { return panel * kPanel * inner; }
-  // The length of equal parts of a sum, at most `most`, but not 0.
-  int64_t InnerPart(int64_t most) const {
-    const int64_t parts = std::max<int64_t>(CeilDiv(inner, most), 1);
-    return std::max<int64_t>(CeilDiv(inner, parts), 1);
-  }
-};
-
-// How y is divided into tasks: blocks of rows times groups of panels.
-struct Grid {
-  int64_t block_rows = 1, group_panels = 1, blocks = 0, groups = 0;
-
-  // Finds the grid that should take the least time, for parts of a sum of this
-  // length.
-  Grid(const Matrices& shape, int64_t part, int64_t threads) {
-    if (shape.rows == 0 || shape.columns == 0) return;
-    const int64_t tiles = CeilDiv(shape.rows, kTileRows);
-    const int64_t panels = shape.panels();
-    const int64_t fit =
-        std::max<int64_t>(kRowsBytes / 4 / part / kTileRows, 1);
-    const int64_t fewest = CeilDiv(tiles, fit);
-    const int64_t more = kMostTasksPerThread * threads;
-    int64_t least = INT64_MAX;
-    for (int64_t b = fewest; b <= std::min(tiles, fewest + more);) {
-      const int64_t block = CeilDiv(tiles, b);
-      for (int64_t g = 1; g <= std::min(panels, more);) {
-        const int64_t group = CeilDiv(panels, g);
-        const int64_t work = Work(b, g, threads) *
-                             (block * kTileRows + kRowsToLoad) *
-                             (group * kPanel + kColumnsToLoad);
-        if (work < least) {
-          least = work;
-          block_rows = block * kTileRows, group_panels = group;
-          blocks = b, groups = g;
-        }
-        g = NextDivision(panels, group);
-      }
-      b = NextDivision(tiles, block);
-    }
-  }
-
-  int64_t tasks() const { return blocks * groups; }
-
- private:
-  // The tasks of the thread that has the most, in halves: one half more, for
-  // threads that are busy when the others begin.
-  static int64_t Work(int64_t blocks, int64_t groups, int64_t threads) {
-    return 2 * CeilDiv(blocks * groups, threads) + 1;
-  }
-
-  // The least number of pieces that are shorter than `length`.
-  static int64_t NextDivision(int64_t total, int64_t length) {
-    return length == 1 ? total + 1 : CeilDiv(total, length - 1);
-  }
-};
 
 // Packs the kernel, [inner, columns] or, transposed, [columns, inner].
 class PackWorker {
@@ -222,17 +144,18 @@ inline void MultiplyTile(const X& x, const float* packed, int64_t inner,
 }
 
 // Multiplies blocks of rows of x with groups of panels.
+template <typename X>
 class MultiplyWorker {
  public:
   struct Arguments {
     Matrices shape;
     int64_t part;  // of a sum
     Grid grid;
-    const float* x;
+    X x;
     const float* packed;
     float* y;
 
-    Arguments(const Matrices& shape, int64_t threads, const float* x,
+    Arguments(const Matrices& shape, int64_t threads, const X& x,
               const float* packed, float* y)
         : shape(shape), part(shape.InnerPart(kMostInner)),
           grid(shape, part, threads), x(x), packed(packed), y(y) {}
@@ -240,7 +163,9 @@ class MultiplyWorker {
     int64_t tasks() const { return grid.tasks(); }
   };
 
-  explicit MultiplyWorker(const Arguments& arguments) : a_(arguments) {}
+  explicit MultiplyWorker(const Arguments& arguments)
+      : a_(arguments),
+        room_(X::kInMemory ? 0 : a_.grid.block_rows * a_.part) {}
 
   void Run(int64_t task) {
     const Grid& grid = a_.grid;
@@ -251,18 +176,32 @@ class MultiplyWorker {
         std::min(first + grid.group_panels, a_.shape.panels());
     int64_t i = 0;
     do {
+      const Rows<0, 1> x = Gather(begin, end, i);
       for (int64_t panel = first; panel < last; ++panel) {
         const int vectors = a_.shape.VectorsOf(panel);
         Unroll<kPanelVectors>([&](auto v) {
-          if (vectors == v + 1) MultiplyPanel<v + 1>(begin, end, panel, i);
+          if (vectors == v + 1) MultiplyPanel<v + 1>(x, begin, end, panel, i);
         });
       }
     } while ((i += a_.part) < a_.shape.inner);
   }
 
  private:
+  // Returns a part of the block's rows.
+  Rows<0, 1> Gather(int64_t begin, int64_t end, int64_t i) {
+    const int64_t last = std::min(i + a_.part, a_.shape.inner);
+    if (X::kInMemory) {
+      return {a_.x.Get(begin, i, last, nullptr), a_.shape.inner};
+    }
+    for (int64_t row = begin; row < end; ++row) {
+      a_.x.Get(row, i, last, room_.data() + (row - begin) * a_.part);
+    }
+    return {room_.data(), a_.part};
+  }
+
   template <int vectors>
-  void MultiplyPanel(int64_t begin, int64_t end, int64_t panel, int64_t i) {
+  void MultiplyPanel(const Rows<0, 1>& x, int64_t begin, int64_t end,
+                     int64_t panel, int64_t i) {
     const Matrices& shape = a_.shape;
     const int64_t part = std::min(a_.part, shape.inner - i);
     const float* packed = a_.packed + shape.Packed(panel) + i * vectors * kLanes;
@@ -273,8 +212,8 @@ class MultiplyWorker {
         CeilDiv(part * kPanel, CeilDiv(end - begin, kTileRows));
     const auto multiply = [&](auto rows, int64_t row, int first) INLINE {
       MultiplyTile<rows, vectors>(
-          Rows<0, 1>{a_.x + row * shape.inner + i, shape.inner}, packed, part,
-          i == 0, first, last_lanes, shape.columns,
+          Rows<0, 1>{x.x + (row - begin) * x.row_stride, x.row_stride}, packed,
+          part, i == 0, first, last_lanes, shape.columns,
           a_.y + row * shape.columns + panel * kPanel);
     };
     for (int64_t row = begin; row < end; row += kTileRows) {
@@ -285,7 +224,7 @@ class MultiplyWorker {
       constexpr std::integral_constant<int, 1> one{};
       if (row + kTileRows <= end) {
         multiply(tile, row, 0);
-      } else if (end >= kTileRows) {
+      } else if (end - begin >= kTileRows) {
         multiply(tile, end - kTileRows, kTileRows - (end - row));
       } else {
         for (int64_t r = row; r < end; ++r) multiply(one, r, 0);
@@ -300,6 +239,7 @@ class MultiplyWorker {
   }
 
   const Arguments a_;
+  std::vector<float> room_;  // for rows that are not in memory
 };
 
 }  // namespace
