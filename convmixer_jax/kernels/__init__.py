@@ -20,6 +20,7 @@ from convmixer_jax.kernels.norm import (
   activation_mean,
 )
 from convmixer_jax.kernels.residual_depthwise import residual_depthwise
+from convmixer_jax.kernels.stored_gradient import stored_gradient
 
 # Those of the depthwise convolution, and those of norms and products.
 BACKENDS = dispatch.backends_of('depthwise_conv')
@@ -46,4 +47,5 @@ __all__ = [
   'max_pool',
   'pack_kernel',
   'residual_depthwise',
+  'stored_gradient',
 ]

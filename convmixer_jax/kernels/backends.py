@@ -17,6 +17,7 @@ from convmixer_jax.kernels.cpu import depthwise as cpu_depthwise
 from convmixer_jax.kernels.cpu import library
 from convmixer_jax.kernels.cpu import linear as cpu_linear
 from convmixer_jax.kernels.cpu import norm as cpu_norm
+from convmixer_jax.kernels.cpu import stored as cpu_stored
 from convmixer_jax.kernels.gpu import depthwise as gpu_depthwise
 from convmixer_jax.kernels.xla import attention as xla_attention
 from convmixer_jax.kernels.xla import conv as xla_conv
@@ -82,6 +83,7 @@ _CPU_SOURCES = {
   'norm_sums': 'norm',
   'norm_affine': 'norm',
   'norm_gradient': 'norm',
+  'stored': 'stored',
 }
 
 
@@ -114,6 +116,7 @@ dispatch.register(
       'norm_sums': cpu_norm.sums,
       'norm_affine': cpu_norm.affine,
       'norm_gradient': cpu_norm.gradient,
+      'stored': cpu_stored.stored,
     },
   )
 )
@@ -166,6 +169,7 @@ dispatch.register(
       'norm_sums': xla_norm.sums,
       'norm_affine': xla_norm.affine,
       'norm_gradient': xla_norm.gradient,
+      'stored': lambda x: x,
     },
   )
 )

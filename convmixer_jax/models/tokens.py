@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convmixer_jax import kernels
 from convmixer_jax.errors import UserError
 from convmixer_jax.kernels import NORM_AND_LINEAR_BACKENDS
 from convmixer_jax.models.fields import Field
@@ -69,7 +70,7 @@ def add_branch(
   """Returns `x + branch`, dropped in some images if `block.drops`."""
   if block.drops:
     branch = drop_path(branch, rate, block.make_rng('dropout'))
-  return x + branch
+  return kernels.stored_gradient(x + branch)
 
 
 class TokenNetwork(nn.Module):

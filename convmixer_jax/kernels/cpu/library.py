@@ -15,6 +15,7 @@ _FUNCTIONS = {
     *('linear_gradient', 'conv', 'conv_gradient'),
   ),
   'norm': ('moments', 'products', 'affine', 'affine_residual', 'gradient'),
+  'stored': ('stored',),
 }
 
 ACTIVATION_NUMBERS = {'gelu': 0, 'relu': 1}
