@@ -60,7 +60,7 @@ class Block(nn.Module):
     """Maps `[B, N, C]` to the same shape; `rate` is that of drop path."""
     norm = layer_norm(self.dtype)
     y = norm(name='token_norm')(x)
-    how = {'dtype': self.dtype, 'backend': self.backend}
+    how: dict[str, Any] = {'dtype': self.dtype, 'backend': self.backend}
     mixer = Mlp(self.token_hidden, _INIT, **how, name='token_mixer')
     x = add_branch(x, over_tokens(mixer, y), rate, self)
     y = norm(name='mlp_norm')(x)

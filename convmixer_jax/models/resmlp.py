@@ -86,7 +86,7 @@ class Block(nn.Module):
       return (branch.astype(jnp.float32) * scale).astype(self.dtype)
 
     y = Affine(self.dtype, name='token_affine')(x)
-    how = {'dtype': self.dtype, 'backend': self.backend}
+    how: dict[str, Any] = {'dtype': self.dtype, 'backend': self.backend}
     mixer = Dense(x.shape[1], _INIT, **how, name='token_mixer')
     x = add_branch(x, scaled(over_tokens(mixer, y), 'token_scale'), rate, self)
     y = Affine(self.dtype, name='mlp_affine')(x)

@@ -65,7 +65,7 @@ class Block(nn.Module):
     norm = layer_norm(self.dtype)
     hidden = self.mlp_ratio * x.shape[-1]
     y = norm(name='attention_norm')(x)
-    how = {'dtype': self.dtype, 'backend': self.backend}
+    how: dict[str, Any] = {'dtype': self.dtype, 'backend': self.backend}
     attention = Attention(self.heads, INIT, **how, name='attention')
     x = add_branch(x, attention(y), rate, self)
     y = norm(name='mlp_norm')(x)
