@@ -40,6 +40,7 @@ from convmixer_jax.errors import UserError
 ROUNDS = 5  # nine minutes for all cases on two cores
 _TURN_SECONDS = 0.5  # approximate duration of a turn of short steps
 _MAX_STEPS = 20
+_WARM_UP_STEPS = 5  # in which the heap of a process grows to its size
 _PLAIN_FLAX_EVERY = 5  # rounds, because it takes 10 to 25 times as long
 _ROOT = pathlib.Path(__file__).parents[2]  # of the package
 
@@ -170,6 +171,10 @@ def _steps_of_a_turn(process, kind):
 def _take_turns(processes, rounds):
   """Returns seconds per step by kind of step, name and number of the round."""
   turns = {kind: {name: {} for name in processes} for kind in KINDS}
+  for kind in KINDS:
+    for name, process in processes.items():
+      if name != 'plain Flax':
+        process.measure(kind, _WARM_UP_STEPS)
   turns['matmul'] = {name: {} for name in processes}
   for number in range(rounds):
     for kind, by_name in turns.items():
