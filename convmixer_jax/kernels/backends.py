@@ -7,7 +7,7 @@ backend of its convolutions does not have them.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from convmixer_jax.kernels import dispatch
@@ -19,6 +19,7 @@ from convmixer_jax.kernels.cpu import linear as cpu_linear
 from convmixer_jax.kernels.cpu import norm as cpu_norm
 from convmixer_jax.kernels.cpu import stored as cpu_stored
 from convmixer_jax.kernels.gpu import depthwise as gpu_depthwise
+from convmixer_jax.kernels.under_vmap import except_under_vmap
 from convmixer_jax.kernels.xla import attention as xla_attention
 from convmixer_jax.kernels.xla import conv as xla_conv
 from convmixer_jax.kernels.xla import depthwise as xla_depthwise
@@ -93,30 +94,64 @@ def _cpu_unavailable(operation, operands, static):
   )
 
 
+_SHIFT: dict[str, Callable[..., Any]] = {
+  'depthwise_conv': shift.correlate,
+  'depthwise_kernel_gradient': shift.kernel_gradient,
+  'fused_mixer': functools.partial(fused_mixer, convolution=shift.correlate),
+}
+_XLA: dict[str, Callable[..., Any]] = {
+  'attention': xla_attention.attention,
+  'attention_forward': xla_attention.forward,
+  'attention_gradient': xla_attention.gradient,
+  'depthwise_conv': xla_depthwise.correlate,
+  'depthwise_kernel_gradient': xla_depthwise.kernel_gradient,
+  'fused_mixer': functools.partial(
+    fused_mixer, convolution=xla_depthwise.correlate
+  ),
+  'linear': xla_linear.product,
+  'linear_transposed': xla_linear.transposed_product,
+  'linear_kernel_gradient': xla_linear.kernel_gradient,
+  'conv': xla_conv.convolve,
+  'conv_transposed': xla_conv.transposed,
+  'conv_kernel_gradient': xla_conv.kernel_gradient,
+  'norm_sums': xla_norm.sums,
+  'norm_affine': xla_norm.affine,
+  'norm_gradient': xla_norm.gradient,
+  'stored': lambda x: x,
+}
+_CPU: dict[str, Callable[..., Any]] = {
+  'attention': cpu_attention.attention,
+  'attention_forward': cpu_attention.forward,
+  'attention_gradient': cpu_attention.gradient,
+  'depthwise_conv': cpu_depthwise.correlate,
+  'depthwise_kernel_gradient': cpu_depthwise.kernel_gradient,
+  'fused_mixer': cpu_depthwise.fused_mixer,
+  'linear': cpu_linear.product,
+  'linear_transposed': cpu_linear.transposed_product,
+  'linear_kernel_gradient': cpu_linear.kernel_gradient,
+  'conv': cpu_conv.convolve,
+  'conv_transposed': cpu_conv.transposed,
+  'conv_kernel_gradient': cpu_conv.kernel_gradient,
+  'linear_pack': cpu_linear.pack,
+  'linear_packed': cpu_linear.multiply,
+  'norm_sums': cpu_norm.sums,
+  'norm_affine': cpu_norm.affine,
+  'norm_gradient': cpu_norm.gradient,
+  'stored': cpu_stored.stored,
+}
+_UNDER_VMAP = _XLA | _SHIFT  # on CPUs
+
+
 dispatch.register(
   dispatch.Backend(
     name='cpu',
     platform='cpu',
     unavailable=_cpu_unavailable,
     functions={
-      'attention': cpu_attention.attention,
-      'attention_forward': cpu_attention.forward,
-      'attention_gradient': cpu_attention.gradient,
-      'depthwise_conv': cpu_depthwise.correlate,
-      'depthwise_kernel_gradient': cpu_depthwise.kernel_gradient,
-      'fused_mixer': cpu_depthwise.fused_mixer,
-      'linear': cpu_linear.product,
-      'linear_transposed': cpu_linear.transposed_product,
-      'linear_kernel_gradient': cpu_linear.kernel_gradient,
-      'conv': cpu_conv.convolve,
-      'conv_transposed': cpu_conv.transposed,
-      'conv_kernel_gradient': cpu_conv.kernel_gradient,
-      'linear_pack': cpu_linear.pack,
-      'linear_packed': cpu_linear.multiply,
-      'norm_sums': cpu_norm.sums,
-      'norm_affine': cpu_norm.affine,
-      'norm_gradient': cpu_norm.gradient,
-      'stored': cpu_stored.stored,
+      name: except_under_vmap(function, _UNDER_VMAP[name])
+      if name in _UNDER_VMAP
+      else function
+      for name, function in _CPU.items()
     },
   )
 )
@@ -139,37 +174,12 @@ dispatch.register(
   dispatch.Backend(
     name='shift',
     preferred=_shift_is_preferred,
-    functions={
-      'depthwise_conv': shift.correlate,
-      'depthwise_kernel_gradient': shift.kernel_gradient,
-      'fused_mixer': functools.partial(
-        fused_mixer, convolution=shift.correlate
-      ),
-    },
+    functions=_SHIFT,
   )
 )
 dispatch.register(
   dispatch.Backend(
     name='xla',
-    functions={
-      'attention': xla_attention.attention,
-      'attention_forward': xla_attention.forward,
-      'attention_gradient': xla_attention.gradient,
-      'depthwise_conv': xla_depthwise.correlate,
-      'depthwise_kernel_gradient': xla_depthwise.kernel_gradient,
-      'fused_mixer': functools.partial(
-        fused_mixer, convolution=xla_depthwise.correlate
-      ),
-      'linear': xla_linear.product,
-      'linear_transposed': xla_linear.transposed_product,
-      'linear_kernel_gradient': xla_linear.kernel_gradient,
-      'conv': xla_conv.convolve,
-      'conv_transposed': xla_conv.transposed,
-      'conv_kernel_gradient': xla_conv.kernel_gradient,
-      'norm_sums': xla_norm.sums,
-      'norm_affine': xla_norm.affine,
-      'norm_gradient': xla_norm.gradient,
-      'stored': lambda x: x,
-    },
+    functions=_XLA,
   )
 )

@@ -103,6 +103,20 @@ def test_kernels_multiply_tokens_unless_there_are_few(count, expected):
   assert text.count('@convmixer_product') == expected * is_here
 
 
+def test_each_of_several_kernels_has_its_product_and_gradient_under_vmap():
+  x, kernel = draw(0, 3, 2, 150, 6), draw(1, 3, 6, 5)
+
+  def gradients(x, kernel):
+    y, pull = jax.vjp(kernels.linear, x, kernel)
+    return y, *pull(y)
+
+  found = jax.jit(jax.vmap(gradients))(x, kernel)
+  for number in range(3):
+    expected = gradients(x[number], kernel[number])
+    for array, single in zip(found, expected, strict=True):
+      np.testing.assert_allclose(array[number], single, 1e-5, 1e-4)
+
+
 def test_nan_stays_in_its_row(backend):
   x = draw(0, 1, 2, 2, 5).at[0, 1, 0, 3].set(jnp.nan)
   y = kernels.linear(x, draw(1, 5, 7), backend=backend)

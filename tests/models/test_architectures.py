@@ -110,6 +110,30 @@ def test_every_parameter_has_a_gradient(name):
   )
 
 
+@ONE_QUICK
+def test_gradients_of_each_image_under_vmap_are_those_of_single_images(name):
+  model, variables = create(name)
+  images = normalized(images_of())
+
+  def gradient(image):
+    def loss(params):
+      params = variables | {'params': params}
+      return jnp.ptp(model.apply(params, image[None], train=False))
+
+    return jax.grad(loss)(variables['params'])
+
+  mapped = jax.jit(jax.vmap(gradient))(images)
+  single = jax.jit(gradient)
+  for number, image in enumerate(images):
+    jax.tree.map(
+      lambda found, expected, number=number: np.testing.assert_allclose(
+        found[number], expected, rtol=1e-4, atol=1e-5
+      ),
+      mapped,
+      single(image),
+    )
+
+
 @pytest.mark.parametrize('name', IN_FILES)
 def test_weights_saved_with_timm_names_load_bit_for_bit(name, tmp_path):
   model, variables = create(name)

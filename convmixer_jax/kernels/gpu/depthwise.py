@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from convmixer_jax.kernels.gpu import instances, library
 from convmixer_jax.kernels.gpu.instances import Epilogue
 from convmixer_jax.kernels.gpu.partitioned import wrap
+from convmixer_jax.kernels.under_vmap import except_under_vmap
 from convmixer_jax.kernels.xla import depthwise as xla_depthwise
 from convmixer_jax.kernels.xla import norm as xla_norm
 from convmixer_jax.kernels.xla import shift
@@ -112,7 +113,7 @@ def kernel_gradient(
     # That of `xla_depthwise` cannot be mapped.
     return shift.kernel_gradient(x, dy, size, pad_before)
 
-  return _except_under_vmap(by_kernels, by_xla)(x, dy)
+  return except_under_vmap(by_kernels, by_xla)(x, dy)
 
 
 def fused_mixer(
@@ -203,28 +204,12 @@ def _forward(arrays, pad_before, epilogue=Epilogue()):  # noqa: B008
       dict(zip(given, operands, strict=True)), pad_before, epilogue
     )
 
-  found = _except_under_vmap(
+  found = except_under_vmap(
     lambda *operands: kernels(*operands, size, pad_before, epilogue), by_xla
   )(*given.values())
   return dict(
     zip(results, found if len(results) > 1 else (found,), strict=True)
   )
-
-
-def _except_under_vmap(function, by_xla):
-  """Returns a function that calls `by_xla` under `vmap`, else `function`.
-
-  The kernels take a batch of images and one kernel.
-  """
-  mapped = jax.custom_batching.custom_vmap(function)
-
-  @mapped.def_vmap
-  def _(axis_size, in_batched, *operands):
-    axes = [0 if batched else None for batched in in_batched]
-    results = jax.vmap(by_xla, axes, axis_size=axis_size)(*operands)
-    return results, jax.tree.map(lambda _: True, results)
-
-  return mapped
 
 
 def _forward_by_xla(arrays, pad_before, epilogue):
