@@ -1,5 +1,7 @@
 """What mixes the channels of a token in an isotropic network."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -31,8 +33,8 @@ def mix_channels(
     What x is mixed to, like x, and a bias `[C]` that the caller has to add, or
     None.
   """
+  backend = norm_and_linear_backend(settings.depthwise)
   if settings.channel_mixer == 'pointwise':
-    backend = norm_and_linear_backend(settings.depthwise)
     y, bias = PointwiseConv(backend, name='channel_mixer')(x)
     return checkpoint_name(y, kernels.SAVED_ACTIVATION), bias
   mlp = Mlp(
@@ -40,6 +42,7 @@ def mix_channels(
     initializers.of_channel_mlp(settings).kernel,
     settings.activation,
     settings.dtype,
+    backend,
     name='channel_mixer',
   )
   return mlp(x), None
@@ -52,11 +55,16 @@ class Mlp(nn.Module):
   kernel_init: nn.initializers.Initializer
   activation: str
   dtype: jnp.dtype
+  backend: str | None  # of the dense layers
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[..., C]` to the same shape."""
-    width, init = x.shape[-1], self.kernel_init
-    x = Dense(self.hidden, init, dtype=self.dtype, name='expand')(x)
-    x = activate(x, self.activation)
-    return Dense(width, init, dtype=self.dtype, name='contract')(x)
+    dense = functools.partial(
+      Dense,
+      kernel_init=self.kernel_init,
+      dtype=self.dtype,
+      backend=self.backend,
+    )
+    y = activate(dense(self.hidden, name='expand')(x), self.activation)
+    return dense(x.shape[-1], name='contract')(y)

@@ -115,7 +115,8 @@ FIELDS = {
   ),
   'depthwise': Field(
     None,
-    "backend of the depthwise convolutions; None: the platform's default",
+    'backend of the depthwise convolutions; those that have norms and '
+    "products compute these too. None: the platform's default",
     choices=kernels.BACKENDS,
     role='compute',
     cpu_only=('cpu',),

@@ -7,7 +7,10 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from convmixer_jax import kernels
-from convmixer_jax.models.convmixer.module import DepthwiseConv
+from convmixer_jax.models.convmixer.module import (
+  DepthwiseConv,
+  norm_and_linear_backend,
+)
 from convmixer_jax.models.fixed_tokens import over_tokens
 from convmixer_jax.models.isotropic import initializers
 from convmixer_jax.models.isotropic.channel_mixers import Mlp
@@ -39,14 +42,18 @@ def mix_tokens(settings: Settings, x: jax.Array) -> jax.Array:
     return checkpoint_name(y, kernels.SAVED_ACTIVATION)
   tokens = x.reshape(x.shape[0], -1, x.shape[-1])
   init, dtype = initializers.of_token_mixer(settings).kernel, settings.dtype
+  backend = norm_and_linear_backend(settings.depthwise)
   if mixer == 'attention':
-    y = Attention(settings.heads, init, dtype, name=name)(tokens)
+    y = Attention(settings.heads, init, dtype, backend, name=name)(tokens)
   elif mixer == 'linear':
-    layer = Dense(tokens.shape[1], init, dtype=dtype, name=name)
+    layer = Dense(
+      tokens.shape[1], init, dtype=dtype, backend=backend, name=name
+    )
     y = over_tokens(layer, tokens)
   elif mixer == 'mlp':
     mlp = Mlp(
-      settings.token_hidden, init, settings.activation, dtype, name=name
+      *(settings.token_hidden, init, settings.activation, dtype, backend),
+      name=name,
     )
     y = over_tokens(mlp, tokens)
   else:
