@@ -204,7 +204,8 @@ int main() {
                            Windows{nullptr, 15, 14, 3, 8, 7, 7, 2, 3},
                            Windows{nullptr, 4, 6, 16, 2, 3, 3, 2, 1},
                            Windows{nullptr, 2, 2, 8, 6, 6, 1, 1, 2},
-                           Windows{nullptr, 5, 5, 1, 1, 1, 5, 1, 0}}) {
+                           Windows{nullptr, 5, 5, 1, 1, 1, 5, 1, 0},
+                           Windows{nullptr, 3, 4, 0, 3, 4, 3, 1, 1}}) {
     CheckConv(s, 3, 19);
     CheckConv(s, 0, 4);
   }

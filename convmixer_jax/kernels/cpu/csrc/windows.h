@@ -32,6 +32,7 @@ struct Windows {
   int64_t size, stride, padding;
 
   const float* Get(int64_t row, int64_t begin, int64_t end, float* room) const {
+    if (begin == end) return room;  // of no channels
     const int64_t image = row / (out_height * out_width);
     const int64_t top = row / out_width % out_height * stride - padding;
     const int64_t left = row % out_width * stride - padding;
