@@ -54,7 +54,7 @@ def multiply(x: jax.Array, packed: jax.Array, columns: int) -> jax.Array:
 
 def _pack_here(kernel):
   return jax.ffi.ffi_call(library.target('pack'), packed_shape(*kernel.shape))(
-    kernel, transposed=False
+    kernel
   )
 
 

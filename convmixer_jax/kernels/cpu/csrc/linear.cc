@@ -47,8 +47,8 @@ ffi::Error PackKernel(ffi::ThreadPool& pool, const ffi::AnyBuffer& kernel,
 }
 
 ffi::Error Pack(ffi::ThreadPool pool, ffi::AnyBuffer kernel,
-                ffi::Result<ffi::AnyBuffer> packed, bool transposed) {
-  return PackKernel(pool, kernel, *packed, transposed);
+                ffi::Result<ffi::AnyBuffer> packed) {
+  return PackKernel(pool, kernel, *packed, false);
 }
 
 ffi::Error Multiply(ffi::ThreadPool pool, ffi::AnyBuffer x,
@@ -148,8 +148,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_pack, Pack,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Attr<bool>("transposed"));
+                                  .Ret<ffi::AnyBuffer>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_multiply, Multiply,
                               ffi::Ffi::Bind()
