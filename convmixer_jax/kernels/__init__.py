@@ -7,6 +7,7 @@ from convmixer_jax.kernels import backends, dispatch
 from convmixer_jax.kernels.activation_affine import activation_affine
 from convmixer_jax.kernels.attention import attention
 from convmixer_jax.kernels.batch_norm import affine, batch_norm
+from convmixer_jax.kernels.biased import biased_conv, biased_linear
 from convmixer_jax.kernels.conv import conv
 from convmixer_jax.kernels.depthwise import depthwise_conv
 from convmixer_jax.kernels.fused_mixer import fused_mixer
@@ -39,6 +40,8 @@ __all__ = [
   'attention',
   'backends',
   'batch_norm',
+  'biased_conv',
+  'biased_linear',
   'conv',
   'depthwise_conv',
   'fused_mixer',

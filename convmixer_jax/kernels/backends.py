@@ -21,6 +21,7 @@ from convmixer_jax.kernels.cpu import stored as cpu_stored
 from convmixer_jax.kernels.gpu import depthwise as gpu_depthwise
 from convmixer_jax.kernels.under_vmap import except_under_vmap
 from convmixer_jax.kernels.xla import attention as xla_attention
+from convmixer_jax.kernels.xla import biased as xla_biased
 from convmixer_jax.kernels.xla import conv as xla_conv
 from convmixer_jax.kernels.xla import depthwise as xla_depthwise
 from convmixer_jax.kernels.xla import linear as xla_linear
@@ -79,6 +80,9 @@ _CPU_SOURCES = {
   'conv': 'linear',
   'conv_transposed': 'linear',
   'conv_kernel_gradient': 'linear',
+  'biased_linear': 'linear',
+  'biased_packed': 'linear',
+  'biased_conv': 'linear',
   'linear_pack': 'linear',
   'linear_packed': 'linear',
   'norm_sums': 'norm',
@@ -114,6 +118,8 @@ _XLA: dict[str, Callable[..., Any]] = {
   'conv': xla_conv.convolve,
   'conv_transposed': xla_conv.transposed,
   'conv_kernel_gradient': xla_conv.kernel_gradient,
+  'biased_linear': xla_biased.product,
+  'biased_conv': xla_biased.convolve,
   'norm_sums': xla_norm.sums,
   'norm_affine': xla_norm.affine,
   'norm_gradient': xla_norm.gradient,
@@ -132,6 +138,9 @@ _CPU: dict[str, Callable[..., Any]] = {
   'conv': cpu_conv.convolve,
   'conv_transposed': cpu_conv.transposed,
   'conv_kernel_gradient': cpu_conv.kernel_gradient,
+  'biased_linear': cpu_linear.biased_product,
+  'biased_packed': cpu_linear.biased_multiply,
+  'biased_conv': cpu_conv.biased_convolve,
   'linear_pack': cpu_linear.pack,
   'linear_packed': cpu_linear.multiply,
   'norm_sums': cpu_norm.sums,

@@ -6,6 +6,7 @@ and if it has another layout for kernels, 'linear_pack' and 'linear_packed'.
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +74,7 @@ def linear(
   """
   dispatch.check_backend('linear', backend)
   if isinstance(kernel, PackedKernel):
-    return _call(
+    return call_on_tokens(
       'linear_packed', kernel.backend, x, kernel.packed, columns=kernel.columns
     )
   return _linear(x, kernel, backend)
@@ -115,7 +116,7 @@ def pack_kernel(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _linear(x, kernel, backend):
-  return _call('linear', backend, x, kernel.astype(x.dtype))
+  return call_on_tokens('linear', backend, x, kernel.astype(x.dtype))
 
 
 def _forward(x, kernel, backend):
@@ -124,24 +125,46 @@ def _forward(x, kernel, backend):
 
 def _backward(backend, saved, g):
   x, kernel = saved
-  dx = _call('linear_transposed', backend, g, kernel.astype(g.dtype))
-  dkernel = _call('linear_kernel_gradient', backend, x, g)
+  dx = call_on_tokens('linear_transposed', backend, g, kernel.astype(g.dtype))
+  dkernel = call_on_tokens('linear_kernel_gradient', backend, x, g)
   return dx, dkernel.astype(kernel.dtype)
 
 
-def _call(operation, backend, x, other, **static):
+def call_on_tokens(
+  operation: str,
+  backend: str | None,
+  x: jax.Array,
+  *others: jax.Array | None,
+  **static: Any,
+) -> Any:
+  """Computes an operation of images, of which tokens may take the place.
+
+  Args:
+    operation: see `dispatch.call`.
+    backend: as in `linear`. XLA computes what a backend's own kernels do not.
+    x: `[..., C]`; images if `[B, H, W, C]`, tokens if `[B, N, C]`.
+    *others: with as many axes if they are like x; or of another number, or
+      None.
+    **static: the operation's other arguments.
+
+  Returns:
+    What the operation returns; of what is like images, tokens for tokens.
+  """
   if x.ndim not in (3, 4) or x.dtype != jnp.float32:
-    return dispatch.call(operation, 'xla', x, other, **static)
+    return dispatch.call(operation, 'xla', x, *others, **static)
   if x.ndim == 4:
-    return dispatch.call(operation, backend, x, other, **static)
+    return dispatch.call(operation, backend, x, *others, **static)
   if backend is None and x.shape[0] * x.shape[1] < _FEWEST_TOKENS:
     backend = 'xla'
   # Tokens are images of one column.
   operands = [
-    array[:, :, None] if array.ndim == 3 else array for array in (x, other)
+    array[:, :, None] if array is not None and array.ndim == 3 else array
+    for array in (x, *others)
   ]
-  result = dispatch.call(operation, backend, *operands, **static)
-  return result[:, :, 0] if result.ndim == 4 else result
+  results = dispatch.call(operation, backend, *operands, **static)
+  return jax.tree.map(
+    lambda array: array[:, :, 0] if array.ndim == 4 else array, results
+  )
 
 
 _linear.defvjp(_forward, _backward)

@@ -100,6 +100,69 @@ void CheckLinear(const Matrices& m) {
   }
 }
 
+// Computes a product and what follows it, and keeps what its activation takes.
+void CheckEpilogue(const Matrices& m, Epilogue::Activation activation,
+                   bool has_bias, bool has_residual, bool has_slopes) {
+  const std::vector<int64_t> sizes{m.rows, m.inner, m.columns};
+  const int64_t size = m.rows * m.columns;
+  const auto x = Make<float>(m.rows * m.inner, 1);
+  const auto kernel = Make<float>(m.inner * m.columns, 2);
+  const auto bias = Make<float>(m.columns, 3), residual = Make<float>(size, 4);
+  const auto slopes = Make<float>(size, 5);
+  std::vector<float> packed(m.inner * m.vectors() * kLanes);
+  std::vector<float> y(size), before(size, 7);
+  Epilogue epilogue;
+  epilogue.activation = activation;
+  epilogue.before = before.data();
+  if (has_bias) epilogue.bias = bias.data();
+  if (has_residual) epilogue.residual = residual.data();
+  if (has_slopes) epilogue.slope_at = slopes.data();
+  {
+    Threads threads;
+    RunAll<PackWorker>(threads, {m, false, kernel.data(), packed.data()});
+  }
+  {
+    Threads threads;
+    RunAll<MultiplyWorker<MatrixRows>>(
+        threads, {m, threads.num_threads(), MatrixRows{x.data(), m.inner},
+                  packed.data(), y.data(), epilogue});
+  }
+  for (int64_t at = 0; at < size; ++at) {
+    const int64_t row = at / m.columns, c = at % m.columns;
+    double total = (has_bias ? bias[c] : 0) + (has_residual ? residual[at] : 0);
+    for (int64_t i = 0; i < m.inner; ++i) {
+      total += x[row * m.inner + i] * kernel[i * m.columns + c];
+    }
+    Compare("before the activation", sizes, before[at], total, 0);
+    const auto distribution = [](double z) {
+      return 0.5 + 0.5 * std::erf(z * std::sqrt(0.5));
+    };
+    double expected = total;
+    if (activation == Epilogue::Activation::kRelu) {
+      expected = std::max(total, 0.0);
+    } else if (activation == Epilogue::Activation::kGelu) {
+      expected = total * distribution(total);
+    }
+    if (has_slopes) {
+      const double z = slopes[at];
+      expected *= distribution(z) + z * std::exp(-z * z / 2) * 0.3989422804;
+    }
+    // Where GELU or its slope is almost 0, their relative error is large.
+    const double most = 1e-6 * std::max(1.0, std::abs(total));
+    if (!(std::abs(y[at] - expected) <= most)) {
+      Compare("epilogue", sizes, y[at], expected, 0);
+    }
+  }
+}
+
+void CheckEpilogues(const Matrices& m) {
+  using A = Epilogue::Activation;
+  CheckEpilogue(m, A::kNone, true, false, false);
+  CheckEpilogue(m, A::kRelu, true, true, false);
+  CheckEpilogue(m, A::kGelu, true, false, false);
+  CheckEpilogue(m, A::kNone, false, false, true);
+}
+
 // Computes the gradient of the kernel.
 void CheckLinearGradient(const Matrices& m) {
   const std::vector<int64_t> sizes{m.rows, m.inner, m.columns};
@@ -122,7 +185,7 @@ void CheckLinearGradient(const Matrices& m) {
   }
 }
 
-// Computes a convolution, and the gradient of its kernel.
+// Computes a convolution with a residual, and the gradient of its kernel.
 void CheckConv(const Windows& s, int64_t batch, int64_t columns) {
   const auto x = Make<float>(batch * s.height * s.width * s.channels, 1);
   const int64_t positions = batch * s.out_height * s.out_width;
@@ -133,6 +196,8 @@ void CheckConv(const Windows& s, int64_t batch, int64_t columns) {
   const Matrices p{positions, m.rows, columns};
   std::vector<float> packed(p.inner * p.vectors() * kLanes);
   std::vector<float> y(positions * columns, 7), expected_y(y.size());
+  Epilogue epilogue;
+  epilogue.residual = dy.data();
   Windows windows = s;
   windows.x = x.data();
   {
@@ -143,7 +208,8 @@ void CheckConv(const Windows& s, int64_t batch, int64_t columns) {
     Threads threads;
     RunAll<MultiplyWorker<Windows>>(
         threads,
-        {p, threads.num_threads(), windows, packed.data(), y.data()});
+        {p, threads.num_threads(), windows, packed.data(), y.data(),
+         epilogue});
   }
   {
     Threads threads;
@@ -176,8 +242,8 @@ void CheckConv(const Windows& s, int64_t batch, int64_t columns) {
             dkernel[at], expected[at], 0);
   }
   for (size_t at = 0; at < y.size(); ++at) {
-    Compare("convolution", {m.rows, positions, columns}, y[at], expected_y[at],
-            0);
+    Compare("convolution", {m.rows, positions, columns}, y[at],
+            expected_y[at] + dy[at], 0);
   }
 }
 
@@ -197,6 +263,7 @@ int main() {
                             Matrices{20, 100000, 2}, Matrices{5, 1600, 49},
                             Matrices{130, 20, 500}, Matrices{31, 700, 97}}) {
     CheckLinear(m);
+    CheckEpilogues(m);
     CheckLinearGradient(m);
   }
   // height, width, channels, those of the result, size, stride, padding

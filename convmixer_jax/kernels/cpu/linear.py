@@ -5,12 +5,14 @@ not moved; each device needs the whole kernel.
 """
 
 import jax
-import jax.numpy as jnp
-from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
-from convmixer_jax.kernels.cpu import library
+from convmixer_jax.kernels.cpu.images_call import (
+  IMAGES,
+  ROOM,
+  SUMS,
+  WHOLE,
+  call,
+)
 
 # The most floats in a vector of any CPU.
 _LANES = 16
@@ -18,12 +20,32 @@ _LANES = 16
 
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Computes `x @ kernel` of x `[B, H, W, I]` and kernel `[I, O]`."""
-  return _product(x, kernel, False)
+  return biased_product(x, kernel, None, None, activation=None)
+
+
+def biased_product(
+  x: jax.Array,
+  kernel: jax.Array,
+  bias: jax.Array | None,
+  residual: jax.Array | None,
+  *,
+  activation: str | None,
+) -> jax.Array:
+  """Computes `activation(x @ kernel + bias + residual)`; see `xla/biased.py`.
+
+  Args:
+    x: `[B, H, W, I]`.
+    kernel: `[I, O]`.
+    bias: `[O]`, or None.
+    residual: `[B, H, W, O]`, or None.
+    activation: 'gelu', 'relu' or None.
+  """
+  return _product(x, kernel, *epilogue(bias, residual, activation))
 
 
 def transposed_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Computes `x @ kernel.T` of x `[B, H, W, O]` and kernel `[I, O]`."""
-  return _product(x, kernel, True)
+  return _product(x, kernel, transposed=True)
 
 
 def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
@@ -33,12 +55,18 @@ def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     x: `[B, H, W, I]`.
     dy: `[B, H, W, O]`, the gradient of the product.
   """
-  return _kernel_gradient(x, dy)
+  shape = x.shape[-1], dy.shape[-1]
+  (gradient,) = call(
+    'linear_gradient', [(IMAGES, x), (IMAGES, dy)], [(SUMS, shape)]
+  )
+  return gradient
 
 
 def pack(kernel: jax.Array) -> jax.Array:
   """Returns the kernel `[I, O]` in the order of its use, as a `[P]`."""
-  return _pack(kernel)
+  shape = packed_shape(*kernel.shape)
+  (packed,) = call('pack', [(WHOLE, kernel)], [(WHOLE, shape)])
+  return packed
 
 
 def multiply(x: jax.Array, packed: jax.Array, columns: int) -> jax.Array:
@@ -49,109 +77,61 @@ def multiply(x: jax.Array, packed: jax.Array, columns: int) -> jax.Array:
     packed: the kernel.
     columns: O, of the kernel.
   """
-  return _multiply(x, packed, columns)
-
-
-def _pack_here(kernel):
-  return jax.ffi.ffi_call(library.target('pack'), packed_shape(*kernel.shape))(
-    kernel
+  return biased_multiply(
+    x, packed, None, None, columns=columns, activation=None
   )
 
 
-def _product_here(x, kernel, transposed):
-  inner, columns = kernel.shape[::-1] if transposed else kernel.shape
-  y, _ = jax.ffi.ffi_call(
-    library.target('product'),
-    (
-      jax.ShapeDtypeStruct((*x.shape[:-1], columns), jnp.float32),
-      packed_shape(inner, columns),  # only while it runs
-    ),
-  )(x, kernel, transposed=transposed)
+def biased_multiply(
+  x: jax.Array,
+  packed: jax.Array,
+  bias: jax.Array | None,
+  residual: jax.Array | None,
+  *,
+  columns: int,
+  activation: str | None,
+) -> jax.Array:
+  """Computes `biased_product` with the result of `pack`; see `multiply`."""
+  operands, steps = epilogue(bias, residual, activation)
+  (y,) = call(
+    'multiply',
+    [(IMAGES, x), (WHOLE, packed), *operands],
+    [(IMAGES, (*x.shape[1:-1], columns))],
+    steps=steps,
+  )
   return y
 
 
-def _multiply_here(x, packed, columns):
-  return jax.ffi.ffi_call(
-    library.target('multiply'),
-    jax.ShapeDtypeStruct((*x.shape[:-1], columns), jnp.float32),
-  )(x, packed)
+def epilogue(
+  bias: jax.Array | None,
+  residual: jax.Array | None,
+  activation: str | None,
+) -> tuple[list[tuple[str, jax.Array]], str]:
+  """Returns the operands of what follows a product, and its `steps`.
+
+  Args are as in `biased_product`; csrc/epilogue_operands.h has the words.
+  """
+  given = ('bias', WHOLE, bias), ('residual', IMAGES, residual)
+  given = [one for one in given if one[-1] is not None]
+  words = [name for name, _, _ in given] + [activation] * bool(activation)
+  return [(kind, array) for _, kind, array in given], ' '.join(words)
 
 
-def packed_shape(inner: int, columns: int) -> jax.ShapeDtypeStruct:
+def packed_shape(inner: int, columns: int) -> tuple[int]:
   """Returns the shape of a packed kernel `[inner, columns]`."""
-  room = inner * -(-columns // _LANES) * _LANES
-  return jax.ShapeDtypeStruct((room,), jnp.float32)
+  return (inner * -(-columns // _LANES) * _LANES,)
 
 
-def _kernel_gradient_here(x, dy):
-  return jax.ffi.ffi_call(
-    library.target('linear_gradient'),
-    jax.ShapeDtypeStruct((x.shape[-1], dy.shape[-1]), jnp.float32),
-  )(x, dy)
-
-
-def _partition_pack(mesh, arguments, result):
-  kernel, packed = (NamedSharding(mesh, P(*[None] * n)) for n in (2, 1))
-  return mesh, _pack_here, packed, (kernel,)
-
-
-def _partition_product(transposed, mesh, arguments, result):
-  batch = arguments[0].sharding.spec[0]
-  images = NamedSharding(mesh, P(batch, None, None, None))
-  kernel = NamedSharding(mesh, P(None, None))
-
-  def run(x, kernel):
-    return _product_here(x, kernel, transposed)
-
-  return mesh, run, images, (images, kernel)
-
-
-def _partition_multiply(columns, mesh, arguments, result):
-  batch = arguments[0].sharding.spec[0]
-  images = NamedSharding(mesh, P(batch, None, None, None))
-  packed = NamedSharding(mesh, P(None))
-
-  def run(x, packed):
-    return _multiply_here(x, packed, columns)
-
-  return mesh, run, images, (images, packed)
-
-
-def _partition_kernel_gradient(mesh, arguments, result):
-  batch = arguments[0].sharding.spec[0]
-  images = NamedSharding(mesh, P(batch, None, None, None))
-  gradient = NamedSharding(mesh, P(None, None))
-
-  def run(x, dy):
-    sums = _kernel_gradient_here(x, dy)
-    return sums if batch is None else jax.lax.psum(sums, batch)
-
-  return mesh, run, gradient, (images, images)
-
-
-_pack = custom_partitioning(_pack_here)
-_pack.def_partition(
-  _partition_pack,
-  sharding_rule='i o -> p',
-  need_replication_factors=('i', 'o', 'p'),
-)
-_product = custom_partitioning(_product_here, static_argnums=(2,))
-_product.def_partition(
-  _partition_product,
-  # Either axis of the kernel may be the one that is summed over.
-  sharding_rule='b h w c, i j -> b h w k',
-  need_replication_factors=('h', 'w', 'c', 'i', 'j', 'k'),
-)
-_multiply = custom_partitioning(_multiply_here, static_argnums=(2,))
-_multiply.def_partition(
-  _partition_multiply,
-  sharding_rule='b h w i, p -> b h w o',
-  need_replication_factors=('h', 'w', 'i', 'p', 'o'),
-)
-_kernel_gradient = custom_partitioning(_kernel_gradient_here)
-_kernel_gradient.def_partition(
-  _partition_kernel_gradient,
-  sharding_rule='b h w i, b h w o -> i o',
-  reduction_factors=('b',),
-  need_replication_factors=('h', 'w', 'i', 'o'),
-)
+def _product(x, kernel, operands=(), steps='', *, transposed=False):
+  inner, columns = kernel.shape[::-1] if transposed else kernel.shape
+  (y,) = call(
+    'product',
+    [(IMAGES, x), (WHOLE, kernel), *operands],
+    [
+      (IMAGES, (*x.shape[1:-1], columns)),
+      (ROOM, packed_shape(inner, columns)),
+    ],
+    transposed=transposed,
+    steps=steps,
+  )
+  return y

@@ -17,7 +17,6 @@ from convmixer_jax.models.resnet.module import (
   STAGES,
   STRIDES,
   ResNet,
-  convolve,
   equal_blocks,
   first_block,
 )
@@ -75,25 +74,29 @@ def apply_folded(
     Logits `[B, classes]`, float32.
   """
 
-  def add_bias(y, layer, residual=None):
-    ones = jnp.ones_like(layer['bias'])
-    return kernels.affine(y, ones, layer['bias'], residual, relu=True)
-
-  def conv(x, layer, stride=1):
-    kernel = layer['kernel']
-    if isinstance(kernel, kernels.PackedKernel):
-      return kernels.linear(x[:, ::stride, ::stride], kernel)
-    return convolve(x, kernel, stride, model.backend)
+  def conv(x, layer, stride=1, residual=None, *, is_shortcut=False):
+    kernel, operands = layer['kernel'], (layer['bias'], residual)
+    how = {'backend': model.backend, 'activation': 'relu'}
+    if is_shortcut:  # which is added to what has the bias
+      operands, how['activation'] = (None, None), None
+    is_packed = isinstance(kernel, kernels.PackedKernel)
+    if not is_packed and kernel.shape[0] > 1:
+      padding = kernel.shape[0] // 2
+      return kernels.biased_conv(
+        x, kernel, *operands, stride=stride, padding=padding, **how
+      )
+    matrix = kernel if is_packed else kernel[0, 0]
+    x = x[:, ::stride, ::stride]
+    return kernels.biased_linear(x, matrix, *operands, **how)
 
   def run(x, block, stride=1):
     last, shortcut = block['conv3'], x
     if 'downsample' in block:
       layer = block['downsample']
-      shortcut = conv(x, layer, stride)
+      shortcut = conv(x, layer, stride, is_shortcut=True)
       last = last | {'bias': last['bias'] + layer['bias']}
-    y = add_bias(conv(x, block['conv1']), block['conv1'])
-    y = add_bias(conv(y, block['conv2'], stride), block['conv2'])
-    return add_bias(conv(y, last), last, shortcut)
+    y = conv(conv(x, block['conv1']), block['conv2'], stride)
+    return conv(y, last, residual=shortcut)
 
   def run_equal(x, block):
     if model.gather is not None:
@@ -101,7 +104,7 @@ def apply_folded(
     return run(x, block), None
 
   x = conv(images.astype(model.dtype), folded['conv1'], 2)
-  x = kernels.max_pool(add_bias(x, folded['conv1']))
+  x = kernels.max_pool(x)
   for stage, stride in zip(STAGES, STRIDES, strict=True):
     x = run(x, folded[first_block(stage)], stride)
     blocks = folded.get(equal_blocks(stage), [])

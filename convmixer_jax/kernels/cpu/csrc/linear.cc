@@ -1,9 +1,12 @@
 // The kernels of linear.h and linear_gradient.h, as handlers that XLA calls: of
-// products, and of convolutions, which are products of windows.
+// products, and of convolutions, which are products of windows. What follows
+// them is named by `steps`, with its operands and results after theirs; see
+// epilogue_operands.h.
 
 #include "linear.h"
 
 #include "buffers.h"
+#include "epilogue_operands.h"
 #include "linear_gradient.h"
 #include "tasks.h"
 
@@ -52,22 +55,30 @@ ffi::Error Pack(ffi::ThreadPool pool, ffi::AnyBuffer kernel,
 }
 
 ffi::Error Multiply(ffi::ThreadPool pool, ffi::AnyBuffer x,
-                    ffi::AnyBuffer packed, ffi::Result<ffi::AnyBuffer> y) {
+                    ffi::AnyBuffer packed, ffi::RemainingArgs operands,
+                    ffi::Result<ffi::AnyBuffer> y, ffi::RemainingRets results,
+                    std::string_view steps) {
   const auto shape = ShapeOf(x, packed, *y);
   if (shape.has_error()) return shape.error();
+  const auto epilogue = EpilogueOf(steps, *shape, operands, results);
+  if (epilogue.has_error()) return epilogue.error();
   const MatrixRows rows{Data<float>(x), shape->inner};
   RunAll<MultiplyWorker<MatrixRows>>(
       pool, {*shape, pool.num_threads(), rows, Data<float>(packed),
-             static_cast<float*>(y->untyped_data())});
+             static_cast<float*>(y->untyped_data()), *epilogue});
   return ffi::Error::Success();
 }
 
 // Both, so that a kernel is packed just before its use.
 ffi::Error Product(ffi::ThreadPool pool, ffi::AnyBuffer x,
-                   ffi::AnyBuffer kernel, ffi::Result<ffi::AnyBuffer> y,
-                   ffi::Result<ffi::AnyBuffer> packed, bool transposed) {
+                   ffi::AnyBuffer kernel, ffi::RemainingArgs operands,
+                   ffi::Result<ffi::AnyBuffer> y,
+                   ffi::Result<ffi::AnyBuffer> packed,
+                   ffi::RemainingRets results, bool transposed,
+                   std::string_view steps) {
   const ffi::Error error = PackKernel(pool, kernel, *packed, transposed);
-  return error.failure() ? error : Multiply(pool, x, *packed, y);
+  if (error.failure()) return error;
+  return Multiply(pool, x, *packed, operands, y, results, steps);
 }
 
 // x [B, H, W, inner], dy [B, H, W, columns], dkernel [inner, columns].
@@ -112,19 +123,21 @@ ffi::ErrorOr<Windows> WindowsOf(const ffi::AnyBuffer& x,
 
 // x [B, H, W, I], kernel [size, size, I, O], y [B, h, w, O].
 ffi::Error Conv(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer kernel,
-                ffi::Result<ffi::AnyBuffer> y,
-                ffi::Result<ffi::AnyBuffer> packed, int64_t stride,
-                int64_t padding) {
+                ffi::RemainingArgs operands, ffi::Result<ffi::AnyBuffer> y,
+                ffi::Result<ffi::AnyBuffer> packed, ffi::RemainingRets results,
+                int64_t stride, int64_t padding, std::string_view steps) {
   const auto windows = WindowsOf(x, kernel, *y, stride, padding);
   if (windows.has_error()) return windows.error();
   const auto d = y->dimensions(), k = kernel.dimensions();
   const Matrices shape{d[0] * d[1] * d[2], k[0] * k[1] * k[2], d[3]};
   if (!HasRoom(*packed, shape)) return Invalid("conv: no room for the kernel");
+  const auto epilogue = EpilogueOf(steps, shape, operands, results);
+  if (epilogue.has_error()) return epilogue.error();
   float* to = static_cast<float*>(packed->untyped_data());
   RunAll<PackWorker>(pool, {shape, false, Data<float>(kernel), to});
   RunAll<MultiplyWorker<Windows>>(
       pool, {shape, pool.num_threads(), *windows, to,
-             static_cast<float*>(y->untyped_data())});
+             static_cast<float*>(y->untyped_data()), *epilogue});
   return ffi::Error::Success();
 }
 
@@ -155,16 +168,22 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_multiply, Multiply,
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>());
+                                  .RemainingArgs()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .RemainingRets()
+                                  .Attr<std::string_view>("steps"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_product, Product,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
+                                  .RemainingArgs()
                                   .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
-                                  .Attr<bool>("transposed"));
+                                  .RemainingRets()
+                                  .Attr<bool>("transposed")
+                                  .Attr<std::string_view>("steps"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_linear_gradient, LinearGradient,
                               ffi::Ffi::Bind()
@@ -187,7 +206,10 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_conv, Conv,
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
+                                  .RemainingArgs()
                                   .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
+                                  .RemainingRets()
                                   .Attr<int64_t>("stride")
-                                  .Attr<int64_t>("padding"));
+                                  .Attr<int64_t>("padding")
+                                  .Attr<std::string_view>("steps"));

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "epilogue.h"
 #include "matrices.h"
 #include "vectors.h"
 #include "windows.h"
@@ -143,7 +144,8 @@ inline void MultiplyTile(const X& x, const float* packed, int64_t inner,
   }
 }
 
-// Multiplies blocks of rows of x with groups of panels.
+// Multiplies blocks of rows of x with groups of panels, and computes what
+// follows.
 template <typename X>
 class MultiplyWorker {
  public:
@@ -154,11 +156,13 @@ class MultiplyWorker {
     X x;
     const float* packed;
     float* y;
+    Epilogue epilogue;
 
     Arguments(const Matrices& shape, int64_t threads, const X& x,
-              const float* packed, float* y)
+              const float* packed, float* y, const Epilogue& epilogue = {})
         : shape(shape), part(shape.InnerPart(kMostInner)),
-          grid(shape, part, threads), x(x), packed(packed), y(y) {}
+          grid(shape, part, threads), x(x), packed(packed), y(y),
+          epilogue(epilogue) {}
 
     int64_t tasks() const { return grid.tasks(); }
   };
@@ -210,11 +214,18 @@ class MultiplyWorker {
     const float* next = packed + shape.Packed(panel + 1) - shape.Packed(panel);
     const int64_t piece =
         CeilDiv(part * kPanel, CeilDiv(end - begin, kTileRows));
+    const bool ends = i + part >= shape.inner && !a_.epilogue.is_empty();
     const auto multiply = [&](auto rows, int64_t row, int first) INLINE {
+      const int64_t column = panel * kPanel;
+      const int64_t at = row * shape.columns + column;
+      if (ends) a_.epilogue.Fetch(rows, vectors, at, shape.columns);
       MultiplyTile<rows, vectors>(
           Rows<0, 1>{x.x + (row - begin) * x.row_stride, x.row_stride}, packed,
-          part, i == 0, first, last_lanes, shape.columns,
-          a_.y + row * shape.columns + panel * kPanel);
+          part, i == 0, first, last_lanes, shape.columns, a_.y + at);
+      if (ends) {
+        a_.epilogue.Run(first, rows, vectors, last_lanes, at, column,
+                        shape.columns, a_.y);
+      }
     };
     for (int64_t row = begin; row < end; row += kTileRows) {
       if (panel + 1 < shape.panels()) {

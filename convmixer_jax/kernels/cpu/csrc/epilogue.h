@@ -1,0 +1,76 @@
+// What follows a product (linear.h), computed on a tile of it that has just been
+// stored and is in the level 1 cache still, rather than by passes over memory.
+
+#ifndef CONVMIXER_JAX_KERNELS_CPU_EPILOGUE_H_
+#define CONVMIXER_JAX_KERNELS_CPU_EPILOGUE_H_
+
+#include <cstdint>
+
+#include "activations.h"
+#include "vectors.h"
+
+namespace {
+
+// Makes activation(y + bias + residual) of y [rows, columns], or with `slope_at`
+// (y + bias + residual) times GELU's slope there. What is null is left out; all
+// but the bias are like y.
+struct Epilogue {
+  enum class Activation { kNone, kRelu, kGelu };
+
+  const float* bias = nullptr;  // [columns]
+  const float* residual = nullptr;
+  Activation activation = Activation::kNone;
+  float* before = nullptr;  // takes what the activation is computed of
+  const float* slope_at = nullptr;
+
+  bool is_empty() const {
+    return bias == nullptr && residual == nullptr && before == nullptr &&
+           slope_at == nullptr && activation == Activation::kNone;
+  }
+
+  // Fetches what Run reads of a tile that begins at y[offset].
+  void Fetch(int rows, int vectors, int64_t offset, int64_t columns) const {
+    for (const float* from : {residual, slope_at}) {
+      if (from == nullptr) continue;
+      for (int r = 0; r < rows; ++r) {
+        const float* row = from + offset + r * columns;
+        for (int v = 0; v < vectors; ++v) __builtin_prefetch(row + v * kLanes);
+      }
+    }
+  }
+
+  // Runs on rows [first, rows) of a tile that begins at y[offset], in a column.
+  void Run(int first, int rows, int vectors, int last_lanes, int64_t offset,
+           int64_t column, int64_t columns, float* y) const {
+    const auto run = [&](auto map) INLINE {
+      for (int r = first; r < rows; ++r) {
+        for (int v = 0; v < vectors; ++v) {
+          const int lanes = v == vectors - 1 ? last_lanes : kLanes;
+          const int64_t at = offset + r * columns + v * kLanes;
+          Vec value = Load(y + at, lanes);
+          if (bias != nullptr) value += Load(bias + column + v * kLanes, lanes);
+          if (residual != nullptr) value += Load(residual + at, lanes);
+          if (before != nullptr) Store(value, before + at, lanes);
+          Store(map(value, at, lanes), y + at, lanes);
+        }
+      }
+    };
+    if (slope_at != nullptr) {
+      run([&](Vec value, int64_t at, int lanes) INLINE {
+        Vec slope;
+        Gelu::Value(Load(slope_at + at, lanes), &slope);
+        return value * slope;
+      });
+    } else if (activation == Activation::kGelu) {
+      run([](Vec value, int64_t, int) INLINE { return Gelu::Value(value); });
+    } else if (activation == Activation::kRelu) {
+      run([](Vec value, int64_t, int) INLINE { return Relu::Value(value); });
+    } else {
+      run([](Vec value, int64_t, int) INLINE { return value; });
+    }
+  }
+};
+
+}  // namespace
+
+#endif  // CONVMIXER_JAX_KERNELS_CPU_EPILOGUE_H_
