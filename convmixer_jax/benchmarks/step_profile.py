@@ -31,6 +31,8 @@ _OF_KERNELS = {
   'correlate': 'depthwise',
   'kernel_gradient': 'depthwise',
   'fused_mixer': 'depthwise',
+  'layer_norm': 'norms',
+  'layer_norm_gradient': 'norms',
   'moments': 'norms',
   'products': 'norms',
   'affine': 'norms',

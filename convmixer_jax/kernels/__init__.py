@@ -12,6 +12,7 @@ from convmixer_jax.kernels.conv import conv
 from convmixer_jax.kernels.depthwise import depthwise_conv
 from convmixer_jax.kernels.fused_mixer import fused_mixer
 from convmixer_jax.kernels.gelu import gelu
+from convmixer_jax.kernels.layer_norm import layer_norm
 from convmixer_jax.kernels.linear import PackedKernel, linear, pack_kernel
 from convmixer_jax.kernels.max_pool import max_pool
 from convmixer_jax.kernels.norm import (
@@ -46,6 +47,7 @@ __all__ = [
   'depthwise_conv',
   'fused_mixer',
   'gelu',
+  'layer_norm',
   'linear',
   'max_pool',
   'pack_kernel',

@@ -14,6 +14,7 @@ from convmixer_jax.kernels import dispatch
 from convmixer_jax.kernels.cpu import attention as cpu_attention
 from convmixer_jax.kernels.cpu import conv as cpu_conv
 from convmixer_jax.kernels.cpu import depthwise as cpu_depthwise
+from convmixer_jax.kernels.cpu import layer_norm as cpu_layer_norm
 from convmixer_jax.kernels.cpu import library
 from convmixer_jax.kernels.cpu import linear as cpu_linear
 from convmixer_jax.kernels.cpu import norm as cpu_norm
@@ -24,6 +25,7 @@ from convmixer_jax.kernels.xla import attention as xla_attention
 from convmixer_jax.kernels.xla import biased as xla_biased
 from convmixer_jax.kernels.xla import conv as xla_conv
 from convmixer_jax.kernels.xla import depthwise as xla_depthwise
+from convmixer_jax.kernels.xla import layer_norm as xla_layer_norm
 from convmixer_jax.kernels.xla import linear as xla_linear
 from convmixer_jax.kernels.xla import norm as xla_norm
 from convmixer_jax.kernels.xla import shift
@@ -74,6 +76,8 @@ _CPU_SOURCES = {
   'depthwise_conv': 'depthwise',
   'depthwise_kernel_gradient': 'depthwise',
   'fused_mixer': 'depthwise',
+  'layer_norm': 'layer_norm',
+  'layer_norm_gradient': 'layer_norm',
   'linear': 'linear',
   'linear_transposed': 'linear',
   'linear_kernel_gradient': 'linear',
@@ -112,6 +116,8 @@ _XLA: dict[str, Callable[..., Any]] = {
   'fused_mixer': functools.partial(
     fused_mixer, convolution=xla_depthwise.correlate
   ),
+  'layer_norm': xla_layer_norm.forward,
+  'layer_norm_gradient': xla_layer_norm.gradient,
   'linear': xla_linear.product,
   'linear_transposed': xla_linear.transposed_product,
   'linear_kernel_gradient': xla_linear.kernel_gradient,
@@ -132,6 +138,8 @@ _CPU: dict[str, Callable[..., Any]] = {
   'depthwise_conv': cpu_depthwise.correlate,
   'depthwise_kernel_gradient': cpu_depthwise.kernel_gradient,
   'fused_mixer': cpu_depthwise.fused_mixer,
+  'layer_norm': cpu_layer_norm.forward,
+  'layer_norm_gradient': cpu_layer_norm.gradient,
   'linear': cpu_linear.product,
   'linear_transposed': cpu_linear.transposed_product,
   'linear_kernel_gradient': cpu_linear.kernel_gradient,

@@ -69,6 +69,31 @@ class Dense(nn.Module):
     return (product.astype(jnp.float32) + bias).astype(self.dtype)
 
 
+class LayerNorm(nn.Module):
+  """LayerNorm as timm computes it, its statistics in float32.
+
+  Attributes:
+    dtype: of the result.
+    backend: of the computation; see `kernels.layer_norm`.
+  """
+
+  dtype: jnp.dtype = jnp.float32
+  backend: str | None = 'xla'
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[..., C]` to the same shape."""
+    shape = x.shape[-1:]
+    scale = self.param('scale', nn.initializers.ones, shape)
+    bias = self.param('bias', nn.initializers.zeros, shape)
+    return kernels.layer_norm(
+      *(x, scale, bias),
+      epsilon=EPSILON,
+      dtype=self.dtype,
+      backend=self.backend,
+    )
+
+
 class PatchTokens(nn.Module):
   """A convolution with kernel and stride `patch_size`, with bias.
 
@@ -154,17 +179,6 @@ def expose(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
     x = x + module.get_variable('perturbations', name)
   module.sow('intermediates', name, x)
   return x
-
-
-def layer_norm(dtype: jnp.dtype) -> Callable[..., nn.Module]:
-  """Returns LayerNorm as timm computes it, its statistics in float32."""
-
-  def create(**kwargs):
-    return nn.LayerNorm(
-      epsilon=EPSILON, dtype=dtype, use_fast_variance=False, **kwargs
-    )
-
-  return create
 
 
 def drop_path(x: jax.Array, rate: jax.Array, rng: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ Initialised as in the authors' code (Flax's defaults, a head of zeros), not as
 in timm.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ from convmixer_jax.models.fixed_tokens import (
   over_tokens,
 )
 from convmixer_jax.models.fixed_tokens_onnx import to_onnx
-from convmixer_jax.models.layers import Mlp, layer_norm
+from convmixer_jax.models.layers import LayerNorm, Mlp
 from convmixer_jax.models.released import HALF, Released, by_tag
 from convmixer_jax.models.state_dict import (
   Table,
@@ -58,12 +59,11 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, rate: jax.Array) -> tuple[jax.Array, None]:
     """Maps `[B, N, C]` to the same shape; `rate` is that of drop path."""
-    norm = layer_norm(self.dtype)
-    y = norm(name='token_norm')(x)
     how: dict[str, Any] = {'dtype': self.dtype, 'backend': self.backend}
+    y = LayerNorm(**how, name='token_norm')(x)
     mixer = Mlp(self.token_hidden, _INIT, **how, name='token_mixer')
     x = add_branch(x, over_tokens(mixer, y), rate, self)
-    y = norm(name='mlp_norm')(x)
+    y = LayerNorm(**how, name='mlp_norm')(x)
     hidden = self.mlp_ratio * x.shape[-1]
     y = Mlp(hidden, _INIT, **how, name='mlp')(y)
     x = add_branch(x, y, rate, self)
@@ -89,7 +89,7 @@ class Mixer(FixedTokens):
       Block,
       {'mlp_ratio': self.mlp_ratio, 'token_hidden': self.token_hidden},
       (_INIT, nn.initializers.zeros),
-      lambda dtype, name: layer_norm(dtype)(name=name),
+      functools.partial(LayerNorm, backend=self.backend),
       nn.initializers.zeros,
     )
 

@@ -19,11 +19,11 @@ from convmixer_jax.models.fields import Field, check_fields
 from convmixer_jax.models.layers import (
   Attention,
   Dense,
+  LayerNorm,
   Mlp,
   PatchTokens,
   divisors,
   expose,
-  layer_norm,
   resample,
 )
 from convmixer_jax.models.shapes import variable_shapes
@@ -62,13 +62,12 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, rate: jax.Array) -> tuple[jax.Array, None]:
     """Maps `[B, N, C]` to the same shape; `rate` is that of drop path."""
-    norm = layer_norm(self.dtype)
-    hidden = self.mlp_ratio * x.shape[-1]
-    y = norm(name='attention_norm')(x)
     how: dict[str, Any] = {'dtype': self.dtype, 'backend': self.backend}
+    hidden = self.mlp_ratio * x.shape[-1]
+    y = LayerNorm(**how, name='attention_norm')(x)
     attention = Attention(self.heads, INIT, **how, name='attention')
     x = add_branch(x, attention(y), rate, self)
-    y = norm(name='mlp_norm')(x)
+    y = LayerNorm(**how, name='mlp_norm')(x)
     mlp = Mlp(hidden, INIT, **how, name='mlp')
     x = add_branch(x, mlp(y), rate, self)
     return _expose(self, 'output', x, self.grid), None
@@ -170,7 +169,7 @@ class ViT(TokenNetwork):
       grid=grid,
     )
 
-    norm = layer_norm(jnp.float32)(name='norm')
+    norm = LayerNorm(jnp.float32, name='norm')
     if self.is_mutable_collection('intermediates'):
       _expose(self, 'last', norm(x), grid)
     return self.classify(x, norm)

@@ -33,17 +33,19 @@ import hashlib, os, sys
 cpus = sorted(os.sched_getaffinity(0))
 os.sched_setaffinity(0, cpus[:int(sys.argv[1])])
 import jax, jax.numpy as jnp, numpy as np
-from convmixer_jax.kernels import depthwise_conv, linear
+from convmixer_jax.kernels import depthwise_conv, layer_norm, linear
 rng = np.random.default_rng(0)
 draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
 x, dy = draw(9, 16, 16, 160), draw(9, 16, 16, 160)
 w, how = draw(160, 160), {'backend': 'cpu'}
-layer = lambda *a: linear(depthwise_conv(*a, **how), w, **how)
+def layer(x, kernel, bias, scale, offset):
+  y = linear(depthwise_conv(x, kernel, bias, **how), w, **how)
+  return layer_norm(y, scale, offset, epsilon=1e-6, **how)
 def run(*a):
   y, pull = jax.vjp(layer, *a)
   return y, *pull(dy)
 run = jax.jit(run)
-arguments = x, draw(5, 5, 160), draw(160)
+arguments = x, draw(5, 5, 160), *(draw(160) for _ in range(3))
 digests = {
   hashlib.sha256(b''.join(np.asarray(a).tobytes() for a in run(*arguments)))
   .hexdigest() for _ in range(20)
@@ -207,6 +209,8 @@ def test_bfloat16_keeps_nan_and_infinity():
     ('norm_linear', [], 'thread'),
     ('attention', [], 'address,undefined'),
     ('attention', [], 'thread'),
+    ('layer_norm', [], 'address,undefined'),
+    ('layer_norm', [], 'thread'),
   ],
 )
 def test_kernels_are_clean_under_sanitizers(

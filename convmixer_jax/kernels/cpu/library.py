@@ -10,6 +10,7 @@ from convmixer_jax.kernels.cpu.build import build
 _FUNCTIONS = {
   'attention': ('attention', 'attention_forward', 'attention_gradient'),
   'depthwise': ('correlate', 'kernel_gradient', 'fused_mixer'),
+  'layer_norm': ('layer_norm', 'layer_norm_gradient'),
   'linear': (
     *('pack', 'multiply', 'product'),
     *('linear_gradient', 'conv', 'conv_gradient'),

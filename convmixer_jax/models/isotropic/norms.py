@@ -8,7 +8,7 @@ from convmixer_jax import kernels
 from convmixer_jax.models.batch_norm import ActivationBatchNorm, BatchNorm
 from convmixer_jax.models.convmixer.module import norm_and_linear_backend
 from convmixer_jax.models.isotropic.fields import Settings
-from convmixer_jax.models.layers import layer_norm
+from convmixer_jax.models.layers import LayerNorm
 from convmixer_jax.models.resmlp import Affine
 
 _GROUP_EPSILON = 1e-5  # PoolFormer's, which is PyTorch's default
@@ -63,13 +63,16 @@ def normalize(
     plain = BatchNorm(relu=False, group_size=settings.bn_group_size, name=name)
     return plain(x, residual, train=train)
   if norm != 'none':
-    x = _create(norm, x.dtype, name)(x)
+    backend = norm_and_linear_backend(settings.depthwise)
+    x = _create(norm, x.dtype, backend, name)(x)
   return x if residual is None else residual + x
 
 
-def _create(norm: str, dtype: jnp.dtype, name: str) -> nn.Module:
+def _create(
+  norm: str, dtype: jnp.dtype, backend: str | None, name: str
+) -> nn.Module:
   if norm == 'layer':
-    return layer_norm(dtype)(name=name)
+    return LayerNorm(dtype, backend, name=name)
   if norm == 'group':
     return nn.GroupNorm(
       num_groups=1,

@@ -53,22 +53,6 @@ struct Heads {
   }
 };
 
-template <typename F>
-INLINE inline float Reduce(Vec vector, F combine) {
-  float lanes[kLanes];
-  Narrow(vector, lanes);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) {
-      lanes[i] = combine(lanes[i], lanes[i + width]);
-    }
-  }
-  return lanes[0];
-}
-
-inline float Sum(Vec vector) {
-  return Reduce(vector, [](float a, float b) { return a + b; });
-}
-
 class AttentionWorker {
  public:
   struct Arguments {

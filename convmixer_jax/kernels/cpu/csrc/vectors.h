@@ -90,6 +90,23 @@ inline void Store(Vec v, T* to, int lanes) {
   std::memcpy(to, copy, lanes * sizeof(T));
 }
 
+// Combines the lanes of a vector in pairs, and these in pairs again.
+template <typename F>
+INLINE inline float Reduce(Vec vector, F combine) {
+  float lanes[kLanes];
+  Narrow(vector, lanes);
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) {
+      lanes[i] = combine(lanes[i], lanes[i + width]);
+    }
+  }
+  return lanes[0];
+}
+
+inline float Sum(Vec vector) {
+  return Reduce(vector, [](float a, float b) { return a + b; });
+}
+
 }  // namespace
 
 #endif  // CONVMIXER_JAX_KERNELS_CPU_VECTORS_H_
