@@ -12,6 +12,7 @@ from typing import Any
 
 from convmixer_jax.kernels import dispatch
 from convmixer_jax.kernels.cpu import attention as cpu_attention
+from convmixer_jax.kernels.cpu import batch_norm as cpu_batch_norm
 from convmixer_jax.kernels.cpu import conv as cpu_conv
 from convmixer_jax.kernels.cpu import depthwise as cpu_depthwise
 from convmixer_jax.kernels.cpu import layer_norm as cpu_layer_norm
@@ -22,6 +23,7 @@ from convmixer_jax.kernels.cpu import stored as cpu_stored
 from convmixer_jax.kernels.gpu import depthwise as gpu_depthwise
 from convmixer_jax.kernels.under_vmap import except_under_vmap
 from convmixer_jax.kernels.xla import attention as xla_attention
+from convmixer_jax.kernels.xla import batch_norm as xla_batch_norm
 from convmixer_jax.kernels.xla import biased as xla_biased
 from convmixer_jax.kernels.xla import conv as xla_conv
 from convmixer_jax.kernels.xla import depthwise as xla_depthwise
@@ -73,6 +75,9 @@ _CPU_SOURCES = {
   'attention': 'attention',
   'attention_forward': 'attention',
   'attention_gradient': 'attention',
+  'batch_norm_sums': 'batch_norm',
+  'batch_norm_affine': 'batch_norm',
+  'batch_norm_gradient': 'batch_norm',
   'depthwise_conv': 'depthwise',
   'depthwise_kernel_gradient': 'depthwise',
   'fused_mixer': 'depthwise',
@@ -111,6 +116,9 @@ _XLA: dict[str, Callable[..., Any]] = {
   'attention': xla_attention.attention,
   'attention_forward': xla_attention.forward,
   'attention_gradient': xla_attention.gradient,
+  'batch_norm_sums': xla_batch_norm.sums,
+  'batch_norm_affine': xla_batch_norm.affine,
+  'batch_norm_gradient': xla_batch_norm.gradient,
   'depthwise_conv': xla_depthwise.correlate,
   'depthwise_kernel_gradient': xla_depthwise.kernel_gradient,
   'fused_mixer': functools.partial(
@@ -135,6 +143,9 @@ _CPU: dict[str, Callable[..., Any]] = {
   'attention': cpu_attention.attention,
   'attention_forward': cpu_attention.forward,
   'attention_gradient': cpu_attention.gradient,
+  'batch_norm_sums': cpu_batch_norm.sums,
+  'batch_norm_affine': cpu_batch_norm.affine,
+  'batch_norm_gradient': cpu_batch_norm.gradient,
   'depthwise_conv': cpu_depthwise.correlate,
   'depthwise_kernel_gradient': cpu_depthwise.kernel_gradient,
   'fused_mixer': cpu_depthwise.fused_mixer,

@@ -1,8 +1,11 @@
 """BatchNorm, fused with a residual and ReLU after it.
 
-`norm.py` has the form with the activation before the normalisation. This one is
-plain JAX on all platforms; its gradient is written by hand, so that nothing but
-what goes in and what comes out is kept for it.
+`norm.py` has the form with the activation before the normalisation. As there,
+the gradient is written by hand, so that nothing but what goes in and what comes
+out is kept for it.
+
+A backend computes 'batch_norm_sums', 'batch_norm_affine' and
+'batch_norm_gradient'; `xla/batch_norm.py` documents the arguments.
 """
 
 import functools
@@ -12,8 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from convmixer_jax.kernels import dispatch
 from convmixer_jax.kernels.norm import SAVED_ACTIVATION, per_group, per_image
-from convmixer_jax.kernels.xla.norm import sum_over_space
+from convmixer_jax.kernels.xla import batch_norm as xla_batch_norm
 
 
 def batch_norm(
@@ -25,6 +29,7 @@ def batch_norm(
   relu: bool,
   group_size: int,
   epsilon: float,
+  backend: str | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Computes `BatchNorm(x) (+ residual)`, and ReLU of it, in training.
 
@@ -39,13 +44,23 @@ def batch_norm(
     relu: whether ReLU follows.
     group_size: images that share statistics; divides B.
     epsilon: added to the variance.
+    backend: of float32: 'cpu' (C++ kernels for CPUs), 'xla' (plain JAX), or
+      None: 'cpu' on CPUs if it can be compiled, else 'xla'. XLA computes what
+      is in bfloat16.
 
   Returns:
     The result, like x; and mean and (biased) variance of each group,
     `[B // group_size, C]`, through which no gradient flows.
+
+  Raises:
+    ValueError: for an unknown backend.
+    RuntimeError: backend is 'cpu', and it cannot be compiled.
   """
+  dispatch.check_backend('batch_norm_sums', backend)
+  if x.dtype != jnp.float32:
+    backend = 'xla'
   y, mean, var = _batch_norm(
-    x, scale, offset, residual, relu, group_size, epsilon
+    x, scale, offset, residual, relu, group_size, epsilon, backend
   )
   return y, lax.stop_gradient(mean), lax.stop_gradient(var)
 
@@ -60,11 +75,11 @@ def affine(
 ) -> jax.Array:
   """Computes `x * factor + shift (+ residual)`, and ReLU of it.
 
-  That is BatchNorm with running statistics.
+  That is BatchNorm with running statistics. It is plain JAX on all platforms.
 
   Args:
     x: `[B, H, W, C]`, float32 or bfloat16.
-    factor: `[C]`, or `[B, 1, 1, C]`; float32, as shift.
+    factor: `[C]`, float32, as shift.
     shift: like factor.
     residual: like x, or None.
     relu: whether ReLU follows.
@@ -72,21 +87,17 @@ def affine(
   Returns:
     Shape and dtype of x, rounded once.
   """
-  y = x.astype(jnp.float32) * factor + shift
-  if residual is not None:
-    y += residual.astype(jnp.float32)
-  return (jax.nn.relu(y) if relu else y).astype(x.dtype)
+  return xla_batch_norm.affine(x, factor, shift, residual, relu)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
 def _batch_norm(*arguments):
   return _forward(*arguments)[0]
 
 
-def _forward(x, scale, offset, residual, relu, group_size, epsilon):
+def _forward(x, scale, offset, residual, relu, group_size, epsilon, backend):
   batch, height, width, _ = x.shape
-  values = x.astype(jnp.float32)
-  sums = per_group(sum_over_space(values, values * values), group_size)
+  sums = per_group(dispatch.call('batch_norm_sums', backend, x), group_size)
   mean, mean_of_squares = jnp.unstack(
     sums / (group_size * height * width), axis=1
   )
@@ -94,37 +105,28 @@ def _forward(x, scale, offset, residual, relu, group_size, epsilon):
   mean, var = checkpoint_name((mean, var), SAVED_ACTIVATION)
   inverse = lax.rsqrt(var + epsilon)
   factor = inverse * scale
-  shift = offset - mean * factor
-  y = affine(x, _rows(factor, batch), _rows(shift, batch), residual, relu=relu)
+  y = dispatch.call(
+    'batch_norm_affine',
+    backend,
+    x,
+    per_image(factor, batch),
+    per_image(offset - mean * factor, batch),
+    residual,
+    relu=relu,
+  )
   saved = x, scale, mean, inverse, y if relu else None, residual is not None
   return (y, mean, var), saved
 
 
-def _backward(relu, group_size, epsilon, saved, cotangents):
-  # With n = (x - mean) inverse, over N values, the gradient of x is
-  # scale inverse (g - sum(g) / N - n sum(g n) / N) = p g + q x + r.
-  del epsilon
+def _backward(relu, group_size, epsilon, backend, saved, cotangents):
+  del relu, group_size, epsilon
   x, scale, mean, inverse, y, has_residual = saved
-  g = cotangents[0]
-  if relu:
-    g = jnp.where(y > 0, g, jnp.zeros_like(g))
-  batch, height, width, _ = x.shape
-  count = group_size * height * width
-  values, slopes = x.astype(jnp.float32), g.astype(jnp.float32)
-  sums = per_group(sum_over_space(slopes, slopes * values), group_size)
-  sum_g, sum_gx = jnp.unstack(sums, axis=1)
-  sum_gn = (sum_gx - mean * sum_g) * inverse
-  p = scale * inverse
-  q = -p * inverse * sum_gn / count
-  r = -p * sum_g / count - q * mean
-  p, q, r = (_rows(array, batch) for array in (p, q, r))
-  dx = (p * slopes + q * values + r).astype(x.dtype)
-  return dx, sum_gn.sum(0), sum_g.sum(0), g if has_residual else None
+  return dispatch.call(
+    'batch_norm_gradient',
+    backend,
+    *(x, cotangents[0], y, scale, mean, inverse),
+    has_residual=has_residual,
+  )
 
 
 _batch_norm.defvjp(_forward, _backward)
-
-
-def _rows(groups, batch):
-  """Returns the values of each image, `[B, 1, 1, C]`, from its group's."""
-  return per_image(groups, batch)[:, None, None]

@@ -218,13 +218,34 @@ def gradient_coefficients(
     saved: from `forward_from_sums`.
     g: the gradient of the normalised images.
   """
-  # With n = (a - mean) inverse, over N values, the gradient of a is
-  # scale inverse (g - sum(g) / N - n sum(g n) / N) = p g + q a + r.
   x, bias, scale, mean, inverse, _ = saved
   _, height, width, _ = x.shape
-  count = group_size * height * width
   sums = image_sums(backend, x, bias, g, activation)
-  sum_g, sum_ga = jnp.unstack(per_group(sums, group_size), axis=1)
+  return coefficients_from_sums(
+    per_group(sums, group_size),
+    *(scale, mean, inverse, group_size * height * width),
+  )
+
+
+def coefficients_from_sums(
+  sums: jax.Array,
+  scale: jax.Array,
+  mean: jax.Array,
+  inverse: jax.Array,
+  count: int,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array, jax.Array]:
+  """Returns the same as `gradient_coefficients`.
+
+  Args:
+    sums: of (g, g a) over each group of images, `[B // group_size, 2, C]`.
+    scale: `[C]`, of BatchNorm.
+    mean: of a over each group, `[B // group_size, C]`.
+    inverse: of a's standard deviation, like mean.
+    count: values of a group in a channel.
+  """
+  # With n = (a - mean) inverse, over N values, the gradient of a is
+  # scale inverse (g - sum(g) / N - n sum(g n) / N) = p g + q a + r.
+  sum_g, sum_ga = jnp.unstack(sums, axis=1)
   sum_gn = (sum_ga - mean * sum_g) * inverse
   p = scale * inverse
   q = -p * inverse * sum_gn / count

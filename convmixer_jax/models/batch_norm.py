@@ -137,6 +137,7 @@ class BatchNorm(nn.Module):
   Attributes:
     relu: whether ReLU follows.
     group_size: see `ActivationBatchNorm`.
+    backend: see `kernels.batch_norm`.
     scale_init: of the factor of each channel.
   """
 
@@ -144,6 +145,7 @@ class BatchNorm(nn.Module):
 
   relu: bool
   group_size: int = 0
+  backend: str | None = None
   scale_init: nn.initializers.Initializer = nn.initializers.ones
 
   @nn.compact
@@ -184,6 +186,7 @@ class BatchNorm(nn.Module):
       relu=self.relu,
       group_size=group_size,
       epsilon=EPSILON,
+      backend=self.backend,
     )
     if not self.is_initializing():
       _update(running_mean, running_var, mean, var, count)

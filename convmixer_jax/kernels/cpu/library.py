@@ -9,6 +9,10 @@ from convmixer_jax.kernels.cpu.build import build
 
 _FUNCTIONS = {
   'attention': ('attention', 'attention_forward', 'attention_gradient'),
+  'batch_norm': (
+    *('batch_norm_sums', 'batch_norm_affine'),
+    *('batch_norm_products', 'batch_norm_gradient'),
+  ),
   'depthwise': ('correlate', 'kernel_gradient', 'fused_mixer'),
   'layer_norm': ('layer_norm', 'layer_norm_gradient'),
   'linear': (

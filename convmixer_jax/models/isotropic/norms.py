@@ -60,7 +60,12 @@ def normalize(
   if activation:
     x = activate(x, activation)
   if norm == 'batch':
-    plain = BatchNorm(relu=False, group_size=settings.bn_group_size, name=name)
+    plain = BatchNorm(
+      relu=False,
+      group_size=settings.bn_group_size,
+      backend=norm_and_linear_backend(settings.depthwise),
+      name=name,
+    )
     return plain(x, residual, train=train)
   if norm != 'none':
     backend = norm_and_linear_backend(settings.depthwise)

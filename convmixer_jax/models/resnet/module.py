@@ -116,7 +116,9 @@ class Bottleneck(nn.Module):
     conv = partial(Conv, backend=self.backend)
 
     def norm(name, relu=True, **fields):
-      module = BatchNorm(relu, self.bn_group_size, name=name, **fields)
+      module = BatchNorm(
+        relu, self.bn_group_size, self.backend, name=name, **fields
+      )
       return partial(module, train=self.train)
 
     outputs = EXPANSION * self.width
@@ -153,8 +155,8 @@ class ResNet(nn.Module):
     bn_group_size: images that share BatchNorm statistics, 0 for all.
     drop_path: probability, in training, of dropping the branch of the last
       block, from 0 for the first, linear over the blocks. Draws from `dropout`.
-    backend: of the 1 x 1 convolutions, or None for the platform's default; see
-      `kernels.linear`.
+    backend: of the convolutions and of BatchNorm in training, or None for the
+      platform's default; see `kernels.conv` and `kernels.batch_norm`.
     scan: compile one of equal blocks and loop over it, instead of copies.
     remat: recompute the blocks' insides in the backward pass, for memory.
     gather: function that the parameters of each stacked block pass before use,
@@ -201,8 +203,9 @@ class ResNet(nn.Module):
       `[B, 4 * widths[-1]]`.
     """
     x = images.astype(self.dtype)
-    x = Conv(STEM_WIDTH, 7, 2, name='conv1')(x)
-    x = BatchNorm(True, self.bn_group_size, name='bn1')(x, train=train)
+    x = Conv(STEM_WIDTH, 7, 2, self.backend, name='conv1')(x)
+    norm = BatchNorm(True, self.bn_group_size, self.backend, name='bn1')
+    x = norm(x, train=train)
     x = expose(self, 'stem', kernels.max_pool(x))
     rates = self._drop_path_rates()
     for stage in STAGES:
