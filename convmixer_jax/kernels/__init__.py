@@ -8,6 +8,7 @@ from convmixer_jax.kernels.activation_affine import activation_affine
 from convmixer_jax.kernels.attention import attention
 from convmixer_jax.kernels.batch_norm import affine, batch_norm
 from convmixer_jax.kernels.biased import biased_conv, biased_linear
+from convmixer_jax.kernels.channel_affine import channel_affine
 from convmixer_jax.kernels.conv import conv
 from convmixer_jax.kernels.depthwise import depthwise_conv
 from convmixer_jax.kernels.fused_mixer import fused_mixer
@@ -43,6 +44,7 @@ __all__ = [
   'batch_norm',
   'biased_conv',
   'biased_linear',
+  'channel_affine',
   'conv',
   'depthwise_conv',
   'fused_mixer',

@@ -190,6 +190,25 @@ def check_backend(operation: str, backend: str | None) -> None:
     )
 
 
+def cpu_or_xla(
+  operation: str, backend: str | None, *operands: Any
+) -> str | None:
+  """Returns the backend, but 'xla' for None if it does not stand for 'cpu'.
+
+  For operations whose plain form autodiff has to see where no kernel computes
+  them.
+
+  Args:
+    operation: that both backends have, without static arguments.
+    backend: a name, or None.
+    *operands: of the operation.
+  """
+  if backend is not None:
+    return backend
+  defaults = default_backends(operation, operands, {})
+  return None if 'cpu' in defaults.values() else 'xla'
+
+
 def default_backends(
   operation: str, operands: Operands, static: Static
 ) -> dict[str, str]:

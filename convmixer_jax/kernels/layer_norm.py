@@ -53,9 +53,7 @@ def layer_norm(
   dtypes = {array.dtype for array in (x, scale, offset)} | {jnp.dtype(dtype)}
   if x.ndim not in (3, 4) or dtypes != {jnp.dtype('float32')}:
     backend = 'xla'
-  if backend is None:
-    defaults = dispatch.default_backends('layer_norm', (x, scale, offset), {})
-    backend = None if 'cpu' in defaults.values() else 'xla'
+  backend = dispatch.cpu_or_xla('layer_norm', backend, x, scale, offset)
   if backend == 'xla':
     y, _, _ = xla_layer_norm.forward(x, scale, offset, epsilon)
     return y.astype(dtype)

@@ -93,7 +93,7 @@ def image_sums(
   x: jax.Array,
   bias: jax.Array,
   g: jax.Array | None,
-  activation: str,
+  activation: str | None,
 ) -> jax.Array:
   """Computes 'norm_sums', `[B, 2, C]`."""
   return dispatch.call('norm_sums', backend, x, bias, g, activation=activation)

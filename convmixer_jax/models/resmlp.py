@@ -8,6 +8,7 @@ head: affine -> mean over the tokens -> dense
 Initialised as in the authors' code, not as in timm.
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convmixer_jax import kernels
 from convmixer_jax.models import fixed_tokens, fixed_tokens_timm
 from convmixer_jax.models.architecture import Architecture, StateDictMap
 from convmixer_jax.models.fields import Field, check_fields
@@ -52,9 +54,15 @@ FIELDS = token_fields(
 
 
 class Affine(nn.Module):
-  """Factor and offset of each channel: a normalisation without statistics."""
+  """Factor and offset of each channel: a normalisation without statistics.
+
+  Attributes:
+    dtype: of the result.
+    backend: of the gradient; see `kernels.channel_affine`.
+  """
 
   dtype: jnp.dtype
+  backend: str | None = 'xla'
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -62,7 +70,9 @@ class Affine(nn.Module):
     shape = x.shape[-1:]
     scale = self.param('scale', nn.initializers.ones, shape)
     bias = self.param('bias', nn.initializers.zeros, shape)
-    return (x.astype(jnp.float32) * scale + bias).astype(self.dtype)
+    return kernels.channel_affine(
+      x, scale, bias, dtype=self.dtype, backend=self.backend
+    )
 
 
 class Block(nn.Module):
@@ -78,18 +88,18 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, rate: jax.Array) -> tuple[jax.Array, None]:
     """Maps `[B, N, C]` to the same shape; `rate` is that of drop path."""
+    how: dict[str, Any] = {'dtype': self.dtype, 'backend': self.backend}
     width = x.shape[-1]
     init = nn.initializers.constant(self.layer_scale)
 
     def scaled(branch, name):
       scale = self.param(name, init, (width,))
-      return (branch.astype(jnp.float32) * scale).astype(self.dtype)
+      return kernels.channel_affine(branch, scale, **how)
 
-    y = Affine(self.dtype, name='token_affine')(x)
-    how: dict[str, Any] = {'dtype': self.dtype, 'backend': self.backend}
+    y = Affine(**how, name='token_affine')(x)
     mixer = Dense(x.shape[1], _INIT, **how, name='token_mixer')
     x = add_branch(x, scaled(over_tokens(mixer, y), 'token_scale'), rate, self)
-    y = Affine(self.dtype, name='mlp_affine')(x)
+    y = Affine(**how, name='mlp_affine')(x)
     y = Mlp(self.mlp_ratio * width, _INIT, **how, name='mlp')(y)
     x = add_branch(x, scaled(y, 'mlp_scale'), rate, self)
     return expose_tokens(self, 'output', x, self.grid), None
@@ -112,7 +122,8 @@ class ResMLP(FixedTokens):
     """See `FixedTokens.layers`."""
     init = uniform_init(self.patch_size**2 * channels)
     fields = {'mlp_ratio': self.mlp_ratio, 'layer_scale': self.layer_scale}
-    return Layers(Block, fields, (init, init), Affine, _INIT)
+    norm = functools.partial(Affine, backend=self.backend)
+    return Layers(Block, fields, (init, init), norm, _INIT)
 
 
 def _affine(path: tuple[str, ...], name: str) -> list[Entry]:

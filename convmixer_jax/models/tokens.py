@@ -32,7 +32,8 @@ def token_fields(drop_path_text: str, **own: Field) -> dict[str, Field]:
     ),
     'backend': Field(
       None,
-      "backend of dense layers and attention; None: the platform's default",
+      "backend of dense layers, attention and norms; None: the platform's "
+      'default',
       choices=NORM_AND_LINEAR_BACKENDS,
       role='compute',
       cpu_only=('cpu',),
@@ -88,8 +89,8 @@ class TokenNetwork(nn.Module):
     dtype: compute dtype; parameters are float32.
     drop_path: probability, in training, of dropping a branch; a subclass says
       of which blocks. Draws from `dropout`.
-    backend: of attention and of the dense layers but the head; see
-      `kernels.linear`.
+    backend: of attention, of the norms in blocks, and of the dense layers but
+      the head; see `kernels.linear`.
     scan: compile one block and loop over it, instead of `depth` copies.
     remat: recompute the blocks' insides in the backward pass, for memory.
     gather: what the parameters of each block go through before use, or None.

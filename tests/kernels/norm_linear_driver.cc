@@ -19,6 +19,7 @@ void CheckNorm(const Images& s) {
   std::vector<float> bias(s.channels, 0.125f), one(s.batch * s.channels, 1.0f);
   std::vector<float> zero(one.size()), moments(2 * one.size());
   std::vector<float> products(2 * one.size()), sums(one.size());
+  std::vector<float> plain(2 * one.size());
   std::vector<T> y(x.size()), y_residual(x.size()), dx(x.size());
   {
     Threads threads;
@@ -26,6 +27,8 @@ void CheckNorm(const Images& s) {
         threads, {s, x.data(), bias.data(), nullptr, moments.data()});
     RunAll<SumsWorker<T, Relu, true>>(
         threads, {s, x.data(), bias.data(), g.data(), products.data()});
+    RunAll<SumsWorker<T, NoActivation, true>>(
+        threads, {s, x.data(), bias.data(), g.data(), plain.data()});
     RunAll<AffineWorker<T, Relu, false>>(
         threads, {s, x.data(), bias.data(), one.data(), zero.data(),
                   nullptr, y.data()});
@@ -38,6 +41,7 @@ void CheckNorm(const Images& s) {
   }
   std::vector<float> expected(moments.size());
   std::vector<float> expected_products(moments.size());
+  std::vector<float> expected_plain(moments.size());
   std::vector<float> expected_sums(sums.size());
   const float tolerance = sizeof(T) == 2 ? 1 / 256.0f : 0;
   for (int64_t at = 0; at < static_cast<int64_t>(x.size()); ++at) {
@@ -48,6 +52,8 @@ void CheckNorm(const Images& s) {
     expected[second] += a * a;
     expected_products[first] += Value(g[at]);
     expected_products[second] += Value(g[at]) * a;
+    expected_plain[first] += Value(g[at]);
+    expected_plain[second] += Value(g[at]) * (Value(x[at]) + 0.125f);
     expected_sums[b * s.channels + c] += a > 0;
     Compare("affine", sizes, Value(y[at]), a, tolerance);
     Compare("affine_residual", sizes, Value(y_residual[at]), 1 + Value(g[at]),
@@ -57,6 +63,8 @@ void CheckNorm(const Images& s) {
   for (size_t at = 0; at < moments.size(); ++at) {
     Compare("moments", sizes, moments[at], expected[at], 0);
     Compare("products", sizes, products[at], expected_products[at], 0);
+    Compare("products without activation", sizes, plain[at],
+            expected_plain[at], 0);
   }
   for (size_t at = 0; at < sums.size(); ++at) {
     Compare("gradient's sums", sizes, sums[at], expected_sums[at], 0);

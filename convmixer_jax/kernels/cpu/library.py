@@ -23,7 +23,8 @@ _FUNCTIONS = {
   'stored': ('stored',),
 }
 
-ACTIVATION_NUMBERS = {'gelu': 0, 'relu': 1}
+# None only where the sums of products are computed.
+ACTIVATION_NUMBERS = {'gelu': 0, 'relu': 1, None: 2}
 
 
 def target(function: str, kernel_size: int | None = None) -> str:

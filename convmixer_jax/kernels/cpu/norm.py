@@ -13,7 +13,7 @@ from convmixer_jax.kernels.cpu.channelwise import wrap
 
 
 def sums(
-  x: jax.Array, bias: jax.Array, g: jax.Array | None, activation: str
+  x: jax.Array, bias: jax.Array, g: jax.Array | None, activation: str | None
 ) -> jax.Array:
   """Sums (a, a^2) over each image, or if `g` is given, (g, g a)."""
   if g is None:

@@ -12,14 +12,15 @@ from jax import lax
 
 from convmixer_jax.kernels.gelu import gelu, gelu_for_bfloat16
 
-_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+_ACTIVATIONS: dict[str | None, Callable[[jax.Array], jax.Array]] = {
   'gelu': gelu,
   'relu': jax.nn.relu,
+  None: lambda x: x,
 }
 
 
 def sums(
-  x: jax.Array, bias: jax.Array, g: jax.Array | None, activation: str
+  x: jax.Array, bias: jax.Array, g: jax.Array | None, activation: str | None
 ) -> jax.Array:
   """Sums (a, a^2) over each image, or if `g` is given, (g, g a).
 
@@ -29,7 +30,7 @@ def sums(
     x: `[B, H, W, C]`.
     bias: `[C]`, float32.
     g: like x, or None.
-    activation: 'gelu' or 'relu'.
+    activation: 'gelu' or 'relu'; or None for x itself, if `g` is given.
 
   Returns:
     `[B, 2, C]`, float32.

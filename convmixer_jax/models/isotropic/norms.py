@@ -86,4 +86,4 @@ def _create(
       use_fast_variance=False,
       name=name,
     )
-  return Affine(dtype, name=name)
+  return Affine(dtype, backend, name=name)

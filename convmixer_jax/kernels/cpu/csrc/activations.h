@@ -72,6 +72,10 @@ struct Relu {
   }
 };
 
+struct NoActivation {
+  static INLINE inline Vec Value(Vec x) { return x; }
+};
+
 }  // namespace
 
 #endif  // CONVMIXER_JAX_KERNELS_CPU_ACTIVATIONS_H_

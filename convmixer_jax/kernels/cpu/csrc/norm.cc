@@ -58,12 +58,18 @@ ffi::Error Moments(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer bias,
 ffi::Error Products(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer bias,
                     ffi::AnyBuffer g, FloatResult sums, int64_t activation) {
   if (!Fit(x, bias, {g}, {})) return Invalid("products: operands do not fit");
-  return Run(x, activation, [&](auto zero, auto function) {
+  const auto run = [&](auto zero, auto function) {
     using T = decltype(zero);
     RunAll<SumsWorker<T, decltype(function), true>>(
         pool, {Of(x), Data<T>(x), Data<float>(bias), Data<T>(g),
                sums->typed_data()});
-  });
+  };
+  // Only these are also for layers without an activation.
+  if (activation == 2) {
+    return WithDtype(x.element_type(),
+                     [&](auto zero) { run(zero, NoActivation()); });
+  }
+  return Run(x, activation, run);
 }
 
 ffi::Error Affine(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer bias,
