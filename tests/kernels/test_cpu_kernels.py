@@ -207,6 +207,8 @@ def test_bfloat16_keeps_nan_and_infinity():
     ('depthwise', ['-DKERNEL_SIZE=4'], 'thread'),
     ('norm_linear', [], 'address,undefined'),
     ('norm_linear', [], 'thread'),
+    ('conv', [], 'address,undefined'),
+    ('conv', [], 'thread'),
     ('batch_norm', [], 'address,undefined'),
     ('batch_norm', [], 'thread'),
     ('attention', [], 'address,undefined'),

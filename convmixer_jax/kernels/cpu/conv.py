@@ -15,7 +15,6 @@ from convmixer_jax.kernels.cpu.images_call import (
   call,
 )
 from convmixer_jax.kernels.cpu.linear import epilogue, packed_shape
-from convmixer_jax.kernels.xla import conv as xla_conv
 
 
 def convolve(
@@ -73,7 +72,12 @@ def biased_convolve(
 
 
 def transposed(
-  dy: jax.Array, kernel: jax.Array, *, shape: tuple[int, ...], **how: int
+  dy: jax.Array,
+  kernel: jax.Array,
+  *,
+  shape: tuple[int, ...],
+  stride: int,
+  padding: int,
 ) -> jax.Array:
   """Computes the gradient of x of `convolve`.
 
@@ -81,13 +85,23 @@ def transposed(
     dy: the gradient of the convolution, `[B, h, w, O]`.
     kernel: see `convolve`.
     shape: of x.
-    **how: stride and padding of `convolve`. XLA computes those with a stride.
+    stride: of both axes.
+    padding: zeros on each of the four sides of x.
   """
-  padding = kernel.shape[0] - 1 - how['padding']
-  if how['stride'] != 1 or padding < 0:
-    return xla_conv.transposed(dy, kernel, shape=shape, **how)
-  rotated = kernel[::-1, ::-1].swapaxes(2, 3)
-  return convolve(dy, rotated, stride=1, padding=padding)
+  size, outputs = kernel.shape[0], kernel.shape[-1]
+  # With a stride, a second array like x is room for its phases.
+  dx, _ = call(
+    'conv_transposed',
+    [(IMAGES, dy), (WHOLE, kernel)],
+    [
+      (IMAGES, shape[1:]),
+      (ROOM, packed_shape(size * size * outputs, shape[-1])),
+      (IMAGES, shape[1:] if stride > 1 else (0, 0, 0)),
+    ],
+    stride=np.int64(stride),
+    padding=np.int64(padding),
+  )
+  return dx
 
 
 def kernel_gradient(

@@ -17,7 +17,7 @@ _FUNCTIONS = {
   'layer_norm': ('layer_norm', 'layer_norm_gradient'),
   'linear': (
     *('pack', 'multiply', 'product'),
-    *('linear_gradient', 'conv', 'conv_gradient'),
+    *('linear_gradient', 'conv', 'conv_transposed', 'conv_gradient'),
   ),
   'norm': ('moments', 'products', 'affine', 'affine_residual', 'gradient'),
   'stored': ('stored',),

@@ -6,6 +6,7 @@
 #include "linear.h"
 
 #include "buffers.h"
+#include "conv_transposed.h"
 #include "epilogue_operands.h"
 #include "linear_gradient.h"
 #include "tasks.h"
@@ -118,7 +119,7 @@ ffi::ErrorOr<Windows> WindowsOf(const ffi::AnyBuffer& x,
     return ffi::Unexpected(Invalid("conv: the operands do not fit x"));
   }
   return Windows{Data<float>(x), d[1], d[2],   d[3],   e[1],
-                 e[2],           k[0], stride, padding};
+                 e[2],           k[0], stride, padding, padding};
 }
 
 // x [B, H, W, I], kernel [size, size, I, O], y [B, h, w, O].
@@ -138,6 +139,33 @@ ffi::Error Conv(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer kernel,
   RunAll<MultiplyWorker<Windows>>(
       pool, {shape, pool.num_threads(), *windows, to,
              static_cast<float*>(y->untyped_data()), *epilogue});
+  return ffi::Error::Success();
+}
+
+// dy [B, h, w, O], kernel [size, size, I, O], dx [B, H, W, I]. With a stride,
+// `phases` has room for as many values as dx.
+ffi::Error ConvTransposedFrom(ffi::ThreadPool pool, ffi::AnyBuffer dy,
+                              ffi::AnyBuffer kernel,
+                              ffi::Result<ffi::AnyBuffer> dx,
+                              ffi::Result<ffi::AnyBuffer> packed,
+                              ffi::Result<ffi::AnyBuffer> phases,
+                              int64_t stride, int64_t padding) {
+  const auto windows = WindowsOf(*dx, kernel, dy, stride, padding);
+  if (windows.has_error()) return windows.error();
+  const auto d = dx->dimensions(), e = dy.dimensions(), k = kernel.dimensions();
+  const Matrices shape{0, k[0] * k[1] * e[3], d[3]};
+  if (padding < 0 || !HasRoom(*packed, shape) ||
+      phases->element_type() != ffi::F32 ||
+      (stride > 1 && phases->element_count() < dx->element_count())) {
+    return Invalid("conv_transposed: the operands do not fit dx");
+  }
+  ConvTransposed(
+      pool,
+      {d[0], d[1], d[2], d[3], e[1], e[2], e[3], k[0], stride, padding},
+      Data<float>(dy), Data<float>(kernel),
+      static_cast<float*>(packed->untyped_data()),
+      static_cast<float*>(phases->untyped_data()),
+      static_cast<float*>(dx->untyped_data()));
   return ffi::Error::Success();
 }
 
@@ -197,6 +225,17 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_conv_gradient, ConvGradient,
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<int64_t>("stride")
+                                  .Attr<int64_t>("padding"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_conv_transposed, ConvTransposedFrom,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
                                   .Attr<int64_t>("stride")
                                   .Attr<int64_t>("padding"));

@@ -42,7 +42,7 @@ class PackWorker {
   void Run(int64_t panel) {
     const Matrices& shape = a_.shape;
     float* to = a_.packed + shape.Packed(panel);
-    if (a_.transposed) return PackTransposed(panel, to);
+    if (a_.transposed) return PackTransposed(shape, panel, a_.kernel, to);
     PackRows(shape, panel, a_.kernel, shape.inner, to);
   }
 
@@ -60,16 +60,16 @@ class PackWorker {
     }
   }
 
- private:
-  // A few columns of the result at once, so that whole lines are written.
-  void PackTransposed(int64_t panel, float* to) {
-    const Matrices& shape = a_.shape;
+  // Packs a panel of a kernel [columns, inner]: a few columns of the result at
+  // once, so that whole lines are written.
+  static void PackTransposed(const Matrices& shape, int64_t panel,
+                             const float* kernel, float* to) {
     const int64_t width = shape.VectorsOf(panel) * kLanes;
     for (int64_t begin = 0; begin < shape.inner; begin += kLanes) {
       const int64_t end = std::min(begin + kLanes, shape.inner);
       for (int64_t c = 0; c < width; ++c) {
         const int64_t column = panel * kPanel + c;
-        const float* from = a_.kernel + column * shape.inner;
+        const float* from = kernel + column * shape.inner;
         for (int64_t i = begin; i < end; ++i) {
           to[i * width + c] = column < shape.columns ? from[i] : 0.0f;
         }
@@ -77,6 +77,7 @@ class PackWorker {
     }
   }
 
+ private:
   const Arguments a_;
 };
 
