@@ -18,6 +18,7 @@ from convmixer_jax.kernels.cpu import depthwise as cpu_depthwise
 from convmixer_jax.kernels.cpu import layer_norm as cpu_layer_norm
 from convmixer_jax.kernels.cpu import library
 from convmixer_jax.kernels.cpu import linear as cpu_linear
+from convmixer_jax.kernels.cpu import max_pool as cpu_max_pool
 from convmixer_jax.kernels.cpu import norm as cpu_norm
 from convmixer_jax.kernels.cpu import stored as cpu_stored
 from convmixer_jax.kernels.gpu import depthwise as gpu_depthwise
@@ -29,6 +30,7 @@ from convmixer_jax.kernels.xla import conv as xla_conv
 from convmixer_jax.kernels.xla import depthwise as xla_depthwise
 from convmixer_jax.kernels.xla import layer_norm as xla_layer_norm
 from convmixer_jax.kernels.xla import linear as xla_linear
+from convmixer_jax.kernels.xla import max_pool as xla_max_pool
 from convmixer_jax.kernels.xla import norm as xla_norm
 from convmixer_jax.kernels.xla import shift
 from convmixer_jax.kernels.xla.fused_mixer import fused_mixer
@@ -94,6 +96,8 @@ _CPU_SOURCES = {
   'biased_conv': 'linear',
   'linear_pack': 'linear',
   'linear_packed': 'linear',
+  'max_pool': 'max_pool',
+  'max_pool_gradient': 'max_pool',
   'norm_sums': 'norm',
   'norm_affine': 'norm',
   'norm_gradient': 'norm',
@@ -134,6 +138,8 @@ _XLA: dict[str, Callable[..., Any]] = {
   'conv_kernel_gradient': xla_conv.kernel_gradient,
   'biased_linear': xla_biased.product,
   'biased_conv': xla_biased.convolve,
+  'max_pool': xla_max_pool.max_pool,
+  'max_pool_gradient': xla_max_pool.gradient,
   'norm_sums': xla_norm.sums,
   'norm_affine': xla_norm.affine,
   'norm_gradient': xla_norm.gradient,
@@ -162,6 +168,8 @@ _CPU: dict[str, Callable[..., Any]] = {
   'biased_conv': cpu_conv.biased_convolve,
   'linear_pack': cpu_linear.pack,
   'linear_packed': cpu_linear.multiply,
+  'max_pool': cpu_max_pool.max_pool,
+  'max_pool_gradient': cpu_max_pool.gradient,
   'norm_sums': cpu_norm.sums,
   'norm_affine': cpu_norm.affine,
   'norm_gradient': cpu_norm.gradient,

@@ -1,112 +1,51 @@
-"""The maximum of 3 x 3 positions with stride 2, with a gradient for CPUs."""
+"""The maximum of 3 x 3 positions with stride 2, with a gradient.
 
-from collections.abc import Sequence
+A backend computes 'max_pool' and 'max_pool_gradient'; `xla/max_pool.py`
+documents the arguments.
+"""
+
+import functools
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-SIZE, STRIDE = 3, 2
+from convmixer_jax.kernels import dispatch
 
 
-@jax.custom_vjp
-def max_pool(x: jax.Array) -> jax.Array:
+def max_pool(x: jax.Array, *, backend: str | None = None) -> jax.Array:
   """Returns the maxima of 3 x 3 positions around every second one.
 
   The gradient goes to the first of equal values, as in PyTorch.
 
   Args:
     x: `[B, H, W, C]`.
+    backend: of float32: 'cpu' (C++ kernels for CPUs), 'xla' (plain JAX), or
+      None: 'cpu' on CPUs if it can be compiled, else 'xla'. XLA computes what
+      is in another dtype.
 
   Returns:
     `[B, ceil(H / 2), ceil(W / 2), C]`, dtype of x.
+
+  Raises:
+    ValueError: for an unknown backend.
+    RuntimeError: backend is 'cpu', and it cannot be compiled.
   """
-  return _maxima(x)
+  dispatch.check_backend('max_pool', backend)
+  return _max_pool(x, backend if x.dtype == jnp.float32 else 'xla')
 
 
-def _maxima(x):
-  return lax.reduce_window(
-    x,
-    -jnp.inf,
-    lax.max,
-    (1, SIZE, SIZE, 1),
-    (1, STRIDE, STRIDE, 1),
-    ((0, 0), (1, 1), (1, 1), (0, 0)),
-  )
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_pool(x, backend):
+  return dispatch.call('max_pool', backend, x)
 
 
-def _forward(x):
-  y = _maxima(x)
+def _forward(x, backend):
+  y = _max_pool(x, backend)
   return y, (x, y)
 
 
-def _backward(saved, g):
-  return (
-    lax.platform_dependent(
-      *(*saved, g), cpu=_gradient_by_comparison, default=_gradient_by_xla
-    ),
-  )
+def _backward(backend, saved, g):
+  return (dispatch.call('max_pool_gradient', backend, *saved, g),)
 
 
-max_pool.defvjp(_forward, _backward)
-
-
-def _gradient_by_xla(x, y, g):
-  """Returns the gradient of x, as XLA has it."""
-  del y
-  (dx,) = jax.vjp(_maxima, x)[1](g)
-  return dx
-
-
-def _gradient_by_comparison(x, y, g):
-  """Returns the same, comparing each position of a window with its maximum.
-
-  XLA:CPU expands its own form to a scatter, which takes ten times as long.
-  """
-  height, width = x.shape[1:3]
-  rows, columns = y.shape[1:3]
-  padded = lax.pad(
-    x,
-    jnp.array(-jnp.inf, x.dtype),
-    (
-      (0, 0, 0),
-      (1, STRIDE * rows - height, 0),
-      (1, STRIDE * columns - width, 0),
-      (0, 0, 0),
-    ),
-  )
-  g = g.astype(jnp.float32)
-  is_found = jnp.zeros(y.shape, bool)
-  by_row = []
-  for i in range(SIZE):
-    parts = []
-    for j in range(SIZE):
-      last = i + STRIDE * rows - 1, j + STRIDE * columns - 1
-      values = padded[:, i : last[0] : STRIDE, j : last[1] : STRIDE]
-      is_maximum = values == y
-      parts.append(jnp.where(is_maximum & ~is_found, g, 0.0))
-      is_found |= is_maximum
-    by_row.append(_interleave(parts, axis=2))
-  dx = _interleave(by_row, axis=1)
-  return dx[:, 1 : 1 + height, 1 : 1 + width].astype(x.dtype)
-
-
-def _interleave(parts: Sequence[jax.Array], axis: int) -> jax.Array:
-  """Adds up windows of length 3 and stride 2 along an axis.
-
-  Args:
-    parts: the first, second and third elements of all n windows.
-    axis: whose length n becomes 2 n + 2; the last element is zero.
-  """
-
-  def pad(array, before):
-    pads = [(0, 0)] * array.ndim
-    pads[axis] = (before, 1 - before)
-    return jnp.pad(array, pads)
-
-  first, second, third = parts
-  # The third element of a window is the first of the next one.
-  both = jnp.stack([pad(first, 0) + pad(third, 1), pad(second, 0)], axis + 1)
-  shape = list(first.shape)
-  shape[axis] = 2 * shape[axis] + 2
-  return both.reshape(shape)
+_max_pool.defvjp(_forward, _backward)

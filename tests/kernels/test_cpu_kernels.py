@@ -211,6 +211,8 @@ def test_bfloat16_keeps_nan_and_infinity():
     ('conv', [], 'thread'),
     ('batch_norm', [], 'address,undefined'),
     ('batch_norm', [], 'thread'),
+    ('max_pool', [], 'address,undefined'),
+    ('max_pool', [], 'thread'),
     ('attention', [], 'address,undefined'),
     ('attention', [], 'thread'),
     ('layer_norm', [], 'address,undefined'),

@@ -1,5 +1,7 @@
 """The maximum of windows, against the definition and PyTorch's gradient."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,8 +9,16 @@ import numpy as np
 import pytest
 
 from convmixer_jax import kernels
+from convmixer_jax.kernels.cpu import library
 
-SHAPES = [(2, 6, 7, 3), (1, 5, 4, 2), (1, 1, 2, 1)]
+SHAPES = [(2, 6, 7, 3), (1, 5, 4, 2), (1, 1, 2, 1), (1, 4, 3, 70)]
+
+
+@pytest.fixture(params=['cpu', 'xla', None])
+def backend(request):
+  if request.param == 'cpu' and library.unavailable('max_pool'):
+    pytest.skip('the CPU kernels need a C++ compiler')
+  return request.param
 
 
 def images(shape, rng):
@@ -30,10 +40,11 @@ def windows(x):
 
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
-def test_gradient_goes_to_the_first_maximum(shape, dtype):
+def test_gradient_goes_to_the_first_maximum(shape, dtype, backend):
   rng = np.random.default_rng(0)
   x = images(shape, rng)
-  y, pull = jax.vjp(kernels.max_pool, jnp.asarray(x, dtype))
+  pool = functools.partial(kernels.max_pool, backend=backend)
+  y, pull = jax.vjp(pool, jnp.asarray(x, dtype))
   g = rng.integers(-4, 5, y.shape).astype(np.float32)
   (dx,) = pull(jnp.asarray(g, dtype))
   expected = np.zeros_like(x)
@@ -48,9 +59,19 @@ def test_gradient_goes_to_the_first_maximum(shape, dtype):
   np.testing.assert_array_equal(dx.astype(jnp.float32), expected)
 
 
-def test_result_equals_flax():
+def test_result_equals_flax_also_with_nan(backend):
   x = images((2, 9, 8, 4), np.random.default_rng(1))
+  x[0, 2, 3], x[1, 8, 7, 1], x[0, 5, 5] = np.nan, np.nan, -np.inf
+  x = jnp.asarray(x)
   np.testing.assert_array_equal(
-    kernels.max_pool(x),
+    kernels.max_pool(x, backend=backend),
     nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1))),
+  )
+
+
+def test_mapped_images_have_the_same_result(backend):
+  x = jnp.asarray(images((3, 2, 5, 4, 2), np.random.default_rng(2)))
+  pool = functools.partial(kernels.max_pool, backend=backend)
+  np.testing.assert_array_equal(
+    jax.vmap(pool)(x), pool(x.reshape(6, 5, 4, 2)).reshape(3, 2, 3, 2, 2)
   )

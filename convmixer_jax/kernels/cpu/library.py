@@ -19,6 +19,7 @@ _FUNCTIONS = {
     *('pack', 'multiply', 'product'),
     *('linear_gradient', 'conv', 'conv_transposed', 'conv_gradient'),
   ),
+  'max_pool': ('max_pool', 'max_pool_gradient'),
   'norm': ('moments', 'products', 'affine', 'affine_residual', 'gradient'),
   'stored': ('stored',),
 }

@@ -104,7 +104,7 @@ def apply_folded(
     return run(x, block), None
 
   x = conv(images.astype(model.dtype), folded['conv1'], 2)
-  x = kernels.max_pool(x)
+  x = kernels.max_pool(x, backend=model.backend)
   for stage, stride in zip(STAGES, STRIDES, strict=True):
     x = run(x, folded[first_block(stage)], stride)
     blocks = folded.get(equal_blocks(stage), [])

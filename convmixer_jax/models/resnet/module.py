@@ -155,8 +155,9 @@ class ResNet(nn.Module):
     bn_group_size: images that share BatchNorm statistics, 0 for all.
     drop_path: probability, in training, of dropping the branch of the last
       block, from 0 for the first, linear over the blocks. Draws from `dropout`.
-    backend: of the convolutions and of BatchNorm in training, or None for the
-      platform's default; see `kernels.conv` and `kernels.batch_norm`.
+    backend: of the convolutions, the maxima, and of BatchNorm in training, or
+      None for the platform's default; see `kernels.conv`, `kernels.max_pool`
+      and `kernels.batch_norm`.
     scan: compile one of equal blocks and loop over it, instead of copies.
     remat: recompute the blocks' insides in the backward pass, for memory.
     gather: function that the parameters of each stacked block pass before use,
@@ -206,7 +207,7 @@ class ResNet(nn.Module):
     x = Conv(STEM_WIDTH, 7, 2, self.backend, name='conv1')(x)
     norm = BatchNorm(True, self.bn_group_size, self.backend, name='bn1')
     x = norm(x, train=train)
-    x = expose(self, 'stem', kernels.max_pool(x))
+    x = expose(self, 'stem', kernels.max_pool(x, backend=self.backend))
     rates = self._drop_path_rates()
     for stage in STAGES:
       x = self._run_stage(x, stage, next(rates), train=train)
