@@ -10,6 +10,7 @@ from convmixer_jax.kernels.batch_norm import affine, batch_norm
 from convmixer_jax.kernels.biased import biased_conv, biased_linear
 from convmixer_jax.kernels.channel_affine import channel_affine
 from convmixer_jax.kernels.conv import conv
+from convmixer_jax.kernels.dense import dense, mlp
 from convmixer_jax.kernels.depthwise import depthwise_conv
 from convmixer_jax.kernels.fused_mixer import fused_mixer
 from convmixer_jax.kernels.gelu import gelu
@@ -46,12 +47,14 @@ __all__ = [
   'biased_linear',
   'channel_affine',
   'conv',
+  'dense',
   'depthwise_conv',
   'fused_mixer',
   'gelu',
   'layer_norm',
   'linear',
   'max_pool',
+  'mlp',
   'pack_kernel',
   'residual_depthwise',
   'stored_gradient',

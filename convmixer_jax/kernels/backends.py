@@ -27,6 +27,7 @@ from convmixer_jax.kernels.xla import attention as xla_attention
 from convmixer_jax.kernels.xla import batch_norm as xla_batch_norm
 from convmixer_jax.kernels.xla import biased as xla_biased
 from convmixer_jax.kernels.xla import conv as xla_conv
+from convmixer_jax.kernels.xla import dense as xla_dense
 from convmixer_jax.kernels.xla import depthwise as xla_depthwise
 from convmixer_jax.kernels.xla import layer_norm as xla_layer_norm
 from convmixer_jax.kernels.xla import linear as xla_linear
@@ -94,6 +95,9 @@ _CPU_SOURCES = {
   'biased_linear': 'linear',
   'biased_packed': 'linear',
   'biased_conv': 'linear',
+  'gelu_linear': 'linear',
+  'gelu_linear_transposed': 'linear',
+  'dense_gradients': 'linear',
   'linear_pack': 'linear',
   'linear_packed': 'linear',
   'max_pool': 'max_pool',
@@ -140,6 +144,9 @@ _XLA: dict[str, Callable[..., Any]] = {
   'biased_conv': xla_biased.convolve,
   'max_pool': xla_max_pool.max_pool,
   'max_pool_gradient': xla_max_pool.gradient,
+  'gelu_linear': xla_dense.gelu_product,
+  'gelu_linear_transposed': xla_dense.gelu_transposed_product,
+  'dense_gradients': xla_dense.gradients,
   'norm_sums': xla_norm.sums,
   'norm_affine': xla_norm.affine,
   'norm_gradient': xla_norm.gradient,
@@ -166,6 +173,9 @@ _CPU: dict[str, Callable[..., Any]] = {
   'biased_linear': cpu_linear.biased_product,
   'biased_packed': cpu_linear.biased_multiply,
   'biased_conv': cpu_conv.biased_convolve,
+  'gelu_linear': cpu_linear.gelu_product,
+  'gelu_linear_transposed': cpu_linear.gelu_transposed_product,
+  'dense_gradients': cpu_linear.dense_gradients,
   'linear_pack': cpu_linear.pack,
   'linear_packed': cpu_linear.multiply,
   'max_pool': cpu_max_pool.max_pool,

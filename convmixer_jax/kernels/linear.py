@@ -154,7 +154,7 @@ def call_on_tokens(
     return dispatch.call(operation, 'xla', x, *others, **static)
   if x.ndim == 4:
     return dispatch.call(operation, backend, x, *others, **static)
-  if backend is None and x.shape[0] * x.shape[1] < _FEWEST_TOKENS:
+  if backend is None and _are_few(x):
     backend = 'xla'
   # Tokens are images of one column.
   operands = [
@@ -165,6 +165,31 @@ def call_on_tokens(
   return jax.tree.map(
     lambda array: array[:, :, 0] if array.ndim == 4 else array, results
   )
+
+
+def has_own_kernels(
+  operation: str, backend: str | None, x: jax.Array, *others: jax.Array
+) -> bool:
+  """Returns whether other kernels than XLA's may compute an operation.
+
+  Args:
+    operation: of images, of which tokens may take the place.
+    backend: as in `linear`.
+    x: as there.
+    *others: the operation's other operands, or arrays that stand for them.
+  """
+  if x.ndim not in (3, 4) or x.dtype != jnp.float32 or backend == 'xla':
+    return False
+  if backend is not None:
+    return True
+  if x.ndim == 3 and _are_few(x):
+    return False
+  defaults = dispatch.default_backends(operation, (x, *others), {})
+  return set(defaults.values()) != {'xla'}
+
+
+def _are_few(tokens):
+  return tokens.shape[0] * tokens.shape[1] < _FEWEST_TOKENS
 
 
 _linear.defvjp(_forward, _backward)

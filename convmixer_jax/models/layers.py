@@ -59,14 +59,29 @@ class Dense(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[..., C]` to `[..., features]`."""
-    shape = (x.shape[-1], self.features)
-    kernel = self.param('kernel', self.kernel_init, shape)
-    bias = self.param('bias', self.bias_init, (self.features,))
-    x = x.astype(self.dtype)
-    product = kernels.linear(x, kernel, backend=self.backend)
-    # In float32, so that the bias's gradient is not rounded before it is
-    # summed over devices.
-    return (product.astype(jnp.float32) + bias).astype(self.dtype)
+    parameters = _dense_parameters(self, x.shape[-1])
+    return kernels.dense(
+      x.astype(self.dtype), *parameters, backend=self.backend
+    )
+
+
+class _DenseParameters(nn.Module):
+  """The kernel and bias of a `Dense` that another operation computes."""
+
+  features: int
+  kernel_init: nn.initializers.Initializer
+  bias_init: nn.initializers.Initializer = nn.initializers.zeros
+
+  @nn.compact
+  def __call__(self, inputs: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the kernel `[inputs, features]` and the bias `[features]`."""
+    return _dense_parameters(self, inputs)
+
+
+def _dense_parameters(module, inputs):
+  shape = inputs, module.features
+  kernel = module.param('kernel', module.kernel_init, shape)
+  return kernel, module.param('bias', module.bias_init, shape[1:])
 
 
 class LayerNorm(nn.Module):
@@ -151,14 +166,12 @@ class Mlp(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[..., C]` to the same shape."""
-    dense = functools.partial(
-      Dense,
-      kernel_init=self.kernel_init,
-      dtype=self.dtype,
-      backend=self.backend,
+    width, init = x.shape[-1], self.kernel_init
+    expand = _DenseParameters(self.hidden, init, name='expand')(width)
+    contract = _DenseParameters(width, init, name='contract')(self.hidden)
+    return kernels.mlp(
+      x.astype(self.dtype), *expand, *contract, backend=self.backend
     )
-    y = kernels.gelu(dense(self.hidden, name='expand')(x))
-    return dense(x.shape[-1], name='contract')(y)
 
 
 def expose(module: nn.Module, name: str, x: jax.Array) -> jax.Array:

@@ -171,17 +171,24 @@ void CheckEpilogues(const Matrices& m) {
   CheckEpilogue(m, A::kNone, false, false, true);
 }
 
-// Computes the gradient of the kernel.
+// Computes the gradients of the kernel and of a bias.
 void CheckLinearGradient(const Matrices& m) {
   const std::vector<int64_t> sizes{m.rows, m.inner, m.columns};
   const auto x = Make<float>(m.inner * m.rows, 1);
   const auto dy = Make<float>(m.inner * m.columns, 2);
-  std::vector<float> dkernel(m.rows * m.columns, 7);
+  std::vector<float> dkernel(m.rows * m.columns, 7), dbias(m.columns, 7);
   {
     Threads threads;
     RunAll<LinearGradientWorker<MatrixRows>>(
         threads, {m, threads.num_threads(), MatrixRows{x.data(), m.rows},
-                  dy.data(), dkernel.data()});
+                  dy.data(), dkernel.data(), dbias.data()});
+  }
+  for (int64_t c = 0; m.rows > 0 && c < m.columns; ++c) {
+    float expected = 0;
+    for (int64_t row = 0; row < m.inner; ++row) {
+      expected += dy[row * m.columns + c];
+    }
+    Compare("bias's gradient", sizes, dbias[c], expected, 0);
   }
   for (int64_t at = 0; at < static_cast<int64_t>(dkernel.size()); ++at) {
     const int64_t i = at / m.columns, c = at % m.columns;

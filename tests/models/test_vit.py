@@ -14,6 +14,7 @@ import pytest
 import safetensors.numpy
 from etils import epath
 from timm_fixture import read_arrays, weights_of
+from wrong_mlp import mlp_by_tanh
 
 from configs import finetune
 from convmixer_jax.errors import UserError
@@ -78,8 +79,7 @@ def test_fields_are_inferred_from_the_tensors(tensors):
 
 
 def test_reference_detects_gelu_by_tanh(arrays, tensors, monkeypatch):
-  tanh = functools.partial(jax.nn.gelu, approximate=True)
-  monkeypatch.setattr(layers.kernels, 'gelu', tanh)
+  monkeypatch.setattr(layers.kernels, 'mlp', mlp_by_tanh)
   assert error(arrays, tensors) > 4 * TOLERANCE
 
 

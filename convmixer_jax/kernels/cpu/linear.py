@@ -40,12 +40,35 @@ def biased_product(
     residual: `[B, H, W, O]`, or None.
     activation: 'gelu', 'relu' or None.
   """
-  return _product(x, kernel, *epilogue(bias, residual, activation))
+  (y,) = _product(x, kernel, *epilogue(bias, residual, activation))
+  return y
+
+
+def gelu_product(
+  x: jax.Array, kernel: jax.Array, bias: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Computes GELU of `x @ kernel + bias`, and returns what it is of as well.
+
+  Args:
+    x: `[B, H, W, I]`.
+    kernel: `[I, O]`.
+    bias: `[O]`.
+  """
+  return _product(x, kernel, [(WHOLE, bias)], 'bias gelu before', results=2)
 
 
 def transposed_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Computes `x @ kernel.T` of x `[B, H, W, O]` and kernel `[I, O]`."""
-  return _product(x, kernel, transposed=True)
+  (y,) = _product(x, kernel, transposed=True)
+  return y
+
+
+def gelu_transposed_product(
+  x: jax.Array, kernel: jax.Array, before: jax.Array
+) -> jax.Array:
+  """Computes `transposed_product` times the slope of GELU at `before`."""
+  (y,) = _product(x, kernel, [(IMAGES, before)], 'slope_at', transposed=True)
+  return y
 
 
 def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
@@ -60,6 +83,16 @@ def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     'linear_gradient', [(IMAGES, x), (IMAGES, dy)], [(SUMS, shape)]
   )
   return gradient
+
+
+def dense_gradients(x: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Computes `kernel_gradient`, and the gradient `[O]` of a bias."""
+  shape = x.shape[-1], dy.shape[-1]
+  if not shape[0]:  # there is nothing to multiply dy with, on the way
+    return kernel_gradient(x, dy), dy.sum((0, 1, 2))
+  results = [(SUMS, shape), (SUMS, shape[1:])]
+  dkernel, dbias = call('linear_gradient', [(IMAGES, x), (IMAGES, dy)], results)
+  return dkernel, dbias
 
 
 def pack(kernel: jax.Array) -> jax.Array:
@@ -111,10 +144,16 @@ def epilogue(
 
   Args are as in `biased_product`; csrc/epilogue_operands.h has the words.
   """
-  given = ('bias', WHOLE, bias), ('residual', IMAGES, residual)
-  given = [one for one in given if one[-1] is not None]
-  words = [name for name, _, _ in given] + [activation] * bool(activation)
-  return [(kind, array) for _, kind, array in given], ' '.join(words)
+  operands, words = [], []
+  if bias is not None:
+    operands.append((WHOLE, bias))
+    words.append('bias')
+  if residual is not None:
+    operands.append((IMAGES, residual))
+    words.append('residual')
+  if activation is not None:
+    words.append(activation)
+  return operands, ' '.join(words)
 
 
 def packed_shape(inner: int, columns: int) -> tuple[int]:
@@ -122,16 +161,14 @@ def packed_shape(inner: int, columns: int) -> tuple[int]:
   return (inner * -(-columns // _LANES) * _LANES,)
 
 
-def _product(x, kernel, operands=(), steps='', *, transposed=False):
+def _product(x, kernel, operands=(), steps='', transposed=False, results=1):
+  """Returns the product and, of two results, what is before its activation."""
   inner, columns = kernel.shape[::-1] if transposed else kernel.shape
-  (y,) = call(
+  y = IMAGES, (*x.shape[1:-1], columns)
+  return call(
     'product',
     [(IMAGES, x), (WHOLE, kernel), *operands],
-    [
-      (IMAGES, (*x.shape[1:-1], columns)),
-      (ROOM, packed_shape(inner, columns)),
-    ],
+    [y, (ROOM, packed_shape(inner, columns)), *[y] * (results - 1)],
     transposed=transposed,
     steps=steps,
   )
-  return y

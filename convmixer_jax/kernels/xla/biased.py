@@ -76,6 +76,8 @@ def finish(
     total += bias
   if residual is not None:
     total += residual.astype(jnp.float32)
-  if activation is not None:
-    total = {'gelu': gelu, 'relu': jax.nn.relu}[activation](total)
+  if activation == 'gelu':
+    total = gelu(total)
+  elif activation == 'relu':
+    total = jax.nn.relu(total)
   return total.astype(y.dtype)

@@ -82,10 +82,12 @@ ffi::Error Product(ffi::ThreadPool pool, ffi::AnyBuffer x,
   return Multiply(pool, x, *packed, operands, y, results, steps);
 }
 
-// x [B, H, W, inner], dy [B, H, W, columns], dkernel [inner, columns].
+// x [B, H, W, inner], dy [B, H, W, columns], dkernel [inner, columns], and if
+// inner is not 0 perhaps dbias [columns].
 ffi::Error LinearGradient(ffi::ThreadPool pool, ffi::AnyBuffer x,
                           ffi::AnyBuffer dy,
-                          ffi::Result<ffi::AnyBuffer> dkernel) {
+                          ffi::Result<ffi::AnyBuffer> dkernel,
+                          ffi::RemainingRets others) {
   const auto d = x.dimensions(), e = dy.dimensions();
   if (d.size() != 4 || e.size() != 4) {
     return Invalid("linear_gradient: x or dy is not [B, H, W, C]");
@@ -95,11 +97,19 @@ ffi::Error LinearGradient(ffi::ThreadPool pool, ffi::AnyBuffer x,
       !Is(*dkernel, ffi::F32, {d[3], e[3]})) {
     return Invalid("linear_gradient: the operands do not fit x");
   }
+  float* dbias = nullptr;
+  if (others.size() > 0) {
+    auto buffer = others.get<ffi::AnyBuffer>(0);
+    if (!buffer.has_value() || !Is(**buffer, ffi::F32, {e[3]}) || d[3] == 0) {
+      return Invalid("linear_gradient: dbias does not fit");
+    }
+    dbias = static_cast<float*>((*buffer)->untyped_data());
+  }
   const Matrices shape{d[3], d[0] * d[1] * d[2], e[3]};
   const MatrixRows rows{Data<float>(x), d[3]};
   RunAll<LinearGradientWorker<MatrixRows>>(
       pool, {shape, pool.num_threads(), rows, Data<float>(dy),
-             static_cast<float*>(dkernel->untyped_data())});
+             static_cast<float*>(dkernel->untyped_data()), dbias});
   return ffi::Error::Success();
 }
 
@@ -218,7 +228,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_linear_gradient, LinearGradient,
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>());
+                                  .Ret<ffi::AnyBuffer>()
+                                  .RemainingRets());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_conv_gradient, ConvGradient,
                               ffi::Ffi::Bind()

@@ -5,7 +5,8 @@
 // This is a product too, whose sums run over the rows. Each thread packs a part
 // of them: of x the values that a tile reads together, of dy panels. That of a
 // convolution's kernel is the same, where a row of x is what a position of dy
-// was computed from.
+// was computed from. The gradient of a bias after the product, which is the sum
+// of dy's rows, is taken of the panels on the way.
 
 #ifndef CONVMIXER_JAX_KERNELS_CPU_LINEAR_GRADIENT_H_
 #define CONVMIXER_JAX_KERNELS_CPU_LINEAR_GRADIENT_H_
@@ -32,11 +33,13 @@ class LinearGradientWorker {
     X x;
     const float* dy;
     float* dkernel;
+    float* dbias;  // takes the sums of dy over its rows; or null
 
     Arguments(const Matrices& shape, int64_t threads, const X& x,
-              const float* dy, float* dkernel)
+              const float* dy, float* dkernel, float* dbias = nullptr)
         : shape(shape), part(shape.InnerPart(kMostRowsOfSum)),
-          grid(shape, part, threads), x(x), dy(dy), dkernel(dkernel) {}
+          grid(shape, part, threads), x(x), dy(dy), dkernel(dkernel),
+          dbias(dbias) {}
 
     int64_t tasks() const { return grid.tasks(); }
   };
@@ -62,6 +65,8 @@ class LinearGradientWorker {
         PackWorker::PackRows(a_.shape, panel,
                              a_.dy + row * a_.shape.columns, part,
                              panel_.data());
+        // Others of dkernel's rows pack the same panels.
+        if (begin == 0 && a_.dbias != nullptr) AddPanel(panel, part, row == 0);
         const int vectors = a_.shape.VectorsOf(panel);
         Unroll<kPanelVectors>([&](auto v) {
           if (vectors == v + 1) {
@@ -85,6 +90,21 @@ class LinearGradientWorker {
         from += kTileRows;
       }
       if (left > 0) std::copy_n(from, left, to + kTileRows - left);
+    }
+  }
+
+  // Adds the rows of a packed panel to dbias, or begins with them.
+  void AddPanel(int64_t panel, int64_t part, bool begins) {
+    const int vectors = a_.shape.VectorsOf(panel);
+    Vec sums[kPanelVectors] = {};
+    const float* from = panel_.data();
+    for (int64_t r = 0; r < part; ++r, from += vectors * kLanes) {
+      for (int v = 0; v < vectors; ++v) sums[v] += Widen(from + v * kLanes);
+    }
+    for (int v = 0; v < vectors; ++v) {
+      const int lanes = a_.shape.Lanes(panel, v);
+      float* to = a_.dbias + panel * kPanel + v * kLanes;
+      Store(begins ? sums[v] : Load(to, lanes) + sums[v], to, lanes);
     }
   }
 
