@@ -18,7 +18,7 @@ CATEGORIES = ('products', 'depthwise', 'norms', 'optimizer', 'rest')
 
 # The functions of our own kernels (`kernels.cpu.library`), without the sizes
 # that end their names.
-_OF_KERNELS = {
+OF_KERNELS = {
   'attention': 'products',
   'attention_forward': 'products',
   'attention_gradient': 'products',
@@ -28,16 +28,24 @@ _OF_KERNELS = {
   'linear_gradient': 'products',
   'conv': 'products',
   'conv_gradient': 'products',
+  'conv_transposed': 'products',
   'correlate': 'depthwise',
   'kernel_gradient': 'depthwise',
   'fused_mixer': 'depthwise',
   'layer_norm': 'norms',
   'layer_norm_gradient': 'norms',
+  'batch_norm_sums': 'norms',
+  'batch_norm_affine': 'norms',
+  'batch_norm_products': 'norms',
+  'batch_norm_gradient': 'norms',
   'moments': 'norms',
   'products': 'norms',
   'affine': 'norms',
   'affine_residual': 'norms',
   'gradient': 'norms',
+  'max_pool': 'rest',
+  'max_pool_gradient': 'rest',
+  'stored': 'rest',
 }
 # The names of the profiler's events: of the end of an operation (a prefix), of
 # a thread's begin of a task, and of what follows from the end of an operation.
@@ -86,7 +94,7 @@ def find_operations(program: str) -> dict[str, Operation]:
 
 def _category(opcode, name, rest):
   if target := _TARGET.search(rest):
-    return _OF_KERNELS.get(target[1], 'rest')
+    return OF_KERNELS.get(target[1], 'rest')
   op_name = _OP_NAME.search(rest)
   path = op_name[1] if op_name else ''
   if opcode in ('dot', 'convolution') or 'dot_general' in (name + path):

@@ -46,7 +46,7 @@ def batch_norm(
     epsilon: added to the variance.
     backend: of float32: 'cpu' (C++ kernels for CPUs), 'xla' (plain JAX), or
       None: 'cpu' on CPUs if it can be compiled, else 'xla'. XLA computes what
-      is in bfloat16.
+      is in bfloat16. Only 'xla' has second derivatives.
 
   Returns:
     The result, like x; and mean and (biased) variance of each group,

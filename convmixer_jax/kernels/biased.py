@@ -52,7 +52,7 @@ def biased_linear(
     kernel.backend,
     x,
     kernel.packed,
-    bias,
+    _in_float32(bias),
     residual,
     columns=kernel.columns,
     activation=activation,
@@ -96,10 +96,13 @@ def biased_conv(
   return _conv(x, kernel, bias, residual, *how)
 
 
+def _in_float32(bias):
+  return None if bias is None else bias.astype(jnp.float32)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _linear(x, kernel, bias, residual, activation, backend):
-  kernel = kernel.astype(x.dtype)
-  operands = x, kernel, bias, residual
+  operands = x, kernel.astype(x.dtype), _in_float32(bias), residual
   return call_on_tokens(
     'biased_linear', backend, *operands, activation=activation
   )
@@ -118,7 +121,7 @@ def _conv(x, kernel, bias, residual, stride, padding, activation, backend):
   return dispatch.call(
     'biased_conv',
     backend if x.dtype == jnp.float32 else 'xla',
-    *(x, kernel.astype(x.dtype), bias, residual),
+    *(x, kernel.astype(x.dtype), _in_float32(bias), residual),
     stride=stride,
     padding=padding,
     activation=activation,

@@ -45,10 +45,13 @@ def channel_affine(
   """
   dispatch.check_backend('norm_sums', backend)
   dtype = x.dtype if dtype is None else dtype
-  dtypes = {array.dtype for array in (x, scale)} | {jnp.dtype(dtype)}
+  weights = [scale] if offset is None else [scale, offset]
+  dtypes = {array.dtype for array in (x, *weights)} | {jnp.dtype(dtype)}
   if x.ndim not in (3, 4) or dtypes != {jnp.dtype('float32')}:
     backend = 'xla'
-  backend = dispatch.cpu_or_xla('norm_sums', backend, x)
+  backend = dispatch.cpu_or_xla(
+    *('norm_sums', backend, x, scale, x), activation=None
+  )
   if backend == 'xla':
     return _plain(x, scale, offset).astype(dtype)
   return _affine(x, scale, offset, backend)

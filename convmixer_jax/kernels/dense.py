@@ -88,16 +88,16 @@ def mlp(
 
 
 def _biased(x, kernel, bias, activation, backend):
-  operands = x, kernel.astype(x.dtype), bias, None
+  operands = x, kernel.astype(x.dtype), bias.astype(jnp.float32), None
   return call_on_tokens(
     'biased_linear', backend, *operands, activation=activation
   )
 
 
-def _gradients(x, kernel, dy, backend):
-  """Returns the gradients of kernel and bias."""
+def _gradients(x, kernel, bias, dy, backend):
+  """Returns the gradients of kernel and bias, in their dtypes."""
   dkernel, dbias = call_on_tokens('dense_gradients', backend, x, dy)
-  return dkernel.astype(kernel.dtype), dbias
+  return dkernel.astype(kernel.dtype), dbias.astype(bias.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -106,13 +106,13 @@ def _dense(x, kernel, bias, backend):
 
 
 def _dense_forward(x, kernel, bias, backend):
-  return _dense(x, kernel, bias, backend), (x, kernel)
+  return _dense(x, kernel, bias, backend), (x, kernel, bias)
 
 
 def _dense_backward(backend, saved, dy):
-  x, kernel = saved
+  x, kernel, bias = saved
   dx = call_on_tokens('linear_transposed', backend, dy, kernel.astype(x.dtype))
-  return dx, *_gradients(x, kernel, dy, backend)
+  return dx, *_gradients(x, kernel, bias, dy, backend)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -123,14 +123,15 @@ def _mlp(x, kernel1, bias1, kernel2, bias2, backend):
 
 def _mlp_forward(x, kernel1, bias1, kernel2, bias2, backend):
   y, before = call_on_tokens(
-    'gelu_linear', backend, x, kernel1.astype(x.dtype), bias1
+    *('gelu_linear', backend, x),
+    *(kernel1.astype(x.dtype), bias1.astype(jnp.float32)),
   )
-  saved = x, kernel1, kernel2, y, before
+  saved = x, kernel1, bias1, kernel2, bias2, y, before
   return _biased(y, kernel2, bias2, None, backend), saved
 
 
 def _mlp_backward(backend, saved, g):
-  x, kernel1, kernel2, y, before = saved
+  x, kernel1, bias1, kernel2, bias2, y, before = saved
   dbefore = call_on_tokens(
     *('gelu_linear_transposed', backend),
     *(g, kernel2.astype(g.dtype), before),
@@ -140,8 +141,8 @@ def _mlp_backward(backend, saved, g):
   )
   return (
     dx,
-    *_gradients(x, kernel1, dbefore, backend),
-    *_gradients(y, kernel2, g, backend),
+    *_gradients(x, kernel1, bias1, dbefore, backend),
+    *_gradients(y, kernel2, bias2, g, backend),
   )
 
 

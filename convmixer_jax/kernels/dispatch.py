@@ -191,7 +191,7 @@ def check_backend(operation: str, backend: str | None) -> None:
 
 
 def cpu_or_xla(
-  operation: str, backend: str | None, *operands: Any
+  operation: str, backend: str | None, *operands: Any, **static: Any
 ) -> str | None:
   """Returns the backend, but 'xla' for None if it does not stand for 'cpu'.
 
@@ -199,13 +199,14 @@ def cpu_or_xla(
   them.
 
   Args:
-    operation: that both backends have, without static arguments.
+    operation: that both backends have.
     backend: a name, or None.
     *operands: of the operation.
+    **static: its other arguments.
   """
   if backend is not None:
     return backend
-  defaults = default_backends(operation, operands, {})
+  defaults = default_backends(operation, operands, static)
   return None if 'cpu' in defaults.values() else 'xla'
 
 

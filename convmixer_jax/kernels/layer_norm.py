@@ -53,7 +53,9 @@ def layer_norm(
   dtypes = {array.dtype for array in (x, scale, offset)} | {jnp.dtype(dtype)}
   if x.ndim not in (3, 4) or dtypes != {jnp.dtype('float32')}:
     backend = 'xla'
-  backend = dispatch.cpu_or_xla('layer_norm', backend, x, scale, offset)
+  backend = dispatch.cpu_or_xla(
+    *('layer_norm', backend, x, scale, offset), epsilon=epsilon
+  )
   if backend == 'xla':
     y, _, _ = xla_layer_norm.forward(x, scale, offset, epsilon)
     return y.astype(dtype)

@@ -21,7 +21,7 @@ def max_pool(x: jax.Array, *, backend: str | None = None) -> jax.Array:
     x: `[B, H, W, C]`.
     backend: of float32: 'cpu' (C++ kernels for CPUs), 'xla' (plain JAX), or
       None: 'cpu' on CPUs if it can be compiled, else 'xla'. XLA computes what
-      is in another dtype.
+      is in another dtype. Only 'xla' has second derivatives.
 
   Returns:
     `[B, ceil(H / 2), ceil(W / 2), C]`, dtype of x.

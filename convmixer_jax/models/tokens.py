@@ -89,8 +89,8 @@ class TokenNetwork(nn.Module):
     dtype: compute dtype; parameters are float32.
     drop_path: probability, in training, of dropping a branch; a subclass says
       of which blocks. Draws from `dropout`.
-    backend: of attention, of the norms in blocks, and of the dense layers but
-      the head; see `kernels.linear`.
+    backend: of attention, of the norms but ViT's last, which normalises few
+      tokens, and of the dense layers but the head; see `kernels.linear`.
     scan: compile one block and loop over it, instead of `depth` copies.
     remat: recompute the blocks' insides in the backward pass, for memory.
     gather: what the parameters of each block go through before use, or None.

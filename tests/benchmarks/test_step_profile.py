@@ -5,6 +5,7 @@ import types
 import pytest
 
 from convmixer_jax.benchmarks import step_profile
+from convmixer_jax.kernels.cpu import library
 
 PROGRAM = """
 ENTRY %main (x: f32[2,3], y: f32[3,4]) -> f32[2,4] {
@@ -28,6 +29,11 @@ def test_operations_have_categories_and_bytes():
   assert found['call.8'].category == 'norms'
   assert found['add.2'] == ('optimizer', 4 * 16)
   assert found['x'].category == 'rest'
+
+
+def test_every_kernel_for_cpus_has_a_category():
+  functions = {name for names in library.FUNCTIONS.values() for name in names}
+  assert functions == set(step_profile.OF_KERNELS)
 
 
 def test_time_of_operations_at_once_is_divided():

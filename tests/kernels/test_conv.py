@@ -14,7 +14,7 @@ from convmixer_jax import kernels
 from convmixer_jax.kernels.cpu import library
 
 PRINT_COLLECTIVES = """
-import json, re
+import json, re, sys
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from convmixer_jax import kernels
@@ -22,11 +22,12 @@ from convmixer_jax import kernels
 mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
 images = NamedSharding(mesh, P('data'))
 x = jax.device_put(jnp.ones((8, 6, 4, 5)), images)
-g = jax.device_put(jnp.ones((8, 6, 4, 7)), images)
+stride = int(sys.argv[1])
+g = jax.device_put(jnp.ones((8, 6 // stride, 4 // stride, 7)), images)
 kernel = jax.device_put(jnp.ones((1, 1, 5, 7)), NamedSharding(mesh, P()))
 
 def run(x, kernel, g):
-  y, pull = jax.vjp(kernels.conv, x, kernel)
+  y, pull = jax.vjp(lambda *a: kernels.conv(*a, stride=stride), x, kernel)
   return y, *pull(g)
 
 compiled = jax.jit(run).lower(x, kernel, g).compile()
@@ -135,12 +136,13 @@ def test_gradient_of_the_kernel_is_summed_in_float32():
   np.testing.assert_allclose(dkernel, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_sharded_images_are_not_moved():
-  found = json.loads(devices.run(PRINT_COLLECTIVES, 4))
+@pytest.mark.parametrize('stride', [1, 2])
+def test_sharded_images_are_not_moved(stride):
+  found = json.loads(devices.run(PRINT_COLLECTIVES, 4, str(stride)))
   assert found == {
     'collectives': ['all-reduce'],
     'foreign': 3 * (library.unavailable('linear') is None),
-    'sums': [8 * 6 * 4 * 5 * 7] * 3,
+    'sums': [8 * 6 * 4 * 5 * 7 // stride**2] * 3,
   }
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from convmixer_jax import kernels
 from convmixer_jax.kernels.cpu import library
@@ -207,6 +208,46 @@ def test_sharded_tokens_are_not_moved():
   assert found['kinds'] == ['all-reduce']
   assert found['foreign'] == 6 * (library.unavailable('linear') is None)
   assert found['error'] < 1e-4
+
+
+@needs_compiler
+def test_weights_may_have_another_dtype_than_images():
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(2, 3, 4, 5)), jnp.float32)
+  shapes = (5, 7), (7,), (7, 3), (3,)
+  weights = [jnp.asarray(rng.normal(size=s), jnp.bfloat16) for s in shapes]
+
+  def gradients(backend):
+    def loss(*weights):
+      hidden = kernels.dense(x, *weights[:2], backend=backend)
+      y = kernels.mlp(x, *weights, backend=backend)
+      return jnp.sum(jnp.sin(hidden)) + jnp.sum(jnp.sin(y))
+
+    return jax.grad(loss, range(4))(*weights)
+
+  for ours, plain in zip(gradients('cpu'), gradients('xla'), strict=True):
+    assert ours.dtype == jnp.bfloat16
+    np.testing.assert_allclose(
+      *(array.astype(jnp.float32) for array in (ours, plain)),
+      rtol=0.02,
+      atol=0.02,
+    )
+
+
+@needs_compiler
+def test_exported_layer_takes_any_batch():
+  def run(x, kernel, bias):
+    return kernels.dense(x, kernel, bias, backend='cpu')
+
+  (batch,) = export.symbolic_shape('b')
+  shapes = (batch, 3, 4, 5), (5, 7), (7,)
+  # Exported programs need not keep the calls of kernels: JAX asks whether.
+  call = export.DisabledSafetyCheck.custom_call(library.target('product'))
+  exported = export.export(jax.jit(run), disabled_checks=[call])(
+    *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+  )
+  operands = jnp.ones((6, 3, 4, 5)), jnp.ones((5, 7)), jnp.ones(7)
+  np.testing.assert_array_equal(exported.call(*operands), run(*operands))
 
 
 def test_unknown_backend_is_refused():

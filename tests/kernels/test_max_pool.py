@@ -1,7 +1,9 @@
 """The maximum of windows, against the definition and PyTorch's gradient."""
 
 import functools
+import json
 
+import devices
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,27 @@ from convmixer_jax import kernels
 from convmixer_jax.kernels.cpu import library
 
 SHAPES = [(2, 6, 7, 3), (1, 5, 4, 2), (1, 1, 2, 1), (1, 4, 3, 70)]
+
+PRINT_SHARDED = """
+import json, re
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from convmixer_jax.kernels import max_pool
+
+rng = np.random.default_rng(0)
+x, g = (
+  jnp.asarray(rng.integers(-3, 4, (8, *sides, 5)), jnp.float32)
+  for sides in ((6, 7), (3, 4))
+)
+run = lambda x, g: jax.vjp(max_pool, x)[1](g)[0]
+mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
+sharded = jax.device_put((x, g), NamedSharding(mesh, P('data')))
+compiled = jax.jit(run).lower(*sharded).compile()
+print(json.dumps({
+  'collectives': re.findall('all-[a-z]+', compiled.as_text()),
+  'is_equal': bool((compiled(*sharded) == jax.jit(run)(x, g)).all()),
+}))
+"""
 
 
 @pytest.fixture(params=['cpu', 'xla', None])
@@ -75,3 +98,8 @@ def test_mapped_images_have_the_same_result(backend):
   np.testing.assert_array_equal(
     jax.vmap(pool)(x), pool(x.reshape(6, 5, 4, 2)).reshape(3, 2, 3, 2, 2)
   )
+
+
+def test_sharded_images_are_not_moved():
+  found = json.loads(devices.run(PRINT_SHARDED, 4))
+  assert found == {'collectives': [], 'is_equal': True}

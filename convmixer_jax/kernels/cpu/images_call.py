@@ -54,7 +54,11 @@ def _partitioned(function, kinds, ranks, results, attributes):
 
   def here(*arrays):
     batch = next(
-      (len(a) for a, kind in zip(arrays, kinds, strict=True) if kind == IMAGES),
+      (
+        array.shape[0]  # which may be a symbol, in an exported program
+        for array, kind in zip(arrays, kinds, strict=True)
+        if kind == IMAGES
+      ),
       None,
     )
     shapes = [

@@ -7,7 +7,7 @@ import jax
 
 from convmixer_jax.kernels.cpu.build import build
 
-_FUNCTIONS = {
+FUNCTIONS = {
   'attention': ('attention', 'attention_forward', 'attention_gradient'),
   'batch_norm': (
     *('batch_norm_sums', 'batch_norm_affine'),
@@ -39,7 +39,7 @@ def load(source: str, kernel_size: int | None = None) -> None:
   """Registers the functions of a source with XLA, after compiling it if needed.
 
   Args:
-    source: a key of `_FUNCTIONS`.
+    source: a key of `FUNCTIONS`.
     kernel_size: for 'depthwise', which is compiled for each; else None.
 
   Raises:
@@ -49,7 +49,7 @@ def load(source: str, kernel_size: int | None = None) -> None:
     library = ctypes.CDLL(str(build(source, kernel_size)))
   except OSError as error:
     raise RuntimeError(f'{error}; set $CONVMIXER_JAX_CACHE') from error
-  for function in _FUNCTIONS[source]:
+  for function in FUNCTIONS[source]:
     jax.ffi.register_ffi_target(
       target(function, kernel_size),
       jax.ffi.pycapsule(getattr(library, target(function))),

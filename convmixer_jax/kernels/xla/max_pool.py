@@ -34,6 +34,9 @@ def max_pool(x: jax.Array) -> jax.Array:
 def gradient(x: jax.Array, y: jax.Array, g: jax.Array) -> jax.Array:
   """Returns the gradient of x, which goes to the first of equal values.
 
+  On CPUs it is lost for a window at the edge of only -inf: the padding, -inf
+  too, comes first.
+
   Args:
     x: `[B, H, W, C]`.
     y: the maxima.

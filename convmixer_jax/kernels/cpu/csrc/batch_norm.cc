@@ -62,27 +62,24 @@ ffi::Error Moments(ffi::ThreadPool pool, Buffer x, Result sums) {
 }
 
 // The residual is optional.
-ffi::Error Map(ffi::ThreadPool pool, Buffer x, Buffer factor, Buffer shift,
-               ffi::RemainingArgs optional, Result y, bool relu) {
+ffi::Error Affine(ffi::ThreadPool pool, Buffer x, Buffer factor, Buffer shift,
+                  ffi::RemainingArgs optional, Result y, bool relu) {
   auto like_x = Optional(optional);
   const float* residual = First(like_x);
   like_x.push_back(*y);
   const auto shape = ShapeOf(x, like_x, {factor, shift}, {});
   if (shape.has_error()) return shape.error();
-  const MappedArguments arguments{*shape,
-                                  Data<float>(x),
-                                  Data<float>(factor),
-                                  Data<float>(shift),
-                                  residual,
-                                  To(y)};
+  const BatchNormAffineArguments arguments{
+      *shape,   Data<float>(x), Data<float>(factor), Data<float>(shift),
+      residual, To(y)};
   if (residual != nullptr && relu) {
-    RunAll<MapWorker<true, true>>(pool, arguments);
+    RunAll<BatchNormAffineWorker<true, true>>(pool, arguments);
   } else if (residual != nullptr) {
-    RunAll<MapWorker<true, false>>(pool, arguments);
+    RunAll<BatchNormAffineWorker<true, false>>(pool, arguments);
   } else if (relu) {
-    RunAll<MapWorker<false, true>>(pool, arguments);
+    RunAll<BatchNormAffineWorker<false, true>>(pool, arguments);
   } else {
-    RunAll<MapWorker<false, false>>(pool, arguments);
+    RunAll<BatchNormAffineWorker<false, false>>(pool, arguments);
   }
   return ffi::Error::Success();
 }
@@ -112,21 +109,22 @@ ffi::Error Products(ffi::ThreadPool pool, Buffer x, Buffer g,
 }
 
 // y is optional.
-ffi::Error Slope(ffi::ThreadPool pool, Buffer x, Buffer g, Buffer p, Buffer q,
-                 Buffer r, ffi::RemainingArgs optional, Result dx) {
+ffi::Error Gradient(ffi::ThreadPool pool, Buffer x, Buffer g, Buffer p,
+                    Buffer q, Buffer r, ffi::RemainingArgs optional,
+                    Result dx) {
   auto like_x = Optional(optional);
   const float* y = First(like_x);
   like_x.push_back(g);
   like_x.push_back(*dx);
   const auto shape = ShapeOf(x, like_x, {p, q, r}, {});
   if (shape.has_error()) return shape.error();
-  const SlopeArguments arguments{*shape,         Data<float>(x), Data<float>(g),
-                                 y,              Data<float>(p), Data<float>(q),
-                                 Data<float>(r), To(dx)};
+  const BatchNormGradientArguments arguments{
+      *shape,         Data<float>(x), Data<float>(g), y,
+      Data<float>(p), Data<float>(q), Data<float>(r), To(dx)};
   if (y == nullptr) {
-    RunAll<SlopeWorker<false>>(pool, arguments);
+    RunAll<BatchNormGradientWorker<false>>(pool, arguments);
   } else {
-    RunAll<SlopeWorker<true>>(pool, arguments);
+    RunAll<BatchNormGradientWorker<true>>(pool, arguments);
   }
   return ffi::Error::Success();
 }
@@ -137,7 +135,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
     convmixer_batch_norm_sums, Moments,
     ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Buffer>().Ret<Buffer>());
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_batch_norm_affine, Map,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_batch_norm_affine, Affine,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<Buffer>()
@@ -156,7 +154,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_batch_norm_products, Products,
                                   .Ret<Buffer>()
                                   .RemainingRets());
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_batch_norm_gradient, Slope,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(convmixer_batch_norm_gradient, Gradient,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<Buffer>()

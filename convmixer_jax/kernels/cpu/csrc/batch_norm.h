@@ -69,18 +69,18 @@ class MomentsWorker {
   const Arguments a_;
 };
 
-struct MappedArguments : Images {
+struct BatchNormAffineArguments : Images {
   const float *x, *factor, *shift;
   const float* residual;  // or nullptr
   float* y;
 };
 
 template <bool adds_residual, bool relu>
-class MapWorker {
+class BatchNormAffineWorker {
  public:
-  using Arguments = MappedArguments;
+  using Arguments = BatchNormAffineArguments;
 
-  explicit MapWorker(const Arguments& a) : a_(a) {}
+  explicit BatchNormAffineWorker(const Arguments& a) : a_(a) {}
 
   void Run(int64_t task) {
     const Strip strip(a_, task);
@@ -134,7 +134,7 @@ class ProductsWorker {
   const Arguments a_;
 };
 
-struct SlopeArguments : Images {
+struct BatchNormGradientArguments : Images {
   const float *x, *g;
   const float* y;  // with ReLU, else nullptr
   const float *p, *q, *r;
@@ -142,11 +142,11 @@ struct SlopeArguments : Images {
 };
 
 template <bool masks>
-class SlopeWorker {
+class BatchNormGradientWorker {
  public:
-  using Arguments = SlopeArguments;
+  using Arguments = BatchNormGradientArguments;
 
-  explicit SlopeWorker(const Arguments& a) : a_(a) {}
+  explicit BatchNormGradientWorker(const Arguments& a) : a_(a) {}
 
   void Run(int64_t task) {
     const Strip strip(a_, task);

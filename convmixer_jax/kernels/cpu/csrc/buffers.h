@@ -43,6 +43,9 @@ ffi::Error WithDtype(ffi::DataType dtype, F run) {
   return ffi::Error::Success();
 }
 
+// The number of no activation, which only some functions take.
+constexpr int64_t kNoActivation = 2;
+
 // Calls run with the activation that has this number: 0 is GELU, 1 is ReLU.
 template <typename F>
 ffi::Error WithActivation(int64_t activation, F run) {

@@ -12,7 +12,9 @@ ffi::ErrorOr<Pooling> PoolingOf(const ffi::AnyBuffer& x,
                                 std::initializer_list<ffi::AnyBuffer> like_x,
                                 std::initializer_list<ffi::AnyBuffer> like_y) {
   const auto d = x.dimensions();
-  if (d.size() != 4) return ffi::Unexpected(Invalid("max_pool: x has no axes"));
+  if (d.size() != 4) {
+    return ffi::Unexpected(Invalid("max_pool: x is not [B, H, W, C]"));
+  }
   const Pooling pooling{d[0], d[1], d[2], d[3]};
   bool fit = Is(x, ffi::F32, {d[0], d[1], d[2], d[3]});
   for (const auto& array : like_x) {

@@ -66,9 +66,9 @@ class MaxPoolWorker {
         Vec most = Vec{} - std::numeric_limits<float>::infinity();
         window([&](int64_t at) INLINE {
           const Vec x = Load(a_.x + at, lanes);
-          const auto is_less = x <= most;  // not if one of them is a NaN
+          const auto is_not_greater = x <= most;  // not if one of them is a NaN
           const auto is_nan = most != most;
-          most = (is_less | is_nan) ? most : x;
+          most = (is_not_greater | is_nan) ? most : x;
         });
         Store(most, a_.y + to, lanes);
       });

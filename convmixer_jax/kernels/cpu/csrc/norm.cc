@@ -65,7 +65,7 @@ ffi::Error Products(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer bias,
                sums->typed_data()});
   };
   // Only these are also for layers without an activation.
-  if (activation == 2) {
+  if (activation == kNoActivation) {
     return WithDtype(x.element_type(),
                      [&](auto zero) { run(zero, NoActivation()); });
   }
