@@ -23,9 +23,9 @@ void CheckBatchNorm(const Images& s) {
   {
     Threads threads;
     RunAll<MomentsWorker>(threads, {s, x.data(), moments.data()});
-    RunAll<MapWorker<false, true>>(
+    RunAll<BatchNormAffineWorker<false, true>>(
         threads, {s, x.data(), two.data(), one.data(), nullptr, mapped.data()});
-    RunAll<MapWorker<true, false>>(threads,
+    RunAll<BatchNormAffineWorker<true, false>>(threads,
                                    {s, x.data(), two.data(), one.data(),
                                     g.data(), mapped_residual.data()});
     RunAll<ProductsWorker<false, false>>(
@@ -34,10 +34,10 @@ void CheckBatchNorm(const Images& s) {
     RunAll<ProductsWorker<true, true>>(  // in place
         threads, {s, x.data(), masked.data(), y.data(), masked_products.data(),
                   masked.data()});
-    RunAll<SlopeWorker<false>>(threads,
+    RunAll<BatchNormGradientWorker<false>>(threads,
                                {s, x.data(), g.data(), nullptr, two.data(),
                                 one.data(), one.data(), dx.data()});
-    RunAll<SlopeWorker<true>>(  // in place
+    RunAll<BatchNormGradientWorker<true>>(  // in place
         threads, {s, x.data(), masked_dx.data(), y.data(), two.data(),
                   one.data(), one.data(), masked_dx.data()});
   }
