@@ -189,7 +189,9 @@ def has_own_kernels(
 
 
 def _are_few(tokens):
-  return tokens.shape[0] * tokens.shape[1] < _FEWEST_TOKENS
+  count = tokens.shape[0] * tokens.shape[1]
+  # The batch of an exported program may be a symbol, of any size.
+  return isinstance(count, int) and count < _FEWEST_TOKENS
 
 
 _linear.defvjp(_forward, _backward)

@@ -235,18 +235,20 @@ def test_weights_may_have_another_dtype_than_images():
 
 
 @needs_compiler
-def test_exported_layer_takes_any_batch():
+@pytest.mark.parametrize('backend', ['cpu', None])
+@pytest.mark.parametrize('grid', [(3, 4), (12,)])
+def test_exported_layer_takes_any_batch(grid, backend):
   def run(x, kernel, bias):
-    return kernels.dense(x, kernel, bias, backend='cpu')
+    return kernels.dense(x, kernel, bias, backend=backend)
 
   (batch,) = export.symbolic_shape('b')
-  shapes = (batch, 3, 4, 5), (5, 7), (7,)
+  shapes = (batch, *grid, 5), (5, 7), (7,)
   # Exported programs need not keep the calls of kernels: JAX asks whether.
   call = export.DisabledSafetyCheck.custom_call(library.target('product'))
   exported = export.export(jax.jit(run), disabled_checks=[call])(
     *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
   )
-  operands = jnp.ones((6, 3, 4, 5)), jnp.ones((5, 7)), jnp.ones(7)
+  operands = jnp.ones((6, *grid, 5)), jnp.ones((5, 7)), jnp.ones(7)
   np.testing.assert_array_equal(exported.call(*operands), run(*operands))
 
 

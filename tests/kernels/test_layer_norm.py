@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from convmixer_jax import kernels
 from convmixer_jax.kernels.cpu import library
@@ -174,6 +175,33 @@ def test_images_have_gradients_of_their_own_under_vmap():
     exact = reference(x[image], scale, offset, g[image])
     for ours, expected in zip(found, exact, strict=True):
       np.testing.assert_allclose(ours[image], expected, rtol=3e-6, atol=5e-6)
+
+
+@needs_compiler
+def test_exported_gradient_takes_any_batch():
+  def run(x, scale, offset, g):
+    norm = functools.partial(kernels.layer_norm, epsilon=EPSILON, backend='cpu')
+    return jax.vjp(norm, x, scale, offset)[1](g)
+
+  (batch,) = export.symbolic_shape('b')
+  shapes = (batch, 9, 6), (6,), (6,), (batch, 9, 6)
+  # Exported programs need not keep the calls of kernels: JAX asks whether.
+  calls = [
+    export.DisabledSafetyCheck.custom_call(library.target(name))
+    for name in library.FUNCTIONS['layer_norm']
+  ]
+  exported = export.export(jax.jit(run), disabled_checks=calls)(
+    *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+  )
+  rng = np.random.default_rng(0)
+  operands = [
+    jnp.asarray(rng.normal(size=shape), jnp.float32)
+    for shape in ((40, 9, 6), (6,), (6,), (40, 9, 6))
+  ]
+  for found, expected in zip(
+    exported.call(*operands), run(*operands), strict=True
+  ):
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_unknown_backend_is_refused():

@@ -55,8 +55,9 @@ def _forward_here(x, scale, offset, epsilon):
 
 def _gradient_here(x, mean, inverse, scale, g):
   batch, tokens, channels = x.shape
-  blocks = -(-batch * tokens // _BLOCK_TOKENS)
-  blocks = min(max(blocks, 1), _MOST_BLOCKS)
+  blocks = _MOST_BLOCKS
+  if isinstance(batch, int):  # and not a symbol, in an exported program
+    blocks = min(max(-(-batch * tokens // _BLOCK_TOKENS), 1), blocks)
   *results, _ = jax.ffi.ffi_call(
     library.target('layer_norm_gradient'),
     (

@@ -96,8 +96,7 @@ class MaxPoolGradientWorker {
     for (int64_t row = 0; row < a_.out_height(); ++row) {
       // The rows that no window before has reached.
       const int64_t end = std::min(2 * row + 2, a_.height) * a_.width;
-      for (int64_t at = 2 * row * a_.width; at < end;
-           ++at) {
+      for (int64_t at = 2 * row * a_.width; at < end; ++at) {
         float* to = a_.dx + (image * a_.height * a_.width + at) * a_.channels;
         std::fill_n(to + first, count, 0.0f);
       }
