@@ -28,7 +28,7 @@ FIELDS = {
   ),
   'backend': Field(
     None,
-    'backend of the convolutions, of their maxima and of BatchNorm in '
+    'backend of the convolutions, of max pooling and of BatchNorm in '
     'training, in float32; '
     "None: the platform's default",
     choices=NORM_AND_LINEAR_BACKENDS,

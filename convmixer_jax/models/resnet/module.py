@@ -155,7 +155,7 @@ class ResNet(nn.Module):
     bn_group_size: images that share BatchNorm statistics, 0 for all.
     drop_path: probability, in training, of dropping the branch of the last
       block, from 0 for the first, linear over the blocks. Draws from `dropout`.
-    backend: of the convolutions, the maxima, and of BatchNorm in training, or
+    backend: of the convolutions, max pooling, and BatchNorm in training, or
       None for the platform's default; see `kernels.conv`, `kernels.max_pool`
       and `kernels.batch_norm`.
     scan: compile one of equal blocks and loop over it, instead of copies.
