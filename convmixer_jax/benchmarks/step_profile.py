@@ -191,7 +191,7 @@ class _End(NamedTuple):
 
   Attributes:
     time: in nanoseconds.
-    followers: when this thread began with other operations, in the same task.
+    followers: when this thread began with operations, in the same task.
   """
 
   time: float
@@ -206,6 +206,7 @@ def _read_thread(events, found, ends):
     if name is not None:
       times = start, start + event.duration_ns
       found.setdefault(str(name), []).append(times)
+      followers.append(start)
     elif event.name == _TASK:
       followers = []
     elif event.name == _FOLLOWERS:
@@ -226,7 +227,7 @@ def _events_to_their_ends(found, ends):
     if len(later) != len(times):
       later = [_End(end, ()) for _, end in times]
     for (start, end), last in zip(sorted(times), sorted(later), strict=True):
-      followed = (time for time in last.followers if time >= start)
+      followed = (time for time in last.followers if time > start)
       yield start, max(end, min(followed, default=last.time)), name
 
 

@@ -73,8 +73,11 @@ def test_product_ends_with_the_event_of_its_end():
   assert events == [(0, 6, 'dot'), (3, 4, 'add'), (10, 15, 'dot')]
 
 
-def test_what_follows_within_the_last_thread_is_not_part_of_an_operation():
-  start, follow = 'ThreadpoolListener::StartRegion', 'ThunkExecutor::Execute'
+@pytest.mark.parametrize('follow', ['ThunkExecutor::Execute', 'other event'])
+def test_what_follows_within_the_last_thread_is_not_part_of_an_operation(
+  follow,
+):
+  start = 'ThreadpoolListener::StartRegion'
   events = read(
     thread((0, 5, 'add', 'add')),
     thread(
@@ -87,7 +90,8 @@ def test_what_follows_within_the_last_thread_is_not_part_of_an_operation():
       (27, 0, 'end: add', None),
     ),
   )
-  assert events == [(0, 7, 'add'), (8, 26, 'dot')]
+  begin_of_next = 7 if follow == 'ThunkExecutor::Execute' else 8
+  assert events == [(0, begin_of_next, 'add'), (8, 26, 'dot')]
 
 
 def test_table_has_rates():
