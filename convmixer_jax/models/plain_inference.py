@@ -6,8 +6,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
+
+from convmixer_jax.models import stacks
 
 
 def plain_inference(
@@ -33,10 +34,7 @@ def plain_inference(
   """
   if pack_weights and not getattr(model, 'scan', True):
     variables = {
-      name: {
-        key: jax.tree.map(tuple, tree) if key in stacked else tree
-        for key, tree in collection.items()
-      }
+      name: stacks.unstack(collection, stacked)
       for name, collection in variables.items()
     }
   return jax.tree_util.Partial(_Apply(model), variables, mean, std)
@@ -49,11 +47,5 @@ class _Apply:
   model: nn.Module
 
   def __call__(self, variables, mean, std, images):
-    # XLA takes each block from the tuple, and does not build the stack.
-    variables = jax.tree.map(
-      lambda leaf: jnp.stack(leaf) if isinstance(leaf, tuple) else leaf,
-      variables,
-      is_leaf=lambda leaf: isinstance(leaf, tuple),
-    )
     images = (images.astype(np.float32) - mean) / std
-    return self.model.apply(variables, images, train=False)
+    return self.model.apply(stacks.stack(variables), images, train=False)
