@@ -43,6 +43,7 @@ OF_KERNELS = {
   'affine': 'norms',
   'affine_residual': 'norms',
   'gradient': 'norms',
+  'adamw': 'optimizer',
   'max_pool': 'rest',
   'max_pool_gradient': 'rest',
   'stored': 'rest',

@@ -5,6 +5,7 @@
 
 from convmixer_jax.kernels import backends, dispatch
 from convmixer_jax.kernels.activation_affine import activation_affine
+from convmixer_jax.kernels.adamw import adamw, has_adamw
 from convmixer_jax.kernels.attention import attention
 from convmixer_jax.kernels.batch_norm import affine, batch_norm
 from convmixer_jax.kernels.biased import biased_conv, biased_linear
@@ -39,6 +40,7 @@ __all__ = [
   'activation_affine',
   'activation_batch_norm',
   'activation_mean',
+  'adamw',
   'affine',
   'attention',
   'backends',
@@ -51,6 +53,7 @@ __all__ = [
   'depthwise_conv',
   'fused_mixer',
   'gelu',
+  'has_adamw',
   'layer_norm',
   'linear',
   'max_pool',

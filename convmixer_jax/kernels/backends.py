@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from convmixer_jax.kernels import dispatch
+from convmixer_jax.kernels.cpu import adamw as cpu_adamw
 from convmixer_jax.kernels.cpu import attention as cpu_attention
 from convmixer_jax.kernels.cpu import batch_norm as cpu_batch_norm
 from convmixer_jax.kernels.cpu import conv as cpu_conv
@@ -75,6 +76,7 @@ def _shift_is_preferred(platform, operation, operands, static):
 
 
 _CPU_SOURCES = {
+  'adamw': 'adamw',
   'attention': 'attention',
   'attention_forward': 'attention',
   'attention_gradient': 'attention',
@@ -153,6 +155,7 @@ _XLA: dict[str, Callable[..., Any]] = {
   'stored': lambda x: x,
 }
 _CPU: dict[str, Callable[..., Any]] = {
+  'adamw': cpu_adamw.step,
   'attention': cpu_attention.attention,
   'attention_forward': cpu_attention.forward,
   'attention_gradient': cpu_attention.gradient,

@@ -146,16 +146,32 @@ def call_fused(
     *operands: arrays.
     **static: the operation's other arguments.
   """
-  chosen = {
-    one.platform: one.name
-    for one in (_backends[name] for name in backends_of(operation))
-    if one.platform is not None
-    and backend in (None, one.name)
-    and one.unavailable(operation, operands, static) is None
-  }
+  chosen = fused_backends(operation, backend, operands, static)
   if not chosen:
     return separate(*operands)
   return _by_platform(operation, operands, static, chosen, separate)
+
+
+def fused_backends(
+  operation: str, backend: str | None, operands: Operands, static: Static
+) -> dict[str, str]:
+  """Returns the backends that `call_fused` calls, by platform; may be empty.
+
+  If the CPU's kernels are unavailable, a warning says why. Where those of GPUs
+  are, the separate operations warn.
+  """
+  chosen = {}
+  for one in (_backends[name] for name in backends_of(operation)):
+    if one.platform is None or backend not in (None, one.name):
+      continue
+    if backend is None and not _may_be_default(one):
+      continue
+    reason = one.unavailable(operation, operands, static)
+    if reason is None:
+      chosen[one.platform] = one.name
+    elif one.platform == 'cpu':
+      _warn(one.name, reason)
+  return chosen
 
 
 def _by_platform(operation, operands, static, chosen, default=None):
@@ -246,11 +262,16 @@ def default_backends(
   }
 
 
+def _may_be_default(backend):
+  """Returns whether a platform's backend may be a default in this process."""
+  return backend.platform != 'cpu' or jax.default_backend() == 'cpu'
+
+
 def _default_on(platform, operation, operands, static):
   candidates = [_backends[name] for name in backends_of(operation)]
   is_here = PLATFORMS.get(platform) == jax.default_backend()
   for backend in candidates:
-    if backend.platform != platform or (platform == 'cpu' and not is_here):
+    if backend.platform != platform or not _may_be_default(backend):
       continue
     reason = backend.unavailable(operation, operands, static)
     if reason is None:

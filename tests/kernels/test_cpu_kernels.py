@@ -217,6 +217,8 @@ def test_bfloat16_keeps_nan_and_infinity():
     ('attention', [], 'thread'),
     ('layer_norm', [], 'address,undefined'),
     ('layer_norm', [], 'thread'),
+    ('adamw', [], 'address,undefined'),
+    ('adamw', [], 'thread'),
   ],
 )
 def test_kernels_are_clean_under_sanitizers(

@@ -43,6 +43,7 @@ def build(
     '-O3',
     _machine_flag(),
     '-ffp-contract=fast',
+    '-fno-math-errno',  # for square roots of vectors
     '-fPIC',
     '-shared',
     '-pthread',

@@ -8,6 +8,7 @@ import jax
 from convmixer_jax.kernels.cpu.build import build
 
 FUNCTIONS = {
+  'adamw': ('adamw',),
   'attention': ('attention', 'attention_forward', 'attention_gradient'),
   'batch_norm': (
     *('batch_norm_sums', 'batch_norm_affine'),

@@ -90,6 +90,14 @@ inline void Store(Vec v, T* to, int lanes) {
   std::memcpy(to, copy, lanes * sizeof(T));
 }
 
+inline Vec SquareRoot(Vec v) {
+  float lanes[kLanes];
+  Narrow(v, lanes);
+  // Compilers make one instruction of the loop.
+  for (float& lane : lanes) lane = __builtin_sqrtf(lane);
+  return Widen(lanes);
+}
+
 // Combines the lanes of a vector in pairs, and these in pairs again.
 template <typename F>
 INLINE inline float Reduce(Vec vector, F combine) {
