@@ -13,12 +13,12 @@ from flax import linen as nn
 
 from convmixer_jax.checkpoints.train_state import TrainState
 from convmixer_jax.config import image_shape
-from convmixer_jax.models import architecture_of
+from convmixer_jax.models import architecture_of, stacks
 from convmixer_jax.models.inference import make_inference
 from convmixer_jax.training import ema
 from convmixer_jax.training.preprocess import preprocess_train
 from convmixer_jax.training.tasks import task_of
-from convmixer_jax.training.update import update_state
+from convmixer_jax.training.update import rule_of_kernel, update_state
 
 # Purposes of random numbers; each has its own stream.
 _INIT, _PREPROCESS, _LAYERS = range(3)
@@ -75,6 +75,7 @@ def make_train_step(
   config: ml_collections.ConfigDict,
   gather: Callable[[Any], Any] = lambda params: params,
   split: Callable[[Any], Any] = lambda batch: batch,
+  one_operation: bool = True,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, metrics.Collection]]:
   """Returns the update of one batch, to be jitted with the state donated.
 
@@ -96,13 +97,13 @@ def make_train_step(
   `schedule` is None for an optimizer of the user's, whose counts then stay as
   they are. `gather` is what the parameters go through before use; see
   `sharding.Gather`. `split` is what the preprocessed batch goes through; see
-  `sharding.split_batch`.
+  `sharding.split_batch`. For `one_operation` see `update_state`.
   """
   is_frozen = config.backbone_lr_scale == 0
   task = task_of(config)
 
   def loss_of_microbatch(params, batch_stats, images, targets, rng):
-    params = gather(params)
+    params = gather(stacks.stack(params))
     if is_frozen:  # the norms of the gradient are then those of the head
       head = architecture_of(model).head
       params = jax.lax.stop_gradient(params) | {head: params[head]}
@@ -130,9 +131,17 @@ def make_train_step(
     images, targets = split(
       preprocess_train(batch, rng_for(_PREPROCESS), config, model.num_classes)
     )
+    params = state.params
+    if (
+      one_operation
+      and not getattr(model, 'scan', True)
+      and rule_of_kernel(optimizer, schedule, params)
+    ):
+      params = stacks.unstack(params, architecture_of(model).stacked)
     gradient, loss, scores, batch_stats = _accumulate_gradients(
       microbatch_gradient,
-      state,
+      params,
+      state.batch_stats,
       images,
       targets,
       rng_for(_LAYERS),
@@ -147,6 +156,7 @@ def make_train_step(
       optimizer=optimizer,
       schedule=schedule,
       config=config,
+      one_operation=one_operation,
     )
     return new_state, task.train_metrics.single_from_model_output(
       loss=loss, **scores, **report
@@ -157,7 +167,8 @@ def make_train_step(
 
 def _accumulate_gradients(
   microbatch_gradient,
-  state,
+  params,
+  batch_stats,
   images,
   targets,
   rng,
@@ -168,14 +179,12 @@ def _accumulate_gradients(
 
   def run_microbatch(batch_stats, part):
     (loss, (batch_stats, scores)), gradient = microbatch_gradient(
-      state.params, batch_stats, *part
+      params, batch_stats, *part
     )
     return (gradient, loss, scores), batch_stats
 
   if num_microbatches == 1:
-    means, batch_stats = run_microbatch(
-      state.batch_stats, (images, targets, rng)
-    )
+    means, batch_stats = run_microbatch(batch_stats, (images, targets, rng))
     return *means, batch_stats
 
   def add_microbatch(carry, part):
@@ -188,14 +197,14 @@ def _accumulate_gradients(
     return parts.swapaxes(0, 1)
 
   zeros = (
-    jax.tree.map(jnp.zeros_like, state.params),
+    jax.tree.map(jnp.zeros_like, params),
     0.0,
     dict.fromkeys(score_names, 0.0),
   )
   rngs = jax.random.split(rng, num_microbatches)
   (sums, batch_stats), _ = jax.lax.scan(
     add_microbatch,
-    (zeros, state.batch_stats),
+    (zeros, batch_stats),
     (split(images), split(targets), rngs),
   )
   means = jax.tree.map(lambda total: total / num_microbatches, sums)

@@ -121,6 +121,9 @@ def create_trainer(
         config,
         gather,
         partial(sharding.split_batch, mesh=mesh),
+        one_operation=(
+          mesh.shape['fsdp'] == 1 and mesh.devices.flat[0].platform == 'cpu'
+        ),
       ),
       donate_argnums=0,
       out_shardings=(state_sharding, replicated),

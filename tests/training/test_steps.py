@@ -1,5 +1,7 @@
 """The training and the evaluation step."""
 
+import re
+
 import architectures
 import jax
 import jax.numpy as jnp
@@ -7,8 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from convmixer_jax.models import create_model
+from convmixer_jax.kernels.cpu import library
+from convmixer_jax.models import architecture_of, create_model
 from convmixer_jax.training import steps
+from convmixer_jax.training.optimizer import create_optimizer
 from convmixer_jax.training.preprocess import normalize
 
 
@@ -186,3 +190,45 @@ def test_program_that_initialises_does_not_grow_with_the_depth(config):
     return len(initialise(model, config).as_text().splitlines())
 
   assert lines(12) == lines(3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'name, num_parts', [('vit', 1), ('convmixer', 2), ('resnet', 1)]
+)
+def test_stacks_of_gradients_are_read_block_by_block(name, num_parts, batch):
+  if library.unavailable('adamw'):
+    pytest.skip('the CPU kernels need a C++ compiler')
+  config = architectures.config_of(name)
+  config.accum_steps = num_parts
+  if 'drop_path' in config.model:
+    config.model.drop_path = 0.0  # its draws differ in a loop over blocks
+
+  def step_of(scan, **arguments):
+    config.model.scan = scan
+    optimizer = create_optimizer(config, optax.constant_schedule(0.1))
+    model, state, _ = make(config, optimizer)
+    step = steps.make_train_step(
+      *(model, optimizer, optax.constant_schedule(0.1), config), **arguments
+    )
+    compiled = jax.jit(step).lower(state, batch).compile()
+    return state, compiled, compiled.as_text()
+
+  state, step, program = step_of(scan=False)
+  assert 'convmixer_adamw' in program
+  stacked = {
+    leaf.shape
+    for stack in architecture_of(create_model(config.model, 10)).stacked
+    for leaf in jax.tree.leaves(state.params.get(stack, {}))
+    if leaf.ndim > 2  # BatchNorm's statistics are stacked
+  }
+  for shape in stacked:
+    written = ','.join(map(str, shape))
+    assert not re.search(rf' = f32\[{written}\]\S* concatenate\(', program)
+  _, loop, _ = step_of(scan=True)
+  found, expected = step(state, batch)[0], loop(state, batch)[0]
+  # An update is a ratio, which is unstable where the gradient is almost 0.
+  assert_trees_close(found.opt_state, expected.opt_state, rtol=1e-3, atol=1e-5)
+
+  _, _, program = step_of(scan=False, one_operation=False)
+  assert 'convmixer_adamw' not in program
