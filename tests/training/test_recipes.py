@@ -136,5 +136,9 @@ def test_resnets_have_recipes_by_suffix(variant, suffix):
     config.num_epochs
     == {'': 150, 'a1': 600, 'a2': 300, 'a3': 100, 'tv': 90}[suffix]
   )
+  # Both are of the images of one device.
+  group = {'': 64, 'tv': 32}.get(suffix, 128)
+  assert config.model.bn_group_size == group
+  assert config.mixup.group_size == (0 if suffix == 'tv' else group)
   plain = imagenet.get_config(variant)
   assert config.model.depths == plain.model.depths
