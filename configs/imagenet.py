@@ -10,25 +10,28 @@ ConvMixer's recipe, as in its paper's table, or another by suffix: _a1, _a2, _a3
 ("ResNet strikes back") or _tv (torchvision's first), as in resnet152_a1. An
 isotropic network has ConvMixer's too, whichever network its fields make it.
 
-| variant | epochs | batch | published top-1 at 224 |
-| --- | --- | --- | --- |
-| 1536_20, 768_32, 1024_20 | 150, 300, 150 | 640 | 81.37, 80.16, 76.94 % |
-| deit_b | 300 | 1024 | 81.8 % |
-| deit_b_distilled, here without a teacher | 300 | 1024 | 83.4 % with one |
-| resmlp_s12, _s24, _s36 | 400 | 1024 | 76.6, 79.4, 79.7 % |
-| resmlp_b24_8, _b24_16 | 400 | 1024 | 81.0, 81.0 % |
-| resnet152 | 150 | 640 | 79.64 % (ConvMixer's paper) |
-| resnet152_a1, _a2, _a3 | 600, 300, 100 | 2048 | 82.0, 81.8, 80.5 % |
-| resnet152_tv | 90 | 256 | 78.3 % |
-| vit_b16, mixer_b16 | 300 | 1024 | with ImageNet-21k only |
+| variant | epochs | batch | published top-1 at 224 | on |
+| --- | --- | --- | --- | --- |
+| 1536_20, 1024_20 | 150 | 640 | 81.37, 76.94 % | 10 GPUs |
+| 768_32 | 300 | 640 | 80.16 % | 10 GPUs |
+| deit_b | 300 | 1024 | 81.8 % | 16 GPUs, 37 hours; 8, 53 hours |
+| deit_b_distilled | 300 | 1024 | 83.4 %, with a teacher | |
+| resmlp_s12, _s24, _s36 | 400 | 1024 | 76.6, 79.4, 79.7 % | 8 V100, 2 days |
+| resmlp_b24_8, _b24_16 | 400 | 1024 | 81.0, 81.0 % | 8 V100 |
+| resnet152 | 150 | 640 | 79.64 % (ConvMixer's paper) | |
+| resnet152_a1, _a2, _a3 | 600, 300, 100 | 2048 | 82.0, 81.8, 80.5 % | |
+| resnet50_a1 | 600 | 2048 | 80.4 % | 4 V100, 4.6 days |
+| resnet50_a2, _a3 | 300, 100 | 2048 | 79.8, 78.1 % | |
+| resnet152_tv | 90 | 256 | 78.3 % | 8 GPUs |
+| vit_b16, mixer_b16 | 300 | 1024 | with ImageNet-21k only | |
 
-ResMLP's trainings took two days on 8 V100, for most. Of the others, hours were
-not found; on 16 TPU v5e, `plan` bounds from below, in chip-hours: deit_b,
-vit_b16 and deit_b_distilled by 120, mixer_b16 by 80, resmlp_s24 by 56, _b24_16
-by 167 and _b24_8, which needs --config.model.remat=True there, by 434;
-resnet152 by 33, its _a1, _a2, _a3 and _tv by 214, 107, 15 and 18: see
-results/plan. docs/imagenet.md names sources, and has the flags for other
-numbers of devices.
+deit_b_distilled is trained without a teacher here. Two days are what ResMLP's
+paper gives for most of its networks; other hours were not found. On 16 TPU v5e,
+`plan` bounds from below, in chip-hours: deit_b, vit_b16 and deit_b_distilled by
+120, mixer_b16 by 80, resmlp_s24 by 56, _b24_16 by 167 and _b24_8, which needs
+--config.model.remat=True there, by 434; resnet152 by 33, its _a1, _a2, _a3 and
+_tv by 214, 107, 15 and 18: see results/plan. docs/imagenet.md names sources,
+and has the flags for other numbers of devices.
 """
 
 from collections.abc import Callable
