@@ -10,11 +10,12 @@ import safetensors.numpy
 from etils import epath
 
 from configs import digits
-from convmixer_jax.benchmarks.comparison import accuracy, run
+from convmixer_jax.benchmarks.comparison import accuracy, report, run
 from convmixer_jax.benchmarks.comparison.networks import (
   Network,
   choose_networks,
 )
+from convmixer_jax.benchmarks.comparison.rows import Rows
 from convmixer_jax.data import sources
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import MODELS
@@ -130,3 +131,16 @@ def test_accuracy_measured_is_that_of_the_weights(tmp_path):
   network, _ = choose_networks(['resmlp_s12', 'deit_b'])
   failed = test.evaluate(network, path)['failed']
   assert 'resmlp.safetensors has ' in failed and '\n' not in failed
+
+
+def test_accuracy_at_another_size_than_the_counts_says_so():
+  rows = Rows({})
+  (network,) = choose_networks(['resnet152'])
+  counts = {'parameters': 1, 'macs': 1, 'activations': 1, 'image_size': 224}
+  rows.add('resnet152', counts | run.find_published(network))
+  text = report.to_markdown(rows)
+  line = '| resnet152 | resnet152.a1_in1k | {} | 82.742 |'
+  assert line.format('288 (counts: 224)') in text
+  assert '| resnet152 | resnet152.tv_in1k | 224 | 78.330 |' in text
+  rows.add('resnet152', {'image_size': 288})  # --image_size=288
+  assert line.format('288') in report.to_markdown(rows)

@@ -170,7 +170,7 @@ def _accuracy_tables(by_name: Mapping[str, Row]) -> Iterator[str]:
     yield '## Accuracy measured here'
     yield _join(('network', 'top-1', 'weights', 'images'), measured)
   published = [
-    (name, weights['weights'], weights['size'], f'{weights["top1"]:.3f}')
+    (name, weights['weights'], _size(row, weights), f'{weights["top1"]:.3f}')
     for name, row in by_name.items()
     for weights in row.get('released', ())
   ]
@@ -180,8 +180,17 @@ def _accuracy_tables(by_name: Mapping[str, Row]) -> Iterator[str]:
     yield (
       'On the validation images of ImageNet, as timm measured it. The first of '
       'a network are its usual ones; those with 21k or 22k in their name saw '
-      'more than the images of ImageNet-1k.'
+      'more than the images of ImageNet-1k. Counts in brackets: GMACs, '
+      'activations and speeds above are of images of that size, not of the '
+      'size of this accuracy.'
     )
+
+
+def _size(row, weights):
+  """Returns the size of an accuracy's images; with that of counts if other."""
+  size = weights['size']
+  counted = row['image_size']
+  return size if size == counted else f'{size} (counts: {counted})'
 
 
 def _origin(row):
