@@ -60,6 +60,10 @@ def test_quick_runs_all_stages(tmp_path):
   others = [row for row in by_stage['networks'] if 'images_per_sec' in row]
   ours = [row for row in others if row['framework'] == 'this project, scan']
   assert {row['kind'] for row in ours} == {'train', 'forward'}
+  (compared,) = by_stage['comparison']
+  assert compared['parameters'] > 14e6 and compared['top1'] > 76
+  assert compared['forward_images_per_sec'] > 0
+  assert compared['train_images_per_sec'] > 0
   assert any(row.get('microseconds', 0) > 0 for row in by_stage['depthwise'])
   (training,) = [
     row for row in by_stage['cifar10'] if row.get('part') == 'training'
@@ -71,5 +75,6 @@ def test_quick_runs_all_stages(tmp_path):
   )
   files = {path.name: path.stat().st_size for path in directory.iterdir()}
   assert {'results.md', 'throughput.png', 'log.txt'} < set(files)
-  assert len(files) <= 8
+  assert {f'compare.{end}' for end in ('csv', 'md', 'json', 'png')} < set(files)
+  assert len(files) <= 12
   assert max(files.values()) < 16 * 2**20

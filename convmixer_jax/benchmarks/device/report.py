@@ -4,6 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from convmixer_jax.benchmarks.device.report_comparison import (
+  format_comparison,
+)
 from convmixer_jax.benchmarks.device.report_profiles import format_profiles
 from convmixer_jax.benchmarks.device.rows import Row
 from convmixer_jax.benchmarks.device.settings import STAGES
@@ -27,6 +30,7 @@ def format_results(rows: Sequence[Row]) -> str:
     ),
     format_profiles(rows),
     _cifar10(_of(rows, 'cifar10')),
+    format_comparison(_of(rows, 'comparison')),
     _tests(_of(rows, 'tests')),
     _reasons(rows, 'failed', 'Failed'),
     _reasons(rows, 'missing', 'Not measured'),

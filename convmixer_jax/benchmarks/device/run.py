@@ -14,6 +14,7 @@ from convmixer_jax.analysis import plots
 from convmixer_jax.benchmarks.device import (
   alternatives_stage,
   cifar10_stage,
+  comparison_stage,
   depthwise_stage,
   device_stages,
   inputs,
@@ -37,6 +38,7 @@ _FUNCTIONS: dict[str, Callable[[Session], None]] = {
   'cifar10': cifar10_stage.train_cifar10,
   'alternatives': alternatives_stage.measure_alternatives,
   'networks': model_stage.measure_others,
+  'comparison': comparison_stage.compare_networks,
 }
 _WITH_TORCH = {'depthwise', 'models', 'alternatives', 'networks'}
 # These time nothing, and run at the same time.
@@ -99,7 +101,8 @@ def run(
     settings: sizes, counts and limits.
     directory: directory for the results, new or without `rows.jsonl`. Each row
       is appended to `rows.jsonl` immediately; `results.md`, `throughput.png`
-      and `log.txt` are written after each stage.
+      and `log.txt` are written after each stage. The last adds `compare.csv`,
+      `compare.md`, `compare.json` and `compare.png`.
     stages: names of the stages to run.
     budget_seconds: time after which nothing new is started.
     torch_python: a Python interpreter that has PyTorch and timm.
