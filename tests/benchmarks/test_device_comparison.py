@@ -104,6 +104,14 @@ def test_failures_are_named_by_network_or_by_the_last_line(
   assert 'its last line' in run.find_faults(session.rows)[-1]
 
 
+def test_accuracy_at_another_size_than_the_counts_says_so():
+  row = ROW | {'published_top1': 82.742, 'published_size': 288}
+  other = comparison_stage.describe('my_network', row)
+  assert other['top1_source'] == 'published, at 288'
+  same = comparison_stage.describe('my_network', row | {'image_size': 288})
+  assert same['top1_source'] == 'published'
+
+
 @pytest.mark.slow
 def test_table_of_a_tiny_comparison_is_written(session):
   session.settings = dataclasses.replace(

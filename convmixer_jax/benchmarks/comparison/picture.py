@@ -14,8 +14,8 @@ _AREA = 5.0  # square points for each million parameters
 _SPEED = 'forward_images_per_sec'
 _LINE_LENGTH = 100  # characters below the plot
 # A source of accuracies, and how it is drawn.
-_MEASURED, _PUBLISHED, _PAPER = 'measured here', 'published', 'in the paper'
-_EDGES = {_MEASURED: 'solid', _PUBLISHED: 'dashed', _PAPER: 'dotted'}
+_MEASURED, PUBLISHED, _PAPER = 'measured here', 'published', 'in the paper'
+_EDGES = {_MEASURED: 'solid', PUBLISHED: 'dashed', _PAPER: 'dotted'}
 
 
 def plot(rows: Rows) -> Figure | None:
@@ -151,7 +151,7 @@ def find_accuracy(name: str, row: Row) -> tuple[float, str] | None:
   if name in PAPER:
     return PAPER[name].top1, _PAPER
   if 'published_top1' in row:
-    return row['published_top1'], _PUBLISHED
+    return row['published_top1'], PUBLISHED
   return None
 
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from convmixer_jax.benchmarks.comparison.picture import find_accuracy
+from convmixer_jax.benchmarks.comparison.picture import PUBLISHED, find_accuracy
 from convmixer_jax.benchmarks.comparison.rows import NAME
 from convmixer_jax.benchmarks.device.rows import Row
 from convmixer_jax.benchmarks.device.session import Session
@@ -60,5 +60,9 @@ def describe(name: str, row: Row) -> dict[str, Any]:
   found: dict[str, Any] = {'network': name}
   found |= {key: row[key] for key in _COPIED if key in row}
   if accuracy := find_accuracy(name, row):
-    found['top1'], found['top1_source'] = accuracy
+    found['top1'], source = accuracy
+    size = row.get('published_size')
+    if source == PUBLISHED and size != row.get('image_size'):
+      source += f', at {size}'  # not that of counts and speeds
+    found['top1_source'] = source
   return found
