@@ -13,6 +13,7 @@ import pytest
 import safetensors.numpy
 from wrong_mlp import mlp_by_tanh
 
+from configs import imagenet
 from convmixer_jax import models
 from convmixer_jax.errors import UserError
 from convmixer_jax.models import layers
@@ -212,3 +213,48 @@ def test_initialisation_is_the_authors(name, fields, deviations):
       np.testing.assert_array_equal(
         params['blocks'][key], np.full((2, 128), 0.1, np.float32)
       )
+
+
+@pytest.mark.parametrize(
+  ('variant', 'factor'),
+  [
+    # The authors' code: 0.1 up to 18 layers, 1e-5 up to 24, 1e-6 beyond, and
+    # 1e-6 in the B networks. timm's differ: 1e-4 for 12 layers.
+    ('resmlp_s12', 0.1),
+    ('resmlp_s24', 1e-5),
+    ('resmlp_s36', 1e-6),
+    ('resmlp_b24_8', 1e-6),
+    ('resmlp_b24_16', 1e-6),
+  ],
+)
+def test_branches_begin_with_the_factors_of_the_authors(variant, factor):
+  config = imagenet.get_config(variant).model
+  config.width, config.depth = 4, 1
+  model = models.create_model(config, 2)
+  images = jnp.zeros((1, 16, 16, 3))
+  block = model.init(jax.random.key(0), images, train=False)['params']['blocks']
+  for key in ('token_scale', 'mlp_scale'):
+    np.testing.assert_array_equal(block[key], np.float32(factor))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_drop_path_has_the_same_rate_in_all_blocks(name):
+  """A block whose branches are both dropped leaves the image as it was."""
+  rate, count = 0.7, 400
+  model, variables = create(name, drop_path=rate, scan=True)
+  images = jax.random.normal(jax.random.key(1), (count, 32, 32, 3))
+  _, state = jax.jit(
+    lambda: model.apply(
+      variables,
+      images,
+      train=True,
+      mutable='intermediates',
+      rngs={'dropout': jax.random.key(0)},
+    )
+  )()
+  found = state['intermediates']
+  (outputs,) = found['blocks']['output']
+  tokens = np.stack([found['stem'][0], *outputs])
+  unchanged = np.all(tokens[1:] == tokens[:-1], axis=(2, 3, 4)).mean(axis=1)
+  deviation = (rate**2 * (1 - rate**2) / count) ** 0.5
+  assert np.abs(unchanged - rate**2).max() < 4 * deviation
