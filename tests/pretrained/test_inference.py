@@ -1,9 +1,13 @@
 """`logits` and `predict` of trained networks: as evaluation, from any image."""
 
+import functools
+
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from convmixer_jax import models
 from convmixer_jax.data.sources import create_source
 from convmixer_jax.errors import UserError
 from convmixer_jax.evaluation import protocols
@@ -12,6 +16,7 @@ from convmixer_jax.pretrained import predictions
 from convmixer_jax.pretrained.images import prepare_images
 from convmixer_jax.pretrained.load import load
 from convmixer_jax.pretrained.runs import load_run
+from convmixer_jax.pretrained.trained_model import TrainedModel
 
 
 @pytest.fixture(scope='module')
@@ -164,3 +169,24 @@ def test_unreadable_file_has_an_error_in_place_of_classes(trained, tmp_path):
 def test_prepared_images_are_those_of_the_network(trained, digits):
   prepared = prepare_images(digits[1][:2], trained.eval_config(2))
   np.testing.assert_array_equal(prepared, digits[1][:2])  # already 8 x 8
+
+
+def test_largest_network_classifies_an_image_in_little_besides_its_weights():
+  """By the compiled program of shapes alone: nothing is run."""
+  fields = dict(models.model_config(**models.VARIANTS['resmlp_b24_8']))
+  architecture = models.MODELS[fields.pop('name')]
+  shapes = architecture.variable_shapes(architecture.module(**fields), 224)
+  network = TrainedModel.create('resmlp', fields, 1000, shapes, {})
+  make = functools.partial(
+    predictions._make_inference,
+    model=network.model,
+    config=network.eval_config(1),
+  )
+  image = jax.ShapeDtypeStruct((1, 224, 224, 3), np.uint8)
+  step = jax.jit(predictions._to_predictions)
+  program = step.lower(jax.eval_shape(make, shapes), image).compile()
+  memory = program.memory_analysis()
+  weights = 4 * 129_138_280
+  assert memory.argument_size_in_bytes < weights + 1e6
+  assert memory.temp_size_in_bytes < 64e6
+  assert 2 * weights + memory.temp_size_in_bytes < 2e9  # and the file's
