@@ -19,10 +19,16 @@ NETWORK = Architecture(
   CONVMIXER.module, {}, stacked=('blocks',), before_blocks=()
 )
 # As in make_optimizer_fixtures.py.
-ADAM = {'adam_beta1': 0.8, 'adam_beta2': 0.95}
+ADAM = {'adam_beta1': 0.8, 'adam_beta2': 0.95, 'adam_epsilon': 1e-3}
 OPTIONS = {
   'adamw': ADAM,
   'lamb': ADAM,
+  'lamb_default': {
+    'adam_beta1': 0.9,
+    'adam_beta2': 0.999,
+    'adam_epsilon': 1e-6,
+    'clip_norm': 1.0,
+  },
   'sgd': {'momentum': 0.8},
   'sgd_plain': {'momentum': 0.0},
   'sgd_nesterov': {'momentum': 0.8, 'nesterov': True},
@@ -42,26 +48,27 @@ def read(prefix):
 
 
 def train(config, schedule=lambda step: 0.05 / (step + 1)):
-  """Returns the parameters after the updates of the fixture."""
+  """Returns the parameters after each update, along a first axis."""
   config_lib.validate(config)
   params, gradients = read('params'), read('gradients')
   optimizer = create_optimizer(config, schedule, NETWORK)
-  state = optimizer.init(params)
+  state, found = optimizer.init(params), []
   for step in range(5):
     gradient = jax.tree.map(lambda values, step=step: values[step], gradients)
     updates, state = optimizer.update(gradient, state, params)
     params = optax.apply_updates(params, updates)
-  return params
+    found.append(params)
+  return jax.tree.map(lambda *values: jnp.stack(values), *found)
 
 
 def set_optimizer(config, case):
   config.optimizer = case.partition('_')[0]
-  config.update(OPTIONS[case])
   config.weight_decay, config.clip_norm = 0.1, 0.0
+  config.update(OPTIONS[case])
 
 
 @pytest.mark.parametrize('case', OPTIONS)
-def test_optimizer_equals_that_of_pytorch_or_timm(config, case):
+def test_each_update_equals_that_of_pytorch_or_timm(config, case):
   set_optimizer(config, case)
   trained = train(config)
   assert jax.tree.structure(trained) == jax.tree.structure(read(case))
