@@ -75,7 +75,7 @@ def expect(command, network, about):
     about: the input of the network, as in `OWN_INPUT`.
   """
   size = about['image_size']
-  short = round(size / about['eval_crop_fraction'])
+  short = int(size / about['eval_crop_fraction'])
   resample = Image.Resampling[about['eval_interpolation'].upper()]
 
   def prepare(image):
