@@ -2,26 +2,60 @@
 
 #include "adamw.h"
 
+#include <numeric>
+
 #include "buffers.h"
 
 namespace {
 
-// Adds the parts of an array; `pieces` gradients are of equal pieces of it.
-void AddParts(const float* const* gradients, int64_t pieces, int64_t size,
-              AdamwPart part, std::vector<AdamwPart>& parts) {
-  const int64_t length = pieces == 0 ? 0 : size / pieces;
-  for (int64_t piece = 0; piece < pieces; ++piece) {
-    for (int64_t at = 0; at < length; at += kAdamwElements) {
-      const int64_t from = piece * length + at;
-      parts.push_back({gradients[piece] + at, part.parameter + from,
-                       part.first + from, part.second + from,
-                       part.new_parameter + from, part.new_first + from,
-                       part.new_second + from,
-                       std::min(kAdamwElements, length - at), part.decay});
-    }
+// Finds operands and results, and whether they are what was counted on.
+class AdamwBuffers {
+ public:
+  AdamwBuffers(const ffi::RemainingArgs& args, const ffi::RemainingRets& rets)
+      : args_(args), rets_(rets) {}
+
+  int64_t SizeOf(size_t operand) const {
+    const auto found = args_.get<ffi::AnyBuffer>(operand);
+    return found.has_value() ? found->element_count() : 0;
+  }
+  const float* Operand(size_t index, int64_t size) {
+    const auto found = args_.get<ffi::AnyBuffer>(index);
+    fits_ = fits_ && found.has_value() && Fits(*found, size);
+    return fits_ ? Data<float>(*found) : nullptr;
+  }
+  float* Result(size_t index, int64_t size) {
+    auto found = rets_.get<ffi::AnyBuffer>(index);
+    fits_ = fits_ && found.has_value() && Fits(**found, size);
+    return fits_ ? static_cast<float*>((*found)->untyped_data()) : nullptr;
+  }
+  bool fit() const { return fits_; }
+
+ private:
+  static bool Fits(const ffi::AnyBuffer& buffer, int64_t size) {
+    return buffer.element_type() == ffi::F32 &&
+           static_cast<int64_t>(buffer.element_count()) == size;
+  }
+
+  const ffi::RemainingArgs& args_;
+  const ffi::RemainingRets& rets_;
+  bool fits_ = true;
+};
+
+// Adds the parts of a piece of an array, from element `offset` of it.
+void AddParts(const AdamwPart& whole, const float* gradient, int64_t offset,
+              int64_t size, std::vector<AdamwPart>& parts) {
+  for (int64_t at = 0; at < size; at += kAdamwElements) {
+    const int64_t from = offset + at;
+    parts.push_back({gradient + at, whole.parameter + from, whole.first + from,
+                     whole.second + from, whole.new_parameter + from,
+                     whole.new_first + from, whole.new_second + from,
+                     std::min(kAdamwElements, size - at), whole.decay});
   }
 }
 
+// The operands are the gradients of all arrays, counts[i] of equal pieces of
+// array i, and then all parameters, first moments and second moments; the last
+// three are the results.
 ffi::Error Adamw(ffi::ThreadPool pool, ffi::BufferR1<ffi::F32> numbers,
                  ffi::BufferR0<ffi::F32> also_finite, ffi::RemainingArgs args,
                  ffi::Result<ffi::BufferR1<ffi::F32>> norms,
@@ -29,50 +63,35 @@ ffi::Error Adamw(ffi::ThreadPool pool, ffi::BufferR1<ffi::F32> numbers,
                  ffi::RemainingRets rets, ffi::Span<const int64_t> counts,
                  ffi::Span<const float> decays) {
   AdamwRule rule;
-  constexpr size_t kNumbers = sizeof(rule) / sizeof(float);
   const size_t arrays = counts.size();
-  if (numbers.element_count() != kNumbers || norms->element_count() != 3 ||
-      decays.size() != arrays || rets.size() != 3 * arrays) {
+  const size_t gradients = std::accumulate(counts.begin(), counts.end(), 0);
+  if (numbers.element_count() != sizeof rule / sizeof(float) ||
+      norms->element_count() != 3 || decays.size() != arrays ||
+      rets.size() != 3 * arrays || args.size() != gradients + 3 * arrays) {
     return Invalid("adamw: the number of operands or results is wrong");
   }
   std::memcpy(&rule, numbers.typed_data(), sizeof rule);
-  size_t num_gradients = 0;
-  for (const int64_t count : counts) num_gradients += count;
-  if (args.size() != num_gradients + 3 * arrays) {
-    return Invalid("adamw: the number of gradients is wrong");
-  }
-  std::vector<const float*> gradients(num_gradients);
+  AdamwBuffers buffers(args, rets);
   std::vector<AdamwPart> parts;
-  for (size_t array = 0, first = 0; array < arrays; ++array) {
-    const auto parameter = *args.get<ffi::AnyBuffer>(num_gradients + array);
-    const int64_t size = parameter.element_count();
-    bool fits = true;
+  for (size_t array = 0, gradient = 0; array < arrays; ++array) {
+    const int64_t size = buffers.SizeOf(gradients + array);
     const auto operand = [&](size_t group) {
-      const auto found =
-          *args.get<ffi::AnyBuffer>(num_gradients + group * arrays + array);
-      fits = fits && found.element_type() == ffi::F32 &&
-             static_cast<int64_t>(found.element_count()) == size;
-      return Data<float>(found);
+      return buffers.Operand(gradients + group * arrays + array, size);
     };
     const auto result = [&](size_t group) {
-      auto found = *rets.get<ffi::AnyBuffer>(group * arrays + array);
-      fits = fits && found->element_type() == ffi::F32 &&
-             static_cast<int64_t>(found->element_count()) == size;
-      return static_cast<float*>(found->untyped_data());
+      return buffers.Result(group * arrays + array, size);
     };
-    for (int64_t piece = 0; piece < counts[array]; ++piece) {
-      const auto found = *args.get<ffi::AnyBuffer>(first + piece);
-      fits = fits && found.element_type() == ffi::F32 &&
-             static_cast<int64_t>(found.element_count()) * counts[array] ==
-                 size;
-      gradients[first + piece] = Data<float>(found);
-    }
     const AdamwPart whole{nullptr,   operand(0), operand(1), operand(2),
                           result(0), result(1),  result(2),  size,
                           decays[array]};
-    if (!fits) return Invalid("adamw: an array does not fit its parameter");
-    AddParts(gradients.data() + first, counts[array], size, whole, parts);
-    first += counts[array];
+    for (int64_t piece = 0; piece < counts[array]; ++piece, ++gradient) {
+      const int64_t length = size / counts[array];
+      const float* from = buffers.Operand(gradient, length);
+      if (!buffers.fit() || length * counts[array] != size) {
+        return Invalid("adamw: an array does not fit its parameter");
+      }
+      AddParts(whole, from, piece * length, length, parts);
+    }
   }
   const AdamwReport report =
       RunAdamw(pool, rule, *also_finite.typed_data(), parts);
