@@ -47,6 +47,7 @@ OF_KERNELS = {
   'max_pool': 'rest',
   'max_pool_gradient': 'rest',
   'stored': 'rest',
+  'transpose': 'rest',
 }
 # The names of the profiler's events: of the end of an operation (a prefix), of
 # a thread's begin of a task, and of what follows from the end of an operation.

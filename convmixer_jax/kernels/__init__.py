@@ -26,6 +26,7 @@ from convmixer_jax.kernels.norm import (
 )
 from convmixer_jax.kernels.residual_depthwise import residual_depthwise
 from convmixer_jax.kernels.stored_gradient import stored_gradient
+from convmixer_jax.kernels.swap_tokens import swap_back, swap_tokens
 
 # Those of the depthwise convolution, and those of norms and products.
 BACKENDS = dispatch.backends_of('depthwise_conv')
@@ -61,4 +62,6 @@ __all__ = [
   'pack_kernel',
   'residual_depthwise',
   'stored_gradient',
+  'swap_back',
+  'swap_tokens',
 ]

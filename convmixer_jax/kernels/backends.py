@@ -22,6 +22,7 @@ from convmixer_jax.kernels.cpu import linear as cpu_linear
 from convmixer_jax.kernels.cpu import max_pool as cpu_max_pool
 from convmixer_jax.kernels.cpu import norm as cpu_norm
 from convmixer_jax.kernels.cpu import stored as cpu_stored
+from convmixer_jax.kernels.cpu import swap_tokens as cpu_swap_tokens
 from convmixer_jax.kernels.gpu import depthwise as gpu_depthwise
 from convmixer_jax.kernels.under_vmap import except_under_vmap
 from convmixer_jax.kernels.xla import attention as xla_attention
@@ -108,6 +109,7 @@ _CPU_SOURCES = {
   'norm_affine': 'norm',
   'norm_gradient': 'norm',
   'stored': 'stored',
+  'swap_tokens': 'transpose',
 }
 
 
@@ -153,6 +155,7 @@ _XLA: dict[str, Callable[..., Any]] = {
   'norm_affine': xla_norm.affine,
   'norm_gradient': xla_norm.gradient,
   'stored': lambda x: x,
+  'swap_tokens': lambda x: x.swapaxes(1, 2),
 }
 _CPU: dict[str, Callable[..., Any]] = {
   'adamw': cpu_adamw.step,
@@ -187,6 +190,7 @@ _CPU: dict[str, Callable[..., Any]] = {
   'norm_affine': cpu_norm.affine,
   'norm_gradient': cpu_norm.gradient,
   'stored': cpu_stored.stored,
+  'swap_tokens': cpu_swap_tokens.swap_tokens,
 }
 _UNDER_VMAP = _XLA | _SHIFT  # on CPUs
 

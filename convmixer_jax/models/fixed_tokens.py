@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convmixer_jax import kernels
 from convmixer_jax.errors import UserError
 from convmixer_jax.models.layers import (
   Dense,
@@ -147,9 +148,18 @@ def expose_tokens(
   return exposed.reshape(x.shape)
 
 
-def over_tokens(layer: nn.Module, x: jax.Array) -> jax.Array:
-  """Applies a layer to the axis N of `[B, N, C]` instead of C."""
-  return layer(x.swapaxes(1, 2)).swapaxes(1, 2)
+def over_tokens(
+  layer: nn.Module, x: jax.Array, backend: str | None = None
+) -> jax.Array:
+  """Applies a layer to the axis N of `[B, N, C]` instead of C.
+
+  Args:
+    layer: of `[B, C, N]`.
+    x: `[B, N, C]`.
+    backend: see `kernels.swap_tokens`.
+  """
+  y = layer(kernels.swap_tokens(x, backend=backend))
+  return kernels.swap_back(y, backend=backend)
 
 
 def infer_fields(

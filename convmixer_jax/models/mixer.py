@@ -62,7 +62,7 @@ class Block(nn.Module):
     how: dict[str, Any] = {'dtype': self.dtype, 'backend': self.backend}
     y = LayerNorm(**how, name='token_norm')(x)
     mixer = Mlp(self.token_hidden, _INIT, **how, name='token_mixer')
-    x = add_branch(x, over_tokens(mixer, y), rate, self)
+    x = add_branch(x, over_tokens(mixer, y, self.backend), rate, self)
     y = LayerNorm(**how, name='mlp_norm')(x)
     hidden = self.mlp_ratio * x.shape[-1]
     y = Mlp(hidden, _INIT, **how, name='mlp')(y)

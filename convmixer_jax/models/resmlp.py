@@ -98,7 +98,8 @@ class Block(nn.Module):
 
     y = Affine(**how, name='token_affine')(x)
     mixer = Dense(x.shape[1], _INIT, **how, name='token_mixer')
-    x = add_branch(x, scaled(over_tokens(mixer, y), 'token_scale'), rate, self)
+    y = over_tokens(mixer, y, self.backend)
+    x = add_branch(x, scaled(y, 'token_scale'), rate, self)
     y = Affine(**how, name='mlp_affine')(x)
     y = Mlp(self.mlp_ratio * width, _INIT, **how, name='mlp')(y)
     x = add_branch(x, scaled(y, 'mlp_scale'), rate, self)

@@ -219,6 +219,8 @@ def test_bfloat16_keeps_nan_and_infinity():
     ('layer_norm', [], 'thread'),
     ('adamw', [], 'address,undefined'),
     ('adamw', [], 'thread'),
+    ('transpose', [], 'address,undefined'),
+    ('transpose', [], 'thread'),
   ],
 )
 def test_kernels_are_clean_under_sanitizers(

@@ -23,6 +23,7 @@ FUNCTIONS = {
   'max_pool': ('max_pool', 'max_pool_gradient'),
   'norm': ('moments', 'products', 'affine', 'affine_residual', 'gradient'),
   'stored': ('stored',),
+  'transpose': ('transpose',),
 }
 
 # None only where the sums of products are computed.

@@ -49,13 +49,13 @@ def mix_tokens(settings: Settings, x: jax.Array) -> jax.Array:
     layer = Dense(
       tokens.shape[1], init, dtype=dtype, backend=backend, name=name
     )
-    y = over_tokens(layer, tokens)
+    y = over_tokens(layer, tokens, backend)
   elif mixer == 'mlp':
     mlp = Mlp(
       *(settings.token_hidden, init, settings.activation, dtype, backend),
       name=name,
     )
-    y = over_tokens(mlp, tokens)
+    y = over_tokens(mlp, tokens, backend)
   else:
     y = RandomMap(dtype, name=name)(tokens)
   return y.reshape(x.shape)
