@@ -23,7 +23,6 @@ import argparse
 import functools
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
 import sys
@@ -37,6 +36,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import safetensors.numpy  # noqa: E402
 
+from convmixer_jax.benchmarks import machine  # noqa: E402
 from convmixer_jax.models import find_architecture  # noqa: E402
 from convmixer_jax.models.features import (  # noqa: E402
   Features,
@@ -115,12 +115,13 @@ def describe_machine() -> str:
   """Returns versions and processor in a line."""
   versions = [f'{n} {importlib.metadata.version(n)}' for n in ('jax', 'flax')]
   device = jax.devices()[0]
+  host = machine.describe_machine()
   return ', '.join(
     [
       f'Python {platform.python_version()}',
       *versions,
       f'{device.platform} ({device.device_kind})',
-      f'{os.cpu_count()} processors, {platform.machine()}',
+      f'{host["cores"]} cores of {host["processor"]}, {platform.machine()}',
     ]
   )
 
