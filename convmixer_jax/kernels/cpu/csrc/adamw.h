@@ -29,12 +29,22 @@ struct AdamwRule {
   float clip_norm;  // of the gradient; 0: it is not clipped
 };
 
+// How far ahead of their use the arrays are fetched, in elements: the processor
+// does not by itself go on from one page of so many arrays to the next.
+constexpr int64_t kAdamwAhead = 768;
+
 // Neighbouring elements: the result may be where the operands are.
 struct AdamwPart {
   const float *gradient, *parameter, *first, *second;
   float *new_parameter, *new_first, *new_second;
   int64_t size;
   float decay;
+
+  void FetchAhead(int64_t at) const {
+    for (const float* array : {gradient, parameter, first, second}) {
+      __builtin_prefetch(array + at + kAdamwAhead);
+    }
+  }
 };
 
 struct AdamwElement {
@@ -108,6 +118,7 @@ class StepSquaresWorker {
     const AdamwPart& part = a_.parts[task];
     Vec gradients = {}, updates = {}, old_ones = {}, new_ones = {};
     ForVecs(part.size, [&](int64_t at, int lanes) INLINE {
+      part.FetchAhead(at);
       const Vec gradient = Load(part.gradient + at, lanes);
       const Vec parameter = Load(part.parameter + at, lanes);
       AdamwElement e =
@@ -144,6 +155,7 @@ class AdamwWorker {
   void Run(int64_t task) {
     const AdamwPart& part = a_.parts[task];
     ForVecs(part.size, [&](int64_t at, int lanes) INLINE {
+      part.FetchAhead(at);
       const AdamwElement e =
           Step(a_.rule, part.decay,
                a_.gradient_scale * Load(part.gradient + at, lanes),
