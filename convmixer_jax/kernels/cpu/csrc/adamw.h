@@ -47,22 +47,10 @@ struct AdamwPart {
   }
 };
 
+// Before a step and after it.
 struct AdamwElement {
-  Vec update, parameter, first, second;
+  Vec gradient, parameter, update, new_parameter, new_first, new_second;
 };
-
-// By the formulas of optax.adamw, in its order.
-INLINE inline AdamwElement Step(const AdamwRule& rule, float decay,
-                                Vec gradient, Vec parameter, Vec first,
-                                Vec second) {
-  first = rule.add_first * gradient + rule.keep_first * first;
-  second = rule.add_second * (gradient * gradient) + rule.keep_second * second;
-  const Vec root = SquareRoot(second * rule.unbias_second) + rule.epsilon;
-  Vec update = first * rule.unbias_first / root;
-  if (decay != 0) update += decay * parameter;  // which may be infinite
-  update *= -rule.learning_rate;
-  return {update, parameter + update, first, second};
-}
 
 // Sums of squares.
 struct AdamwSquares {
@@ -85,6 +73,23 @@ struct AdamwArguments {
   AdamwSquares* squares;  // of each part
 
   int64_t tasks() const { return count; }
+
+  // A step by the formulas of optax.adamw, in its order.
+  INLINE AdamwElement Step(const AdamwPart& part, int64_t at, int lanes) const {
+    part.FetchAhead(at);
+    const Vec gradient = Load(part.gradient + at, lanes);
+    const Vec parameter = Load(part.parameter + at, lanes);
+    const Vec clipped = gradient_scale * gradient;
+    const Vec first = rule.add_first * clipped +
+                      rule.keep_first * Load(part.first + at, lanes);
+    const Vec second = rule.add_second * (clipped * clipped) +
+                       rule.keep_second * Load(part.second + at, lanes);
+    const Vec root = SquareRoot(second * rule.unbias_second) + rule.epsilon;
+    Vec update = first * rule.unbias_first / root;
+    if (part.decay != 0) update += part.decay * parameter;  // may be infinite
+    update *= -rule.learning_rate;
+    return {gradient, parameter, update, parameter + update, first, second};
+  }
 };
 
 class GradientSquaresWorker {
@@ -118,22 +123,17 @@ class StepSquaresWorker {
     const AdamwPart& part = a_.parts[task];
     Vec gradients = {}, updates = {}, old_ones = {}, new_ones = {};
     ForVecs(part.size, [&](int64_t at, int lanes) INLINE {
-      part.FetchAhead(at);
-      const Vec gradient = Load(part.gradient + at, lanes);
-      const Vec parameter = Load(part.parameter + at, lanes);
-      AdamwElement e =
-          Step(a_.rule, part.decay, a_.gradient_scale * gradient, parameter,
-               Load(part.first + at, lanes), Load(part.second + at, lanes));
+      AdamwElement e = a_.Step(part, at, lanes);
       if (lanes < kLanes) {  // with an epsilon of 0 the others are not 0
         float padded[kLanes] = {};
         std::memcpy(padded, &e.update, lanes * sizeof(float));
         e.update = Widen(padded);
-        e.parameter = parameter + e.update;
+        e.new_parameter = e.parameter + e.update;
       }
-      gradients += gradient * gradient;
+      gradients += e.gradient * e.gradient;
       updates += e.update * e.update;
-      old_ones += parameter * parameter;
-      new_ones += e.parameter * e.parameter;
+      old_ones += e.parameter * e.parameter;
+      new_ones += e.new_parameter * e.new_parameter;
     });
     AdamwSquares& squares = a_.squares[task];
     if (a_.rule.clip_norm == 0) squares.gradient = Sum(gradients);
@@ -155,15 +155,10 @@ class AdamwWorker {
   void Run(int64_t task) {
     const AdamwPart& part = a_.parts[task];
     ForVecs(part.size, [&](int64_t at, int lanes) INLINE {
-      part.FetchAhead(at);
-      const AdamwElement e =
-          Step(a_.rule, part.decay,
-               a_.gradient_scale * Load(part.gradient + at, lanes),
-               Load(part.parameter + at, lanes), Load(part.first + at, lanes),
-               Load(part.second + at, lanes));
-      Store(e.parameter, part.new_parameter + at, lanes);
-      Store(e.first, part.new_first + at, lanes);
-      Store(e.second, part.new_second + at, lanes);
+      const AdamwElement e = a_.Step(part, at, lanes);
+      Store(e.new_parameter, part.new_parameter + at, lanes);
+      Store(e.new_first, part.new_first + at, lanes);
+      Store(e.new_second, part.new_second + at, lanes);
     });
   }
 
