@@ -24,10 +24,8 @@ def swap_tokens(x: jax.Array, *, backend: str | None = None) -> jax.Array:
     ValueError: for an unknown backend.
     RuntimeError: backend is 'cpu', and it cannot be compiled.
   """
-  dispatch.check_backend('swap_tokens', backend)
-  if x.dtype != jnp.float32:
-    return x.swapaxes(1, 2)
-  return _swap(x, backend)
+  backend = _cpu_or_xla(x, backend)
+  return x.swapaxes(1, 2) if backend == 'xla' else _swap(x, backend, backend)
 
 
 def swap_back(x: jax.Array, *, backend: str | None = None) -> jax.Array:
@@ -35,27 +33,28 @@ def swap_back(x: jax.Array, *, backend: str | None = None) -> jax.Array:
 
   XLA computes it together with the sum; the gradient is that of `swap_tokens`.
   """
+  backend = _cpu_or_xla(x, backend)
+  return x.swapaxes(1, 2) if backend == 'xla' else _swap(x, 'xla', backend)
+
+
+def _cpu_or_xla(x, backend):
   dispatch.check_backend('swap_tokens', backend)
   if x.dtype != jnp.float32:
-    return x.swapaxes(1, 2)
-  return _swap_back(x, backend)
+    return 'xla'
+  return dispatch.cpu_or_xla('swap_tokens', backend, x)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _swap(x, backend):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _swap(x, backend, backward):
   return dispatch.call('swap_tokens', backend, x)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _swap_back(x, backend):
-  return x.swapaxes(1, 2)
+def _forward(x, backend, backward):
+  return _swap(x, backend, backward), None
 
 
-_swap.defvjp(
-  lambda x, backend: (_swap(x, backend), None),
-  lambda backend, _, g: (_swap(g, backend),),
-)
-_swap_back.defvjp(
-  lambda x, backend: (_swap_back(x, backend), None),
-  lambda backend, _, g: (_swap(g, backend),),
-)
+def _backward(backend, backward, _, g):
+  return (_swap(g, backward, backward),)
+
+
+_swap.defvjp(_forward, _backward)

@@ -74,6 +74,16 @@ def test_an_unknown_backend_is_refused(swap):
     swap(jnp.ones((1, 2, 3)), backend='cuda')
 
 
+@pytest.mark.parametrize('swap', SWAPS)
+@pytest.mark.parametrize(
+  'dtype, backend', [(jnp.float32, 'xla'), (jnp.bfloat16, None)]
+)
+def test_xla_has_derivatives_in_forward_mode(swap, dtype, backend):
+  x = jnp.ones((2, 3, 4), dtype)
+  _, slope = jax.jvp(lambda x: swap(x, backend=backend), (x,), (2 * x,))
+  np.testing.assert_array_equal(slope, 2 * x.swapaxes(1, 2), strict=True)
+
+
 @pytest.mark.slow
 def test_sharded_tokens_are_not_moved():
   if library.unavailable('transpose'):
