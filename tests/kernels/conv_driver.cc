@@ -29,7 +29,8 @@ void CheckConv(const Windows& s, int64_t batch, int64_t columns) {
   windows.x = x.data();
   {
     Threads threads;
-    RunAll<PackWorker>(threads, {p, false, kernel.data(), packed.data()});
+    RunAll<PackWorker>(threads,
+                       {Kernel{p, false, kernel.data()}, packed.data()});
   }
   {
     Threads threads;

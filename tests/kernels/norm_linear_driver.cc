@@ -87,9 +87,10 @@ void CheckLinear(const Matrices& m) {
     std::vector<float> y(m.rows * m.columns);
     {
       Threads threads;
-      RunAll<PackWorker>(threads, {m, transposed,
-                                   (transposed ? transpose : kernel).data(),
-                                   packed.data()});
+      RunAll<PackWorker>(
+          threads,
+          {Kernel{m, transposed, (transposed ? transpose : kernel).data()},
+           packed.data()});
     }
     {
       Threads threads;
@@ -127,7 +128,8 @@ void CheckEpilogue(const Matrices& m, Epilogue::Activation activation,
   if (has_slopes) epilogue.slope_at = slopes.data();
   {
     Threads threads;
-    RunAll<PackWorker>(threads, {m, false, kernel.data(), packed.data()});
+    RunAll<PackWorker>(threads,
+                       {Kernel{m, false, kernel.data()}, packed.data()});
   }
   {
     Threads threads;

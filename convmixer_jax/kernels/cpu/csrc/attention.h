@@ -15,10 +15,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "activations.h"
 #include "panels.h"
+#include "room.h"
 
 namespace {
 
@@ -119,7 +119,7 @@ class AttentionWorker {
   const Arguments a_;
   const int64_t stride_;
   Panels keys_, values_;
-  std::vector<float> scores_;
+  Room scores_;
 };
 
 class AttentionGradientWorker {
@@ -194,7 +194,7 @@ class AttentionGradientWorker {
   const Arguments a_;
   const int64_t stride_;
   Panels values_, queries_, keys_, gradient_;
-  std::vector<float> slopes_;
+  Room slopes_;
 };
 
 }  // namespace

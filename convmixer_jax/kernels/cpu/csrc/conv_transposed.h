@@ -13,6 +13,7 @@
 #include <algorithm>
 
 #include "linear.h"
+#include "pack.h"
 #include "tasks.h"
 #include "windows.h"
 
@@ -63,12 +64,13 @@ class PackPhaseWorker {
     };
     const int64_t row = position(a_.rows, tap / a_.columns.taps);
     const int64_t column = position(a_.columns, tap % a_.columns.taps);
-    const Matrices shape{0, c.outputs, c.inputs};
-    PackWorker::PackTransposed(
-        shape, panel,
-        a_.kernel + (row * c.size + column) * c.inputs * c.outputs,
-        a_.packed + a_.shape().Packed(panel) +
-            tap * c.outputs * shape.VectorsOf(panel) * kLanes);
+    const Kernel kernel{
+        {0, c.outputs, c.inputs},
+        true,
+        a_.kernel + (row * c.size + column) * c.inputs * c.outputs};
+    kernel.Pack(panel, 0, c.outputs,
+                a_.packed + a_.shape().Packed(panel) +
+                    tap * c.outputs * kernel.shape.VectorsOf(panel) * kLanes);
   }
 
  private:

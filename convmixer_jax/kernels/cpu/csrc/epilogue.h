@@ -1,5 +1,5 @@
-// What follows a product (linear.h), computed on a tile of it that has just been
-// stored and is in the level 1 cache still, rather than by passes over memory.
+// What follows a product (linear.h), computed of the sums of a tile while they
+// are in the level 1 cache, rather than by passes over memory.
 
 #ifndef CONVMIXER_JAX_KERNELS_CPU_EPILOGUE_H_
 #define CONVMIXER_JAX_KERNELS_CPU_EPILOGUE_H_
@@ -11,9 +11,9 @@
 
 namespace {
 
-// Makes activation(y + bias + residual) of y [rows, columns], or with `slope_at`
-// (y + bias + residual) times GELU's slope there. What is null is left out; all
-// but the bias are like y.
+// Makes y [rows, columns]: activation(sums + bias + residual), or with
+// `slope_at` (sums + bias + residual) times GELU's slope there. What is null is
+// left out; all but the bias are like y.
 struct Epilogue {
   enum class Activation { kNone, kRelu, kGelu };
 
@@ -28,8 +28,10 @@ struct Epilogue {
            slope_at == nullptr && activation == Activation::kNone;
   }
 
-  // Fetches what Run reads of a tile that begins at y[offset].
-  void Fetch(int rows, int vectors, int64_t offset, int64_t columns) const {
+  // Fetches what Run reads of a tile that begins at y[offset]. GCC leaves out
+  // calls of functions that do nothing else.
+  INLINE void Fetch(int rows, int vectors, int64_t offset,
+                    int64_t columns) const {
     for (const float* from : {residual, slope_at}) {
       if (from == nullptr) continue;
       for (int r = 0; r < rows; ++r) {
@@ -39,20 +41,22 @@ struct Epilogue {
     }
   }
 
-  // Runs on rows [first, rows) of a tile that begins at y[offset], in a column.
-  void Run(int first, int rows, int vectors, int last_lanes, int64_t offset,
+  // Runs on the sums of a tile and writes its rows from `first` to y[offset],
+  // in a column.
+  template <int rows, int vectors>
+  void Run(const float* sums, int first, int last_lanes, int64_t offset,
            int64_t column, int64_t columns, float* y) const {
     const auto run = [&](auto map) INLINE {
       for (int r = first; r < rows; ++r) {
-        for (int v = 0; v < vectors; ++v) {
+        Unroll<vectors>([&](auto v) INLINE {
           const int lanes = v == vectors - 1 ? last_lanes : kLanes;
           const int64_t at = offset + r * columns + v * kLanes;
-          Vec value = Load(y + at, lanes);
+          Vec value = Widen(sums + (r * vectors + v) * kLanes);
           if (bias != nullptr) value += Load(bias + column + v * kLanes, lanes);
           if (residual != nullptr) value += Load(residual + at, lanes);
           if (before != nullptr) Store(value, before + at, lanes);
           Store(map(value, at, lanes), y + at, lanes);
-        }
+        });
       }
     };
     if (slope_at != nullptr) {

@@ -9,6 +9,7 @@
 #include "conv_transposed.h"
 #include "epilogue_operands.h"
 #include "linear_gradient.h"
+#include "pack.h"
 #include "tasks.h"
 
 namespace {
@@ -45,7 +46,7 @@ ffi::Error PackKernel(ffi::ThreadPool& pool, const ffi::AnyBuffer& kernel,
   if (kernel.element_type() != ffi::F32 || !HasRoom(packed, shape)) {
     return Invalid("pack: the operands do not fit");
   }
-  RunAll<PackWorker>(pool, {shape, transposed, Data<float>(kernel),
+  RunAll<PackWorker>(pool, {Kernel{shape, transposed, Data<float>(kernel)},
                             static_cast<float*>(packed.untyped_data())});
   return ffi::Error::Success();
 }
@@ -145,7 +146,7 @@ ffi::Error Conv(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer kernel,
   const auto epilogue = EpilogueOf(steps, shape, operands, results);
   if (epilogue.has_error()) return epilogue.error();
   float* to = static_cast<float*>(packed->untyped_data());
-  RunAll<PackWorker>(pool, {shape, false, Data<float>(kernel), to});
+  RunAll<PackWorker>(pool, {Kernel{shape, false, Data<float>(kernel)}, to});
   RunAll<MultiplyWorker<Windows>>(
       pool, {shape, pool.num_threads(), *windows, to,
              static_cast<float*>(y->untyped_data()), *epilogue});

@@ -12,10 +12,10 @@
 #define CONVMIXER_JAX_KERNELS_CPU_LINEAR_H_
 
 #include <algorithm>
-#include <vector>
 
 #include "epilogue.h"
 #include "matrices.h"
+#include "room.h"
 #include "vectors.h"
 #include "windows.h"
 
@@ -24,62 +24,6 @@ namespace {
 // A part of a panel stays in the level 2 cache while all rows of a task are
 // multiplied with it, and so do these rows.
 constexpr int64_t kMostInner = 768;
-
-// Packs the kernel, [inner, columns] or, transposed, [columns, inner].
-class PackWorker {
- public:
-  struct Arguments {
-    Matrices shape;
-    bool transposed;
-    const float* kernel;
-    float* packed;
-
-    int64_t tasks() const { return shape.panels(); }
-  };
-
-  explicit PackWorker(const Arguments& arguments) : a_(arguments) {}
-
-  void Run(int64_t panel) {
-    const Matrices& shape = a_.shape;
-    float* to = a_.packed + shape.Packed(panel);
-    if (a_.transposed) return PackTransposed(shape, panel, a_.kernel, to);
-    PackRows(shape, panel, a_.kernel, shape.inner, to);
-  }
-
-  // Packs some rows of a panel of a kernel that is not transposed.
-  static void PackRows(const Matrices& shape, int64_t panel,
-                       const float* kernel, int64_t rows, float* to) {
-    const int vectors = shape.VectorsOf(panel);
-    const int last = shape.Lanes(panel, vectors - 1);
-    const float* from = kernel + panel * kPanel;
-    for (int64_t i = 0; i < rows; ++i, from += shape.columns) {
-      for (int v = 0; v < vectors; ++v, to += kLanes) {
-        const int lanes = v == vectors - 1 ? last : kLanes;
-        Narrow(Load(from + v * kLanes, lanes), to);
-      }
-    }
-  }
-
-  // Packs a panel of a kernel [columns, inner]: a few columns of the result at
-  // once, so that whole lines are written.
-  static void PackTransposed(const Matrices& shape, int64_t panel,
-                             const float* kernel, float* to) {
-    const int64_t width = shape.VectorsOf(panel) * kLanes;
-    for (int64_t begin = 0; begin < shape.inner; begin += kLanes) {
-      const int64_t end = std::min(begin + kLanes, shape.inner);
-      for (int64_t c = 0; c < width; ++c) {
-        const int64_t column = panel * kPanel + c;
-        const float* from = kernel + column * shape.inner;
-        for (int64_t i = begin; i < end; ++i) {
-          to[i * width + c] = column < shape.columns ? from[i] : 0.0f;
-        }
-      }
-    }
-  }
-
- private:
-  const Arguments a_;
-};
 
 // The values x[row, i] of a tile: at x[row * row_stride + i * inner_stride].
 template <int row_stride_or_none, int inner_stride>
@@ -94,28 +38,37 @@ struct Rows {
   }
 };
 
-// Adds a part of the sums of a tile of y, or begins with it. Rows before
-// `first` are computed, but neither read nor written.
+// Where the sums of a tile are, in rows `stride` apart. Those of rows before
+// `first`, and those beyond the last Vec's lanes, are neither read nor written.
+struct Tile {
+  float* sums;
+  int64_t stride;
+  int first = 0;
+  int last_lanes = kLanes;
+
+  bool is_whole() const { return first == 0 && last_lanes == kLanes; }
+};
+
+// Adds products to the sums `from`, or to zeros if it is null, and writes `to`.
 template <int rows, int vectors, typename X>
 inline void MultiplyTile(const X& x, const float* packed, int64_t inner,
-                         bool begins, int first, int last_lanes,
-                         int64_t columns, float* y) {
-  const bool is_whole = first == 0 && last_lanes == kLanes;
-  const auto lanes = [&](int v) INLINE {
-    return v == vectors - 1 ? last_lanes : kLanes;
+                         const Tile& from, const Tile& to) {
+  const auto lanes = [](const Tile& tile, int v) INLINE {
+    return v == vectors - 1 ? tile.last_lanes : kLanes;
   };
   Vec sums[rows][vectors] = {};
-  if (!begins && is_whole) {
+  if (from.sums != nullptr && from.is_whole()) {
     Unroll<rows>([&](auto r) INLINE {
       Unroll<vectors>([&](auto v) INLINE {
-        sums[r][v] = Widen(y + r * columns + v * kLanes);
+        sums[r][v] = Widen(from.sums + r * from.stride + v * kLanes);
       });
     });
-  } else if (!begins) {
+  } else if (from.sums != nullptr) {
     Unroll<rows>([&](auto r) INLINE {
-      if (r < first) return;
+      if (r < from.first) return;
       Unroll<vectors>([&](auto v) INLINE {
-        sums[r][v] = Load(y + r * columns + v * kLanes, lanes(v));
+        sums[r][v] =
+            Load(from.sums + r * from.stride + v * kLanes, lanes(from, v));
       });
     });
   }
@@ -129,17 +82,17 @@ inline void MultiplyTile(const X& x, const float* packed, int64_t inner,
       Unroll<vectors>([&](auto v) INLINE { sums[r][v] += value * kernel[v]; });
     });
   }
-  if (is_whole) {
+  if (to.is_whole()) {
     Unroll<rows>([&](auto r) INLINE {
       Unroll<vectors>([&](auto v) INLINE {
-        Narrow(sums[r][v], y + r * columns + v * kLanes);
+        Narrow(sums[r][v], to.sums + r * to.stride + v * kLanes);
       });
     });
   } else {
     Unroll<rows>([&](auto r) INLINE {
-      if (r < first) return;
+      if (r < to.first) return;
       Unroll<vectors>([&](auto v) INLINE {
-        Store(sums[r][v], y + r * columns + v * kLanes, lanes(v));
+        Store(sums[r][v], to.sums + r * to.stride + v * kLanes, lanes(to, v));
       });
     });
   }
@@ -209,7 +162,8 @@ class MultiplyWorker {
                      int64_t panel, int64_t i) {
     const Matrices& shape = a_.shape;
     const int64_t part = std::min(a_.part, shape.inner - i);
-    const float* packed = a_.packed + shape.Packed(panel) + i * vectors * kLanes;
+    const float* packed =
+        a_.packed + shape.Packed(panel) + i * vectors * kLanes;
     const int last_lanes = shape.Lanes(panel, vectors - 1);
     // The next panel is fetched meanwhile, a piece with each tile.
     const float* next = packed + shape.Packed(panel + 1) - shape.Packed(panel);
@@ -219,14 +173,19 @@ class MultiplyWorker {
     const auto multiply = [&](auto rows, int64_t row, int first) INLINE {
       const int64_t column = panel * kPanel;
       const int64_t at = row * shape.columns + column;
-      if (ends) a_.epilogue.Fetch(rows, vectors, at, shape.columns);
-      MultiplyTile<rows, vectors>(
-          Rows<0, 1>{x.x + (row - begin) * x.row_stride, x.row_stride}, packed,
-          part, i == 0, first, last_lanes, shape.columns, a_.y + at);
-      if (ends) {
-        a_.epilogue.Run(first, rows, vectors, last_lanes, at, column,
-                        shape.columns, a_.y);
+      const Tile y{a_.y + at, shape.columns, first, last_lanes};
+      const Tile from{i == 0 ? nullptr : y.sums, y.stride, first, last_lanes};
+      const Rows<0, 1> tile{x.x + (row - begin) * x.row_stride, x.row_stride};
+      if (!ends) {
+        return MultiplyTile<rows, vectors>(tile, packed, part, from, y);
       }
+      // Whatever follows is computed of a copy, so that y is written once.
+      alignas(kVectorBytes) float sums[rows * vectors * kLanes];
+      a_.epilogue.Fetch(rows, vectors, at, shape.columns);
+      MultiplyTile<rows, vectors>(tile, packed, part, from,
+                                  Tile{sums, vectors * kLanes});
+      a_.epilogue.template Run<rows, vectors>(
+          sums, first, last_lanes, at, column, shape.columns, a_.y);
     };
     for (int64_t row = begin; row < end; row += kTileRows) {
       if (panel + 1 < shape.panels()) {
@@ -244,14 +203,15 @@ class MultiplyWorker {
     }
   }
 
-  static void Fetch(const float* from, int64_t count) {
+  // GCC leaves out calls of functions that do nothing else.
+  INLINE static void Fetch(const float* from, int64_t count) {
     for (int64_t i = 0; i < count; i += 64 / sizeof(float)) {
       __builtin_prefetch(from + i, 0, 2);  // to the level 2 cache
     }
   }
 
   const Arguments a_;
-  std::vector<float> room_;  // for rows that are not in memory
+  const Room room_;  // for rows that are not in memory
 };
 
 }  // namespace

@@ -12,9 +12,10 @@
 #define CONVMIXER_JAX_KERNELS_CPU_LINEAR_GRADIENT_H_
 
 #include <algorithm>
-#include <vector>
 
 #include "linear.h"
+#include "pack.h"
+#include "room.h"
 #include "windows.h"
 
 namespace {
@@ -46,6 +47,7 @@ class LinearGradientWorker {
 
   explicit LinearGradientWorker(const Arguments& arguments)
       : a_(arguments),
+        dy_{a_.shape, false, a_.dy},
         x_(a_.grid.block_rows * a_.part),
         panel_(kPanel * a_.part),
         room_(a_.grid.block_rows) {}
@@ -62,9 +64,7 @@ class LinearGradientWorker {
       const int64_t part = std::min(a_.part, a_.shape.inner - row);
       PackX(begin, end, row, part);
       for (int64_t panel = first; panel < last; ++panel) {
-        PackWorker::PackRows(a_.shape, panel,
-                             a_.dy + row * a_.shape.columns, part,
-                             panel_.data());
+        dy_.Pack(panel, row, part, panel_.data());
         // Others of dkernel's rows pack the same panels.
         if (begin == 0 && a_.dbias != nullptr) AddPanel(panel, part, row == 0);
         const int vectors = a_.shape.VectorsOf(panel);
@@ -89,7 +89,9 @@ class LinearGradientWorker {
         std::copy_n(from, kTileRows, to);
         from += kTileRows;
       }
-      if (left > 0) std::copy_n(from, left, to + kTileRows - left);
+      if (left == 0) continue;
+      std::fill_n(to, kTileRows - left, 0.0f);
+      std::copy_n(from, left, to + kTileRows - left);
     }
   }
 
@@ -116,15 +118,17 @@ class LinearGradientWorker {
     const float* x = x_.data();
     for (int64_t i = begin; i < end; i += kTileRows, x += kTileRows * part) {
       const int first = std::max<int64_t>(kTileRows - (end - i), 0);
+      const Tile result{a_.dkernel + (i - first) * columns + panel * kPanel,
+                        columns, first, last_lanes};
       MultiplyTile<kTileRows, vectors>(
-          Rows<1, kTileRows>{x, 1}, panel_.data(), part, begins, first,
-          last_lanes, columns,
-          a_.dkernel + (i - first) * columns + panel * kPanel);
+          Rows<1, kTileRows>{x, 1}, panel_.data(), part,
+          begins ? Tile{nullptr, 0} : result, result);
     }
   }
 
   const Arguments a_;
-  std::vector<float> x_, panel_, room_;
+  const Kernel dy_;
+  const Room x_, panel_, room_;
 };
 
 }  // namespace

@@ -9,9 +9,10 @@
 #define CONVMIXER_JAX_KERNELS_CPU_PANELS_H_
 
 #include <algorithm>
-#include <vector>
 
 #include "linear.h"
+#include "pack.h"
+#include "room.h"
 
 namespace {
 
@@ -62,14 +63,8 @@ class Panels {
   // Packs the transpose of a matrix [columns, inner].
   void PackTransposed(const Strided& from) {
     ForPanels([&](int64_t begin, int vectors, float* to) {
-      const int64_t width = vectors * kLanes;
-      for (int64_t c = 0; c < width; ++c) {
-        const float* row = from.Row(begin + c);
-        const bool is_column = begin + c < columns_;
-        for (int64_t i = 0; i < inner_; ++i) {
-          to[i * width + c] = is_column ? row[i] : 0.0f;
-        }
-      }
+      ::PackTransposed(from.Row(begin), from.stride, columns_ - begin, inner_,
+                       vectors * kLanes, to);
     });
   }
 
@@ -90,8 +85,8 @@ class Panels {
           // Rows of the last tile may have been in the one before.
           const int64_t from =
               std::max<int64_t>(std::min(row, end - kRowsOfTile), 0);
-          Tile<v + 1>(x, from, end, panel, count, adds, row - from, lanes,
-                      stride, y + column);
+          MultiplyRows<v + 1>(x, from, end, panel, count, adds, row - from,
+                              lanes, stride, y + column);
         }
       });
     });
@@ -99,15 +94,16 @@ class Panels {
 
  private:
   template <int vectors, typename X>
-  void Tile(const X& x, int64_t row, int64_t end, const float* panel,
-            int64_t count, bool adds, int64_t first, int lanes, int64_t stride,
-            float* y) {
+  void MultiplyRows(const X& x, int64_t row, int64_t end, const float* panel,
+                    int64_t count, bool adds, int64_t first, int lanes,
+                    int64_t stride, float* y) {
     const auto multiply = [&](auto rows, int64_t row, int first) INLINE {
       const auto here = [&](int64_t r, int64_t i) INLINE {
         return x(row + r, i);
       };
-      MultiplyTile<rows, vectors>(here, panel, count, !adds, first, lanes,
-                                  stride, y + row * stride);
+      const Tile to{y + row * stride, stride, first, lanes};
+      const Tile from{adds ? to.sums : nullptr, stride, first, lanes};
+      MultiplyTile<rows, vectors>(here, panel, count, from, to);
     };
     if (row + kRowsOfTile <= end) {
       multiply(std::integral_constant<int, kRowsOfTile>(), row, first);
@@ -133,7 +129,7 @@ class Panels {
   }
 
   const int64_t inner_, columns_;
-  std::vector<float> data_;
+  Room data_;
 };
 
 }  // namespace

@@ -106,6 +106,35 @@ inline Vec SquareRoot(Vec v) {
 #endif
 }
 
+// Returns the lanes of a's and b's first or second half, in turns.
+template <int... lane>
+INLINE inline Vec Interleave(Vec a, Vec b, int half,
+                             std::integer_sequence<int, lane...>) {
+#if defined(__clang__)
+  return half == 0
+             ? __builtin_shufflevector(a, b, (lane / 2 + lane % 2 * kLanes)...)
+             : __builtin_shufflevector(
+                   a, b, (lane / 2 + kLanes / 2 + lane % 2 * kLanes)...);
+#else
+  const Bits first = {(lane / 2 + lane % 2 * kLanes)...};
+  return __builtin_shuffle(a, b, first + half * kLanes / 2);
+#endif
+}
+
+// Transposes a matrix of kLanes vectors: once for each bit of a row's number,
+// vectors that are half of them apart are interleaved.
+INLINE inline void Transpose(Vec (&rows)[kLanes]) {
+  constexpr std::make_integer_sequence<int, kLanes> lanes{};
+  for (int bit = 1; bit < kLanes; bit *= 2) {
+    Vec next[kLanes];
+    Unroll<kLanes / 2>([&](auto i) INLINE {
+      next[2 * i] = Interleave(rows[i], rows[i + kLanes / 2], 0, lanes);
+      next[2 * i + 1] = Interleave(rows[i], rows[i + kLanes / 2], 1, lanes);
+    });
+    Unroll<kLanes>([&](auto i) INLINE { rows[i] = next[i]; });
+  }
+}
+
 // Combines the lanes of a vector in pairs, and these in pairs again.
 template <typename F>
 INLINE inline float Reduce(Vec vector, F combine) {
