@@ -23,6 +23,7 @@
 namespace {
 
 constexpr int64_t kMostQueries = 48;  // of a block
+constexpr int64_t kMostValues = 128;  // in the level 1 cache
 
 struct Heads {
   int64_t batch, tokens, heads, channels;
@@ -69,57 +70,89 @@ class AttentionWorker {
         stride_(Padded(a_.shape.tokens)),
         keys_(a_.shape.channels, a_.shape.tokens),
         values_(a_.shape.tokens, a_.shape.channels),
-        scores_(a_.shape.BlockRows() * stride_) {}
+        queries_(a_.shape.BlockRows() * a_.shape.channels),
+        scores_(a_.shape.BlockRows() * stride_),
+        sums_(a_.shape.BlockRows() * Padded(a_.shape.channels)) {}
 
   void Run(int64_t task) {
     const Heads& s = a_.shape;
     keys_.PackTransposed(s.Rows(a_.qkv, task, 1));
     values_.Pack(s.Rows(a_.qkv, task, 2));
     const Strided queries = s.Rows(a_.qkv, task, 0);
-    float* y = s.OfResult(a_.y, task);
     for (int64_t begin = 0; begin < s.tokens; begin += s.BlockRows()) {
       const int64_t count = std::min(s.BlockRows(), s.tokens - begin);
-      float* scores = scores_.data();
-      keys_.Multiply(::Rows<0, 1>{queries.Row(begin), queries.stride}, 0, count,
-                     0, s.channels, false, true, scores, stride_);
       for (int64_t row = 0; row < count; ++row) {
-        Softmax(scores + row * stride_);
-        if (a_.p == nullptr) continue;
-        std::copy_n(scores + row * stride_, s.tokens,
-                    a_.p + (task * s.tokens + begin + row) * s.tokens);
+        std::copy_n(queries.Row(begin + row), s.channels,
+                    queries_.data() + row * s.channels);
       }
-      values_.Multiply(::Rows<0, 1>{scores, stride_}, 0, count, 0, s.tokens,
-                       false, false, y + begin * s.width(), s.width());
+      keys_.Multiply(::Rows<0, 1>{queries_.data(), s.channels}, 0, count, 0,
+                     s.channels, false, true, scores_.data(), stride_);
+      float factors[kMostQueries];
+      Exponentiate(count, factors);
+      MultiplyValues(count);
+      for (int64_t row = 0; row < count; ++row) {
+        const int64_t at = begin + row;
+        Scale(sums_.data() + row * Padded(s.channels), s.channels, factors[row],
+              s.OfResult(a_.y, task) + at * s.width());
+        if (a_.p == nullptr) continue;
+        Scale(scores_.data() + row * stride_, s.tokens, factors[row],
+              a_.p + (task * s.tokens + at) * s.tokens);
+      }
     }
   }
 
  private:
-  // Replaces a row of products by probabilities.
-  void Softmax(float* row) {
-    std::fill(row + a_.shape.tokens, row + stride_, -INFINITY);
-    Vec most = Widen(row);
-    for (int64_t c = kLanes; c < stride_; c += kLanes) {
-      const Vec value = Widen(row + c);
-      most = value > most ? value : most;
+  // Replaces scores by what is proportional to probabilities, and returns the
+  // factors. Each step is done for all rows, so that none waits for another.
+  void Exponentiate(int64_t count, float* factors) {
+    const int64_t tokens = a_.shape.tokens;
+    for (int64_t row = 0; row < count; ++row) {
+      const float* scores = scores_.data() + row * stride_;
+      Vec most = FirstLanes(Widen(scores), tokens, -INFINITY);
+      for (int64_t c = kLanes; c < tokens; c += kLanes) {
+        const Vec value = FirstLanes(Widen(scores + c), tokens - c, -INFINITY);
+        most = value > most ? value : most;
+      }
+      factors[row] = Largest(most);
     }
-    const float largest =
-        Reduce(most, [](float a, float b) { return a > b ? a : b; });
-    Vec sums{};
-    for (int64_t c = 0; c < stride_; c += kLanes) {
-      const Vec value = Exp((Widen(row + c) - largest) * a_.shape.scale());
-      sums += value;
-      Narrow(value, row + c);
+    for (int64_t row = 0; row < count; ++row) {
+      float* scores = scores_.data() + row * stride_;
+      Vec sums{};
+      for (int64_t c = 0; c < tokens; c += kLanes) {
+        const Vec z = (Widen(scores + c) - factors[row]) * a_.shape.scale();
+        const Vec value = FirstLanes(Exp(z), tokens - c, 0.0f);
+        sums += value;
+        Narrow(value, scores + c);
+      }
+      factors[row] = 1 / Sum(sums);
     }
-    const float factor = 1 / Sum(sums);
-    for (int64_t c = 0; c < stride_; c += kLanes) {
-      Narrow(Widen(row + c) * factor, row + c);
+  }
+
+  // Multiplies the scores with the values; a part of them stays in the level 1
+  // cache while all queries of a block are multiplied with it.
+  void MultiplyValues(int64_t count) {
+    const Heads& s = a_.shape;
+    const Matrices products{count, s.tokens, s.channels};
+    const int64_t part = products.InnerPart(kMostValues);
+    for (int64_t i = 0; i < s.tokens; i += part) {
+      values_.Multiply(::Rows<0, 1>{scores_.data() + i, stride_}, 0, count, i,
+                       std::min(part, s.tokens - i), i > 0, true, sums_.data(),
+                       Padded(s.channels));
     }
+  }
+
+  static void Scale(const float* from, int64_t count, float factor, float* to) {
+    int64_t c = 0;
+    for (; c + kLanes <= count; c += kLanes) {
+      Narrow(Widen(from + c) * factor, to + c);
+    }
+    if (c < count) Store(Widen(from + c) * factor, to + c, count - c);
   }
 
   const Arguments a_;
   const int64_t stride_;
   Panels keys_, values_;
-  Room scores_;
+  const Room queries_, scores_, sums_;
 };
 
 class AttentionGradientWorker {

@@ -16,24 +16,25 @@ namespace {
 // apart. After each row zeros follow, up to `width`, a multiple of kLanes.
 inline void PackTransposed(const float* from, int64_t stride, int64_t columns,
                            int64_t count, int64_t width, float* to) {
-  for (int64_t i = 0; i < count; i += kLanes, to += kLanes * width) {
-    const int64_t rows = std::min<int64_t>(kLanes, count - i);
-    for (int64_t c = 0; c < width; c += kLanes) {
+  for (int64_t c = 0; c < width; c += kLanes) {
+    for (int64_t i = 0; i < count; i += kLanes) {
       const float* block = from + c * stride + i;
-      if (rows == kLanes && c + kLanes <= columns) {
+      float* packed = to + i * width + c;
+      if (i + kLanes <= count && c + kLanes <= columns) {
         Vec vectors[kLanes];
         Unroll<kLanes>([&](auto n) INLINE {
           vectors[n] = Widen(block + n * stride);
         });
         Transpose(vectors);
         Unroll<kLanes>([&](auto n) INLINE {
-          Narrow(vectors[n], to + n * width + c);
+          Narrow(vectors[n], packed + n * width);
         });
         continue;
       }
+      const int64_t rows = std::min<int64_t>(kLanes, count - i);
       for (int64_t r = 0; r < rows; ++r) {
         for (int64_t n = 0; n < kLanes; ++n) {
-          to[r * width + c + n] =
+          packed[r * width + n] =
               c + n < columns ? block[n * stride + r] : 0.0f;
         }
       }

@@ -106,19 +106,21 @@ inline Vec SquareRoot(Vec v) {
 #endif
 }
 
-// Returns the lanes of a's and b's first or second half, in turns.
+// Returns the lanes of two vectors, one after the other, that have these numbers.
 template <int... lane>
-INLINE inline Vec Interleave(Vec a, Vec b, int half,
-                             std::integer_sequence<int, lane...>) {
+INLINE inline Vec Shuffle(Vec a, Vec b) {
 #if defined(__clang__)
-  return half == 0
-             ? __builtin_shufflevector(a, b, (lane / 2 + lane % 2 * kLanes)...)
-             : __builtin_shufflevector(
-                   a, b, (lane / 2 + kLanes / 2 + lane % 2 * kLanes)...);
+  return __builtin_shufflevector(a, b, lane...);
 #else
-  const Bits first = {(lane / 2 + lane % 2 * kLanes)...};
-  return __builtin_shuffle(a, b, first + half * kLanes / 2);
+  return __builtin_shuffle(a, b, Bits{lane...});
 #endif
+}
+
+// Returns the lanes of a's and b's first (0) or second half, in turns.
+template <int half, int... lane>
+INLINE inline Vec Interleave(Vec a, Vec b,
+                             std::integer_sequence<int, lane...>) {
+  return Shuffle<(half * kLanes / 2 + lane / 2 + lane % 2 * kLanes)...>(a, b);
 }
 
 // Transposes a matrix of kLanes vectors: once for each bit of a row's number,
@@ -128,28 +130,48 @@ INLINE inline void Transpose(Vec (&rows)[kLanes]) {
   for (int bit = 1; bit < kLanes; bit *= 2) {
     Vec next[kLanes];
     Unroll<kLanes / 2>([&](auto i) INLINE {
-      next[2 * i] = Interleave(rows[i], rows[i + kLanes / 2], 0, lanes);
-      next[2 * i + 1] = Interleave(rows[i], rows[i + kLanes / 2], 1, lanes);
+      next[2 * i] = Interleave<0>(rows[i], rows[i + kLanes / 2], lanes);
+      next[2 * i + 1] = Interleave<1>(rows[i], rows[i + kLanes / 2], lanes);
     });
     Unroll<kLanes>([&](auto i) INLINE { rows[i] = next[i]; });
   }
 }
 
 // Combines the lanes of a vector in pairs, and these in pairs again.
+template <int width, typename F, int... lane>
+INLINE inline float Reduce(Vec vector, F combine,
+                           std::integer_sequence<int, lane...> lanes) {
+  if constexpr (width == 0) {
+    return vector[0];
+  } else {
+    const Vec others = Shuffle<((lane + width) % kLanes)...>(vector, vector);
+    return Reduce<width / 2>(combine(vector, others), combine, lanes);
+  }
+}
 template <typename F>
 INLINE inline float Reduce(Vec vector, F combine) {
-  float lanes[kLanes];
-  Narrow(vector, lanes);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) {
-      lanes[i] = combine(lanes[i], lanes[i + width]);
-    }
-  }
-  return lanes[0];
+  return Reduce<kLanes / 2>(vector, combine,
+                            std::make_integer_sequence<int, kLanes>());
 }
 
-inline float Sum(Vec vector) {
-  return Reduce(vector, [](float a, float b) { return a + b; });
+INLINE inline float Sum(Vec vector) {
+  return Reduce(vector, [](Vec a, Vec b) INLINE { return a + b; });
+}
+
+INLINE inline float Largest(Vec vector) {
+  return Reduce(vector, [](Vec a, Vec b) INLINE { return a > b ? a : b; });
+}
+
+// Returns the first lanes of a vector, and `other` in those after them.
+template <int... lane>
+INLINE inline Vec FirstLanes(Vec vector, int count, float other,
+                             std::integer_sequence<int, lane...>) {
+  const Vec others = Vec{} + other;
+  return Bits{lane...} < static_cast<uint32_t>(count) ? vector : others;
+}
+INLINE inline Vec FirstLanes(Vec vector, int count, float other) {
+  return FirstLanes(vector, count, other,
+                    std::make_integer_sequence<int, kLanes>());
 }
 
 }  // namespace
