@@ -70,6 +70,17 @@ def output(process):
   return out
 
 
+@pytest.mark.skipif(
+  not any(map(shutil.which, ['c++', 'g++', 'clang++'])),
+  reason='there is no C++ compiler',
+)
+@pytest.mark.parametrize('source', library.FUNCTIONS)
+def test_every_source_compiles_where_there_is_a_compiler(source):
+  """Without this, the tests of a source that does not would all be skipped."""
+  kernel_size = 3 if source == 'depthwise' else None
+  assert library.unavailable(source, kernel_size) is None
+
+
 @needs_compiler
 @pytest.mark.skipif(
   not hasattr(os, 'sched_setaffinity'), reason='cannot choose the CPUs here'

@@ -25,7 +25,7 @@ inline void PackTransposed(const float* from, int64_t stride, int64_t columns,
         Unroll<kLanes>([&](auto n) INLINE {
           vectors[n] = Widen(block + n * stride);
         });
-        Transpose(vectors);
+        TransposeLanes(vectors);
         Unroll<kLanes>([&](auto n) INLINE {
           Narrow(vectors[n], packed + n * width);
         });

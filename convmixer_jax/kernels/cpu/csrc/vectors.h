@@ -125,7 +125,7 @@ INLINE inline Vec Interleave(Vec a, Vec b,
 
 // Transposes a matrix of kLanes vectors: once for each bit of a row's number,
 // vectors that are half of them apart are interleaved.
-INLINE inline void Transpose(Vec (&rows)[kLanes]) {
+INLINE inline void TransposeLanes(Vec (&rows)[kLanes]) {
   constexpr std::make_integer_sequence<int, kLanes> lanes{};
   for (int bit = 1; bit < kLanes; bit *= 2) {
     Vec next[kLanes];
