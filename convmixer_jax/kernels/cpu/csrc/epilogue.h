@@ -28,17 +28,13 @@ struct Epilogue {
            slope_at == nullptr && activation == Activation::kNone;
   }
 
-  // Fetches what Run reads of a tile that begins at y[offset]. GCC leaves out
-  // calls of functions that do nothing else.
-  INLINE void Fetch(int rows, int vectors, int64_t offset,
-                    int64_t columns) const {
-    for (const float* from : {residual, slope_at}) {
-      if (from == nullptr) continue;
-      for (int r = 0; r < rows; ++r) {
-        const float* row = from + offset + r * columns;
-        for (int v = 0; v < vectors; ++v) __builtin_prefetch(row + v * kLanes);
-      }
-    }
+  // Returns where Run reads or writes an array besides y, if it does, for a tile
+  // that begins at y[offset].
+  const float* OfTile(int64_t offset) const {
+    const float* array = residual != nullptr   ? residual
+                         : slope_at != nullptr ? slope_at
+                                               : before;
+    return array == nullptr ? nullptr : array + offset;
   }
 
   // Runs on the sums of a tile and writes its rows from `first` to y[offset],

@@ -24,6 +24,7 @@ namespace {
 // A part of a panel stays in the level 2 cache while all rows of a task are
 // multiplied with it, and so do these rows.
 constexpr int64_t kMostInner = 768;
+constexpr int64_t kLine = 64 / sizeof(float);  // of the caches
 
 // The values x[row, i] of a tile: at x[row * row_stride + i * inner_stride].
 template <int row_stride_or_none, int inner_stride>
@@ -49,10 +50,22 @@ struct Tile {
   bool is_whole() const { return first == 0 && last_lanes == kLanes; }
 };
 
+// What is fetched while a tile is multiplied: a tile of each array, and `count`
+// floats of the next panel.
+struct Fetched {
+  const float* arrays[2];
+  int64_t stride;
+  const float* panel;
+  int64_t count;
+};
+
 // Adds products to the sums `from`, or to zeros if it is null, and writes `to`.
+// What is to be fetched is divided among the products: as long as many lines are
+// on their way at once, those of the level 2 cache have to wait too.
 template <int rows, int vectors, typename X>
 inline void MultiplyTile(const X& x, const float* packed, int64_t inner,
-                         const Tile& from, const Tile& to) {
+                         const Tile& from, const Tile& to,
+                         const Fetched* fetched = nullptr) {
   const auto lanes = [](const Tile& tile, int v) INLINE {
     return v == vectors - 1 ? tile.last_lanes : kLanes;
   };
@@ -72,15 +85,33 @@ inline void MultiplyTile(const X& x, const float* packed, int64_t inner,
       });
     });
   }
-  for (int64_t i = 0; i < inner; ++i) {
-    Vec kernel[vectors];
-    Unroll<vectors>([&](auto v) INLINE {
-      kernel[v] = Widen(packed + (i * vectors + v) * kLanes);
-    });
-    Unroll<rows>([&](auto r) INLINE {
-      const float value = x(r, i);
-      Unroll<vectors>([&](auto v) INLINE { sums[r][v] += value * kernel[v]; });
-    });
+  constexpr int pieces = rows * vectors;
+  const int64_t step =
+      fetched == nullptr ? inner : std::max<int64_t>(inner / pieces, 1);
+  for (int64_t begin = 0, piece = 0; begin < inner; begin += step, ++piece) {
+    if (fetched != nullptr && piece < pieces) {
+      const int64_t at =
+          piece / vectors * fetched->stride + piece % vectors * kLanes;
+      for (const float* array : fetched->arrays) {
+        if (array != nullptr) __builtin_prefetch(array + at, 1);
+      }
+      for (int64_t n = piece * kLine; n < fetched->count; n += pieces * kLine) {
+        __builtin_prefetch(fetched->panel + n, 0, 2);  // to the level 2 cache
+      }
+    }
+    const int64_t end = std::min(begin + step, inner);
+    for (int64_t i = begin; i < end; ++i) {
+      Vec kernel[vectors];
+      Unroll<vectors>([&](auto v) INLINE {
+        kernel[v] = Widen(packed + (i * vectors + v) * kLanes);
+      });
+      Unroll<rows>([&](auto r) INLINE {
+        const float value = x(r, i);
+        Unroll<vectors>([&](auto v) INLINE {
+          sums[r][v] += value * kernel[v];
+        });
+      });
+    }
   }
   if (to.is_whole()) {
     Unroll<rows>([&](auto r) INLINE {
@@ -167,8 +198,10 @@ class MultiplyWorker {
     const int last_lanes = shape.Lanes(panel, vectors - 1);
     // The next panel is fetched meanwhile, a piece with each tile.
     const float* next = packed + shape.Packed(panel + 1) - shape.Packed(panel);
-    const int64_t piece =
-        CeilDiv(part * kPanel, CeilDiv(end - begin, kTileRows));
+    const int64_t piece = panel + 1 == shape.panels()
+                              ? 0
+                              : CeilDiv(part * kPanel,
+                                        CeilDiv(end - begin, kTileRows));
     const bool ends = i + part >= shape.inner && !a_.epilogue.is_empty();
     const auto multiply = [&](auto rows, int64_t row, int first) INLINE {
       const int64_t column = panel * kPanel;
@@ -176,21 +209,23 @@ class MultiplyWorker {
       const Tile y{a_.y + at, shape.columns, first, last_lanes};
       const Tile from{i == 0 ? nullptr : y.sums, y.stride, first, last_lanes};
       const Rows<0, 1> tile{x.x + (row - begin) * x.row_stride, x.row_stride};
+      const Fetched fetched{
+          {y.sums, ends ? a_.epilogue.OfTile(at) : nullptr},
+          y.stride,
+          next + (row - begin) / kTileRows * piece,
+          piece};
       if (!ends) {
-        return MultiplyTile<rows, vectors>(tile, packed, part, from, y);
+        return MultiplyTile<rows, vectors>(tile, packed, part, from, y,
+                                           &fetched);
       }
       // Whatever follows is computed of a copy, so that y is written once.
       alignas(kVectorBytes) float sums[rows * vectors * kLanes];
-      a_.epilogue.Fetch(rows, vectors, at, shape.columns);
       MultiplyTile<rows, vectors>(tile, packed, part, from,
-                                  Tile{sums, vectors * kLanes});
+                                  Tile{sums, vectors * kLanes}, &fetched);
       a_.epilogue.template Run<rows, vectors>(
           sums, first, last_lanes, at, column, shape.columns, a_.y);
     };
     for (int64_t row = begin; row < end; row += kTileRows) {
-      if (panel + 1 < shape.panels()) {
-        Fetch(next + (row - begin) / kTileRows * piece, piece);
-      }
       constexpr std::integral_constant<int, kTileRows> tile{};
       constexpr std::integral_constant<int, 1> one{};
       if (row + kTileRows <= end) {
@@ -200,13 +235,6 @@ class MultiplyWorker {
       } else {
         for (int64_t r = row; r < end; ++r) multiply(one, r, 0);
       }
-    }
-  }
-
-  // GCC leaves out calls of functions that do nothing else.
-  INLINE static void Fetch(const float* from, int64_t count) {
-    for (int64_t i = 0; i < count; i += 64 / sizeof(float)) {
-      __builtin_prefetch(from + i, 0, 2);  // to the level 2 cache
     }
   }
 
