@@ -50,18 +50,18 @@ struct Tile {
   bool is_whole() const { return first == 0 && last_lanes == kLanes; }
 };
 
-// What is fetched while a tile is multiplied: a tile of each array, and `count`
-// floats of the next panel.
+// What is fetched while a tile is multiplied: a tile of each array that is not
+// null, whose rows are `stride` apart, and `count` floats of a packed panel.
 struct Fetched {
   const float* arrays[2];
   int64_t stride;
-  const float* panel;
-  int64_t count;
+  const float* panel = nullptr;
+  int64_t count = 0;
 };
 
 // Adds products to the sums `from`, or to zeros if it is null, and writes `to`.
-// What is to be fetched is divided among the products: as long as many lines are
-// on their way at once, those of the level 2 cache have to wait too.
+// What is to be fetched is divided among the products: while many lines are on
+// their way, those of the level 2 cache have to wait too.
 template <int rows, int vectors, typename X>
 inline void MultiplyTile(const X& x, const float* packed, int64_t inner,
                          const Tile& from, const Tile& to,
@@ -93,7 +93,7 @@ inline void MultiplyTile(const X& x, const float* packed, int64_t inner,
       const int64_t at =
           piece / vectors * fetched->stride + piece % vectors * kLanes;
       for (const float* array : fetched->arrays) {
-        if (array != nullptr) __builtin_prefetch(array + at, 1);
+        if (array != nullptr) __builtin_prefetch(array + at);
       }
       for (int64_t n = piece * kLine; n < fetched->count; n += pieces * kLine) {
         __builtin_prefetch(fetched->panel + n, 0, 2);  // to the level 2 cache

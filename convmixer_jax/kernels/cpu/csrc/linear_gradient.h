@@ -23,6 +23,8 @@ namespace {
 // Shorter parts than those of linear.h, since a task's own copies of x and of a
 // panel of dy have to stay in the level 2 cache.
 constexpr int64_t kMostRowsOfSum = 192;
+// A panel of dy is packed for each block of i: see `Grid`.
+constexpr int64_t kRowsToPack = 56;
 
 template <typename X>
 class LinearGradientWorker {
@@ -39,8 +41,8 @@ class LinearGradientWorker {
     Arguments(const Matrices& shape, int64_t threads, const X& x,
               const float* dy, float* dkernel, float* dbias = nullptr)
         : shape(shape), part(shape.InnerPart(kMostRowsOfSum)),
-          grid(shape, part, threads), x(x), dy(dy), dkernel(dkernel),
-          dbias(dbias) {}
+          grid(shape, part, threads, kRowsToPack), x(x), dy(dy),
+          dkernel(dkernel), dbias(dbias) {}
 
     int64_t tasks() const { return grid.tasks(); }
   };
@@ -68,9 +70,10 @@ class LinearGradientWorker {
         // Others of dkernel's rows pack the same panels.
         if (begin == 0 && a_.dbias != nullptr) AddPanel(panel, part, row == 0);
         const int vectors = a_.shape.VectorsOf(panel);
+        const float* next = Next(first, last, panel, row);
         Unroll<kPanelVectors>([&](auto v) {
           if (vectors == v + 1) {
-            MultiplyPanel<v + 1>(begin, end, panel, part, row == 0);
+            MultiplyPanel<v + 1>(begin, end, panel, part, row == 0, next);
           }
         });
       }
@@ -78,6 +81,14 @@ class LinearGradientWorker {
   }
 
  private:
+  // Returns what of dy is packed after a part of a panel, if anything is.
+  const float* Next(int64_t first, int64_t last, int64_t panel,
+                    int64_t row) const {
+    if (++panel == last) panel = first, row += a_.part;
+    if (row >= a_.shape.inner) return nullptr;
+    return a_.dy + row * a_.shape.columns + panel * kPanel;
+  }
+
   // Packs x[row..., begin:end] in tiles; the last has its values at its end.
   void PackX(int64_t begin, int64_t end, int64_t row, int64_t part) {
     const int64_t size = kTileRows * part;
@@ -110,9 +121,10 @@ class LinearGradientWorker {
     }
   }
 
+  // Multiplies x with the packed part of a panel, and fetches the next one.
   template <int vectors>
   void MultiplyPanel(int64_t begin, int64_t end, int64_t panel, int64_t part,
-                     bool begins) {
+                     bool begins, const float* next) {
     const int64_t columns = a_.shape.columns;
     const int last_lanes = a_.shape.Lanes(panel, vectors - 1);
     const float* x = x_.data();
@@ -120,9 +132,15 @@ class LinearGradientWorker {
       const int first = std::max<int64_t>(kTileRows - (end - i), 0);
       const Tile result{a_.dkernel + (i - first) * columns + panel * kPanel,
                         columns, first, last_lanes};
+      const int64_t row = (i - begin) * 2;  // two tiles of dy for each one
+      const bool fetches = next != nullptr && row < part;
+      const float* rows = next + (fetches ? row * columns : 0);
+      const Fetched fetched{{rows, rows + (fetches ? kTileRows * columns : 0)},
+                            columns};
       MultiplyTile<kTileRows, vectors>(
           Rows<1, kTileRows>{x, 1}, panel_.data(), part,
-          begins ? Tile{nullptr, 0} : result, result);
+          begins ? Tile{nullptr, 0} : result, result,
+          fetches ? &fetched : nullptr);
     }
   }
 

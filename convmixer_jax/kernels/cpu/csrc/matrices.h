@@ -50,8 +50,9 @@ struct Grid {
   int64_t block_rows = 1, group_panels = 1, blocks = 0, groups = 0;
 
   // Finds the grid that should take the least time, for parts of a sum of this
-  // length.
-  Grid(const Matrices& shape, int64_t part, int64_t threads) {
+  // length. To load a panel takes as long as products with `rows_to_load` rows.
+  Grid(const Matrices& shape, int64_t part, int64_t threads,
+       int64_t rows_to_load = kRowsToLoad) {
     if (shape.rows == 0 || shape.columns == 0) return;
     const int64_t tiles = CeilDiv(shape.rows, kTileRows);
     const int64_t panels = shape.panels();
@@ -65,7 +66,7 @@ struct Grid {
       for (int64_t g = 1; g <= std::min(panels, more);) {
         const int64_t group = CeilDiv(panels, g);
         const int64_t work = Work(b, g, threads) *
-                             (block * kTileRows + kRowsToLoad) *
+                             (block * kTileRows + rows_to_load) *
                              (group * kPanel + kColumnsToLoad);
         if (work < least) {
           least = work;
