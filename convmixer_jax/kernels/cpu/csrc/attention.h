@@ -23,6 +23,7 @@
 namespace {
 
 constexpr int64_t kMostQueries = 48;  // of a block
+static_assert(kMostQueries % kRowsOfTile == 0);
 constexpr int64_t kMostValues = 128;  // in the level 1 cache
 
 struct Heads {

@@ -209,11 +209,12 @@ class MultiplyWorker {
       const Tile y{a_.y + at, shape.columns, first, last_lanes};
       const Tile from{i == 0 ? nullptr : y.sums, y.stride, first, last_lanes};
       const Rows<0, 1> tile{x.x + (row - begin) * x.row_stride, x.row_stride};
+      const int64_t ahead = CeilDiv(row - begin, kTileRows) * piece;
       const Fetched fetched{
           {y.sums, ends ? a_.epilogue.OfTile(at) : nullptr},
           y.stride,
-          next + (row - begin) / kTileRows * piece,
-          piece};
+          next + ahead,
+          std::clamp<int64_t>(part * kPanel - ahead, 0, piece)};
       if (!ends) {
         return MultiplyTile<rows, vectors>(tile, packed, part, from, y,
                                            &fetched);

@@ -2,8 +2,8 @@
 //
 //   y[row, column] = sum_i x[row, i] matrix[i, column]
 //
-// The matrix is packed in panels of a few Vecs of columns, as in linear.h, but
-// x and y may be any rows of larger arrays.
+// The matrix is packed in panels of a few Vecs of columns, as in pack.h, but x
+// and y may be any rows of larger arrays.
 
 #ifndef CONVMIXER_JAX_KERNELS_CPU_PANELS_H_
 #define CONVMIXER_JAX_KERNELS_CPU_PANELS_H_

@@ -106,7 +106,7 @@ inline Vec SquareRoot(Vec v) {
 #endif
 }
 
-// Returns the lanes of two vectors, one after the other, that have these numbers.
+// Returns the lanes with these numbers of two vectors, one after the other.
 template <int... lane>
 INLINE inline Vec Shuffle(Vec a, Vec b) {
 #if defined(__clang__)
