@@ -6,11 +6,16 @@ end of the pipe open. One that is killed while it holds a lock leaves it locked.
 
 After an error, Grain closes the iterators in use only, not one that a thread of
 its own has just made or is making; `end_workers` closes these too.
+
+Python believes a process that has just ended to be alive if another thread is
+asking for its exit status. Grain would then kill it and leave the batches that
+it had ready in memory; `_ask_in_turn` lets one thread ask at a time.
 """
 
 import contextlib
 import multiprocessing.connection
 import multiprocessing.process
+import os
 import queue
 import threading
 import time
@@ -33,7 +38,7 @@ def watch_workers() -> None:
     _Iterator.start_prefetch = _start_and_watch
     _Iterator._process_failed = _has_failed
     _Iterator.__next__ = _next
-    _Iterator._stop_prefetch = _stop_and_wait
+    _Iterator._stop_prefetch = _stop_and_free
 
 
 def end_workers(dataset: grain.IterDataset) -> None:
@@ -52,10 +57,15 @@ def end_workers(dataset: grain.IterDataset) -> None:
     _ended.update(ended)
     iterators = [x for x in _running if x._iter_parent in ended]
     processes = [p for p, parent in _processes.items() if parent in ended]
+    watchers = [_watchers[process] for process in processes]
   for iterator in iterators:
     iterator.close()
   for process in processes:
     _wait_for_exit(process)  # another thread may be closing its iterator
+  for watcher in watchers:
+    # Python's end would cut it short while it frees an iterator's locks.
+    if watcher is not threading.current_thread():
+      watcher.join(_LONGEST)
 
 
 _start = _Iterator.start_prefetch
@@ -65,6 +75,7 @@ _replacing = threading.Lock()
 _starting = threading.Lock()
 _running: weakref.WeakSet[Any] = weakref.WeakSet()  # iterators with workers
 _processes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+_watchers: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 _ended: weakref.WeakSet[grain.IterDataset] = weakref.WeakSet()
 
 
@@ -76,19 +87,36 @@ def _start_and_watch(iterator: Any) -> None:
     _start(iterator)
     _running.add(iterator)
     process = iterator._prefetch_process
-    if process is not None:
-      _processes[process] = iterator._iter_parent
-  if process is not before:
-    threading.Thread(
+    if process is before:
+      return
+    _ask_in_turn(process)
+    _processes[process] = iterator._iter_parent
+    watcher = threading.Thread(
       target=_watch, args=(weakref.ref(iterator), process), daemon=True
-    ).start()
+    )
+    _watchers[process] = watcher
+    watcher.start()
 
 
-def _stop_and_wait(iterator: Any) -> None:
+def _ask_in_turn(process: Any) -> None:
+  """Lets one thread at a time ask whether a process has ended."""
+  asking = threading.Lock()
+  ask = process._popen.poll
+
+  def ask_in_turn(options: int = os.WNOHANG) -> int | None:
+    if not options & os.WNOHANG:  # wait for its end, but not with the lock
+      multiprocessing.connection.wait([process.sentinel])
+    with asking:
+      return ask(options)
+
+  process._popen.poll = ask_in_turn
+
+
+def _stop_and_free(iterator: Any) -> None:
   process = iterator._prefetch_process
   _stop(iterator)
-  if process is not None:
-    _wait_for_exit(process)  # if Grain had to kill it
+  if process is not None and _wait_for_exit(process):
+    _replace_shared(iterator, process)  # Grain had to kill it
 
 
 def _next(iterator: Any) -> Any:
@@ -139,7 +167,5 @@ def _replace_shared(iterator, process):
 
 def _wait_for_exit(process: multiprocessing.process.BaseProcess) -> int:
   """Returns the exit status of a process that has closed its pipes."""
-  end = time.monotonic() + _LONGEST
-  while (code := process.exitcode) is None and time.monotonic() < end:
-    time.sleep(0.01)  # another thread may be asking for it
-  return code or 0
+  process.join(_LONGEST)
+  return process.exitcode or 0

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing.process import BaseProcess
 
 import pytest
 
@@ -101,15 +102,20 @@ def test_worker_process_that_dies_ends_the_batches_with_one_line(
 
 
 @pytest.mark.slow
-def test_no_worker_is_left_where_another_thread_learns_of_its_end_first(
+def test_worker_is_not_killed_where_another_thread_learns_of_its_end_first(
   config, source, monkeypatch
 ):
+  killed = []  # its batches would stay in memory
+  monkeypatch.setattr(BaseProcess, 'kill', lambda p: killed.append(p))
   wait = os.waitpid
 
   def wait_slowly(pid, options):
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main:
+      time.sleep(0.1)
     done = wait(pid, options)
-    if done[0] and threading.current_thread() is not threading.main_thread():
-      time.sleep(0.2)  # the main thread's own call then finds no process
+    if done[0] and not is_main:
+      time.sleep(0.5)  # the main thread's own call then finds no process
     return done
 
   monkeypatch.setattr(os, 'waitpid', wait_slowly)
@@ -119,6 +125,7 @@ def test_no_worker_is_left_where_another_thread_learns_of_its_end_first(
   next(batches)
   batches.close()
   assert set(multiprocessing.active_children()) <= others
+  assert not killed
 
 
 @pytest.mark.parametrize(
