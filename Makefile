@@ -32,6 +32,8 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
+	! grep -rnE '^.{81,}' --include='*.h' --include='*.cc' --include='*.cu*' \
+	  convmixer_jax tests
 
 format: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check --fix .

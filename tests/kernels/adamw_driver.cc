@@ -23,9 +23,9 @@ struct Arrays {
 
 // Reads `from` and writes `to`, which may be the same, in parts of `length`.
 template <typename Pool>
-AdamwReport Run(Pool& pool, const AdamwRule& rule, float also_finite, int64_t length,
-                const std::vector<float>& gradient, const Arrays& from,
-                Arrays& to) {
+AdamwReport Run(Pool& pool, const AdamwRule& rule, float also_finite,
+                int64_t length, const std::vector<float>& gradient,
+                const Arrays& from, Arrays& to) {
   std::vector<AdamwPart> parts;
   const int64_t size = gradient.size();
   for (int64_t at = 0; at < size; at += length) {

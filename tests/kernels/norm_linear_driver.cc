@@ -1,5 +1,5 @@
-// Runs the kernels of norm.h, linear.h and linear_gradient.h on odd shapes; exits with 1 if they
-// are wrong.
+// Runs the kernels of norm.h, linear.h and linear_gradient.h on odd shapes;
+// exits with 1 if they are wrong.
 
 #include "linear_gradient.h"
 #include "cpu_driver.h"

@@ -7,8 +7,8 @@
 // Each task is a head of an image. It packs what it multiplies with
 // (panels.h), and takes a block of queries at a time, so that their scores stay
 // in the level 2 cache. Heads are read and written where the dense layers have
-// them: in qkv [B, N, 3, heads, D] and y [B, N, heads, D]. The order of each sum
-// does not depend on the number of threads or devices.
+// them: in qkv [B, N, 3, heads, D] and y [B, N, heads, D]. The order of each
+// sum does not depend on the number of threads or devices.
 
 #ifndef CONVMIXER_JAX_KERNELS_CPU_ATTENTION_H_
 #define CONVMIXER_JAX_KERNELS_CPU_ATTENTION_H_

@@ -10,8 +10,8 @@ namespace {
 using Buffer = ffi::AnyBuffer;
 using Result = ffi::Result<ffi::AnyBuffer>;
 
-// Returns the shape of x [B, H, W, C], if the others are like x, rows [B, C] and
-// pairs [B, 2, C], in float32.
+// Returns the shape of x [B, H, W, C], if the others are like x, rows [B, C]
+// and pairs [B, 2, C], in float32.
 ffi::ErrorOr<Images> ShapeOf(const Buffer& x, const std::vector<Buffer>& like_x,
                              const std::vector<Buffer>& rows,
                              const std::vector<Buffer>& pairs) {

@@ -1,5 +1,5 @@
-// BatchNorm with a residual and ReLU after it, in float32, in as few passes over
-// memory as possible.
+// BatchNorm with a residual and ReLU after it, in float32, in as few passes
+// over memory as possible.
 //
 //   Moments:   sums[b] = (sum x, sum x^2) over the positions of image b
 //   Affine:    y = x factor[b] + shift[b] (+ residual), then perhaps max(y, 0)

@@ -2,10 +2,10 @@
 //
 // With a stride, only some positions of the kernel reach a position of x: those
 // whose distance to it is a multiple of the stride. They are the same for all
-// positions [y0 + i stride, x0 + j stride], which are a phase of x. The gradient
-// of each phase is a convolution of dy with this part of the kernel, rotated and
-// transposed, and with stride 1. So no product is with a zero between two
-// positions of dy. The phases are interleaved at last.
+// positions [y0 + i stride, x0 + j stride], which are a phase of x. The
+// gradient of each phase is a convolution of dy with this part of the kernel,
+// rotated and transposed, and with stride 1. So no product is with a zero
+// between two positions of dy. The phases are interleaved at last.
 
 #ifndef CONVMIXER_JAX_KERNELS_CPU_CONV_TRANSPOSED_H_
 #define CONVMIXER_JAX_KERNELS_CPU_CONV_TRANSPOSED_H_
@@ -120,8 +120,8 @@ class InterleaveWorker {
   const Arguments a_;
 };
 
-// Computes dx, like x. `packed` has room for the packed kernel, and `phases` for
-// an array like x, if there is a stride.
+// Computes dx, like x. `packed` has room for the packed kernel, and `phases`
+// for an array like x, if there is a stride.
 template <typename Pool>
 void ConvTransposed(Pool& pool, const Convolution& c, const float* dy,
                     const float* kernel, float* packed, float* phases,

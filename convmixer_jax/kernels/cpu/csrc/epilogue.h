@@ -28,8 +28,8 @@ struct Epilogue {
            slope_at == nullptr && activation == Activation::kNone;
   }
 
-  // Returns where Run reads or writes an array besides y, for a tile that begins
-  // at y[offset]: the first of them, or null.
+  // Returns where Run reads or writes an array besides y, for a tile that
+  // begins at y[offset]: the first of them, or null.
   const float* OfTile(int64_t offset) const {
     const float* array = residual != nullptr   ? residual
                          : slope_at != nullptr ? slope_at

@@ -6,9 +6,9 @@
 #include "device.cuh"
 
 // x Phi(x), the exact GELU, within 1.3e-4. erff takes about 200 instructions,
-// this 9: u Phi(-u) is a polynomial of u = |x| up to 3.84, fitted to the largest
-// error, and GELU is max(x, 0) less that. bfloat16 rounds by as much where GELU
-// is 0.05. The same as in gelu.py.
+// this 9: u Phi(-u) is a polynomial of u = |x| up to 3.84, fitted to the
+// largest error, and GELU is max(x, 0) less that. bfloat16 rounds by as much
+// where GELU is 0.05. The same as in gelu.py.
 DEVICE float Gelu(float x) {
   const float u = Min(Abs(x), 3.84f);
   float p = -7.13101304e-4f;

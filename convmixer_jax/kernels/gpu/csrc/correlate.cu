@@ -43,8 +43,8 @@
 #include "prologue.cuh"
 #include "tiles.cuh"
 
-// A stage has a row of x, of z and of the residual, as far as they are used. The
-// residual's is that of the row of y which the step completes.
+// A stage has a row of x, of z and of the residual, as far as they are used.
+// The residual's is that of the row of y which the step completes.
 constexpr int kResidual = (1 + GRADIENT) * Rows<true>::kWords;
 constexpr int kStageWords = kResidual + RESIDUAL * kCopies * kCopyWords;
 constexpr int kResidualDelay = kSize - 1 - kPadBefore;

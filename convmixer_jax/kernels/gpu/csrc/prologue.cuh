@@ -48,7 +48,7 @@ class Prologue {
   // channels is interleaved.
   DEVICE void Form(u32* g, bool is_inside) const {
     const u32* z = g + Rows<true>::kWords;
-    const float* coefficients = shared_ + ThreadIndex() % 2 * 8;  // of this half
+    const float* coefficients = shared_ + ThreadIndex() % 2 * 8;  // this half's
     NO_UNROLL
     for (int i = 0; i < kCopyWords; i += 2) {
       Pair row = {0, 0};  // beyond the image the convolution pads with zeros

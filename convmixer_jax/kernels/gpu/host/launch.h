@@ -70,8 +70,8 @@ inline std::vector<void*> Addresses(const ffi::RemainingArgs& operands,
 
 // Launches `entry` of a module on XLA's stream, and does not wait for it.
 //
-// The kernel's parameters are addresses, then numbers. An address is that of the
-// operand or result with a number of `pointers` (results follow the operands),
+// The kernel's parameters are addresses, then numbers. An address is that of
+// the operand or result with a number of `pointers` (results follow operands),
 // or null for -1; `bytes` has the size of each operand and result, so that who
 // wrote the call and who wrote the kernel mean the same arrays. The numbers are
 // passed as int32.
