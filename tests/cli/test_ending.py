@@ -18,7 +18,7 @@ from absl import flags
 from convmixer_jax.cli import command, ending
 from convmixer_jax.errors import InUse, UserError
 
-ending._PATIENCE = 0.1
+ending._PATIENCE = 3  # a traceback takes tenths of a second if it is busy
 threading.Thread(target=threading.Event().wait).start()
 
 def main(argv):
