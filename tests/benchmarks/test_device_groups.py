@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import signal
+import subprocess
+import threading
 import time
 
 import device_session
@@ -179,3 +182,23 @@ time.sleep(600)
   assert not thread.is_alive()
   assert pids[0].status is not None
   device_session.wait_until_dead([int(log.read_text())])
+
+
+def test_program_that_a_thread_is_just_starting_is_killed_too(
+  session, monkeypatch
+):
+  start, started, outputs = subprocess.Popen, threading.Event(), []
+
+  def start_slowly(*args, **options):
+    process = start(*args, **options)
+    started.set()
+    time.sleep(0.5)
+    return process
+
+  monkeypatch.setattr(subprocess, 'Popen', start_slowly)
+  hangs = device_session.python('import time; time.sleep(60)')
+  session.start(lambda: outputs.append(session.run(hangs, 3000.0)))
+  started.wait()
+  session.close()
+  outputs.append(session.run(hangs, 3000.0))  # nor is another one started
+  assert [output.status for output in outputs] == [-signal.SIGKILL, None]

@@ -52,6 +52,8 @@ class Session:
   _torch_search: threading.Thread | None = None
   _threads: list[threading.Thread] = dataclasses.field(default_factory=list)
   _running: set[subprocess.Popen] = dataclasses.field(default_factory=set)
+  _starting: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+  _is_closed: bool = False
 
   def start(self, function: Callable[[], None]) -> threading.Thread:
     """Runs a function in a thread, until `close` at the latest."""
@@ -72,7 +74,10 @@ class Session:
 
   def close(self) -> None:
     """Kills the programs that threads wait for, and ends the threads."""
-    for process in list(self._running):
+    with self._starting:  # a thread may be about to start one
+      self._is_closed = True
+      running = list(self._running)
+    for process in running:
       kill_tree(process)
     for thread in self._threads:
       thread.join()
@@ -143,6 +148,8 @@ class Session:
   ) -> 'Output':
     """Runs a program, and copies its output to the log.
 
+    After `close` nothing is started, as if the program was killed at once.
+
     Args:
       command: program and arguments.
       seconds: time after which the program is killed.
@@ -152,15 +159,19 @@ class Session:
       OSError: the program cannot be started.
     """
     output, start = Output(), time.monotonic()
-    process = subprocess.Popen(
-      command,
-      stdin=subprocess.DEVNULL,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      env=os.environ | dict(environment or self.environment()),
-      cwd=ROOT,
-      start_new_session=True,
-    )
+    with self._starting:
+      if self._is_closed:
+        return output
+      process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | dict(environment or self.environment()),
+        cwd=ROOT,
+        start_new_session=True,
+      )
+      self._running.add(process)
 
     def read():
       for line in process.stdout:
@@ -171,7 +182,6 @@ class Session:
         self.log.flush()
 
     reader = threading.Thread(target=read, daemon=True)
-    self._running.add(process)
     try:
       reader.start()
       output.status = process.wait(seconds)
