@@ -12,7 +12,13 @@ import pytest
 from absl import logging
 
 from convmixer_jax.kernels import compiled_files, dispatch
-from convmixer_jax.kernels.gpu import compiler, library, nvrtc
+from convmixer_jax.kernels.gpu import (
+  compiler,
+  instances,
+  library,
+  nvrtc,
+  shared_memory,
+)
 
 SOURCE = """
 #include "twice.cuh"
@@ -105,6 +111,27 @@ def test_compiler_gives_code_for_gpus(sources):
   code = compile_kernel()
   assert code[:4] == b'\x7fELF'
   assert b'kernel' in code
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'capability', ['8.0', '8.6', '8.7', '8.9', '9.0', '10.0', '10.3']
+)
+def test_kernels_compile_for_every_gpu(capability, tmp_path, monkeypatch):
+  monkeypatch.setenv('CONVMIXER_JAX_CACHE', str(tmp_path))
+  for kind in instances.KINDS:
+    instance = instances.instance(
+      kind,
+      *((64, 32, 32, 1536), 9, 4),
+      shared_bytes=shared_memory.limit(capability),
+    )
+    code = compiler.compile_device_code(
+      instance.source, dict(instance.defines), capability
+    )
+    for launch in instance.launches:
+      assert launch.entry.encode() in code
+      assert library._unsuitable(capability, launch.shared_bytes) is None
 
 
 @needs_compiler

@@ -7,10 +7,13 @@ import pytest
 from absl import logging
 
 from convmixer_jax.kernels import dispatch, named_layers
-from convmixer_jax.kernels.gpu import library
+from convmixer_jax.kernels.gpu import compiler, library
 from convmixer_jax.models import model_config
 from convmixer_jax.training import kernel_layers
 from convmixer_jax.training.trainer import create_trainer
+
+# Tests replace it.
+library_unavailable = library.unavailable
 
 
 @pytest.fixture
@@ -69,6 +72,21 @@ def test_nothing_is_said_where_the_kernels_compute(
   config.model.width, config.dtype = 16, 'bfloat16'
   warn(config, monkeypatch)
   assert messages == []
+
+
+def test_missing_compiler_is_one_line_that_says_how_to_get_it(
+  config, messages, monkeypatch
+):
+  config.model.width, config.dtype = 16, 'bfloat16'
+  monkeypatch.setattr(library, 'unavailable', library_unavailable)
+  monkeypatch.setattr(library, '_handler_or_reason', lambda: (object(), None))
+  monkeypatch.setattr(compiler, 'find_compiler', lambda: None)
+  library._unavailable_here.cache_clear()
+  warn(config, monkeypatch)
+  library._unavailable_here.cache_clear()
+  (message,) = messages
+  assert 'blocks/depthwise (all 2 blocks): there is no compiler' in message
+  assert "pip install 'jax[cuda13]'" in message
 
 
 def test_networks_without_depthwise_layers_have_nothing_to_say(
