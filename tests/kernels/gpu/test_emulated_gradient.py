@@ -4,8 +4,9 @@ import gpu_emulator
 import ml_dtypes
 import numpy as np
 import pytest
-from convolution_references import activate, correlate, random_array, slope_of
+from convolution_references import slope_of
 from gpu_emulator import SHAPES
+from gpu_emulator.checks import check
 
 from convmixer_jax.kernels.gpu import instances
 from convmixer_jax.kernels.gpu.instances import Epilogue
@@ -20,41 +21,9 @@ def emulator(tmp_path_factory):
   return gpu_emulator.Emulator(tmp_path_factory.mktemp('emulator'))
 
 
-def run_gradient(emulator, shape, size, pad_before, activation, **options):
-  order = options.pop('order', 0)
-  rng = np.random.default_rng(size + shape[2])
-  channels = shape[-1]
-  buffers = {
-    'x': random_array(rng, *shape),
-    'z': 2 * random_array(rng, *shape),
-    'kernel': random_array(rng, size, size, channels),
-    'coefficients': rng.standard_normal((3, channels)).astype(np.float32),
-    'y': np.full(shape, np.nan, ml_dtypes.bfloat16),
-    'dy': np.full(shape, np.nan, ml_dtypes.bfloat16),
-  }
-  epilogue = Epilogue(activation, gradient=True)
-  instance = instances.instance(
-    'forward', shape, size, pad_before, epilogue, **options
-  )
-  emulator.run(instance, buffers, order)
-  return buffers
-
-
 def check_gradient(emulator, shape, size, pad_before, activation, **options):
-  buffers = run_gradient(
-    emulator, shape, size, pad_before, activation, **options
-  )
-  g, z = (buffers[name].astype(np.float64) for name in ('x', 'z'))
-  p, q, r = buffers['coefficients'].astype(np.float64)
-  slope = p * g + q * activate(z, activation) + r
-  dy = slope * slope_of(activation, z)
-  error = np.abs(buffers['dy'].astype(np.float64) - dy)
-  # Both polynomials of GELU are within 1.3e-4.
-  assert (error <= 2.0**-8 * np.abs(dy) + 5e-4 * (1 + np.abs(slope))).all()
-  # What is convolved is the dy that was written.
-  y = correlate(buffers['dy'], buffers['kernel'], np.zeros(1), pad_before)
-  error = np.abs(buffers['y'].astype(np.float64) - (y + g))
-  assert (error <= 2.0**-8 * (np.abs(y) + np.abs(y + g)) + 1e-4 * size).all()
+  epilogue = Epilogue(activation, gradient=True)
+  check(emulator, 'forward', shape, size, pad_before, epilogue, **options)
 
 
 def test_gradient_of_the_activation_is_formed_before(emulator):
@@ -68,9 +37,9 @@ def test_gradient_of_the_activation_is_formed_before(emulator):
 def test_gradient_in_every_layout(
   emulator, size, pad_before, shape, activation
 ):
-  order = size % gpu_emulator.NUM_ORDERS
+  orders = [size % gpu_emulator.NUM_ORDERS]
   check_gradient(
-    emulator, shape, size, pad_before, activation, bands=1, order=order
+    emulator, shape, size, pad_before, activation, bands=1, orders=orders
   )
 
 

@@ -163,6 +163,10 @@ Report TakeReport() {
 void Launch(int grid_x, int grid_y, int block_threads, int shared_bytes,
             int order, void (*function)(const void*), const void* arguments) {
   num_threads = block_threads;
+  if (shared_bytes > kSharedBytes) {
+    Fail("more shared memory than a GPU has");
+    return;
+  }
   shared_words = shared_bytes / 4;
   kernel = function;
   kernel_arguments = arguments;
