@@ -57,6 +57,13 @@ compiled = jax.jit(
 text = compiled.as_text()
 values = compiled(*arguments)
 expected = jax.jit(functools.partial(results, 'xla'))(x, kernel, bias, dy)
+same_bits = None
+if case['backend'] == 'cuda':
+  alone = jax.jit(functools.partial(results, 'cuda'))(x, kernel, bias, dy)
+  same_bits = [
+    jax.device_get(a).tobytes() == jax.device_get(b).tobytes()
+    for a, b in zip(values, alone)
+  ]
 errors = [
   float(jnp.abs(a.astype(jnp.float32) - b.astype(jnp.float32)).max()
         / jnp.abs(b.astype(jnp.float32)).max())
@@ -70,6 +77,7 @@ print(json.dumps(dict(
   shards=[v.sharding.shard_shape(v.shape)[0] for v in values],
   foreign=len(re.findall(r'custom_call_target="convmixer_', text)),
   errors=errors,
+  same_bits=same_bits,
 )))
 """
 
@@ -133,3 +141,5 @@ def test_gpu_kernels_run_on_the_images_of_each_device():
   assert not any('bf16' in reduction for reduction in found['reductions'])
   assert found['shards'][:2] == [4 // math.prod(mesh.values())] * 2
   assert max(found['errors']) < 2**-7  # XLA's form for GPUs rounds gradients
+  # Those of the result and of the input's gradient, as on one device.
+  assert found['same_bits'][:2] == [True, True]

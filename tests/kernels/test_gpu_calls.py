@@ -54,13 +54,13 @@ def calls(function, *arguments):
   return dict(count('main'))
 
 
-def network(**fields):
+def network(batch=4, **fields):
   defaults = dict(
     width=32, depth=DEPTH, patch_size=2, kernel_size=5, num_classes=10,
     dtype=jnp.bfloat16,
   )  # fmt: skip
   model = ConvMixer(**(defaults | fields))
-  images = jax.ShapeDtypeStruct((4, 16, 16, 3), jnp.float32)
+  images = jax.ShapeDtypeStruct((batch, 16, 16, 3), jnp.float32)
   variables = jax.eval_shape(
     lambda: model.init(jax.random.key(0), jnp.zeros(images.shape), train=False)
   )
@@ -134,8 +134,9 @@ def test_what_is_not_supported_calls_none(fields):
   assert train_calls(**fields) == {}
 
 
-def test_evaluation_and_inference_call_one_kernel_a_layer():
-  model, variables, images = network()
+@pytest.mark.parametrize('batch', [1, 4, 256])
+def test_evaluation_and_inference_call_one_kernel_a_layer(batch):
+  model, variables, images = network(batch)
   assert calls(
     lambda variables, images: model.apply(variables, images, train=False),
     variables,
