@@ -227,11 +227,10 @@ def test_mpirun_trains_as_one_process_also_after_sigterm_to_one_of_two(
 
 def find_rank(process, number):
   """Returns the id of the training process with this number."""
-  ranks = slurm.find_processes(OMPI_COMM_WORLD_RANK=str(number))
-  (found,) = [pid for pid in ranks if parent_of(pid) == process.pid]
-  return found
-
-
-def parent_of(pid):
-  status = pathlib.Path(f'/proc/{pid}/status').read_text()
-  return int(re.search(r'PPid:\s*(\d+)', status)[1])
+  found = []
+  for pid in slurm.find_processes(OMPI_COMM_WORLD_RANK=str(number)):
+    with contextlib.suppress(OSError):  # one that the rank started has ended
+      if slurm.parent_of(pid) == process.pid:
+        found.append(pid)
+  (rank,) = found
+  return rank

@@ -1,5 +1,6 @@
 """Jobs of the batch script in docs/clusters.md."""
 
+import contextlib
 import pathlib
 import re
 
@@ -87,11 +88,16 @@ class BatchJob:
     return shown
 
   def find_tasks(self, number):
-    """Returns the ids of the training processes with this number."""
-    return [
-      pid
-      for pid in slurm.find_processes(
-        SLURM_JOB_ID=self.id, SLURM_PROCID=str(number)
-      )
-      if b'train.py' in pathlib.Path(f'/proc/{pid}/cmdline').read_bytes()
-    ]
+    """Returns the ids of the training processes with this number.
+
+    A process that one of them is about to start has its command line and
+    variables; it is left out, as is one that ends meanwhile.
+    """
+    parents = {}
+    for pid in slurm.find_processes(
+      SLURM_JOB_ID=self.id, SLURM_PROCID=str(number)
+    ):
+      with contextlib.suppress(OSError):
+        if b'train.py' in pathlib.Path(f'/proc/{pid}/cmdline').read_bytes():
+          parents[pid] = slurm.parent_of(pid)
+    return [pid for pid, parent in parents.items() if parent not in parents]

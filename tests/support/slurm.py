@@ -111,6 +111,17 @@ def find_processes(**variables: str) -> list[int]:
   return found
 
 
+def parent_of(pid: int) -> int:
+  """Returns the id of the process that has started another.
+
+  Raises:
+    OSError: it has ended.
+  """
+  status = pathlib.Path(f'/proc/{pid}/status').read_text()
+  (line,) = (line for line in status.splitlines() if line.startswith('PPid:'))
+  return int(line.split()[1])
+
+
 def environment_outside_jobs() -> dict[str, str]:
   """Returns this process's, without what names a job that it may belong to."""
   of_jobs = 'SLURM', 'SBATCH_', 'SRUN_', 'OMPI_', 'PMI'
