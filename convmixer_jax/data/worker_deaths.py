@@ -155,6 +155,7 @@ def _replace_shared(iterator, process):
     iterator._replaced_for = process
     context, buffer = iterator._process_ctx, iterator._buffer
     iterator._set_state_request_count = context.Value('i', 0)
+    iterator._prefetch_should_stop = context.Event()
     iterator._buffer = context.Queue()
     buffer._writer.close()  # the last one: who reads sees the end
   end = time.monotonic() + _LONGEST

@@ -20,16 +20,25 @@ def leave_part_of_a_batch(iterator):
   iterator._buffer._writer._send(struct.pack('!i', 1000) + b'part')
 
 
-def hold_the_lock(iterator):
-  lock = iterator._set_state_request_count.get_lock()
+def hold(lock):
   thread = threading.Thread(target=lock.acquire)  # which never releases it
   thread.start()
   thread.join()
 
 
+def hold_the_lock(iterator):
+  hold(iterator._set_state_request_count.get_lock())
+
+
+def hold_the_lock_of_the_end(iterator):
+  hold(iterator._prefetch_should_stop._cond)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('num_workers', [1, 2])
-@pytest.mark.parametrize('moment', [leave_part_of_a_batch, hold_the_lock])
+@pytest.mark.parametrize(
+  'moment', [leave_part_of_a_batch, hold_the_lock, hold_the_lock_of_the_end]
+)
 def test_worker_killed_at_a_bad_moment_is_reported(moment, num_workers):
   config = digits.get_config()
   config.batch_size, config.input.num_workers = 4, num_workers
