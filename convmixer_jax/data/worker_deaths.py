@@ -13,6 +13,7 @@ it had ready in memory; `_ask_in_turn` lets one thread ask at a time.
 """
 
 import contextlib
+import gc
 import multiprocessing.connection
 import multiprocessing.process
 import os
@@ -71,8 +72,9 @@ def end_workers(dataset: grain.IterDataset) -> None:
 _start = _Iterator.start_prefetch
 _read = _Iterator.__next__
 _stop = _Iterator._stop_prefetch
-_replacing = threading.Lock()
-_starting = threading.Lock()
+# Python may collect garbage, which closes iterators, within one of these.
+_replacing = threading.RLock()
+_starting = threading.RLock()
 _running: weakref.WeakSet[Any] = weakref.WeakSet()  # iterators with workers
 _processes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 _watchers: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
@@ -80,15 +82,15 @@ _ended: weakref.WeakSet[grain.IterDataset] = weakref.WeakSet()
 
 
 def _start_and_watch(iterator: Any) -> None:
-  before = iterator._prefetch_process
-  with _starting:
+  if iterator._prefetch_process is not None:
+    _start(iterator)  # checks that it is open
+    return
+  with _starting, _without_collection():
     if iterator._iter_parent in _ended:
       raise ValueError('the data set is closed')  # a thread of Grain's sees it
     _start(iterator)
     _running.add(iterator)
     process = iterator._prefetch_process
-    if process is before:
-      return
     _ask_in_turn(process)
     _processes[process] = iterator._iter_parent
     watcher = threading.Thread(
@@ -98,9 +100,24 @@ def _start_and_watch(iterator: Any) -> None:
     watcher.start()
 
 
+@contextlib.contextmanager
+def _without_collection():
+  """Keeps Python from closing an iterator whose threads wait for `_starting`.
+
+  Closing waits for these threads. To be used under that lock, by one thread.
+  """
+  was_enabled = gc.isenabled()
+  gc.disable()
+  try:
+    yield
+  finally:
+    if was_enabled:
+      gc.enable()
+
+
 def _ask_in_turn(process: Any) -> None:
   """Lets one thread at a time ask whether a process has ended."""
-  asking = threading.Lock()
+  asking = threading.RLock()  # see `_starting`
   ask = process._popen.poll
 
   def ask_in_turn(options: int = os.WNOHANG) -> int | None:

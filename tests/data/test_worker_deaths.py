@@ -60,3 +60,34 @@ def test_worker_killed_at_a_bad_moment_is_reported(moment, num_workers):
     while True:
       next(batches)
   assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_batches_that_are_collected_while_others_start_block_nothing(
+  monkeypatch,
+):
+  config = digits.get_config()
+  config.batch_size, config.input.num_workers = 4, 1
+  image = np.zeros((8, 8, 3), np.uint8)
+  source = InMemorySource([{'image': image, 'label': 0}] * 64, ('a', 'b'))
+  first = pipeline.train_batches(source, config)
+  next(first)
+  cycle = [first]  # as a traceback makes
+  cycle.append(cycle)
+  start, earlier = worker_deaths._start, set(worker_deaths._processes.values())
+
+  def start_and_collect(iterator):
+    start(iterator)
+    if iterator._iter_parent not in earlier:
+      gc.collect()
+
+  monkeypatch.setattr(worker_deaths, '_start', start_and_collect)
+  gc.disable()  # not before
+  try:
+    del first, cycle
+    second = pipeline.train_batches(source, config)
+    next(second)
+  finally:
+    gc.enable()
+  second.close()
+  assert not multiprocessing.active_children()
