@@ -1,5 +1,6 @@
 """Sweeps whose runs are jobs of a real Slurm."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -55,20 +56,40 @@ def start(workdir, parameters=('cpus_per_task=1',), report=lambda *_: None):
   return Runner(found, executor, report)
 
 
+def find_run(workdir):
+  """Returns the ids of the processes that train in a directory."""
+  found = []
+  for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):
+    with contextlib.suppress(OSError):  # it has ended
+      words = path.read_bytes().decode(errors='replace').split('\0')
+      if {'train', f'--workdir={workdir}'} <= set(words):
+        found.append(int(path.parent.name))
+  return found
+
+
 @pytest.mark.slow
-def test_preempted_jobs_resume_and_the_sweep_may_be_stopped(cluster, tmp_path):
+def test_preempted_jobs_resume_and_the_sweep_may_be_stopped(
+  cluster, tmp_path, monkeypatch
+):
+  monkeypatch.setattr('convmixer_jax.sweeps.runner._POLL', 0.05)
   workdir = tmp_path / 'sweep'
   first, second = workdir / 'width8-seed0', workdir / 'width16-seed0'
 
-  stopped = []
+  held, stopped = [], []
 
   def stop_sweep(runner, line):
     """Once both jobs train, preempts one of them and stops the sweep."""
-    if not stopped and min(count_rows(first), count_rows(second)) >= 3:
+    if not held and count_rows(first) >= 1:
+      held.extend(find_run(first))  # else it may end before the other begins
+      for process in held:
+        os.kill(process, signal.SIGSTOP)
+    if held and not stopped and count_rows(second) >= 3:
       stopped.append(True)
       job = (runner.plan.runs[0].records / 'job').read_text()
       assert job.endswith('_0')  # of an array
       cluster.call('scancel', '--signal=TERM', job)
+      for process in held:
+        os.kill(process, signal.SIGCONT)
       os.kill(os.getpid(), signal.SIGINT)
 
   with pytest.raises(Preempted, match=r'Slurm keeps the others \(scancel \d+'):
