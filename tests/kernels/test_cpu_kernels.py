@@ -6,7 +6,6 @@ test_depthwise.py, their sharding in test_depthwise_sharded.py.
 
 import os
 import pathlib
-import platform
 import shutil
 import subprocess
 import sys
@@ -205,61 +204,3 @@ def test_bfloat16_keeps_nan_and_infinity():
   np.testing.assert_array_equal(
     y.astype(jnp.float32), x.astype(jnp.float32), strict=True
   )
-
-
-@needs_compiler
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  'driver, flags, sanitizers',
-  [
-    ('depthwise', ['-DKERNEL_SIZE=4'], 'address,undefined'),
-    # Has more columns than fit into the registers at once.
-    ('depthwise', ['-DKERNEL_SIZE=13'], 'address,undefined'),
-    ('depthwise', ['-DKERNEL_SIZE=4'], 'thread'),
-    ('norm_linear', [], 'address,undefined'),
-    ('norm_linear', [], 'thread'),
-    ('conv', [], 'address,undefined'),
-    ('conv', [], 'thread'),
-    ('batch_norm', [], 'address,undefined'),
-    ('batch_norm', [], 'thread'),
-    ('max_pool', [], 'address,undefined'),
-    ('max_pool', [], 'thread'),
-    ('attention', [], 'address,undefined'),
-    ('attention', [], 'thread'),
-    ('layer_norm', [], 'address,undefined'),
-    ('layer_norm', [], 'thread'),
-    ('adamw', [], 'address,undefined'),
-    ('adamw', [], 'thread'),
-    ('transpose', [], 'address,undefined'),
-    ('transpose', [], 'thread'),
-  ],
-)
-def test_kernels_are_clean_under_sanitizers(
-  driver, flags, sanitizers, tmp_path
-):
-  x86 = platform.machine().lower() in ('x86_64', 'amd64')
-  # Without AVX there are fewer and narrower registers.
-  for target in ['native', 'x86-64'] if x86 else [None]:
-    program = tmp_path / f'{driver}_{target}'
-    made = subprocess.run(
-      [
-        *build._compiler(),
-        *['-std=c++17', '-O0', '-g', '-Wall', '-Wextra', '-Werror'],
-        *([f'-march={target}'] if target else []),
-        f'-fsanitize={sanitizers}',
-        '-fno-sanitize-recover=all',
-        '-pthread',
-        *flags,
-        f'-I{build._SOURCE_DIR}',
-        str(ROOT / f'tests/kernels/{driver}_driver.cc'),
-        *['-o', str(program)],
-      ],
-      capture_output=True,
-      text=True,
-      check=False,
-    )
-    if 'sanitize' in made.stderr or 'cannot find' in made.stderr:
-      pytest.skip(f'the compiler has no -fsanitize={sanitizers}')
-    assert made.returncode == 0, made.stderr
-    run = subprocess.run([program], capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
