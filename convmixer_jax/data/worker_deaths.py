@@ -57,13 +57,11 @@ def end_workers(dataset: grain.IterDataset) -> None:
   with _starting:
     _ended.update(ended)
     iterators = [x for x in _running if x._iter_parent in ended]
-    processes = [p for p, parent in _processes.items() if parent in ended]
-    watchers = [_watchers[process] for process in processes]
+    watchers = [x for x, parent in _watchers.items() if parent in ended]
   for iterator in iterators:
     iterator.close()
-  for process in processes:
-    _wait_for_exit(process)  # another thread may be closing its iterator
   for watcher in watchers:
+    # It waits for its worker: another thread may be closing the iterator. And
     # Python's end would cut it short while it frees an iterator's locks.
     if watcher is not threading.current_thread():
       watcher.join(_LONGEST)
@@ -76,7 +74,6 @@ _stop = _Iterator._stop_prefetch
 _replacing = threading.RLock()
 _starting = threading.RLock()
 _running: weakref.WeakSet[Any] = weakref.WeakSet()  # iterators with workers
-_processes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 _watchers: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 _ended: weakref.WeakSet[grain.IterDataset] = weakref.WeakSet()
 
@@ -92,11 +89,10 @@ def _start_and_watch(iterator: Any) -> None:
     _running.add(iterator)
     process = iterator._prefetch_process
     _ask_in_turn(process)
-    _processes[process] = iterator._iter_parent
     watcher = threading.Thread(
       target=_watch, args=(weakref.ref(iterator), process), daemon=True
     )
-    _watchers[process] = watcher
+    _watchers[watcher] = iterator._iter_parent
     watcher.start()
 
 

@@ -74,7 +74,7 @@ def test_batches_that_are_collected_while_others_start_block_nothing(
   next(first)
   cycle = [first]  # as a traceback makes
   cycle.append(cycle)
-  start, earlier = worker_deaths._start, set(worker_deaths._processes.values())
+  start, earlier = worker_deaths._start, set(worker_deaths._watchers.values())
 
   def start_and_collect(iterator):
     start(iterator)
