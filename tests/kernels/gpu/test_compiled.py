@@ -70,6 +70,13 @@ def test_largest_kernel_of_wide_images_spills_little(epilogue, arch):
   assert compiled.spilled_bytes <= most
 
 
+@pytest.mark.parametrize('kind', instances.KINDS)
+def test_even_size_and_neighbours_spill_no_register(kind):
+  compiled = compile_instance(kind, '4, neighbours', 8, 'sm_90a')
+  assert compiled.registers <= REGISTERS
+  assert compiled.spilled_bytes == 0
+
+
 @pytest.mark.parametrize('layout', ['1', '4'])
 def test_other_layouts_spill_no_more(layout):
   for epilogue in EPILOGUES:
